@@ -1,0 +1,67 @@
+/* engine.h - the process-wide object: allocator, log sink, devices, threads and the on-disk cache.
+ *
+ * Create one engine, load models with it, free it last. All functions may be called from any thread. */
+#ifndef POLESTAR_ENGINE_H
+#define POLESTAR_ENGINE_H
+
+#include "polestar/error.h"
+#include "polestar/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Where the library's memory comes from. alloc returns NULL on failure; align is a power of two, at least 16.
+ * Both may be called from any thread at once. */
+typedef struct ps_allocator {
+    void *(*alloc)(void *ctx, size_t size, size_t align);
+    void (*free)(void *ctx, void *ptr, size_t size);
+    void *ctx;
+} ps_allocator;
+
+typedef enum ps_log_level { PS_LOG_ERROR, PS_LOG_WARN, PS_LOG_INFO, PS_LOG_DEBUG } ps_log_level;
+
+/* One finished line without newline: "key=value key=value". Called from any thread. */
+typedef void (*ps_log_fn)(void *ctx, ps_log_level level, const char *line);
+
+typedef struct ps_engine_options {
+    size_t size;                   /* sizeof(ps_engine_options), set by PS_ENGINE_OPTIONS_INIT */
+    const ps_allocator *allocator; /* NULL: malloc. Copied. */
+    ps_log_fn log;                 /* NULL: silent */
+    void *log_ctx;
+    int threads;           /* threads one run may use; 0: cgroup quota and affinity mask */
+    const char *cache_dir; /* NULL: $XDG_CACHE_HOME/polestar or ~/.cache/polestar; "": no cache on disk */
+} ps_engine_options;
+
+#define PS_ENGINE_OPTIONS_INIT { sizeof(ps_engine_options), 0, 0, 0, 0, 0 }
+
+/* options may be NULL. */
+PS_API ps_status ps_engine_create(const ps_engine_options *options, ps_engine **ret_engine, ps_error *reterr);
+/* Every model and tensor of the engine must have been released before. NULL is allowed. */
+PS_API void ps_engine_free(ps_engine *engine);
+/* Threads one run may use by default. */
+PS_API int ps_engine_threads(const ps_engine *engine);
+/* Bytes now held through the engine's allocator, all models and sessions together, and the highest so far. */
+PS_API size_t ps_engine_memory(const ps_engine *engine, size_t *ret_peak);
+
+typedef struct ps_device_info {
+    size_t size;          /* sizeof(ps_device_info) */
+    const char *name;     /* "cpu", "opencl:0"; owned by the engine, like the other strings */
+    const char *hardware; /* "AMD EPYC", "Radeon RX 580" */
+    const char *driver;   /* "oneDNN 2.6.3 (AVX512_CORE_VNNI)" */
+    uint64_t memory;      /* bytes usable, 0 if unknown */
+    int units;            /* threads or compute units */
+} ps_device_info;
+
+PS_API size_t ps_engine_device_count(const ps_engine *engine);
+PS_API ps_status ps_engine_device_info(const ps_engine *engine, size_t index, ps_device_info *ret_info);
+
+/* "1.2.3" of the library; static storage. */
+PS_API const char *ps_version(void);
+/* One line naming the libraries polestar was built with; static storage. */
+PS_API const char *ps_build_info(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

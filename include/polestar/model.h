@@ -1,0 +1,80 @@
+/* model.h - a loaded model: parsed, checked, optimised; immutable and shared.
+ *
+ * Any number of threads may use one model at once. It is reference counted; sessions hold a reference. */
+#ifndef POLESTAR_MODEL_H
+#define POLESTAR_MODEL_H
+
+#include "polestar/engine.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct ps_model ps_model;
+
+typedef struct ps_model_options {
+    size_t size;
+    const char *device;      /* NULL or "auto", "cpu", "ref" (reference kernels only) … */
+    int threads;             /* 0: the engine's */
+    size_t plan_cache_bytes; /* memory for compiled plans (one per set of input shapes); 0: 64 MiB */
+    bool no_fusion;          /* run the graph as it stands in the file, for debugging */
+} ps_model_options;
+
+#define PS_MODEL_OPTIONS_INIT { sizeof(ps_model_options), 0, 0, 0, false }
+
+/* Loads an ONNX file. Nothing is kept of a model that fails to load. options may be NULL. */
+PS_API ps_status ps_model_load(ps_engine *engine, const char *path, const ps_model_options *options,
+                               ps_model **ret_model, ps_error *reterr);
+/* The same from memory, which is copied; external data is refused. */
+PS_API ps_status ps_model_load_memory(ps_engine *engine, const void *data, size_t size, const ps_model_options *options,
+                                      ps_model **ret_model, ps_error *reterr);
+PS_API ps_model *ps_model_retain(ps_model *model);
+PS_API void ps_model_release(ps_model *model); /* NULL is allowed */
+
+/* One input or output as declared by the file. Declared output shapes are a hint: real files get them wrong. */
+typedef struct ps_value_info {
+    size_t size;
+    const char *name; /* owned by the model */
+    ps_dtype dtype;
+    ps_shape shape; /* symbols: ps_model_symbol */
+} ps_value_info;
+
+PS_API size_t ps_model_input_count(const ps_model *model);
+PS_API size_t ps_model_output_count(const ps_model *model);
+PS_API ps_status ps_model_input(const ps_model *model, size_t index, ps_value_info *ret_info);
+PS_API ps_status ps_model_output(const ps_model *model, size_t index, ps_value_info *ret_info);
+/* Name of a symbolic dim (a number below PS_DIM_UNKNOWN), or NULL. Owned by the model. */
+PS_API const char *ps_model_symbol(const ps_model *model, int64_t dim);
+
+/* metadata_props of the file; NULL if the key is absent. */
+PS_API const char *ps_model_metadata(const ps_model *model, const char *key);
+PS_API size_t ps_model_metadata_count(const ps_model *model);
+PS_API ps_status ps_model_metadata_at(const ps_model *model, size_t index, const char **ret_key, const char **ret_value);
+
+/* What the file holds. Counts include subgraphs. */
+typedef struct ps_model_summary {
+    size_t size;
+    const char *graph_name;
+    const char *producer;
+    int64_t ir_version;
+    int64_t opset;       /* of the default domain */
+    size_t nodes;        /* in the file */
+    size_t nodes_fused;  /* after the model-level passes */
+    size_t parameters;   /* elements of weights, each tensor once */
+    size_t weight_bytes; /* bytes of the same */
+    size_t file_bytes;
+} ps_model_summary;
+
+PS_API ps_status ps_model_summarize(const ps_model *model, ps_model_summary *ret_summary);
+
+/* Operators of the file by name: index 0 … until PS_NOT_FOUND, most frequent first. */
+PS_API ps_status ps_model_operator(const ps_model *model, size_t index, const char **ret_name, size_t *ret_count);
+
+/* The optimised graph as text; free with ps_text_free. */
+PS_API ps_status ps_model_print(const ps_model *model, char **ret_text, ps_error *reterr);
+PS_API void ps_text_free(ps_model *model, char *text);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,19 @@
+/* polestar.h - everything: an inference engine and server for plain CPUs and legacy GPUs.
+ *
+ *   engine   process-wide: devices, allocator, threads, log            shared, internally locked
+ *   model    parsed, optimised; immutable, reference counted           shared, read-only
+ *   session  arena and state for running one model                     one thread at a time
+ *
+ * A complete program: examples/run.c. */
+#ifndef POLESTAR_POLESTAR_H
+#define POLESTAR_POLESTAR_H
+
+#include "polestar/engine.h"
+#include "polestar/error.h"
+#include "polestar/io.h"
+#include "polestar/model.h"
+#include "polestar/server.h"
+#include "polestar/session.h"
+#include "polestar/tensor.h"
+
+#endif

@@ -1,0 +1,48 @@
+/* server.h - serves models over the Open Inference Protocol (KServe v2).
+ *
+ * ps_server_start returns once the sockets listen; requests are answered by threads of the server. Any thread may call
+ * the other functions; ps_server_free waits for requests in flight. */
+#ifndef POLESTAR_SERVER_H
+#define POLESTAR_SERVER_H
+
+#include "polestar/engine.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct ps_server ps_server;
+
+typedef struct ps_server_model {
+    const char *name; /* NULL: derived from the path */
+    const char *path; /* model.onnx, or a folder that holds one */
+} ps_server_model;
+
+typedef struct ps_server_options {
+    size_t size;
+    const char *host; /* NULL: 127.0.0.1 */
+    int http_port;    /* 0: any free one, see ps_server_http_port */
+    const ps_server_model *models;
+    size_t model_count;
+    const char *model_repository; /* DIR/<model>/<version>/model.onnx; may be NULL */
+    size_t max_body_bytes;        /* 0: 64 MiB */
+    int max_connections;          /* 0: 1024 */
+    int http_threads;             /* 0: 1 */
+    int runners;                  /* concurrent runs; 0: 1 per core */
+    int drain_seconds;            /* time for requests in flight on stop; 0: 30 */
+    const char *device;
+} ps_server_options;
+
+#define PS_SERVER_OPTIONS_INIT { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+PS_API ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, ps_server **ret_server,
+                                 ps_error *reterr);
+PS_API int ps_server_http_port(const ps_server *server);
+/* Stops accepting, answers what is in flight (at most drain_seconds), closes. Blocks. */
+PS_API void ps_server_stop(ps_server *server);
+PS_API void ps_server_free(ps_server *server); /* stops first; NULL is allowed */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

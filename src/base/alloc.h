@@ -1,0 +1,39 @@
+/* alloc.h - all memory of the library passes here, so that a test can make the n-th allocation fail.
+ *
+ * An ps_alloc_state wraps the caller's ps_allocator and counts what it holds. Thread-safe (atomic counters). */
+#ifndef PS_BASE_ALLOC_H
+#define PS_BASE_ALLOC_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "polestar/engine.h"
+
+#define PS_ALIGN 64 /* of tensor data: a cache line and an AVX-512 vector */
+
+typedef struct ps_alloc_state {
+    ps_allocator user;
+    atomic_size_t bytes; /* held now */
+    atomic_size_t peak;
+    atomic_size_t calls; /* successful allocations so far: a steady run must not move it */
+} ps_alloc_state;
+
+/* user may be NULL: malloc. */
+void ps_alloc_state_init(ps_alloc_state *state, const ps_allocator *user);
+
+/* NULL on failure; size 0 is a valid allocation. The size is remembered in front of the block. */
+void *ps_alloc(ps_alloc_state *a, size_t size);      /* 16-byte aligned, not cleared */
+void *ps_alloc_zero(ps_alloc_state *a, size_t size); /* cleared */
+void *ps_alloc_data(ps_alloc_state *a, size_t size); /* PS_ALIGN aligned, for tensor data */
+/* n * size with an overflow check. */
+void *ps_alloc_array(ps_alloc_state *a, size_t n, size_t size);
+void *ps_realloc(ps_alloc_state *a, void *ptr, size_t size); /* keeps the alignment; old block intact on failure */
+void ps_free(ps_alloc_state *a, void *ptr);                  /* NULL is allowed */
+char *ps_strdup(ps_alloc_state *a, const char *s);
+
+bool ps_mul_overflow_size(size_t a, size_t b, size_t *ret);
+bool ps_add_overflow_size(size_t a, size_t b, size_t *ret);
+
+#endif

@@ -1,0 +1,48 @@
+/* os.h - everything the rest of the tree may ask of the operating system. POSIX lives behind this header only. */
+#ifndef PS_BASE_OS_H
+#define PS_BASE_OS_H
+
+#include "base/alloc.h"
+#include "base/error.h"
+
+/* Monotonic nanoseconds; wall-clock nanoseconds since 1970. */
+int64_t ps_clock_ns(void);
+int64_t ps_clock_wall_ns(void);
+void ps_sleep_ns(int64_t ns);
+
+/* A whole file, mapped read-only. data is NULL for an empty file. */
+typedef struct ps_file_map {
+    const uint8_t *data;
+    size_t size;
+} ps_file_map;
+
+ps_status ps_file_map_open(const char *path, ps_file_map *ret_map, ps_error *err);
+void ps_file_map_close(ps_file_map *map);
+/* Tells the kernel that these bytes will not be read again soon. */
+void ps_file_map_drop(const ps_file_map *map, size_t offset, size_t size);
+
+/* Reads a whole file of at most max bytes into a new block (ps_free). One NUL follows the content. */
+ps_status ps_file_read(ps_alloc_state *a, const char *path, size_t max, char **ret_data, size_t *ret_size,
+                       ps_error *err);
+/* Writes to a temporary file beside path, syncs, renames. */
+ps_status ps_file_write(const char *path, const void *data, size_t size, int mode, ps_error *err);
+bool ps_file_exists(const char *path);
+bool ps_dir_exists(const char *path);
+/* Resolves symlinks and ".."; the result is ps_free'd by the caller. */
+ps_status ps_path_real(ps_alloc_state *a, const char *path, char **ret_real, ps_error *err);
+/* Creates the folder and its parents with the mode. */
+ps_status ps_dir_create(const char *path, int mode, ps_error *err);
+/* Names in a folder without "." and "..", sorted by byte value; free with ps_dir_free. */
+ps_status ps_dir_list(ps_alloc_state *a, const char *path, char ***ret_names, size_t *ret_count, ps_error *err);
+void ps_dir_free(ps_alloc_state *a, char **names, size_t count);
+
+/* CPUs this process may use: affinity mask capped by the cgroup quota (rounded up), at least 1. */
+int ps_cpu_count(void);
+/* min(RAM, cgroup memory.max) in bytes. */
+uint64_t ps_memory_total(void);
+/* Resident bytes of this process. */
+uint64_t ps_memory_resident(void);
+/* "AMD EPYC 9654" or the architecture's name. */
+void ps_cpu_model(char *buf, size_t size);
+
+#endif

@@ -1,0 +1,36 @@
+/* convert.h - number formats narrower than f32. Conversions round to nearest, ties to even, and keep NaN a NaN.
+ * Sources: IEEE 754 (f16), bfloat16 = upper half of f32, OCP 8-bit Floating Point spec 1.0 (E4M3, E5M2), the FNUZ variants
+ * of "8-bit Numerical Formats for Deep Neural Networks" (arXiv:2206.02915), OCP Microscaling spec 1.0 (E2M1, E8M0). */
+#ifndef PS_TENSOR_CONVERT_H
+#define PS_TENSOR_CONVERT_H
+
+#include "tensor/tensor.h"
+
+float ps_f16_to_f32(uint16_t h);
+uint16_t ps_f32_to_f16(float f);
+float ps_bf16_to_f32(uint16_t h);
+uint16_t ps_f32_to_bf16(float f);
+/* dtype: one of the four F8 types or F8E8M0. saturate: overflow gives the largest finite value instead of inf/NaN. */
+float ps_f8_to_f32(uint8_t v, ps_dtype dtype);
+uint8_t ps_f32_to_f8(float f, ps_dtype dtype, bool saturate);
+float ps_f4_to_f32(uint8_t nibble);
+uint8_t ps_f32_to_f4(float f);
+/* Sub-byte integers, element index i of packed data (low bits first). */
+int ps_i4_get(const uint8_t *data, size_t i);
+int ps_u4_get(const uint8_t *data, size_t i);
+void ps_u4_set(uint8_t *data, size_t i, int v); /* low 4 bits of v; also for i4 */
+int ps_i2_get(const uint8_t *data, size_t i);
+int ps_u2_get(const uint8_t *data, size_t i);
+void ps_u2_set(uint8_t *data, size_t i, int v);
+
+/* Rows: fast paths for weights. */
+void ps_f16_to_f32_row(const uint16_t *src, float *dst, size_t n);
+void ps_bf16_to_f32_row(const uint16_t *src, float *dst, size_t n);
+void ps_f32_to_f16_row(const float *src, uint16_t *dst, size_t n);
+
+/* ONNX Cast semantics between any two of the number types and bool (not strings, not complex):
+ * float → int truncates toward zero, out of range is implementation-defined (we saturate, NaN gives 0), anything → bool
+ * is "not zero", float → f8 saturates if `saturate`. n elements, both sides packed. false if the pair is unsupported. */
+bool ps_convert(const void *src, ps_dtype from, void *dst, ps_dtype to, size_t n, bool saturate);
+
+#endif

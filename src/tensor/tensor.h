@@ -1,0 +1,76 @@
+/* tensor.h - inside of tensors and the arithmetic of shapes.
+ *
+ * Terms: "elements" are counted by shape, "bytes" are of packed row-major storage (sub-byte types round up).
+ * Invariant: a ps_tensor that a kernel sees is row-major and its shape is fixed; strided tensors exist only at the
+ * session's boundary, where they are copied. */
+#ifndef PS_TENSOR_TENSOR_H
+#define PS_TENSOR_TENSOR_H
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "base/str.h"
+#include "polestar/tensor.h"
+
+struct ps_tensor {
+    ps_dtype dtype;
+    ps_shape shape;
+    void *data;              /* elements; for PS_DTYPE_STRING an array of ps_string */
+    size_t bytes;            /* of data, row-major */
+    const int64_t *strides;  /* in elements; NULL: row-major */
+    ps_alloc_state *alloc;   /* NULL: not on the heap (a view on somebody's stack or arena), never released */
+    void *owned;             /* block to free with the tensor, or NULL when data is borrowed */
+    struct ps_tensor *base;  /* retained tensor whose memory data points into, or NULL */
+    atomic_int refs;
+    int64_t own_strides[PS_MAX_RANK];
+};
+
+/* ---- shapes ---- */
+bool ps_shape_fixed(const ps_shape *s);
+bool ps_shape_equal(const ps_shape *a, const ps_shape *b);
+/* Product of the dims of a fixed shape; 1 for rank 0. false if it overflows int64 or the shape is not fixed. */
+bool ps_shape_elements(const ps_shape *s, int64_t *ret);
+/* Product of dims [from, to). The shape must be fixed and known not to overflow. */
+int64_t ps_shape_product(const ps_shape *s, int from, int to);
+/* Row-major strides in elements. */
+void ps_shape_strides(const ps_shape *s, int64_t strides[PS_MAX_RANK]);
+/* "[1,3,224,224]", "[?,s0]", "[...]" for unknown rank; buf is returned. */
+const char *ps_shape_text(const ps_shape *s, char *buf, size_t size);
+ps_shape ps_shape_make(int rank, const int64_t *dims);
+ps_shape ps_shape_unknown(void); /* rank -1 */
+/* numpy broadcasting over known and symbolic dims; false if two known dims disagree or the rank exceeds PS_MAX_RANK. */
+bool ps_shape_broadcast(const ps_shape *a, const ps_shape *b, ps_shape *ret);
+/* Axis in [-rank, rank) → [0, rank); false if outside. */
+bool ps_axis_normalize(int64_t axis, int rank, int *ret);
+
+/* ---- dtypes ---- */
+bool ps_dtype_valid(int value);
+bool ps_dtype_is_float(ps_dtype t); /* f64 f32 f16 bf16 */
+bool ps_dtype_is_int(ps_dtype t);   /* signed or unsigned, 8 to 64 bits; not bool */
+/* Whole bytes of one element; 0 for sub-byte types. */
+size_t ps_dtype_size(ps_dtype t);
+/* Bytes of n packed elements; false on overflow. */
+bool ps_dtype_bytes(ps_dtype t, int64_t n, size_t *ret);
+
+/* ---- tensors, inside the library ---- */
+/* Heap tensor with own zeroed storage. */
+ps_status ps_tensor_new(ps_alloc_state *a, ps_dtype dtype, const ps_shape *shape, ps_tensor **ret, ps_error *err);
+/* Heap tensor over `data`; if base is not NULL it is retained (data lies in its memory), else data must outlive it. */
+ps_status ps_tensor_new_view(ps_alloc_state *a, ps_dtype dtype, const ps_shape *shape, void *data, ps_tensor *base,
+                             ps_tensor **ret, ps_error *err);
+/* A view on the stack; shape must be fixed and its byte size must not overflow (checked before). No ownership. */
+void ps_tensor_init_view(ps_tensor *t, ps_dtype dtype, const ps_shape *shape, void *data);
+/* Copies a possibly strided tensor into row-major memory of t->bytes. Not for strings. */
+void ps_tensor_copy_packed(const ps_tensor *t, void *dst);
+/* Small integer tensors (i64, i32, and the other integers, bool) as int64; false if the dtype is no integer or n > max. */
+bool ps_tensor_get_ints(const ps_tensor *t, int64_t *ret, size_t max, size_t *ret_n);
+/* One element as double; false for strings and complex numbers. */
+bool ps_tensor_get_double(const ps_tensor *t, size_t index, double *ret);
+/* All elements equal to one value? (float and integer types) */
+bool ps_tensor_uniform(const ps_tensor *t, double *ret_value);
+uint64_t ps_tensor_hash(const ps_tensor *t); /* of dtype, shape and content */
+size_t ps_tensor_count(const ps_tensor *t);  /* elements */
+
+#endif
