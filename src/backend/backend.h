@@ -1,0 +1,123 @@
+/* backend.h - what a device is to the runtime: it lowers nodes to kernels, and kernels run.
+ *
+ * A kernel's life: lower (choose, check, pack weights, size the workspace: all that may be slow or fail) → state_new (what one
+ * session needs to run it) → run → state_free → free. The kernel itself is immutable and shared by all sessions of a plan.
+ *
+ * Layouts: a value of rank >= 3 lies in memory as ONNX says (plain) or with the channel axis innermost (channels-last). There
+ * are no others: measured, oneDNN's channels-last convolutions tie with its blocked ones, and every other kernel stays simple.
+ *
+ * Each device has an ordered list of implementations per operator; the first that accepts a node wins; the reference kernel
+ * (ref/) accepts every operator that has one, in plain layout. */
+#ifndef PS_BACKEND_BACKEND_H
+#define PS_BACKEND_BACKEND_H
+
+#include "base/thread.h"
+#include "graph/caps.h"
+#include "ops/params.h"
+
+typedef struct ps_device ps_device;
+typedef struct ps_kernel ps_kernel;
+typedef struct ps_weights ps_weights;
+
+typedef enum ps_layout { PS_LAYOUT_PLAIN, PS_LAYOUT_CHANNELS_LAST } ps_layout;
+
+/* Is plain memory of this shape also channels-last memory (one channel, one pixel, rank < 3, no elements)? */
+bool ps_layout_same(const ps_shape *shape);
+/* Strides in elements, in the order of the shape's axes. */
+void ps_layout_strides(const ps_shape *shape, ps_layout layout, int64_t strides[PS_MAX_RANK]);
+
+typedef struct ps_kernel_args {
+    void *const *in;       /* as node->in; NULL where omitted */
+    void *const *out;      /* as node->out */
+    void *workspace;       /* kernel->workspace bytes, PS_ALIGN aligned; NULL if 0 */
+    void *state;           /* of state_new; NULL if there is none */
+    ps_alloc_state *alloc; /* for reference kernels only: a steady run must not allocate */
+} ps_kernel_args;
+
+typedef struct ps_kernel_ops {
+    ps_status (*run)(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err);
+    void (*free)(ps_kernel *kernel);
+    /* (optional) per-session mutable state; default none */
+    ps_status (*state_new)(const ps_kernel *kernel, ps_alloc_state *alloc, void **ret_state, ps_error *err);
+    void (*state_free)(const ps_kernel *kernel, ps_alloc_state *alloc, void *state);
+} ps_kernel_ops;
+
+/* First member of every kernel. */
+struct ps_kernel {
+    const ps_kernel_ops *ops;
+    ps_alloc_state *alloc; /* it came from here */
+    size_t workspace;
+    char label[80]; /* "onednn.conv brgconv:avx512_core" */
+};
+
+#define PS_LOWER_MAX 128 /* inputs or outputs of one node; more are refused when a plan is made */
+
+/* A question to a device, and its answer. The node's shapes are fixed and its dtypes known. */
+typedef struct ps_lowering {
+    const ps_node *node;
+    int threads;
+    ps_weights *weights;
+    ps_alloc_state *alloc;
+    ps_layout in_layout[PS_LOWER_MAX];  /* asked: how inputs lie now; answered: how the kernel wants them */
+    ps_layout out_layout[PS_LOWER_MAX]; /* answered; plain by default */
+    ps_kernel *kernel;                  /* answered: NULL = declined */
+    int inplace; /* answered: out[0] may take the memory of this input if that is its last use; -1: no */
+    bool alias;  /* answered, with kernel == NULL: out[0] is the memory of in[0], nothing to run */
+} ps_lowering;
+
+/* Declines by returning PS_OK with kernel == NULL and alias false. */
+typedef ps_status (*ps_lower_fn)(ps_device *device, ps_lowering *lowering, ps_error *err);
+
+typedef struct ps_impl {
+    const char *op, *domain;
+    ps_lower_fn lower;
+} ps_impl;
+
+typedef struct ps_device_ops {
+    int version; /* 1 */
+    ps_status (*lower)(ps_device *device, ps_lowering *lowering, ps_error *err);
+    /* Kernel that converts between layouts; in[0] → out[0]. */
+    ps_status (*reorder)(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_layout from, ps_layout to, int threads,
+                         ps_alloc_state *alloc, ps_kernel **ret, ps_error *err);
+    void (*free)(ps_device *device);
+    /* (optional) around every run and every lowering on the calling thread: sets up and restores the thread team */
+    int (*enter)(ps_device *device, int threads);
+    void (*leave)(ps_device *device, int token);
+} ps_device_ops;
+
+struct ps_device {
+    const ps_device_ops *ops;
+    ps_alloc_state *alloc;
+    ps_caps caps;
+    ps_device_info info;
+    char name[32], hardware[96], driver[96];
+};
+
+/* ---- devices ---- */
+/* All devices of this machine, "cpu" first; *ret_n <= max. On failure the ones made so far are counted too. */
+ps_status ps_devices_create(ps_alloc_state *alloc, ps_device **ret, size_t max, size_t *ret_n, ps_error *err);
+void ps_device_free(ps_device *device); /* NULL is allowed */
+ps_status ps_device_new_ref(ps_alloc_state *alloc, ps_device **ret, ps_error *err);
+ps_status ps_device_new_cpu(ps_alloc_state *alloc, ps_device **ret, ps_error *err);
+
+/* Walks a list of implementations, then the reference kernel. */
+ps_status ps_lower_with(ps_device *device, const ps_impl *impls, size_t n, ps_lowering *lowering, ps_error *err);
+/* The reference kernel as a kernel; plain layout everywhere. Declines operators without one. */
+ps_status ps_lower_ref(ps_device *device, ps_lowering *lowering, ps_error *err);
+/* Allocates a zeroed kernel of `size` bytes whose first member is ps_kernel, into *(ps_kernel **)ret. */
+ps_status ps_kernel_new(ps_alloc_state *alloc, size_t size, const ps_kernel_ops *ops, const char *label, void *ret,
+                        ps_error *err);
+void ps_kernel_free(ps_kernel *kernel); /* NULL is allowed */
+
+/* ---- packed weights, one store per model ----
+ * Built once per (content, key), shared by all plans, freed with the store. Thread-safe. */
+typedef ps_status (*ps_pack_fn)(void *ctx, void *dst, ps_error *err);
+
+ps_status ps_weights_new(ps_alloc_state *alloc, ps_weights **ret, ps_error *err);
+void ps_weights_free(ps_weights *weights); /* NULL is allowed */
+/* The packed form of src under key, made by pack(ctx, dst) into `size` aligned bytes if it is not there yet. */
+ps_status ps_weights_get(ps_weights *weights, const ps_tensor *src, const char *key, size_t size, ps_pack_fn pack, void *ctx,
+                         const void **ret, ps_error *err);
+size_t ps_weights_bytes(ps_weights *weights);
+
+#endif

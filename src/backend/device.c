@@ -1,0 +1,77 @@
+/* device.c - what all devices share: layouts, the walk over implementation lists, kernels as objects. */
+#include "backend/backend.h"
+
+bool ps_layout_same(const ps_shape *s)
+{
+    if (s->rank < 3) return true;
+    return s->dims[1] <= 1 || ps_shape_product(s, 2, s->rank) <= 1 || ps_shape_product(s, 0, s->rank) == 0;
+}
+
+void ps_layout_strides(const ps_shape *s, ps_layout layout, int64_t strides[PS_MAX_RANK])
+{
+    if (layout == PS_LAYOUT_PLAIN || s->rank < 3) {
+        ps_shape_strides(s, strides);
+        return;
+    }
+    int64_t step = s->dims[1];
+    strides[1] = 1;
+    for (int i = s->rank - 1; i >= 2; i--) {
+        strides[i] = step;
+        step *= s->dims[i];
+    }
+    strides[0] = step;
+}
+
+ps_status ps_devices_create(ps_alloc_state *alloc, ps_device **ret, size_t max, size_t *ret_n, ps_error *err)
+{
+    *ret_n = 0;
+    PS_FAIL_IF(max < 2, err, INTERNAL, "room for %zu devices is too little", max);
+    PS_TRY(ps_device_new_cpu(alloc, &ret[0], err));
+    *ret_n = 1;
+    PS_TRY(ps_device_new_ref(alloc, &ret[1], err));
+    *ret_n = 2;
+    return PS_OK;
+}
+
+void ps_device_free(ps_device *device)
+{
+    if (device) device->ops->free(device);
+}
+
+static bool matches(const ps_impl *impl, const ps_node *node)
+{
+    return strcmp(impl->op, node->op_type) == 0 && strcmp(impl->domain, node->domain) == 0;
+}
+
+ps_status ps_lower_with(ps_device *device, const ps_impl *impls, size_t n, ps_lowering *l, ps_error *err)
+{
+    ps_layout asked[PS_LOWER_MAX];
+    memcpy(asked, l->in_layout, sizeof asked);
+    for (size_t i = 0; i < n; i++) {
+        if (!matches(&impls[i], l->node)) continue;
+        memcpy(l->in_layout, asked, sizeof asked);
+        memset(l->out_layout, 0, sizeof l->out_layout);
+        l->inplace = -1;
+        PS_TRY(impls[i].lower(device, l, err));
+        if (l->kernel || l->alias) return PS_OK;
+    }
+    memcpy(l->in_layout, asked, sizeof asked);
+    return ps_lower_ref(device, l, err);
+}
+
+ps_status ps_kernel_new(ps_alloc_state *alloc, size_t size, const ps_kernel_ops *ops, const char *label, void *ret,
+                        ps_error *err)
+{
+    ps_kernel *k = ps_alloc_zero(alloc, size);
+    if (!k) return PS_FAIL_NOMEM(err, "a kernel");
+    k->ops = ops;
+    k->alloc = alloc;
+    ps_snprintf(k->label, sizeof k->label, "%s", label);
+    *(ps_kernel **)ret = k;
+    return PS_OK;
+}
+
+void ps_kernel_free(ps_kernel *k)
+{
+    if (k) k->ops->free(k);
+}
