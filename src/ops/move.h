@@ -1,0 +1,44 @@
+/* move.h - moving elements without looking at them: what Transpose, Slice, Gather, Pad and their like share.
+ *
+ * Elements are opaque blocks of 1, 2, 4, 8 or 16 bytes. Strings move as their ps_string structs within scratch memory
+ * and are copied into the output tensor's own storage at the end, so a kernel need not care. Types packed below one
+ * byte are refused. */
+#ifndef PS_OPS_MOVE_H
+#define PS_OPS_MOVE_H
+
+#include "ops/facts.h"
+
+/* Output i shaped and with storage: checks it against the plan's shape, or allocates it if the plan left it open. */
+ps_status ps_move_output(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, const ps_shape *shape, ps_error *err);
+
+typedef struct ps_move {
+    ps_tensor *out;
+    size_t size;  /* bytes of one element */
+    uint8_t *dst; /* write the elements here, row-major; zeroed for strings only */
+    ps_string *scratch;
+    ps_alloc_state *alloc;
+} ps_move;
+
+/* ps_move_output, then the place to write to. Pair with ps_move_end on success. */
+ps_status ps_move_begin(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, const ps_shape *shape, ps_move *ret,
+                        ps_error *err);
+/* Finishes the output (copies strings) unless status is an error, releases scratch, returns the combined status. */
+ps_status ps_move_end(ps_move *m, ps_status status, ps_error *err);
+
+/* An n-dimensional copy with strides in elements on both sides, negative and zero strides included. */
+#define PS_WALK_RANK (2 * PS_MAX_RANK)
+typedef struct ps_walk {
+    int rank;
+    int64_t dims[PS_WALK_RANK], dst[PS_WALK_RANK], src[PS_WALK_RANK];
+} ps_walk;
+
+void ps_walk_add(ps_walk *w, int64_t dim, int64_t dst_stride, int64_t src_stride);
+void ps_walk_copy(const ps_walk *w, size_t size, void *dst, const void *src, int threads);
+
+/* Writes n copies of one element. */
+void ps_move_fill(void *dst, const void *element, size_t size, int64_t n);
+
+/* out[0] = in[0]'s memory as it is; the kernel of every PS_OP_VIEW operator, packed types and strings included. */
+ps_status ps_move_view(const ps_kernel_ctx *ctx, const ps_shape *shape, ps_error *err);
+
+#endif
