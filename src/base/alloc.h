@@ -27,12 +27,17 @@ void ps_alloc_state_init(ps_alloc_state *state, const ps_allocator *user);
 void *ps_alloc(ps_alloc_state *a, size_t size);      /* 16-byte aligned, not cleared */
 void *ps_alloc_zero(ps_alloc_state *a, size_t size); /* cleared */
 void *ps_alloc_data(ps_alloc_state *a, size_t size); /* PS_ALIGN aligned, for tensor data */
+void *ps_alloc_data_zero(ps_alloc_state *a, size_t size); /* the same, cleared */
 /* n * size with an overflow check. */
 void *ps_alloc_array(ps_alloc_state *a, size_t n, size_t size);
 void *ps_realloc(ps_alloc_state *a, void *ptr, size_t size); /* keeps the alignment; old block intact on failure */
 void ps_free(ps_alloc_state *a, void *ptr);                  /* NULL is allowed */
 char *ps_strdup(ps_alloc_state *a, const char *s);
 
+/* The allocator of an engine; implemented by runtime, here so that tensor need not know the engine. */
+ps_alloc_state *ps_engine_alloc(ps_engine *engine);
+
+/* true on overflow; *ret is then unspecified. */
 bool ps_mul_overflow_size(size_t a, size_t b, size_t *ret);
 bool ps_add_overflow_size(size_t a, size_t b, size_t *ret);
 

@@ -25,6 +25,13 @@ bool ps_cond_wait_until(ps_cond *c, ps_mutex *m, int64_t deadline_ns);
 void ps_cond_signal(ps_cond *c);
 void ps_cond_broadcast(ps_cond *c);
 
+typedef pthread_t ps_thread;
+typedef void (*ps_thread_fn)(void *ctx);
+/* Starts fn(ctx) with every signal blocked, so that signals reach the main thread. name (up to 15 bytes) shows up in
+ * debuggers. ctx must outlive the thread. false: out of resources. Each started thread must be joined. */
+bool ps_thread_start(ps_thread *ret_thread, const char *name, ps_thread_fn fn, void *ctx);
+void ps_thread_join(ps_thread thread);
+
 typedef void (*ps_parallel_fn)(void *ctx, int64_t begin, int64_t end, int thread);
 /* Splits [0, n) into at most `threads` contiguous ranges of at least `grain` items and runs fn on each; the split depends
  * only on its arguments, so results do not change from run to run. thread < threads. Returns when all are done. */

@@ -1,0 +1,129 @@
+/* alloc.c - the accounting allocator. */
+#include "base/alloc.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Sits directly in front of every block that is handed out. 16 bytes, so that it keeps the smallest alignment. */
+typedef struct block_header {
+    size_t size;     /* as asked for */
+    uint16_t offset; /* of the block in what the user's allocator returned */
+    uint16_t slack;  /* bytes asked of the user's allocator beyond size */
+    uint16_t align;
+    uint16_t magic; /* catches a foreign or freed pointer in debug builds */
+} block_header;
+
+_Static_assert(sizeof(block_header) == 16, "header must keep 16-byte alignment");
+
+enum { MAGIC_LIVE = 0x5073, MAGIC_FREE = 0xDEAD, MIN_ALIGN = 16 };
+
+static void *malloc_alloc(void *ctx, size_t size, size_t align) {
+    if (align <= _Alignof(max_align_t)) return malloc(size);
+    void *ptr = NULL;
+    return posix_memalign(&ptr, align, size) == 0 ? ptr : NULL;
+}
+
+static void malloc_free(void *ctx, void *ptr, size_t size) {
+    free(ptr);
+}
+
+void ps_alloc_state_init(ps_alloc_state *state, const ps_allocator *user) {
+    memset(state, 0, sizeof *state);
+    state->user = user ? *user : (ps_allocator) { malloc_alloc, malloc_free, NULL };
+    atomic_init(&state->bytes, 0);
+    atomic_init(&state->peak, 0);
+    atomic_init(&state->calls, 0);
+}
+
+bool ps_mul_overflow_size(size_t a, size_t b, size_t *ret) {
+    return __builtin_mul_overflow(a, b, ret);
+}
+
+bool ps_add_overflow_size(size_t a, size_t b, size_t *ret) {
+    return __builtin_add_overflow(a, b, ret);
+}
+
+static void account(ps_alloc_state *a, size_t total) {
+    size_t now = atomic_fetch_add_explicit(&a->bytes, total, memory_order_relaxed) + total;
+    size_t peak = atomic_load_explicit(&a->peak, memory_order_relaxed);
+    while (now > peak && !atomic_compare_exchange_weak_explicit(&a->peak, &peak, now, memory_order_relaxed,
+                                                                memory_order_relaxed)) {
+    }
+    atomic_fetch_add_explicit(&a->calls, 1, memory_order_relaxed);
+}
+
+static block_header *header_of(void *ptr) {
+    block_header *h = (block_header *)ptr - 1;
+    assert(h->magic == MAGIC_LIVE);
+    return h;
+}
+
+static void *alloc_block(ps_alloc_state *a, size_t size, size_t align, bool zero) {
+    /* calloc gives large cleared blocks without touching them, but aligns to 16 only: room to move up inside. */
+    bool lazy = zero && a->user.alloc == malloc_alloc;
+    size_t slack = lazy ? align + sizeof(block_header) : align;
+    size_t total;
+    if (ps_add_overflow_size(size, slack, &total) || total > PTRDIFF_MAX) return NULL;
+    unsigned char *raw = lazy ? calloc(1, total) : a->user.alloc(a->user.ctx, total, align);
+    if (!raw) return NULL;
+    size_t offset = align;
+    if (lazy) {
+        uintptr_t first = (uintptr_t)raw + sizeof(block_header);
+        offset = (size_t)(((first + align - 1) & ~(uintptr_t)(align - 1)) - (uintptr_t)raw);
+    }
+    unsigned char *ptr = raw + offset;
+    if (zero && !lazy) memset(ptr, 0, size);
+    block_header *h = (block_header *)(void *)ptr - 1;
+    *h = (block_header) { size, (uint16_t)offset, (uint16_t)slack, (uint16_t)align, MAGIC_LIVE };
+    account(a, total);
+    return ptr;
+}
+
+void *ps_alloc(ps_alloc_state *a, size_t size) {
+    return alloc_block(a, size, MIN_ALIGN, false);
+}
+
+void *ps_alloc_zero(ps_alloc_state *a, size_t size) {
+    return alloc_block(a, size, MIN_ALIGN, true);
+}
+
+void *ps_alloc_data(ps_alloc_state *a, size_t size) {
+    return alloc_block(a, size, PS_ALIGN, false);
+}
+
+void *ps_alloc_data_zero(ps_alloc_state *a, size_t size) {
+    return alloc_block(a, size, PS_ALIGN, true);
+}
+
+void *ps_alloc_array(ps_alloc_state *a, size_t n, size_t size) {
+    size_t bytes;
+    return ps_mul_overflow_size(n, size, &bytes) ? NULL : ps_alloc(a, bytes);
+}
+
+void *ps_realloc(ps_alloc_state *a, void *ptr, size_t size) {
+    if (!ptr) return ps_alloc(a, size);
+    const block_header *h = header_of(ptr);
+    void *bigger = alloc_block(a, size, h->align, false);
+    if (!bigger) return NULL;
+    memcpy(bigger, ptr, size < h->size ? size : h->size);
+    ps_free(a, ptr);
+    return bigger;
+}
+
+void ps_free(ps_alloc_state *a, void *ptr) {
+    if (!ptr) return;
+    block_header *h = header_of(ptr);
+    size_t total = h->size + h->slack;
+    unsigned char *raw = (unsigned char *)ptr - h->offset;
+    h->magic = MAGIC_FREE;
+    atomic_fetch_sub_explicit(&a->bytes, total, memory_order_relaxed);
+    a->user.free(a->user.ctx, raw, total);
+}
+
+char *ps_strdup(ps_alloc_state *a, const char *s) {
+    size_t n = strlen(s) + 1;
+    char *copy = ps_alloc(a, n);
+    if (copy) memcpy(copy, s, n);
+    return copy;
+}

@@ -1,0 +1,269 @@
+/* os.c - clocks and files (POSIX). What the machine offers is in os_machine.c. */
+#include "base/os.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/str.h"
+#include "base/vec.h"
+
+/* ---- clocks ---- */
+
+static int64_t clock_ns(clockid_t id) {
+    struct timespec ts;
+    clock_gettime(id, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+int64_t ps_clock_ns(void) {
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+int64_t ps_clock_wall_ns(void) {
+    return clock_ns(CLOCK_REALTIME);
+}
+
+void ps_sleep_ns(int64_t ns) {
+    if (ns <= 0) return;
+    struct timespec ts = { (time_t)(ns / 1000000000), (long)(ns % 1000000000) };
+    while (nanosleep(&ts, &ts) != 0 && errno == EINTR) {
+    }
+}
+
+/* ---- errors ---- */
+
+/* "cannot open 'x': No such file or directory", with a status that tells apart what a caller may act on. */
+static ps_status fail_errno(ps_error *err, const char *verb, const char *path, int code) {
+    char text[128];
+    if (strerror_r(code, text, sizeof text) != 0) ps_snprintf(text, sizeof text, "error %d", code);
+    switch (code) {
+    case ENOENT:
+    case ENOTDIR: return PS_FAIL(err, NOT_FOUND, "cannot %s '%s': %s", verb, path, text);
+    case ENOMEM: return PS_FAIL(err, NO_MEMORY, "cannot %s '%s': %s", verb, path, text);
+    default: return PS_FAIL(err, IO, "cannot %s '%s': %s", verb, path, text);
+    }
+}
+
+/* ---- reading ---- */
+
+/* Opens a file that can be read from start to end. */
+static ps_status open_read(const char *path, int *ret_fd, struct stat *ret_stat, ps_error *err) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return fail_errno(err, "open", path, errno);
+    int code = fstat(fd, ret_stat) != 0 ? errno : S_ISDIR(ret_stat->st_mode) ? EISDIR : 0;
+    if (code) {
+        close(fd);
+        return fail_errno(err, "read", path, code);
+    }
+    *ret_fd = fd;
+    return PS_OK;
+}
+
+ps_status ps_file_map_open(const char *path, ps_file_map *ret_map, ps_error *err) {
+    int fd;
+    struct stat st;
+    PS_TRY(open_read(path, &fd, &st, err));
+    ps_status status = PS_OK;
+    void *data = NULL;
+    if (!S_ISREG(st.st_mode)) {
+        PS_FAIL_OUT(err, IO, "cannot map '%s': not a regular file", path);
+    }
+    if ((uintmax_t)st.st_size > SIZE_MAX / 2) PS_FAIL_OUT(err, LIMIT, "cannot map '%s': too large", path);
+    if (st.st_size > 0) {
+        data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data == MAP_FAILED) PS_TRY_OUT(fail_errno(err, "map", path, errno));
+    }
+    *ret_map = (ps_file_map) { data, (size_t)st.st_size };
+out:
+    close(fd);
+    return status;
+}
+
+void ps_file_map_close(ps_file_map *map) {
+    if (map->data) munmap((void *)(uintptr_t)map->data, map->size);
+    *map = (ps_file_map) { NULL, 0 };
+}
+
+void ps_file_map_drop(const ps_file_map *map, size_t offset, size_t size) {
+    if (!map->data || offset > map->size) return;
+    if (size > map->size - offset) size = map->size - offset;
+    /* Whole pages inside the range only: a neighbour may still be in use. */
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t begin = (offset + page - 1) / page * page, end = (offset + size) / page * page;
+    if (begin < end) madvise((void *)(uintptr_t)(map->data + begin), end - begin, MADV_DONTNEED);
+}
+
+/* Reads until the end of the file into s, at most max + 1 bytes so that the caller sees the excess. */
+static ps_status read_all(int fd, const char *path, size_t max, ps_str *s, ps_error *err) {
+    while (s->size <= max) {
+        if (!ps_str_reserve(s, s->room > s->size + 1 ? 1 : 4096)) return PS_FAIL_NOMEM(err, path);
+        size_t want = s->room - s->size - 1;
+        ssize_t n = read(fd, s->data + s->size, want < (1u << 30) ? want : 1u << 30);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return fail_errno(err, "read", path, errno);
+        if (n == 0) return PS_OK;
+        s->size += (size_t)n;
+    }
+    return PS_FAIL(err, LIMIT, "'%s' is longer than the limit of %zu bytes", path, max);
+}
+
+ps_status ps_file_read(ps_alloc_state *a, const char *path, size_t max, char **ret_data, size_t *ret_size,
+                       ps_error *err) {
+    int fd;
+    struct stat st;
+    PS_TRY(open_read(path, &fd, &st, err));
+    ps_str s;
+    ps_str_init(&s, a);
+    ps_status status = PS_OK;
+    if (S_ISREG(st.st_mode) && (uintmax_t)st.st_size > max) {
+        PS_FAIL_OUT(err, LIMIT, "'%s' is longer than the limit of %zu bytes", path, max);
+    }
+    /* One byte more than the size, so that the end is seen without growing. */
+    if (!ps_str_reserve(&s, (size_t)st.st_size + 1)) PS_TRY_OUT(PS_FAIL_NOMEM(err, path));
+    PS_TRY_OUT(read_all(fd, path, max, &s, err));
+    s.data[s.size] = 0;
+    *ret_size = s.size;
+    *ret_data = ps_str_take(&s);
+out:
+    close(fd);
+    ps_str_release(&s);
+    return status;
+}
+
+/* ---- writing ---- */
+
+static int write_all(int fd, const char *data, size_t size) {
+    while (size > 0) {
+        ssize_t n = write(fd, data, size < (1u << 30) ? size : 1u << 30);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return errno;
+        data += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+/* A new file beside path, never an existing one and never through a link. */
+static int open_temp(const char *path, int mode, char temp[PATH_MAX]) {
+    for (int attempt = 0; attempt < 100; attempt++) {
+        int n = snprintf(temp, PATH_MAX, "%s.tmp-%ld-%llx", path, (long)getpid(),
+                         (unsigned long long)ps_clock_ns() + (unsigned long long)attempt);
+        if (n < 0 || n >= PATH_MAX) {
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, (mode_t)mode);
+        if (fd >= 0 || errno != EEXIST) return fd;
+    }
+    return -1;
+}
+
+/* Makes the rename itself durable; best effort, some file systems cannot sync a folder. */
+static void sync_parent(const char *path) {
+    char dir[PATH_MAX];
+    ps_snprintf(dir, sizeof dir, "%s", path);
+    char *slash = strrchr(dir, '/');
+    if (slash) slash[slash == dir ? 1 : 0] = 0;
+    int fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return;
+    (void)fsync(fd);
+    close(fd);
+}
+
+ps_status ps_file_write(const char *path, const void *data, size_t size, int mode, ps_error *err) {
+    char temp[PATH_MAX];
+    int fd = open_temp(path, mode, temp);
+    if (fd < 0) return fail_errno(err, "create", path, errno);
+    int code = write_all(fd, data, size);
+    if (code == 0 && fsync(fd) != 0) code = errno;
+    if (close(fd) != 0 && code == 0) code = errno;
+    if (code == 0 && rename(temp, path) != 0) code = errno;
+    if (code != 0) {
+        unlink(temp);
+        return fail_errno(err, "write", path, code);
+    }
+    sync_parent(path);
+    return PS_OK;
+}
+
+/* ---- paths and folders ---- */
+
+bool ps_file_exists(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && !S_ISDIR(st.st_mode);
+}
+
+bool ps_dir_exists(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+ps_status ps_path_real(ps_alloc_state *a, const char *path, char **ret_real, ps_error *err) {
+    char real[PATH_MAX];
+    if (!realpath(path, real)) return fail_errno(err, "resolve", path, errno);
+    char *copy = ps_strdup(a, real);
+    if (!copy) return PS_FAIL_NOMEM(err, path);
+    *ret_real = copy;
+    return PS_OK;
+}
+
+ps_status ps_dir_create(const char *path, int mode, ps_error *err) {
+    char part[PATH_MAX];
+    size_t n = strlen(path);
+    if (n == 0 || n >= sizeof part) return fail_errno(err, "create folder", path, n ? ENAMETOOLONG : ENOENT);
+    memcpy(part, path, n + 1);
+    for (size_t i = 1; i <= n; i++) {
+        if (part[i] != '/' && part[i] != 0) continue;
+        char end = part[i];
+        part[i] = 0;
+        if (mkdir(part, (mode_t)mode) != 0 && !ps_dir_exists(part)) {
+            return fail_errno(err, "create folder", part, errno);
+        }
+        part[i] = end;
+    }
+    return PS_OK;
+}
+
+static int compare_names(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+ps_status ps_dir_list(ps_alloc_state *a, const char *path, char ***ret_names, size_t *ret_count, ps_error *err) {
+    DIR *dir = opendir(path);
+    if (!dir) return fail_errno(err, "list", path, errno);
+    PS_VEC(char *) names = { 0 };
+    ps_status status = PS_OK;
+    for (;;) {
+        errno = 0;
+        const struct dirent *e = readdir(dir);
+        if (!e && errno) PS_TRY_OUT(fail_errno(err, "list", path, errno));
+        if (!e) break;
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        char *name = ps_strdup(a, e->d_name);
+        if (!name || !ps_vec_push(a, &names, name)) {
+            ps_free(a, name);
+            PS_TRY_OUT(PS_FAIL_NOMEM(err, path));
+        }
+    }
+    if (names.size) qsort(names.data, names.size, sizeof *names.data, compare_names);
+    *ret_names = names.data;
+    *ret_count = names.size;
+out:
+    closedir(dir);
+    if (status != PS_OK) ps_dir_free(a, names.data, names.size);
+    return status;
+}
+
+void ps_dir_free(ps_alloc_state *a, char **names, size_t count) {
+    for (size_t i = 0; i < count; i++) ps_free(a, names[i]);
+    ps_free(a, names);
+}

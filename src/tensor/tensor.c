@@ -1,0 +1,268 @@
+/* tensor.c - tensors: life, strings, small readers. */
+#include "tensor/tensor.h"
+
+#include <assert.h>
+
+#include "tensor/convert.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+/* ---- life ---- */
+
+/* Elements and bytes of a shape that must be fixed. */
+static ps_status measure(ps_dtype dtype, const ps_shape *shape, size_t *ret_bytes, ps_error *err) {
+    char text[256];
+    int64_t n;
+    PS_FAIL_IF(!ps_dtype_valid((int)dtype), err, INVALID, "tensor: %d is not an element type", (int)dtype);
+    PS_FAIL_IF(shape->rank > PS_MAX_RANK, err, INVALID, "tensor: rank %d is greater than %d", (int)shape->rank,
+               PS_MAX_RANK);
+    PS_FAIL_IF(!ps_shape_fixed(shape), err, INVALID, "tensor: shape %s is not fixed",
+               ps_shape_text(shape, text, sizeof text));
+    PS_FAIL_IF(!ps_shape_elements(shape, &n) || !ps_dtype_bytes(dtype, n, ret_bytes), err, LIMIT,
+               "tensor: %s of shape %s has more bytes than can be addressed", ps_dtype_name(dtype),
+               ps_shape_text(shape, text, sizeof text));
+    return PS_OK;
+}
+
+void ps_tensor_init_view(ps_tensor *t, ps_dtype dtype, const ps_shape *shape, void *data) {
+    memset(t, 0, sizeof *t);
+    t->dtype = dtype;
+    t->shape = *shape;
+    t->data = data;
+    atomic_init(&t->refs, 1);
+    ps_status status = measure(dtype, shape, &t->bytes, NULL);
+    assert(status == PS_OK);
+    (void)status;
+}
+
+ps_status ps_tensor_new_view(ps_alloc_state *a, ps_dtype dtype, const ps_shape *shape, void *data, ps_tensor *base,
+                             ps_tensor **ret, ps_error *err) {
+    size_t bytes;
+    PS_TRY(measure(dtype, shape, &bytes, err));
+    ps_tensor *t = ps_alloc(a, sizeof *t);
+    PS_FAIL_IF(!t, err, NO_MEMORY, "out of memory for a tensor");
+    ps_tensor_init_view(t, dtype, shape, data);
+    t->alloc = a;
+    if (base) t->base = ps_tensor_retain(base);
+    *ret = t;
+    return PS_OK;
+}
+
+ps_status ps_tensor_new(ps_alloc_state *a, ps_dtype dtype, const ps_shape *shape, ps_tensor **ret, ps_error *err) {
+    ps_tensor *t = NULL;
+    char text[256];
+    PS_TRY(ps_tensor_new_view(a, dtype, shape, NULL, NULL, &t, err));
+    t->owned = t->data = ps_alloc_data_zero(a, t->bytes);
+    if (!t->data) {
+        size_t bytes = t->bytes;
+        ps_tensor_release(t);
+        return PS_FAIL(err, NO_MEMORY, "out of memory for a tensor %s %s (%zu bytes)", ps_dtype_name(dtype),
+                       ps_shape_text(shape, text, sizeof text), bytes);
+    }
+    *ret = t;
+    return PS_OK;
+}
+
+ps_tensor *ps_tensor_retain(ps_tensor *tensor) {
+    atomic_fetch_add_explicit(&tensor->refs, 1, memory_order_relaxed);
+    return tensor;
+}
+
+/* A tensor with storage of its own owns the bytes of its strings too, one block each. */
+static void free_strings(ps_tensor *t) {
+    const ps_string *s = t->owned;
+    for (size_t i = 0, n = ps_tensor_count(t); i < n; i++) ps_free(t->alloc, (void *)(uintptr_t)s[i].data);
+}
+
+void ps_tensor_release(ps_tensor *tensor) {
+    if (!tensor || atomic_fetch_sub_explicit(&tensor->refs, 1, memory_order_acq_rel) != 1) return;
+    if (!tensor->alloc) return;
+    if (tensor->owned && tensor->dtype == PS_DTYPE_STRING) free_strings(tensor);
+    ps_free(tensor->alloc, tensor->owned);
+    ps_tensor_release(tensor->base);
+    ps_free(tensor->alloc, tensor);
+}
+
+/* ---- what a tensor says of itself ---- */
+
+ps_dtype ps_tensor_dtype(const ps_tensor *tensor) {
+    return tensor->dtype;
+}
+
+const ps_shape *ps_tensor_shape(const ps_tensor *tensor) {
+    return &tensor->shape;
+}
+
+void *ps_tensor_data(ps_tensor *tensor) {
+    return tensor->data;
+}
+
+const void *ps_tensor_data_const(const ps_tensor *tensor) {
+    return tensor->data;
+}
+
+size_t ps_tensor_count(const ps_tensor *t) {
+    return (size_t)ps_shape_product(&t->shape, 0, t->shape.rank);
+}
+
+size_t ps_tensor_elements(const ps_tensor *tensor) {
+    return ps_tensor_count(tensor);
+}
+
+size_t ps_tensor_bytes(const ps_tensor *tensor) {
+    return tensor->bytes;
+}
+
+/* ---- changing it ---- */
+
+ps_status ps_tensor_set_data(ps_tensor *tensor, void *data) {
+    if (!tensor || tensor->owned || tensor->base || (!data && tensor->bytes)) return PS_INVALID;
+    tensor->data = data;
+    return PS_OK;
+}
+
+ps_status ps_tensor_set_string(ps_tensor *tensor, size_t index, const char *data, size_t size, ps_error *reterr) {
+    PS_FAIL_IF(tensor->dtype != PS_DTYPE_STRING, reterr, TYPE, "tensor: a string cannot be set in a tensor of %s",
+               ps_dtype_name(tensor->dtype));
+    PS_FAIL_IF(!tensor->owned, reterr, INVALID, "tensor: a string cannot be set in a tensor over borrowed memory");
+    PS_FAIL_IF(index >= ps_tensor_count(tensor), reterr, INVALID, "tensor: string index %zu is beyond %zu elements",
+               index, ps_tensor_count(tensor));
+    char *copy = ps_alloc(tensor->alloc, size);
+    PS_FAIL_IF(!copy, reterr, NO_MEMORY, "out of memory for a string of %zu bytes", size);
+    if (size) memcpy(copy, data, size);
+    ps_string *s = (ps_string *)tensor->data + index;
+    ps_free(tensor->alloc, (void *)(uintptr_t)s->data);
+    *s = (ps_string) { copy, size };
+    return PS_OK;
+}
+
+/* ---- strided copies ---- */
+
+static void copy_row(unsigned char *dst, const unsigned char *src, int64_t n, int64_t step, size_t size) {
+    switch (size) {
+#define COPY(type)                                                                                                     \
+    case sizeof(type):                                                                                                 \
+        for (int64_t i = 0; i < n; i++) memcpy(dst + i * (int64_t)sizeof(type), src + i * step, sizeof(type));         \
+        break;
+        COPY(uint8_t)
+        COPY(uint16_t)
+        COPY(uint32_t)
+        COPY(uint64_t)
+#undef COPY
+    default:
+        for (int64_t i = 0; i < n; i++) memcpy(dst + (size_t)i * size, src + i * step, size);
+    }
+}
+
+void ps_tensor_copy_packed(const ps_tensor *t, void *dst) {
+    if (t->bytes == 0) return;
+    if (!t->strides) {
+        memcpy(dst, t->data, t->bytes);
+        return;
+    }
+    size_t size = ps_dtype_size(t->dtype);
+    assert(size > 0 && t->dtype != PS_DTYPE_STRING && t->shape.rank > 0);
+    int last = t->shape.rank - 1;
+    int64_t row = t->shape.dims[last], step = t->strides[last] * (int64_t)size;
+    int64_t index[PS_MAX_RANK] = { 0 };
+    int64_t at = 0; /* bytes from t->data to the row */
+    unsigned char *out = dst;
+    for (int axis = 0; axis >= 0;) {
+        const unsigned char *src = (const unsigned char *)t->data + at;
+        if (step == (int64_t)size) {
+            memcpy(out, src, (size_t)row * size);
+        } else {
+            copy_row(out, src, row, step, size);
+        }
+        out += (size_t)row * size;
+        /* Next row: count up the outer axes like digits, moving by their strides. */
+        for (axis = last - 1; axis >= 0; axis--) {
+            at += t->strides[axis] * (int64_t)size;
+            if (++index[axis] < t->shape.dims[axis]) break;
+            at -= t->shape.dims[axis] * t->strides[axis] * (int64_t)size;
+            index[axis] = 0;
+        }
+    }
+}
+
+/* ---- reading values ---- */
+
+bool ps_tensor_get_ints(const ps_tensor *t, int64_t *ret, size_t max, size_t *ret_n) {
+    size_t n = ps_tensor_count(t);
+    if (t->strides || n > max) return false;
+    switch (t->dtype) {
+    case PS_DTYPE_U64:
+        for (size_t i = 0; i < n; i++) {
+            if (((const uint64_t *)t->data)[i] > INT64_MAX) return false;
+        }
+        break;
+    case PS_DTYPE_BOOL:
+    case PS_DTYPE_I4:
+    case PS_DTYPE_U4:
+    case PS_DTYPE_I2:
+    case PS_DTYPE_U2: break;
+    default:
+        if (!ps_dtype_is_int(t->dtype)) return false;
+    }
+    if (!ps_convert(t->data, t->dtype, ret, PS_DTYPE_I64, n, true)) return false;
+    *ret_n = n;
+    return true;
+}
+
+bool ps_tensor_get_double(const ps_tensor *t, size_t index, double *ret) {
+    size_t bits = ps_dtype_bits(t->dtype), size = bits / 8;
+    if (t->strides || t->dtype == PS_DTYPE_STRING || index >= ps_tensor_count(t)) return false;
+    if (size) return ps_convert((const unsigned char *)t->data + index * size, t->dtype, ret, PS_DTYPE_F64, 1, true);
+    /* Sub-byte: bring the element to the front of a byte. */
+    size_t bit = index * bits % 8;
+    unsigned char byte = (unsigned char)(((const unsigned char *)t->data)[index * bits / 8] >> bit);
+    return ps_convert(&byte, t->dtype, ret, PS_DTYPE_F64, 1, true);
+}
+
+bool ps_tensor_uniform(const ps_tensor *t, double *ret_value) {
+    size_t n = ps_tensor_count(t), size = ps_dtype_size(t->dtype);
+    double first;
+    if (n == 0 || !ps_tensor_get_double(t, 0, &first)) return false;
+    if (size) {
+        /* All equal to the first: the bytes equal themselves one element further on. */
+        if (n > 1 && memcmp(t->data, (const unsigned char *)t->data + size, t->bytes - size) != 0) return false;
+    } else {
+        for (size_t i = 1; i < n; i++) {
+            double v;
+            if (!ps_tensor_get_double(t, i, &v) || v != first) return false;
+        }
+    }
+    *ret_value = first;
+    return true;
+}
+
+static void hash_content(const ps_tensor *t, XXH3_state_t *state) {
+    size_t n = ps_tensor_count(t), bits = ps_dtype_bits(t->dtype);
+    if (t->dtype == PS_DTYPE_STRING) {
+        const ps_string *s = t->data;
+        for (size_t i = 0; i < n; i++) {
+            XXH3_64bits_update(state, &s[i].size, sizeof s[i].size);
+            if (s[i].size) XXH3_64bits_update(state, s[i].data, s[i].size);
+        }
+        return;
+    }
+    /* The unused bits of a last byte are nobody's value. */
+    size_t tail = bits < 8 ? n * bits % 8 : 0, whole = t->bytes - (tail != 0);
+    if (whole) XXH3_64bits_update(state, t->data, whole);
+    if (tail) {
+        unsigned char byte = (unsigned char)(((const unsigned char *)t->data)[whole] & ((1u << tail) - 1));
+        XXH3_64bits_update(state, &byte, 1);
+    }
+}
+
+uint64_t ps_tensor_hash(const ps_tensor *t) {
+    assert(!t->strides);
+    XXH3_state_t state;
+    XXH3_64bits_reset(&state);
+    int64_t head[2 + PS_MAX_RANK] = { (int64_t)t->dtype, t->shape.rank };
+    for (int i = 0; i < t->shape.rank; i++) head[2 + i] = t->shape.dims[i];
+    XXH3_64bits_update(&state, head, sizeof head);
+    hash_content(t, &state);
+    return XXH3_64bits_digest(&state);
+}
