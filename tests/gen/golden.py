@@ -71,7 +71,7 @@ MODELS = {"silero-vad": silero, "magika": magika, "ppocr-cls": ppocr_cls, "ppocr
 
 def write(path, array, name):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(numpy_helper.from_array(np.ascontiguousarray(array), name).SerializeToString())
+    path.write_bytes(numpy_helper.from_array(np.asarray(array, order="C"), name).SerializeToString())
 
 
 def generate(name, inputs_of, models):
