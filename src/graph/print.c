@@ -124,7 +124,7 @@ static void print_list(ps_str *out, const ps_graph *g, const ps_attr *a, int ind
         else if (a->type == PS_ATTR_TENSORS)
             print_tensor(out, g, a->u.tensors[i]);
         else
-            print_graph(a->u.graphs[i], out, indent + 2);
+            print_graph(a->u.graphs[i], out, indent);
     }
     ps_str_char(out, ']');
 }
@@ -138,7 +138,7 @@ static void print_attr(ps_str *out, const ps_graph *g, const ps_attr *a, int ind
     case PS_ATTR_FLOAT: print_float(out, a->u.f, 9); break;
     case PS_ATTR_STRING: print_quoted(out, a->u.s, a->n); break;
     case PS_ATTR_TENSOR: print_tensor(out, g, a->u.tensor); break;
-    case PS_ATTR_GRAPH: print_graph(a->u.graph, out, indent + 2); break;
+    case PS_ATTR_GRAPH: print_graph(a->u.graph, out, indent); break;
     default: print_list(out, g, a, indent); break;
     }
 }

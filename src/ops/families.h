@@ -1,10 +1,14 @@
-/* families.h - one line per operator family: FAMILY(name) for a file that ends in ps_ops_<name>. */
+/* families.h - one line per operator family: FAMILY(name) for a file that ends in the table ps_ops_<name>. */
 #ifndef PS_OPS_FAMILIES_H
 #define PS_OPS_FAMILIES_H
 
 #include "ops/ops.h"
 
-#define PS_OP_FAMILIES(FAMILY) /* one line each, in alphabetical order */
+/* clang-format off */
+#define PS_OP_FAMILIES(FAMILY)                                                                                         \
+    FAMILY(layout)                                                                                                     \
+    FAMILY(shape)                                                                                                      \
+    /* clang-format on */
 
 #define PS_DECLARE_FAMILY(name) extern const ps_op_family ps_ops_##name;
 PS_OP_FAMILIES(PS_DECLARE_FAMILY)
