@@ -293,8 +293,7 @@ def processor():
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cpus = len(os.sched_getaffinity(0))
-    home = os.environ.get("POLESTAR_BUILD_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "polestar-build")
+    home = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "polestar-build")
     parser.add_argument("--models", default="", help="comma list of words; a case is taken when its label holds one of them")
     parser.add_argument("--threads", default=",".join(sorted({"1", str(min(cpus, 8))})), help="comma list")
     parser.add_argument("--isa", default="native", help=f"comma list of {', '.join(ISA)}")

@@ -1,1 +1,24 @@
-# make install
+# make install: headers, library, binary, and what other builds find them by (pkg-config, find_package(polestar)).
+include(CMakePackageConfigHelpers)
+
+target_include_directories(polestar INTERFACE
+  $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+install(TARGETS polestar EXPORT polestarTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/include/polestar DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+if(TARGET polestar_bin)
+  install(TARGETS polestar_bin RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+
+set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/polestar)
+install(EXPORT polestarTargets NAMESPACE polestar:: DESTINATION ${config_dir})
+file(CONFIGURE OUTPUT polestarConfig.cmake @ONLY
+  CONTENT "include(\"\${CMAKE_CURRENT_LIST_DIR}/polestarTargets.cmake\")\n")
+write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/polestarConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/polestarConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/polestarConfigVersion.cmake
+  DESTINATION ${config_dir})
+
+# The prefix is relative to the .pc file, so that an installed tree may be moved.
+file(RELATIVE_PATH to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+configure_file(${CMAKE_SOURCE_DIR}/cmake/polestar.pc.in polestar.pc @ONLY)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/polestar.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES ${CMAKE_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
