@@ -95,6 +95,9 @@ struct ps_node {
     const char *fused;    /* text of what passes folded into it ("Conv+Relu"), or NULL: the op_type */
 };
 
+/* Subgraphs nested deeper are refused when they are made, so that recursion over the tree is bounded. */
+#define PS_MAX_SUBGRAPH_DEPTH 64
+
 typedef struct ps_opset {
     const char *domain;
     int64_t version;
@@ -103,6 +106,8 @@ typedef struct ps_opset {
 struct ps_graph {
     const char *name;
     ps_graph *root;      /* itself for the root */
+    ps_graph *next_all;  /* list of all graphs of the root, for release; removed ones have parent == NULL */
+    int depth;           /* 0 for the root, at most PS_MAX_SUBGRAPH_DEPTH */
     ps_node *parent;     /* node that holds this subgraph; NULL for the root */
     ps_node *first, *last;
     size_t n_nodes;
@@ -115,6 +120,7 @@ struct ps_graph {
     ps_alloc_state *alloc;
     uint32_t n_ids, n_node_ids;
     ps_value *all_values;
+    ps_graph *all_graphs;
     ps_opset *opsets;
     size_t n_opsets;
     const char **symbols; /* symbol k is the dim -2 - k */
@@ -129,8 +135,15 @@ ps_status ps_graph_new(ps_alloc_state *alloc, const char *name, ps_graph **ret, 
 /* The subgraph's parent is set when it is put into a node's attribute (ps_node_set_attr) or here. */
 ps_status ps_graph_new_sub(ps_graph *outer, ps_node *parent, const char *name, ps_graph **ret, ps_error *err);
 void ps_graph_free(ps_graph *root); /* NULL is allowed */
-/* Deep copy of a root; constants are shared. ret_map (may be NULL): array of old value id → new value, in the new arena. */
+/* Deep copy of a root; constants are shared, values that nothing refers to are left behind. Nodes keep ->op and lose
+ * ->params: ps_ops_resolve brings them back. ret_map (may be NULL): array of old value id → new value (or NULL), in the new
+ * arena. */
 ps_status ps_graph_clone(const ps_graph *root, ps_graph **ret, ps_value ***ret_map, ps_error *err);
+
+/* Records or replaces the version of a domain; "ai.onnx" is stored as "". */
+ps_status ps_graph_set_opset(ps_graph *root, const char *domain, int64_t version, ps_error *err);
+/* 0 if the file imports no version of the domain. */
+int64_t ps_graph_opset(const ps_graph *g, const char *domain);
 
 /* ---- values ---- */
 /* A new value named `name` (copied; NULL: a fresh name). PS_FORMAT if the graph has one of that name already. */
@@ -159,7 +172,7 @@ const char *ps_graph_symbol_name(const ps_graph *g, int64_t dim); /* NULL if dim
 ps_status ps_graph_add_node(ps_graph *g, ps_node *before, const char *op_type, const char *domain, const char *name,
                             ps_value *const *in, size_t n_in, ps_value *const *out, size_t n_out, ps_node **ret,
                             ps_error *err);
-/* Unlinks the node; its outputs lose their producer and must be unused, replaced or given a constant. */
+/* Unlinks the node and drops its subgraphs; its outputs lose their producer and must be unused, replaced or given a constant. */
 void ps_node_remove(ps_node *n);
 ps_status ps_node_set_input(ps_node *n, size_t index, ps_value *v, ps_error *err); /* v may be NULL */
 ps_status ps_node_resize_inputs(ps_node *n, size_t n_in, ps_error *err);            /* new ones are NULL */
@@ -171,6 +184,10 @@ ps_status ps_node_set_string(ps_node *n, const char *name, const char *v, ps_err
 ps_status ps_node_set_ints(ps_node *n, const char *name, const int64_t *v, size_t count, ps_error *err);
 ps_status ps_node_set_floats(ps_node *n, const char *name, const float *v, size_t count, ps_error *err);
 const ps_attr *ps_node_attr(const ps_node *n, const char *name); /* NULL if absent */
+/* Copies all attributes of `from` (same root, no subgraphs) and its fused text. */
+ps_status ps_node_copy_attrs(ps_node *n, const ps_node *from, ps_error *err);
+/* Replaces output `index`: v (of the node's graph, without a producer, or NULL) is produced by n afterwards. */
+ps_status ps_node_set_output(ps_node *n, size_t index, ps_value *v, ps_error *err);
 /* Values of outer graphs that the node's subgraphs (at any depth) read, each once; in the arena. */
 ps_status ps_node_captures(const ps_node *n, ps_value ***ret, size_t *ret_n, ps_error *err);
 bool ps_node_has_subgraph(const ps_node *n);

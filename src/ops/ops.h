@@ -130,8 +130,13 @@ ps_status ps_ops_resolve_node(ps_node *node, ps_error *err);
 void ps_infer_set(const ps_node *node, size_t i, ps_dtype dtype, const ps_shape *shape);
 ps_status ps_infer_same(const ps_node *node, ps_error *err);      /* out[0] = in[0] */
 ps_status ps_infer_broadcast(const ps_node *node, ps_error *err); /* out[0]: dtype of in[0], broadcast of all inputs */
-/* Runs the shape rules over the tree in order; fixed shapes in, as fixed as possible out. */
+/* Runs the shape rules over the tree in order; fixed shapes in, as fixed as possible out. Declared output shapes are never
+ * read. Subgraphs without inputs (the branches of If) are done before the rule of their node; a rule whose subgraph has inputs
+ * (Loop, Scan) sets what it knows about them and calls ps_ops_infer_graph itself. */
 ps_status ps_ops_infer(ps_graph *root, ps_error *err);
+ps_status ps_ops_infer_graph(ps_graph *g, ps_error *err);
+/* What holds for a value that is either a or b: rank -1 if the ranks differ, unknown dims where the dims do. */
+ps_shape ps_infer_join(const ps_shape *a, const ps_shape *b);
 ps_status ps_ops_infer_node(ps_node *node, ps_error *err);
 /* Integer data of a constant input: false if the input is absent, not constant, no integer tensor, or longer than max. */
 bool ps_const_ints(const ps_node *node, size_t i, int64_t *ret, size_t max, size_t *ret_n);
@@ -139,10 +144,16 @@ bool ps_const_double(const ps_node *node, size_t i, double *ret); /* one-element
 static inline bool ps_has_in(const ps_node *n, size_t i) { return i < n->n_in && n->in[i]; }
 static inline bool ps_has_out(const ps_node *n, size_t i) { return i < n->n_out && n->out[i]; }
 
-/* ---- running a reference kernel ---- */
+/* ---- running a reference kernel ----
+ * An output tensor that stands for "not yet allocated" has data == NULL and carries the dtype and shape from inference where
+ * those are known. Storage that run_ref or ps_kernel_output makes is in tensor->owned, from `alloc`: ps_tensor_release frees
+ * it for heap tensors, ps_free(alloc, t->owned) for tensors on the stack. */
 /* Runs the row's kernel on the host. out[i]->data may be NULL for outputs to be allocated. */
 ps_status ps_ops_run_ref(const ps_node *node, const ps_tensor *const *in, ps_tensor *const *out, ps_alloc_state *alloc,
                          int threads, ps_error *err);
+
+/* Which attributes an operator has: true if the row's table names it. */
+bool ps_op_has_attr(const ps_op *op, const char *name);
 
 /* Table as markdown, for docs/operators.md. */
 void ps_ops_print_table(ps_str *out);

@@ -1,0 +1,17 @@
+/* families.h - one line per operator family: FAMILY(name) for a file that ends in the table ps_ops_<name>. */
+#ifndef PS_OPS_FAMILIES_H
+#define PS_OPS_FAMILIES_H
+
+#include "ops/ops.h"
+
+/* clang-format off */
+#define PS_OP_FAMILIES(FAMILY)                                                                                         \
+    FAMILY(layout)                                                                                                     \
+    FAMILY(shape)                                                                                                      \
+    /* clang-format on */
+
+#define PS_DECLARE_FAMILY(name) extern const ps_op_family ps_ops_##name;
+PS_OP_FAMILIES(PS_DECLARE_FAMILY)
+#undef PS_DECLARE_FAMILY
+
+#endif
