@@ -1,26 +1,33 @@
 /* conv.c - Conv and ConvTranspose in one to six spatial dims.
  *
- * Both walk the same pairs of indices. Along one spatial dim, kernel position k ties index s of the "small" side to index
- * s * stride + k * dilation - pad of the "large" side; Conv reads the large side and writes the small one, ConvTranspose
- * the other way round. The range of s whose partner exists is computed once per kernel position (window_span), so that
- * inner loops carry no bounds checks. */
+ * Both walk the same pairs of indices. Along one spatial dim, kernel position k ties index s of the "small" side to
+ * index s * stride + k * dilation - pad of the "large" side; Conv reads the large side and writes the small one,
+ * ConvTranspose the other way round. The range of s whose partner exists is computed once per kernel position
+ * (window_span), so that inner loops carry no bounds checks. */
 #include "ops/conv.h"
 
 #include "ops/kernel_util.h"
 #include "ops/params.h"
 
 const ps_attr_def ps_conv_attrs[] = {
-    PS_A_STR(ps_conv_params, auto_pad, "NOTSET"), PS_A_INTS(ps_conv_params, kernel_shape),
-    PS_A_INTS(ps_conv_params, strides),           PS_A_INTS(ps_conv_params, pads),
-    PS_A_INTS(ps_conv_params, dilations),         PS_A_INT(ps_conv_params, group, 1),
+    PS_A_STR(ps_conv_params, auto_pad, "NOTSET"),
+    PS_A_INTS(ps_conv_params, kernel_shape),
+    PS_A_INTS(ps_conv_params, strides),
+    PS_A_INTS(ps_conv_params, pads),
+    PS_A_INTS(ps_conv_params, dilations),
+    PS_A_INT(ps_conv_params, group, 1),
     PS_ATTRS_END,
 };
 
 const ps_attr_def ps_deconv_attrs[] = {
-    PS_A_STR(ps_conv_params, auto_pad, "NOTSET"),  PS_A_INTS(ps_conv_params, kernel_shape),
-    PS_A_INTS(ps_conv_params, strides),            PS_A_INTS(ps_conv_params, pads),
-    PS_A_INTS(ps_conv_params, dilations),          PS_A_INT(ps_conv_params, group, 1),
-    PS_A_INTS(ps_conv_params, output_padding),     PS_A_INTS(ps_conv_params, output_shape),
+    PS_A_STR(ps_conv_params, auto_pad, "NOTSET"),
+    PS_A_INTS(ps_conv_params, kernel_shape),
+    PS_A_INTS(ps_conv_params, strides),
+    PS_A_INTS(ps_conv_params, pads),
+    PS_A_INTS(ps_conv_params, dilations),
+    PS_A_INT(ps_conv_params, group, 1),
+    PS_A_INTS(ps_conv_params, output_padding),
+    PS_A_INTS(ps_conv_params, output_shape),
     PS_ATTRS_END,
 };
 
@@ -28,8 +35,7 @@ const ps_attr_def ps_deconv_attrs[] = {
 
 /* Types, ranks and the channel arithmetic that both operators share. c_in_dim: the dim of w counted in input channels;
  * ret_channels: output channels, or unknown. */
-static ps_status check_operands(const ps_node *node, bool transposed, int64_t *ret_channels, ps_error *err)
-{
+static ps_status check_operands(const ps_node *node, bool transposed, int64_t *ret_channels, ps_error *err) {
     const ps_conv_params *p = node->params;
     *ret_channels = PS_DIM_UNKNOWN;
     PS_TRY(ps_check_floats(node, 3, err));
@@ -37,8 +43,10 @@ static ps_status check_operands(const ps_node *node, bool transposed, int64_t *r
     PS_NODE_FAIL_IF(p->group < 1, node, err, SHAPE, "group is %lld, it must be at least 1", (long long)p->group);
     if (ps_in_known(node, 0)) {
         int rank = node->in[0]->shape.rank;
-        PS_NODE_FAIL_IF(rank < 3, node, err, SHAPE, "the input has rank %d, a convolution needs batch, channels and at least "
-                        "one spatial dim", rank);
+        PS_NODE_FAIL_IF(rank < 3, node, err, SHAPE,
+                        "the input has rank %d, a convolution needs batch, channels and at least "
+                        "one spatial dim",
+                        rank);
         PS_TRY(ps_check_rank(node, 1, rank, err));
     }
     if (!ps_in_known(node, 1)) return PS_OK;
@@ -47,8 +55,10 @@ static ps_status check_operands(const ps_node *node, bool transposed, int64_t *r
     int64_t out = w->dims[0], in = w->dims[1];
     if (transposed) { /* [C, M / group, ...] */
         if (out >= 0)
-            PS_NODE_FAIL_IF(out % p->group, node, err, SHAPE, "group %lld does not divide the %lld input channels of the "
-                            "weights", (long long)p->group, (long long)out);
+            PS_NODE_FAIL_IF(out % p->group, node, err, SHAPE,
+                            "group %lld does not divide the %lld input channels of the "
+                            "weights",
+                            (long long)p->group, (long long)out);
         PS_TRY(ps_check_dim(node, 0, 1, out, "the first dim of the weights", err));
         PS_NODE_FAIL_IF(in >= 0 && __builtin_mul_overflow(in, p->group, ret_channels), node, err, LIMIT,
                         "%lld output channels a group times %lld groups overflow", (long long)in, (long long)p->group);
@@ -65,8 +75,7 @@ static ps_status check_operands(const ps_node *node, bool transposed, int64_t *r
     return ps_check_dim(node, 2, 0, *ret_channels, "the number of output channels", err);
 }
 
-static bool dims_fixed(const ps_shape *s, int from)
-{
+static bool dims_fixed(const ps_shape *s, int from) {
     for (int d = from; d < s->rank; d++)
         if (s->dims[d] < 0) return false;
     return true;
@@ -74,15 +83,17 @@ static bool dims_fixed(const ps_shape *s, int from)
 
 typedef ps_status (*windows_fn)(const ps_node *node, ps_window *ret, int *ret_n, ps_error *err);
 
-static ps_status infer(const ps_node *node, bool transposed, windows_fn windows, ps_error *err)
-{
+static ps_status infer(const ps_node *node, bool transposed, windows_fn windows, ps_error *err) {
     int64_t channels;
     PS_TRY(check_operands(node, transposed, &channels, err));
-    const ps_shape *known = ps_in_known(node, 0) ? &node->in[0]->shape : ps_in_known(node, 1) ? &node->in[1]->shape : NULL;
+    const ps_shape *known = ps_in_known(node, 0)   ? &node->in[0]->shape
+                            : ps_in_known(node, 1) ? &node->in[1]->shape
+                                                   : NULL;
     ps_shape y = ps_shape_unknown();
     if (known) {
         y.rank = known->rank;
-        for (int d = 0; d < y.rank; d++) y.dims[d] = PS_DIM_UNKNOWN;
+        for (int d = 0; d < y.rank; d++)
+            y.dims[d] = PS_DIM_UNKNOWN;
         y.dims[1] = channels;
     }
     if (ps_in_known(node, 0)) {
@@ -92,20 +103,19 @@ static ps_status infer(const ps_node *node, bool transposed, windows_fn windows,
             ps_window win[PS_MAX_SPATIAL];
             int n;
             PS_TRY(windows(node, win, &n, err));
-            for (int d = 0; d < n; d++) y.dims[2 + d] = win[d].out;
+            for (int d = 0; d < n; d++)
+                y.dims[2 + d] = win[d].out;
         }
     }
     ps_infer_set(node, 0, node->in[0]->dtype, &y);
     return PS_OK;
 }
 
-ps_status ps_conv_infer(const ps_node *node, ps_error *err)
-{
+ps_status ps_conv_infer(const ps_node *node, ps_error *err) {
     return infer(node, false, ps_conv_windows, err);
 }
 
-ps_status ps_deconv_infer(const ps_node *node, ps_error *err)
-{
+ps_status ps_deconv_infer(const ps_node *node, ps_error *err) {
     return infer(node, true, ps_deconv_windows, err);
 }
 
@@ -128,8 +138,7 @@ typedef struct span {
     int64_t lo, hi, base;
 } span;
 
-static span window_span(const conv_job *job, int d, int64_t k)
-{
+static span window_span(const conv_job *job, int d, int64_t k) {
     const ps_window *w = &job->win[d];
     int64_t small = job->transposed ? w->in : w->out, large = job->transposed ? w->out : w->in;
     span s = { 0, 0, k * w->dilation - w->pad_begin };
@@ -140,8 +149,7 @@ static span window_span(const conv_job *job, int d, int64_t k)
 }
 
 /* acc += weight * x over all index pairs of one kernel position, from spatial dim d on. */
-static void walk(const conv_job *job, const span *spans, int d, double *acc, int64_t x, int64_t y, double weight)
-{
+static void walk(const conv_job *job, const span *spans, int d, double *acc, int64_t x, int64_t y, double weight) {
     const span *s = &spans[d];
     int64_t n = s->hi - s->lo;
     if (n <= 0) return;
@@ -154,15 +162,16 @@ static void walk(const conv_job *job, const span *spans, int d, double *acc, int
         ps_operand_axpy(acc + y, y_step, &job->x, x, x_step, weight, n);
         return;
     }
-    for (int64_t i = 0; i < n; i++) walk(job, spans, d + 1, acc, x + i * x_step, y + i * y_step, weight);
+    for (int64_t i = 0; i < n; i++)
+        walk(job, spans, d + 1, acc, x + i * x_step, y + i * y_step, weight);
 }
 
 /* Adds one input channel's contribution to one output channel's plane. w: first weight of the pair. */
-static void channel_pair(const conv_job *job, double *acc, int64_t x, int64_t w)
-{
+static void channel_pair(const conv_job *job, double *acc, int64_t x, int64_t w) {
     int64_t k[PS_MAX_SPATIAL] = { 0 };
     span spans[PS_MAX_SPATIAL];
-    for (int d = 0; d < job->n_sp; d++) spans[d] = window_span(job, d, 0);
+    for (int d = 0; d < job->n_sp; d++)
+        spans[d] = window_span(job, d, 0);
     for (int64_t tap = 0; tap < job->taps; tap++) {
         walk(job, spans, 0, acc, x, 0, ps_operand_at(&job->w, w + tap));
         for (int d = job->n_sp - 1; d >= 0; d--) {
@@ -175,14 +184,15 @@ static void channel_pair(const conv_job *job, double *acc, int64_t x, int64_t w)
 }
 
 /* Items are output planes (batch x output channel). */
-static void conv_planes(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void conv_planes(void *ctx, int64_t begin, int64_t end, int thread) {
     conv_job *job = ctx;
     double *acc = job->scratch + (int64_t)thread * job->y_plane;
     for (int64_t item = begin; item < end; item++) {
-        int64_t batch = item / job->c_out, m = item % job->c_out, g = m / job->c_out_group, m_in_group = m % job->c_out_group;
+        int64_t batch = item / job->c_out, m = item % job->c_out, g = m / job->c_out_group,
+                m_in_group = m % job->c_out_group;
         double bias = job->b.data ? ps_operand_at(&job->b, m) : 0;
-        for (int64_t i = 0; i < job->y_plane; i++) acc[i] = bias;
+        for (int64_t i = 0; i < job->y_plane; i++)
+            acc[i] = bias;
         for (int64_t c = 0; c < job->c_in_group; c++) {
             int64_t c_abs = g * job->c_in_group + c;
             int64_t w = job->transposed ? c_abs * job->c_out_group + m_in_group : m * job->c_in_group + c;
@@ -193,8 +203,7 @@ static void conv_planes(void *ctx, int64_t begin, int64_t end, int thread)
 }
 
 /* A 1x1 kernel without padding treats the plane as one long row. */
-static void collapse_pointwise(conv_job *job)
-{
+static void collapse_pointwise(conv_job *job) {
     for (int d = 0; d < job->n_sp; d++) {
         const ps_window *w = &job->win[d];
         if (w->kernel != 1 || w->stride != 1 || w->pad_begin || w->in != w->out) return;
@@ -203,8 +212,7 @@ static void collapse_pointwise(conv_job *job)
     job->n_sp = 1;
 }
 
-static void job_strides(conv_job *job)
-{
+static void job_strides(conv_job *job) {
     int64_t small = 1, large = 1;
     for (int d = job->n_sp - 1; d >= 0; d--) {
         const ps_window *w = &job->win[d];
@@ -215,8 +223,7 @@ static void job_strides(conv_job *job)
     }
 }
 
-static ps_status run(const ps_kernel_ctx *ctx, bool transposed, windows_fn windows, ps_error *err)
-{
+static ps_status run(const ps_kernel_ctx *ctx, bool transposed, windows_fn windows, ps_error *err) {
     const ps_conv_params *p = ctx->params;
     const ps_tensor *x = ctx->in[0], *w = ctx->in[1], *b = ctx->n_in > 2 ? ctx->in[2] : NULL;
     ps_tensor *y = ctx->out[0];
@@ -246,13 +253,11 @@ out:
     return status;
 }
 
-ps_status ps_conv_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+ps_status ps_conv_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return run(ctx, false, ps_conv_windows, err);
 }
 
-ps_status ps_deconv_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+ps_status ps_deconv_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return run(ctx, true, ps_deconv_windows, err);
 }
 

@@ -8,6 +8,13 @@
 #define PS_OP_FAMILIES(FAMILY)                                                                                         \
     FAMILY(layout)                                                                                                     \
     FAMILY(shape)                                                                                                      \
+    FAMILY(conv)                                                                                                       \
+    FAMILY(fused)                                                                                                      \
+    FAMILY(matmul)                                                                                                     \
+    FAMILY(norm)                                                                                                       \
+    FAMILY(pool)                                                                                                       \
+    FAMILY(rnn)                                                                                                        \
+    FAMILY(softmax)                                                                                                    \
     /* clang-format on */
 
 #define PS_DECLARE_FAMILY(name) extern const ps_op_family ps_ops_##name;

@@ -19,13 +19,13 @@
     X(I64, int64_t, (double), (int64_t))                                                                               \
     X(BOOL, uint8_t, 0 !=, 0 !=)
 
-void ps_row_load(double *dst, ps_dtype dtype, const void *src, int64_t first, int64_t stride, int64_t n)
-{
+void ps_row_load(double *dst, ps_dtype dtype, const void *src, int64_t first, int64_t stride, int64_t n) {
     switch (dtype) {
 #define ROW_LOAD(tag, type, widen, narrow)                                                                             \
     case PS_DTYPE_##tag: {                                                                                             \
         const type *s = (const type *)src + first;                                                                     \
-        for (int64_t i = 0; i < n; i++) dst[i] = widen(s[i * stride]);                                                 \
+        for (int64_t i = 0; i < n; i++)                                                                                \
+            dst[i] = widen(s[i * stride]);                                                                             \
         break;                                                                                                         \
     }
         ROW_TYPES(ROW_LOAD)
@@ -34,13 +34,13 @@ void ps_row_load(double *dst, ps_dtype dtype, const void *src, int64_t first, in
     }
 }
 
-void ps_row_store(void *dst, ps_dtype dtype, int64_t first, int64_t stride, const double *src, int64_t n)
-{
+void ps_row_store(void *dst, ps_dtype dtype, int64_t first, int64_t stride, const double *src, int64_t n) {
     switch (dtype) {
 #define ROW_STORE(tag, type, widen, narrow)                                                                            \
     case PS_DTYPE_##tag: {                                                                                             \
         type *d = (type *)dst + first;                                                                                 \
-        for (int64_t i = 0; i < n; i++) d[i * stride] = (type)narrow(src[i]);                                          \
+        for (int64_t i = 0; i < n; i++)                                                                                \
+            d[i * stride] = (type)narrow(src[i]);                                                                      \
         break;                                                                                                         \
     }
         ROW_TYPES(ROW_STORE)
@@ -49,8 +49,7 @@ void ps_row_store(void *dst, ps_dtype dtype, int64_t first, int64_t stride, cons
     }
 }
 
-ps_status ps_operand_init(ps_operand *o, const ps_tensor *t, ps_alloc_state *alloc, ps_error *err)
-{
+ps_status ps_operand_init(ps_operand *o, const ps_tensor *t, ps_alloc_state *alloc, ps_error *err) {
     *o = (ps_operand) { .alloc = alloc };
     if (!t) return PS_OK;
     o->data = t->data;
@@ -67,27 +66,26 @@ ps_status ps_operand_init(ps_operand *o, const ps_tensor *t, ps_alloc_state *all
     return PS_OK;
 }
 
-void ps_operand_release(ps_operand *o)
-{
+void ps_operand_release(ps_operand *o) {
     if (o->owned) ps_free(o->alloc, o->owned);
     o->owned = NULL;
 }
 
 #define DEFINE_AXPY(name, type)                                                                                        \
     static void name(double *restrict acc, int64_t acc_stride, const type *restrict x, int64_t stride, double factor,  \
-                     int64_t n)                                                                                        \
-    {                                                                                                                  \
+                     int64_t n) {                                                                                      \
         if (stride == 1 && acc_stride == 1)                                                                            \
-            for (int64_t i = 0; i < n; i++) acc[i] += factor * (double)x[i];                                           \
+            for (int64_t i = 0; i < n; i++)                                                                            \
+                acc[i] += factor * (double)x[i];                                                                       \
         else                                                                                                           \
-            for (int64_t i = 0; i < n; i++) acc[i * acc_stride] += factor * (double)x[i * stride];                     \
+            for (int64_t i = 0; i < n; i++)                                                                            \
+                acc[i * acc_stride] += factor * (double)x[i * stride];                                                 \
     }
 DEFINE_AXPY(axpy_f32, float)
 DEFINE_AXPY(axpy_f64, double)
 
 void ps_operand_axpy(double *acc, int64_t acc_stride, const ps_operand *o, int64_t first, int64_t stride, double factor,
-                     int64_t n)
-{
+                     int64_t n) {
     if (o->f64)
         axpy_f64(acc, acc_stride, (const double *)o->data + first, stride, factor, n);
     else
@@ -95,12 +93,12 @@ void ps_operand_axpy(double *acc, int64_t acc_stride, const ps_operand *o, int64
 }
 
 double ps_operand_dot(const ps_operand *a, int64_t first_a, int64_t stride_a, const ps_operand *b, int64_t first_b,
-                      int64_t stride_b, int64_t n)
-{
+                      int64_t stride_b, int64_t n) {
     double sum = 0;
     if (!a->f64 && !b->f64) {
         const float *x = (const float *)a->data + first_a, *y = (const float *)b->data + first_b;
-        for (int64_t i = 0; i < n; i++) sum += (double)x[i * stride_a] * (double)y[i * stride_b];
+        for (int64_t i = 0; i < n; i++)
+            sum += (double)x[i * stride_a] * (double)y[i * stride_b];
         return sum;
     }
     for (int64_t i = 0; i < n; i++)
@@ -108,8 +106,7 @@ double ps_operand_dot(const ps_operand *a, int64_t first_a, int64_t stride_a, co
     return sum;
 }
 
-bool ps_bcast_init(ps_bcast *b, const ps_tensor *t, const ps_shape *to)
-{
+bool ps_bcast_init(ps_bcast *b, const ps_tensor *t, const ps_shape *to) {
     *b = (ps_bcast) { .data = t->data, .dtype = t->dtype, .rank = to->rank };
     int shift = to->rank - t->shape.rank;
     if (shift < 0) return false;
@@ -124,8 +121,7 @@ bool ps_bcast_init(ps_bcast *b, const ps_tensor *t, const ps_shape *to)
     return true;
 }
 
-void ps_bcast_load(const ps_bcast *b, int64_t first, int64_t n, double *dst)
-{
+void ps_bcast_load(const ps_bcast *b, int64_t first, int64_t n, double *dst) {
     if (b->rank == 0) {
         if (n > 0) ps_row_load(dst, b->dtype, b->data, 0, 0, n);
         return;
@@ -147,8 +143,7 @@ void ps_bcast_load(const ps_bcast *b, int64_t first, int64_t n, double *dst)
 }
 
 ps_status ps_parallel_scratch(const ps_kernel_ctx *ctx, int64_t n, int64_t grain, size_t elems_per_thread,
-                              double **scratch, ps_parallel_fn fn, void *job, ps_error *err)
-{
+                              double **scratch, ps_parallel_fn fn, void *job, ps_error *err) {
     if (n <= 0) return PS_OK;
     size_t elems;
     int ranges = ps_parallel_ranges(n, grain, ctx->threads);
@@ -161,15 +156,13 @@ ps_status ps_parallel_scratch(const ps_kernel_ctx *ctx, int64_t n, int64_t grain
     return PS_OK;
 }
 
-ps_status ps_node_fail(const ps_node *node, ps_error *err, ps_status status)
-{
+ps_status ps_node_fail(const ps_node *node, ps_error *err, ps_status status) {
     char label[160];
     ps_error_prefix(err, "%s", ps_node_label(node, label, sizeof label));
     return status;
 }
 
-ps_status ps_check_float(const ps_node *node, size_t i, ps_error *err)
-{
+ps_status ps_check_float(const ps_node *node, size_t i, ps_error *err) {
     if (!ps_has_in(node, i)) return PS_OK;
     ps_dtype t = node->in[i]->dtype;
     PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED && !ps_dtype_is_float(t), node, err, TYPE,
@@ -178,8 +171,7 @@ ps_status ps_check_float(const ps_node *node, size_t i, ps_error *err)
     return PS_OK;
 }
 
-ps_status ps_check_same_type(const ps_node *node, size_t i, size_t as, ps_error *err)
-{
+ps_status ps_check_same_type(const ps_node *node, size_t i, size_t as, ps_error *err) {
     if (!ps_has_in(node, i) || !ps_has_in(node, as)) return PS_OK;
     ps_dtype t = node->in[i]->dtype, want = node->in[as]->dtype;
     PS_NODE_FAIL_IF(t != want && t != PS_DTYPE_UNDEFINED && want != PS_DTYPE_UNDEFINED, node, err, TYPE,
@@ -188,8 +180,7 @@ ps_status ps_check_same_type(const ps_node *node, size_t i, size_t as, ps_error 
     return PS_OK;
 }
 
-ps_status ps_check_floats(const ps_node *node, size_t n, ps_error *err)
-{
+ps_status ps_check_floats(const ps_node *node, size_t n, ps_error *err) {
     for (size_t i = 0; i < n; i++) {
         PS_TRY(ps_check_float(node, i, err));
         PS_TRY(ps_check_same_type(node, i, 0, err));
@@ -197,17 +188,15 @@ ps_status ps_check_floats(const ps_node *node, size_t n, ps_error *err)
     return PS_OK;
 }
 
-ps_status ps_check_rank(const ps_node *node, size_t i, int rank, ps_error *err)
-{
+ps_status ps_check_rank(const ps_node *node, size_t i, int rank, ps_error *err) {
     if (!ps_in_known(node, i)) return PS_OK;
     char text[128];
-    PS_NODE_FAIL_IF(node->in[i]->shape.rank != rank, node, err, SHAPE, "input %zu has shape %s, it must have rank %d", i,
-                    ps_shape_text(&node->in[i]->shape, text, sizeof text), rank);
+    PS_NODE_FAIL_IF(node->in[i]->shape.rank != rank, node, err, SHAPE, "input %zu has shape %s, it must have rank %d",
+                    i, ps_shape_text(&node->in[i]->shape, text, sizeof text), rank);
     return PS_OK;
 }
 
-ps_status ps_check_dim(const ps_node *node, size_t i, int d, int64_t want, const char *what, ps_error *err)
-{
+ps_status ps_check_dim(const ps_node *node, size_t i, int d, int64_t want, const char *what, ps_error *err) {
     if (!ps_in_known(node, i) || d >= node->in[i]->shape.rank || want < 0) return PS_OK;
     int64_t have = node->in[i]->shape.dims[d];
     PS_NODE_FAIL_IF(have >= 0 && have != want, node, err, SHAPE, "dim %d of input %zu is %lld, %s is %lld", d, i,

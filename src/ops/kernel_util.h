@@ -1,5 +1,5 @@
-/* kernel_util.h - what reference kernels share: reading and writing rows of any number type as double, operands widened once
- * for hot loops, broadcast reads, and the checks that many shape rules make.
+/* kernel_util.h - what reference kernels share: reading and writing rows of any number type as double, operands widened
+ * once for hot loops, broadcast reads, and the checks that many shape rules make.
  *
  * Reference kernels accumulate in double and round once when they store: they are the oracle of the backends. */
 #ifndef PS_OPS_KERNEL_UTIL_H
@@ -10,8 +10,8 @@
 #include "ops/ops.h"
 
 /* ---- rows ---- */
-/* dst[i] = src[first + i * stride], i < n. Exact for every type but i64 and u64, which lose bits beyond 2^53. Float types,
- * integers of whole bytes and bool; sub-byte types and strings must have been refused before. */
+/* dst[i] = src[first + i * stride], i < n. Exact for every type but i64 and u64, which lose bits beyond 2^53. Float
+ * types, integers of whole bytes and bool; sub-byte types and strings must have been refused before. */
 void ps_row_load(double *dst, ps_dtype dtype, const void *src, int64_t first, int64_t stride, int64_t n);
 /* The inverse. f16 and bf16 round through f32; integers truncate and must be in range. */
 void ps_row_store(void *dst, ps_dtype dtype, int64_t first, int64_t stride, const double *src, int64_t n);
@@ -29,8 +29,7 @@ typedef struct ps_operand {
 ps_status ps_operand_init(ps_operand *o, const ps_tensor *t, ps_alloc_state *alloc, ps_error *err);
 void ps_operand_release(ps_operand *o); /* of a zeroed one too */
 
-static inline double ps_operand_at(const ps_operand *o, int64_t i)
-{
+static inline double ps_operand_at(const ps_operand *o, int64_t i) {
     return o->f64 ? ((const double *)o->data)[i] : (double)((const float *)o->data)[i];
 }
 
@@ -70,8 +69,7 @@ ps_status ps_node_fail(const ps_node *node, ps_error *err, ps_status status);
         if (cond) return PS_NODE_FAIL(node, err, code, __VA_ARGS__);                                                   \
     } while (0)
 
-static inline bool ps_in_known(const ps_node *n, size_t i)
-{
+static inline bool ps_in_known(const ps_node *n, size_t i) {
     return ps_has_in(n, i) && n->in[i]->shape.rank >= 0;
 }
 /* PS_TYPE unless in[i] is absent, of unknown type, or f64, f32, f16, bf16. */
@@ -85,8 +83,7 @@ ps_status ps_check_rank(const ps_node *node, size_t i, int rank, ps_error *err);
 /* PS_SHAPE if dim `d` of in[i] is known and differs from `want` (ignored when not known). `what` names the extent. */
 ps_status ps_check_dim(const ps_node *node, size_t i, int d, int64_t want, const char *what, ps_error *err);
 /* Two extents that must agree, one of which may be unknown or symbolic: the more telling one. */
-static inline int64_t ps_dim_merge(int64_t a, int64_t b)
-{
+static inline int64_t ps_dim_merge(int64_t a, int64_t b) {
     return a >= 0 ? a : b >= 0 ? b : a != PS_DIM_UNKNOWN ? a : b;
 }
 

@@ -1,7 +1,8 @@
 /* matmul.c - MatMul (numpy.matmul) and Gemm.
  *
  * Both are a batch of products y[m,n] = sum over k of a[m,k] b[k,n] with strided operands; a product_job says where
- * everything lies, one item is one row of y. Sums run over ascending k, so that transposing an operand changes no bit. */
+ * everything lies, one item is one row of y. Sums run over ascending k, so that transposing an operand changes no bit.
+ */
 #include "ops/matmul.h"
 
 #include "ops/kernel_util.h"
@@ -15,36 +16,32 @@ const ps_attr_def ps_gemm_attrs[] = {
     PS_ATTRS_END,
 };
 
-static bool number_type(ps_dtype t)
-{
+static bool number_type(ps_dtype t) {
     return t == PS_DTYPE_UNDEFINED || ps_dtype_is_float(t) || ps_dtype_is_int(t);
 }
 
-static ps_status check_types(const ps_node *node, size_t n, ps_error *err)
-{
+static ps_status check_types(const ps_node *node, size_t n, ps_error *err) {
     ps_dtype t = node->in[0]->dtype;
     PS_NODE_FAIL_IF(!number_type(t), node, err, TYPE, "input 0 ('%s') is %s, the operator takes floats and integers",
                     node->in[0]->name, ps_dtype_name(t));
-    for (size_t i = 1; i < n; i++) PS_TRY(ps_check_same_type(node, i, 0, err));
+    for (size_t i = 1; i < n; i++)
+        PS_TRY(ps_check_same_type(node, i, 0, err));
     return PS_OK;
 }
 
 /* ---- shape rules ---- */
 
 /* The operand as a matrix with batch dims: a vector becomes [1, K] (left) or [K, 1] (right). */
-static ps_shape promoted(const ps_shape *s, bool left)
-{
+static ps_shape promoted(const ps_shape *s, bool left) {
     if (s->rank != 1) return *s;
     return left ? ps_shape_make(2, (int64_t[]) { 1, s->dims[0] }) : ps_shape_make(2, (int64_t[]) { s->dims[0], 1 });
 }
 
-static ps_shape batch_dims(const ps_shape *s)
-{
+static ps_shape batch_dims(const ps_shape *s) {
     return ps_shape_make(s->rank - 2, s->dims);
 }
 
-ps_status ps_matmul_infer(const ps_node *node, ps_error *err)
-{
+ps_status ps_matmul_infer(const ps_node *node, ps_error *err) {
     PS_TRY(check_types(node, 2, err));
     ps_shape y = ps_shape_unknown();
     if (!ps_in_known(node, 0) || !ps_in_known(node, 1)) {
@@ -70,8 +67,7 @@ ps_status ps_matmul_infer(const ps_node *node, ps_error *err)
     return PS_OK;
 }
 
-ps_status ps_gemm_infer(const ps_node *node, ps_error *err)
-{
+ps_status ps_gemm_infer(const ps_node *node, ps_error *err) {
     const ps_gemm_params *p = node->params;
     PS_TRY(check_types(node, 3, err));
     PS_TRY(ps_check_rank(node, 0, 2, err));
@@ -92,7 +88,8 @@ ps_status ps_gemm_infer(const ps_node *node, ps_error *err)
         ps_shape both;
         char tc[128], ty[128];
         bool ok = c->rank <= 2 && ps_shape_broadcast(c, &y, &both);
-        for (int d = 0; ok && d < 2; d++) ok = y.dims[d] < 0 || both.dims[d] == y.dims[d];
+        for (int d = 0; ok && d < 2; d++)
+            ok = y.dims[d] < 0 || both.dims[d] == y.dims[d];
         PS_NODE_FAIL_IF(!ok, node, err, SHAPE, "C has shape %s, it must broadcast to the product's %s",
                         ps_shape_text(c, tc, sizeof tc), ps_shape_text(&y, ty, sizeof ty));
     }
@@ -104,19 +101,18 @@ ps_status ps_gemm_infer(const ps_node *node, ps_error *err)
 
 typedef struct product_job {
     int64_t m, n, k;
-    int64_t a_row, a_col, b_row, b_col;          /* strides in elements */
-    ps_shape batch;                              /* broadcast batch dims */
+    int64_t a_row, a_col, b_row, b_col;                 /* strides in elements */
+    ps_shape batch;                                     /* broadcast batch dims */
     int64_t a_batch[PS_MAX_RANK], b_batch[PS_MAX_RANK]; /* strides over them */
-    ps_operand a, b;                             /* floats */
-    const ps_tensor *ta, *tb, *tc;               /* as given; tc: Gemm's C or NULL */
+    ps_operand a, b;                                    /* floats */
+    const ps_tensor *ta, *tb, *tc;                      /* as given; tc: Gemm's C or NULL */
     float alpha, beta;
     ps_bcast c;
     ps_tensor *y;
     double *scratch;
 } product_job;
 
-static void batch_offsets(const product_job *job, int64_t batch, int64_t *ret_a, int64_t *ret_b)
-{
+static void batch_offsets(const product_job *job, int64_t batch, int64_t *ret_a, int64_t *ret_b) {
     *ret_a = *ret_b = 0;
     for (int d = job->batch.rank - 1; d >= 0; d--) {
         int64_t i = batch % job->batch.dims[d];
@@ -126,10 +122,10 @@ static void batch_offsets(const product_job *job, int64_t batch, int64_t *ret_a,
     }
 }
 
-static void row_float(const product_job *job, int64_t a, int64_t b, double *acc)
-{
+static void row_float(const product_job *job, int64_t a, int64_t b, double *acc) {
     if (job->b_col == 1) {
-        for (int64_t n = 0; n < job->n; n++) acc[n] = 0;
+        for (int64_t n = 0; n < job->n; n++)
+            acc[n] = 0;
         for (int64_t k = 0; k < job->k; k++)
             ps_operand_axpy(acc, 1, &job->b, b + k * job->b_row, 1, ps_operand_at(&job->a, a + k * job->a_col), job->n);
         return;
@@ -139,20 +135,20 @@ static void row_float(const product_job *job, int64_t a, int64_t b, double *acc)
 }
 
 /* y = alpha * acc + beta * C, rounded once. acc has room for two rows. */
-static void finish_float(const product_job *job, int64_t item, double *acc)
-{
+static void finish_float(const product_job *job, int64_t item, double *acc) {
     double *c = acc + job->n;
     if (job->alpha != 1.0f)
-        for (int64_t n = 0; n < job->n; n++) acc[n] *= (double)job->alpha;
+        for (int64_t n = 0; n < job->n; n++)
+            acc[n] *= (double)job->alpha;
     if (job->tc) {
         ps_bcast_load(&job->c, item * job->n, job->n, c);
-        for (int64_t n = 0; n < job->n; n++) acc[n] += (double)job->beta * c[n];
+        for (int64_t n = 0; n < job->n; n++)
+            acc[n] += (double)job->beta * c[n];
     }
     ps_row_store(job->y->data, job->y->dtype, item * job->n, 1, acc, job->n);
 }
 
-static void product_float(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void product_float(void *ctx, int64_t begin, int64_t end, int thread) {
     product_job *job = ctx;
     double *acc = job->scratch + (int64_t)thread * 2 * job->n;
     for (int64_t item = begin; item < end; item++) {
@@ -164,8 +160,7 @@ static void product_float(void *ctx, int64_t begin, int64_t end, int thread)
 }
 
 /* Integers modulo 2^64: truncation to the type gives its own wrap-around. */
-static uint64_t int_at(const ps_tensor *t, int64_t i)
-{
+static uint64_t int_at(const ps_tensor *t, int64_t i) {
     switch (t->dtype) {
     case PS_DTYPE_U8: return ((const uint8_t *)t->data)[i];
     case PS_DTYPE_I8: return (uint64_t)((const int8_t *)t->data)[i];
@@ -177,8 +172,7 @@ static uint64_t int_at(const ps_tensor *t, int64_t i)
     }
 }
 
-static void int_put(ps_tensor *t, int64_t i, uint64_t v)
-{
+static void int_put(ps_tensor *t, int64_t i, uint64_t v) {
     switch (ps_dtype_size(t->dtype)) {
     case 1: ((uint8_t *)t->data)[i] = (uint8_t)v; break;
     case 2: ((uint16_t *)t->data)[i] = (uint16_t)v; break;
@@ -188,20 +182,17 @@ static void int_put(ps_tensor *t, int64_t i, uint64_t v)
 }
 
 /* Gemm's factors are floats; the usual 1 stays exact, others truncate toward zero. */
-static uint64_t int_scaled(uint64_t v, float factor)
-{
+static uint64_t int_scaled(uint64_t v, float factor) {
     if (factor == 1.0f) return v;
     double scaled = (double)(int64_t)v * (double)factor;
     return scaled > -9.2e18 && scaled < 9.2e18 ? (uint64_t)(int64_t)scaled : 0;
 }
 
-static uint64_t int_bcast_at(const product_job *job, int64_t row, int64_t col)
-{
+static uint64_t int_bcast_at(const product_job *job, int64_t row, int64_t col) {
     return int_at(job->tc, row * job->c.strides[0] + col * job->c.strides[1]);
 }
 
-static void product_int(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void product_int(void *ctx, int64_t begin, int64_t end, int thread) {
     product_job *job = ctx;
     (void)thread;
     for (int64_t item = begin; item < end; item++) {
@@ -219,8 +210,7 @@ static void product_int(void *ctx, int64_t begin, int64_t end, int thread)
     }
 }
 
-static ps_status run_product(const ps_kernel_ctx *ctx, product_job *job, ps_error *err)
-{
+static ps_status run_product(const ps_kernel_ctx *ctx, product_job *job, ps_error *err) {
     int64_t rows = ps_shape_product(&job->batch, 0, job->batch.rank) * job->m;
     if (rows == 0 || job->n == 0) return PS_OK;
     if (!ps_dtype_is_float(job->ta->dtype)) {
@@ -238,16 +228,15 @@ out:
 }
 
 /* Strides of an operand's batch dims over the broadcast batch; 0 repeats. */
-static void batch_strides(const ps_shape *s, const ps_shape *batch, int64_t *strides)
-{
+static void batch_strides(const ps_shape *s, const ps_shape *batch, int64_t *strides) {
     int64_t own[PS_MAX_RANK];
     ps_shape_strides(s, own);
     int shift = batch->rank - (s->rank - 2);
-    for (int d = 0; d < batch->rank; d++) strides[d] = d < shift || s->dims[d - shift] == 1 ? 0 : own[d - shift];
+    for (int d = 0; d < batch->rank; d++)
+        strides[d] = d < shift || s->dims[d - shift] == 1 ? 0 : own[d - shift];
 }
 
-ps_status ps_matmul_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+ps_status ps_matmul_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     ps_shape a = promoted(&ctx->in[0]->shape, true), b = promoted(&ctx->in[1]->shape, false);
     product_job job = { .ta = ctx->in[0], .tb = ctx->in[1], .y = ctx->out[0], .alpha = 1, .beta = 1 };
     job.m = a.dims[a.rank - 2];
@@ -264,8 +253,7 @@ ps_status ps_matmul_ref(const ps_kernel_ctx *ctx, ps_error *err)
     return run_product(ctx, &job, err);
 }
 
-ps_status ps_gemm_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+ps_status ps_gemm_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     const ps_gemm_params *p = ctx->params;
     const ps_tensor *a = ctx->in[0], *b = ctx->in[1];
     product_job job = { .ta = a, .tb = b, .y = ctx->out[0], .alpha = p->alpha, .beta = p->beta };

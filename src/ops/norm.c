@@ -1,5 +1,5 @@
-/* norm.c - normalisations: per channel (BatchNormalization, InstanceNormalization, GroupNormalization), over trailing dims
- * (LayerNormalization, RMSNormalization), across channels (LRN).
+/* norm.c - normalisations: per channel (BatchNormalization, InstanceNormalization, GroupNormalization), over trailing
+ * dims (LayerNormalization, RMSNormalization), across channels (LRN).
  *
  * Variances are population variances of the centred values (two passes over a row in double). */
 #include <math.h>
@@ -22,8 +22,10 @@ typedef struct lrn_params {
 } lrn_params;
 
 static const ps_attr_def batchnorm_attrs[] = {
-    PS_A_FLOAT(ps_batchnorm_params, epsilon, 1e-5f),    PS_A_FLOAT(ps_batchnorm_params, momentum, 0.9f),
-    PS_A_INT(ps_batchnorm_params, training_mode, 0),    PS_A_INT(ps_batchnorm_params, spatial, 1),
+    PS_A_FLOAT(ps_batchnorm_params, epsilon, 1e-5f),
+    PS_A_FLOAT(ps_batchnorm_params, momentum, 0.9f),
+    PS_A_INT(ps_batchnorm_params, training_mode, 0),
+    PS_A_INT(ps_batchnorm_params, spatial, 1),
     PS_ATTRS_END,
 };
 static const ps_attr_def instancenorm_attrs[] = { PS_A_FLOAT(epsilon_params, epsilon, 1e-5f), PS_ATTRS_END };
@@ -47,18 +49,18 @@ static const ps_attr_def lrn_attrs[] = {
     PS_ATTRS_END,
 };
 
-static double row_mean(const double *x, int64_t n)
-{
+static double row_mean(const double *x, int64_t n) {
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += x[i];
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i];
     return sum / (double)n;
 }
 
 /* Mean of squared distances from `center`. */
-static double row_variance(const double *x, int64_t n, double center)
-{
+static double row_variance(const double *x, int64_t n, double center) {
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += (x[i] - center) * (x[i] - center);
+    for (int64_t i = 0; i < n; i++)
+        sum += (x[i] - center) * (x[i] - center);
     return sum / (double)n;
 }
 
@@ -74,22 +76,20 @@ typedef struct plane_job {
     double *scratch;
 } plane_job;
 
-static void plane_job_init(plane_job *job, const ps_kernel_ctx *ctx)
-{
+static void plane_job_init(plane_job *job, const ps_kernel_ctx *ctx) {
     const ps_shape *s = &ctx->in[0]->shape;
-    *job = (plane_job) { .x = ctx->in[0], .y = ctx->out[0], .batch = s->rank ? s->dims[0] : 1, .channels = 1, .plane = 1 };
+    *job =
+        (plane_job) { .x = ctx->in[0], .y = ctx->out[0], .batch = s->rank ? s->dims[0] : 1, .channels = 1, .plane = 1 };
     if (s->rank >= 2) job->channels = s->dims[1];
     if (s->rank > 2) job->plane = ps_shape_product(s, 2, s->rank);
 }
 
-static bool plane_job_empty(const plane_job *job)
-{
+static bool plane_job_empty(const plane_job *job) {
     return job->batch == 0 || job->channels == 0 || job->plane == 0;
 }
 
 /* Room for `count` rows of one double a channel; the first two are a and b. */
-static ps_status plane_job_params(plane_job *job, const ps_kernel_ctx *ctx, size_t count, ps_error *err)
-{
+static ps_status plane_job_params(plane_job *job, const ps_kernel_ctx *ctx, size_t count, ps_error *err) {
     job->params = ps_alloc_array(ctx->alloc, (size_t)job->channels, count * sizeof(double));
     if (!job->params) return PS_FAIL_NOMEM(err, "normalisation parameters");
     job->a = job->params;
@@ -99,8 +99,7 @@ static ps_status plane_job_params(plane_job *job, const ps_kernel_ctx *ctx, size
 
 /* ---- BatchNormalization ---- */
 
-static ps_status infer_channel_vectors(const ps_node *node, size_t from, size_t to, ps_error *err)
-{
+static ps_status infer_channel_vectors(const ps_node *node, size_t from, size_t to, ps_error *err) {
     int64_t channels = PS_DIM_UNKNOWN;
     if (ps_in_known(node, 0)) channels = node->in[0]->shape.rank >= 2 ? node->in[0]->shape.dims[1] : 1;
     for (size_t i = from; i < to; i++) {
@@ -111,8 +110,7 @@ static ps_status infer_channel_vectors(const ps_node *node, size_t from, size_t 
     return PS_OK;
 }
 
-static ps_status infer_batchnorm(const ps_node *node, bool has_training, ps_error *err)
-{
+static ps_status infer_batchnorm(const ps_node *node, bool has_training, ps_error *err) {
     const ps_batchnorm_params *p = node->params;
     PS_TRY(ps_check_float(node, 0, err));
     PS_NODE_FAIL_IF(ps_in_known(node, 0) && node->in[0]->shape.rank < 1, node, err, SHAPE,
@@ -129,33 +127,32 @@ static ps_status infer_batchnorm(const ps_node *node, bool has_training, ps_erro
     return ps_infer_same(node, err);
 }
 
-static ps_status infer_batchnorm_7(const ps_node *node, ps_error *err)
-{
+static ps_status infer_batchnorm_7(const ps_node *node, ps_error *err) {
     return infer_batchnorm(node, false, err);
 }
 
-static ps_status infer_batchnorm_14(const ps_node *node, ps_error *err)
-{
+static ps_status infer_batchnorm_14(const ps_node *node, ps_error *err) {
     return infer_batchnorm(node, true, err);
 }
 
-static void affine_planes(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void affine_planes(void *ctx, int64_t begin, int64_t end, int thread) {
     plane_job *job = ctx;
     double *x = job->scratch + (int64_t)thread * job->plane;
     for (int64_t item = begin; item < end; item++) {
         double a = job->a[item % job->channels], b = job->b[item % job->channels];
         ps_row_load(x, job->x->dtype, job->x->data, item * job->plane, 1, job->plane);
-        for (int64_t i = 0; i < job->plane; i++) x[i] = x[i] * a + b;
+        for (int64_t i = 0; i < job->plane; i++)
+            x[i] = x[i] * a + b;
         ps_row_store(job->y->data, job->y->dtype, item * job->plane, 1, x, job->plane);
     }
 }
 
 /* Training mode: the batch's own mean and variance replace the given ones, which move towards them. */
-static ps_status batch_statistics(const ps_kernel_ctx *ctx, const plane_job *job, double *mean, double *var, ps_error *err)
-{
+static ps_status batch_statistics(const ps_kernel_ctx *ctx, const plane_job *job, double *mean, double *var,
+                                  ps_error *err) {
     const ps_batchnorm_params *p = ctx->params;
-    double *row = ps_alloc_array(ctx->alloc, (size_t)job->plane, sizeof(double)), count = (double)(job->batch * job->plane);
+    double *row = ps_alloc_array(ctx->alloc, (size_t)job->plane, sizeof(double)),
+           count = (double)(job->batch * job->plane);
     if (!row) return PS_FAIL_NOMEM(err, "batch statistics");
     for (int64_t c = 0; c < job->channels; c++) {
         double sum = 0, squares = 0;
@@ -179,8 +176,7 @@ static ps_status batch_statistics(const ps_kernel_ctx *ctx, const plane_job *job
     return PS_OK;
 }
 
-static ps_status run_batchnorm(const ps_kernel_ctx *ctx, bool training, ps_error *err)
-{
+static ps_status run_batchnorm(const ps_kernel_ctx *ctx, bool training, ps_error *err) {
     const ps_batchnorm_params *p = ctx->params;
     plane_job job;
     plane_job_init(&job, ctx);
@@ -196,26 +192,24 @@ static ps_status run_batchnorm(const ps_kernel_ctx *ctx, bool training, ps_error
         scale[c] /= sqrt(var[c] + (double)p->epsilon);
         bias[c] -= mean[c] * scale[c];
     }
-    status = ps_parallel_scratch(ctx, job.batch * channels, 1, (size_t)job.plane, &job.scratch, affine_planes, &job, err);
+    status =
+        ps_parallel_scratch(ctx, job.batch * channels, 1, (size_t)job.plane, &job.scratch, affine_planes, &job, err);
 out:
     ps_free(ctx->alloc, job.params);
     return status;
 }
 
-static ps_status batchnorm_ref_7(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status batchnorm_ref_7(const ps_kernel_ctx *ctx, ps_error *err) {
     return run_batchnorm(ctx, false, err);
 }
 
-static ps_status batchnorm_ref_14(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status batchnorm_ref_14(const ps_kernel_ctx *ctx, ps_error *err) {
     return run_batchnorm(ctx, ((const ps_batchnorm_params *)ctx->params)->training_mode != 0, err);
 }
 
 /* ---- InstanceNormalization, GroupNormalization ---- */
 
-static ps_status infer_instancenorm(const ps_node *node, ps_error *err)
-{
+static ps_status infer_instancenorm(const ps_node *node, ps_error *err) {
     PS_TRY(ps_check_float(node, 0, err));
     PS_NODE_FAIL_IF(ps_in_known(node, 0) && node->in[0]->shape.rank < 3, node, err, SHAPE,
                     "the input has rank %d, it must have batch, channels and spatial dims", node->in[0]->shape.rank);
@@ -223,15 +217,15 @@ static ps_status infer_instancenorm(const ps_node *node, ps_error *err)
     return ps_infer_same(node, err);
 }
 
-static ps_status infer_groupnorm(const ps_node *node, bool per_group, ps_error *err)
-{
+static ps_status infer_groupnorm(const ps_node *node, bool per_group, ps_error *err) {
     const groupnorm_params *p = node->params;
     PS_TRY(ps_check_float(node, 0, err));
     PS_NODE_FAIL_IF(p->num_groups < 1, node, err, SHAPE, "num_groups is %lld, it must be at least 1",
                     (long long)p->num_groups);
     if (ps_in_known(node, 0)) {
         const ps_shape *s = &node->in[0]->shape;
-        PS_NODE_FAIL_IF(s->rank < 2, node, err, SHAPE, "the input has rank %d, it must have batch and channels", s->rank);
+        PS_NODE_FAIL_IF(s->rank < 2, node, err, SHAPE, "the input has rank %d, it must have batch and channels",
+                        s->rank);
         PS_NODE_FAIL_IF(s->dims[1] >= 0 && s->dims[1] % p->num_groups, node, err, SHAPE,
                         "num_groups %lld does not divide the %lld channels", (long long)p->num_groups,
                         (long long)s->dims[1]);
@@ -248,19 +242,16 @@ static ps_status infer_groupnorm(const ps_node *node, bool per_group, ps_error *
     return ps_infer_same(node, err);
 }
 
-static ps_status infer_groupnorm_18(const ps_node *node, ps_error *err)
-{
+static ps_status infer_groupnorm_18(const ps_node *node, ps_error *err) {
     return infer_groupnorm(node, true, err);
 }
 
-static ps_status infer_groupnorm_21(const ps_node *node, ps_error *err)
-{
+static ps_status infer_groupnorm_21(const ps_node *node, ps_error *err) {
     return infer_groupnorm(node, false, err);
 }
 
 /* Items are groups of channels (InstanceNormalization: groups of one). */
-static void normalize_groups(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void normalize_groups(void *ctx, int64_t begin, int64_t end, int thread) {
     plane_job *job = ctx;
     int64_t size = job->group_channels * job->plane, groups = job->channels / job->group_channels;
     double *x = job->scratch + (int64_t)thread * size;
@@ -278,8 +269,7 @@ static void normalize_groups(void *ctx, int64_t begin, int64_t end, int thread)
 }
 
 /* `repeat` channels share one entry of scale and bias. */
-static ps_status run_groups(const ps_kernel_ctx *ctx, int64_t groups, int64_t repeat, float epsilon, ps_error *err)
-{
+static ps_status run_groups(const ps_kernel_ctx *ctx, int64_t groups, int64_t repeat, float epsilon, ps_error *err) {
     plane_job job;
     plane_job_init(&job, ctx);
     if (plane_job_empty(&job)) return PS_OK;
@@ -288,40 +278,37 @@ static ps_status run_groups(const ps_kernel_ctx *ctx, int64_t groups, int64_t re
     PS_TRY(plane_job_params(&job, ctx, 2, err));
     for (int64_t c = 0; c < job.channels; c++)
         for (size_t i = 0; i < 2; i++)
-            ps_row_load(job.params + (int64_t)i * job.channels + c, ctx->in[i + 1]->dtype, ctx->in[i + 1]->data, c / repeat,
-                        1, 1);
+            ps_row_load(job.params + (int64_t)i * job.channels + c, ctx->in[i + 1]->dtype, ctx->in[i + 1]->data,
+                        c / repeat, 1, 1);
     ps_status status = ps_parallel_scratch(ctx, job.batch * groups, 1, (size_t)(job.group_channels * job.plane),
                                            &job.scratch, normalize_groups, &job, err);
     ps_free(ctx->alloc, job.params);
     return status;
 }
 
-static ps_status instancenorm_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status instancenorm_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     const epsilon_params *p = ctx->params;
     return run_groups(ctx, ctx->in[0]->shape.dims[1], 1, p->epsilon, err);
 }
 
-static ps_status groupnorm_ref_18(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status groupnorm_ref_18(const ps_kernel_ctx *ctx, ps_error *err) {
     const groupnorm_params *p = ctx->params;
     int64_t per_group = ctx->in[0]->shape.dims[1] / p->num_groups;
     return run_groups(ctx, p->num_groups, per_group ? per_group : 1, p->epsilon, err);
 }
 
-static ps_status groupnorm_ref_21(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status groupnorm_ref_21(const ps_kernel_ctx *ctx, ps_error *err) {
     const groupnorm_params *p = ctx->params;
     return run_groups(ctx, p->num_groups, 1, p->epsilon, err);
 }
 
 /* ---- LayerNormalization, RMSNormalization ---- */
 
-static ps_status infer_layernorm(const ps_node *node, ps_error *err)
-{
+static ps_status infer_layernorm(const ps_node *node, ps_error *err) {
     const ps_layernorm_params *p = node->params;
     PS_TRY(ps_check_floats(node, 1, err));
-    for (size_t i = 1; i < node->n_in; i++) PS_TRY(ps_check_float(node, i, err));
+    for (size_t i = 1; i < node->n_in; i++)
+        PS_TRY(ps_check_float(node, i, err));
     ps_dtype stash = (ps_dtype)p->stash_type;
     bool stash_ok = p->stash_type == PS_DTYPE_F32 || p->stash_type == PS_DTYPE_BF16 || p->stash_type == PS_DTYPE_F16 ||
                     p->stash_type == PS_DTYPE_F64;
@@ -338,9 +325,11 @@ static ps_status infer_layernorm(const ps_node *node, ps_error *err)
             PS_NODE_FAIL_IF(ps_in_known(node, i) && (node->in[i]->shape.rank > stat.rank ||
                                                      !ps_shape_broadcast(&node->in[i]->shape, &stat, &both)),
                             node, err, SHAPE, "input %zu has shape %s, it must broadcast to the input's %s", i,
-                            ps_shape_text(&node->in[i]->shape, have, sizeof have), ps_shape_text(&stat, want, sizeof want));
+                            ps_shape_text(&node->in[i]->shape, have, sizeof have),
+                            ps_shape_text(&stat, want, sizeof want));
         }
-        for (int d = axis; d < stat.rank; d++) stat.dims[d] = 1;
+        for (int d = axis; d < stat.rank; d++)
+            stat.dims[d] = 1;
     }
     for (size_t i = 1; i < node->n_out; i++)
         if (ps_has_out(node, i)) ps_infer_set(node, i, stash, &stat);
@@ -357,8 +346,7 @@ typedef struct row_norm_job {
     double *scratch;
 } row_norm_job;
 
-static void normalize_rows(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void normalize_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     row_norm_job *job = ctx;
     double *x = job->scratch + (int64_t)thread * 3 * job->n, *scale = x + job->n, *bias = scale + job->n;
     for (int64_t item = begin; item < end; item++) {
@@ -367,10 +355,12 @@ static void normalize_rows(void *ctx, int64_t begin, int64_t end, int thread)
         double mean = job->center ? row_mean(x, job->n) : 0;
         double inv = 1 / sqrt(row_variance(x, job->n, mean) + job->epsilon);
         ps_bcast_load(&job->scale, first, job->n, scale);
-        for (int64_t i = 0; i < job->n; i++) x[i] = (x[i] - mean) * inv * scale[i];
+        for (int64_t i = 0; i < job->n; i++)
+            x[i] = (x[i] - mean) * inv * scale[i];
         if (job->has_bias) {
             ps_bcast_load(&job->bias, first, job->n, bias);
-            for (int64_t i = 0; i < job->n; i++) x[i] += bias[i];
+            for (int64_t i = 0; i < job->n; i++)
+                x[i] += bias[i];
         }
         ps_row_store(job->y->data, job->y->dtype, first, 1, x, job->n);
         if (job->mean) ps_row_store(job->mean->data, job->mean->dtype, item, 1, &mean, 1);
@@ -378,8 +368,7 @@ static void normalize_rows(void *ctx, int64_t begin, int64_t end, int thread)
     }
 }
 
-static ps_status run_rows(const ps_kernel_ctx *ctx, bool center, ps_error *err)
-{
+static ps_status run_rows(const ps_kernel_ctx *ctx, bool center, ps_error *err) {
     const ps_layernorm_params *p = ctx->params;
     const ps_shape *s = &ctx->in[0]->shape;
     row_norm_job job = { .x = ctx->in[0], .y = ctx->out[0], .center = center, .epsilon = (double)p->epsilon };
@@ -399,20 +388,17 @@ static ps_status run_rows(const ps_kernel_ctx *ctx, bool center, ps_error *err)
     return ps_parallel_scratch(ctx, rows, 1 + 1024 / job.n, room, &job.scratch, normalize_rows, &job, err);
 }
 
-static ps_status layernorm_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status layernorm_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return run_rows(ctx, true, err);
 }
 
-static ps_status rmsnorm_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status rmsnorm_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return run_rows(ctx, false, err);
 }
 
 /* ---- LRN ---- */
 
-static ps_status infer_lrn(const ps_node *node, ps_error *err)
-{
+static ps_status infer_lrn(const ps_node *node, ps_error *err) {
     const lrn_params *p = node->params;
     PS_TRY(ps_check_float(node, 0, err));
     PS_NODE_FAIL_IF(p->size < 1, node, err, SHAPE, "size is %lld, it must be at least 1", (long long)p->size);
@@ -430,8 +416,7 @@ typedef struct lrn_job {
 } lrn_job;
 
 /* Items are positions (batch x plane); a row of channels is `plane` apart. */
-static void lrn_columns(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void lrn_columns(void *ctx, int64_t begin, int64_t end, int thread) {
     lrn_job *job = ctx;
     double *x = job->scratch + (int64_t)thread * 2 * job->channels, *y = x + job->channels;
     int64_t size = job->p->size, before = (size - 1) / 2, after = size - 1 - before;
@@ -439,9 +424,11 @@ static void lrn_columns(void *ctx, int64_t begin, int64_t end, int thread)
         int64_t first = item / job->plane * job->channels * job->plane + item % job->plane;
         ps_row_load(x, job->x->dtype, job->x->data, first, job->plane, job->channels);
         for (int64_t c = 0; c < job->channels; c++) {
-            int64_t lo = c > before ? c - before : 0, hi = job->channels - 1 - c > after ? c + after : job->channels - 1;
+            int64_t lo = c > before ? c - before : 0,
+                    hi = job->channels - 1 - c > after ? c + after : job->channels - 1;
             double sum = 0;
-            for (int64_t i = lo; i <= hi; i++) sum += x[i] * x[i];
+            for (int64_t i = lo; i <= hi; i++)
+                sum += x[i] * x[i];
             double base = (double)job->p->bias + (double)job->p->alpha / (double)size * sum;
             y[c] = x[c] / pow(base, (double)job->p->beta);
         }
@@ -449,8 +436,7 @@ static void lrn_columns(void *ctx, int64_t begin, int64_t end, int thread)
     }
 }
 
-static ps_status lrn_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status lrn_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     const ps_shape *s = &ctx->in[0]->shape;
     lrn_job job = { .p = ctx->params, .x = ctx->in[0], .y = ctx->out[0], .channels = s->dims[1] };
     job.plane = ps_shape_product(s, 2, s->rank);

@@ -157,12 +157,18 @@ static ps_status check_list(const ps_node *node, const char *name, ps_ints list,
     return PS_OK;
 }
 
-/* Number of spatial dims of a fixed input [N, C, ...]. */
+static bool spatial_fixed(const ps_shape *s) {
+    for (int d = 2; d < s->rank; d++)
+        if (s->dims[d] < 0) return false;
+    return true;
+}
+
+/* Number of spatial dims of an input [N, C, ...]; these must be fixed, N and C need not. */
 static ps_status spatial_dims(const ps_node *node, const window_attrs *a, int *ret_n, ps_error *err) {
     char label[160], text[96];
     const ps_shape *x = &node->in[0]->shape;
     ps_node_label(node, label, sizeof label);
-    PS_FAIL_IF(x->rank < 3 || !ps_shape_fixed(x), err, SHAPE,
+    PS_FAIL_IF(x->rank < 3 || !spatial_fixed(x), err, SHAPE,
                "%s: input of shape %s, must be [N, C, ...] of rank 3 or more", label,
                ps_shape_text(x, text, sizeof text));
     int n = x->rank - 2;
@@ -232,7 +238,7 @@ static ps_status weight_kernel(const ps_node *node, ps_ints kernel_shape, int n,
     char label[160], text[96];
     const ps_shape *w = &node->in[1]->shape;
     ps_node_label(node, label, sizeof label);
-    PS_FAIL_IF(w->rank != n + 2 || !ps_shape_fixed(w), err, SHAPE, "%s: weight of shape %s, must be of rank %d", label,
+    PS_FAIL_IF(w->rank != n + 2 || !spatial_fixed(w), err, SHAPE, "%s: weight of shape %s, must be of rank %d", label,
                ps_shape_text(w, text, sizeof text), n + 2);
     for (int d = 0; d < n; d++) {
         ret[d] = w->dims[2 + d];

@@ -1,8 +1,8 @@
 /* pool.c - MaxPool, AveragePool, LpPool and the global pools.
  *
- * One item is one plane (batch x channel): it is widened to double, every output position visits the taps of its window that
- * lie inside the input (their range is computed per dim, so a hostile kernel size costs nothing), and the result is
- * narrowed back. */
+ * One item is one plane (batch x channel): it is widened to double, every output position visits the taps of its window
+ * that lie inside the input (their range is computed per dim, so a hostile kernel size costs nothing), and the result
+ * is narrowed back. */
 #include <math.h>
 
 #include "ops/kernel_util.h"
@@ -15,24 +15,31 @@ typedef struct lppool_params {
 } lppool_params;
 
 static const ps_attr_def pool_attrs[] = {
-    PS_A_STR(ps_pool_params, auto_pad, "NOTSET"), PS_A_INTS(ps_pool_params, kernel_shape),
-    PS_A_INTS(ps_pool_params, strides),           PS_A_INTS(ps_pool_params, pads),
-    PS_A_INTS(ps_pool_params, dilations),         PS_A_INT(ps_pool_params, ceil_mode, 0),
-    PS_A_INT(ps_pool_params, count_include_pad, 0), PS_A_INT(ps_pool_params, storage_order, 0),
+    PS_A_STR(ps_pool_params, auto_pad, "NOTSET"),
+    PS_A_INTS(ps_pool_params, kernel_shape),
+    PS_A_INTS(ps_pool_params, strides),
+    PS_A_INTS(ps_pool_params, pads),
+    PS_A_INTS(ps_pool_params, dilations),
+    PS_A_INT(ps_pool_params, ceil_mode, 0),
+    PS_A_INT(ps_pool_params, count_include_pad, 0),
+    PS_A_INT(ps_pool_params, storage_order, 0),
     PS_ATTRS_END,
 };
 static const ps_attr_def lppool_attrs[] = {
-    PS_A_STR(ps_pool_params, auto_pad, "NOTSET"), PS_A_INTS(ps_pool_params, kernel_shape),
-    PS_A_INTS(ps_pool_params, strides),           PS_A_INTS(ps_pool_params, pads),
-    PS_A_INTS(ps_pool_params, dilations),         PS_A_INT(ps_pool_params, ceil_mode, 0),
-    PS_A_INT(lppool_params, p, 2),                PS_ATTRS_END,
+    PS_A_STR(ps_pool_params, auto_pad, "NOTSET"),
+    PS_A_INTS(ps_pool_params, kernel_shape),
+    PS_A_INTS(ps_pool_params, strides),
+    PS_A_INTS(ps_pool_params, pads),
+    PS_A_INTS(ps_pool_params, dilations),
+    PS_A_INT(ps_pool_params, ceil_mode, 0),
+    PS_A_INT(lppool_params, p, 2),
+    PS_ATTRS_END,
 };
 static const ps_attr_def global_lp_attrs[] = { PS_A_INT(lppool_params, p, 2), PS_ATTRS_END };
 
 /* ---- shape rules ---- */
 
-static ps_status infer_windows(const ps_node *node, ps_error *err)
-{
+static ps_status infer_windows(const ps_node *node, ps_error *err) {
     ps_shape y = ps_shape_unknown();
     if (ps_in_known(node, 0)) {
         const ps_shape *x = &node->in[0]->shape;
@@ -48,7 +55,8 @@ static ps_status infer_windows(const ps_node *node, ps_error *err)
             ps_window win[PS_MAX_SPATIAL];
             int n;
             PS_TRY(ps_pool_windows(node, win, &n, err));
-            for (int d = 0; d < n; d++) y.dims[2 + d] = win[d].out;
+            for (int d = 0; d < n; d++)
+                y.dims[2 + d] = win[d].out;
         }
     }
     ps_infer_set(node, 0, node->in[0]->dtype, &y);
@@ -56,41 +64,38 @@ static ps_status infer_windows(const ps_node *node, ps_error *err)
     return PS_OK;
 }
 
-static ps_status infer_maxpool(const ps_node *node, ps_error *err)
-{
+static ps_status infer_maxpool(const ps_node *node, ps_error *err) {
     ps_dtype t = node->in[0]->dtype;
     if (t != PS_DTYPE_I8 && t != PS_DTYPE_U8) PS_TRY(ps_check_float(node, 0, err));
     return infer_windows(node, err);
 }
 
-static ps_status infer_float_pool(const ps_node *node, ps_error *err)
-{
+static ps_status infer_float_pool(const ps_node *node, ps_error *err) {
     PS_TRY(ps_check_float(node, 0, err));
     return infer_windows(node, err);
 }
 
-static ps_status infer_lppool(const ps_node *node, ps_error *err)
-{
+static ps_status infer_lppool(const ps_node *node, ps_error *err) {
     const lppool_params *p = node->params;
     PS_NODE_FAIL_IF(p->p < 1, node, err, INVALID, "p is %lld, it must be at least 1", (long long)p->p);
     return infer_float_pool(node, err);
 }
 
-static ps_status infer_global(const ps_node *node, ps_error *err)
-{
+static ps_status infer_global(const ps_node *node, ps_error *err) {
     PS_TRY(ps_check_float(node, 0, err));
     ps_shape y = ps_shape_unknown();
     if (ps_in_known(node, 0)) {
         y = node->in[0]->shape;
-        PS_NODE_FAIL_IF(y.rank < 2, node, err, SHAPE, "the input has rank %d, a global pool needs batch and channels", y.rank);
-        for (int d = 2; d < y.rank; d++) y.dims[d] = 1;
+        PS_NODE_FAIL_IF(y.rank < 2, node, err, SHAPE, "the input has rank %d, a global pool needs batch and channels",
+                        y.rank);
+        for (int d = 2; d < y.rank; d++)
+            y.dims[d] = 1;
     }
     ps_infer_set(node, 0, node->in[0]->dtype, &y);
     return PS_OK;
 }
 
-static ps_status infer_global_lp(const ps_node *node, ps_error *err)
-{
+static ps_status infer_global_lp(const ps_node *node, ps_error *err) {
     const lppool_params *p = node->params;
     PS_NODE_FAIL_IF(p->p < 1, node, err, INVALID, "p is %lld, it must be at least 1", (long long)p->p);
     return infer_global(node, err);
@@ -121,8 +126,7 @@ typedef struct window_state {
     int64_t index, count;
 } window_state;
 
-static void visit(const pool_job *job, window_state *s, int d, int64_t offset, int64_t index)
-{
+static void visit(const pool_job *job, window_state *s, int d, int64_t offset, int64_t index) {
     int64_t step = job->win[d].dilation, i = s->lo[d];
     for (int64_t k = 0; k < s->n[d]; k++, i += step) {
         int64_t at = offset + i * job->in_strides[d], at_index = index + i * job->index_strides[d];
@@ -146,16 +150,14 @@ static void visit(const pool_job *job, window_state *s, int d, int64_t offset, i
 }
 
 /* Number of taps k of [0, kernel) with start + k * dilation < end. */
-static int64_t taps_below(const ps_window *w, int64_t start, int64_t end)
-{
+static int64_t taps_below(const ps_window *w, int64_t start, int64_t end) {
     if (start >= end) return 0;
     int64_t k = (end - 1 - start) / w->dilation + 1;
     return k < w->kernel ? k : w->kernel;
 }
 
 /* Prepares the window at output position pos; the number of taps that an average divides by (padding included). */
-static int64_t place_window(const pool_job *job, window_state *s, const int64_t *pos)
-{
+static int64_t place_window(const pool_job *job, window_state *s, const int64_t *pos) {
     int64_t padded = 1;
     s->count = 0;
     s->index = 0;
@@ -171,8 +173,7 @@ static int64_t place_window(const pool_job *job, window_state *s, const int64_t 
     return padded;
 }
 
-static double pool_result(const pool_job *job, const window_state *s, int64_t padded)
-{
+static double pool_result(const pool_job *job, const window_state *s, int64_t padded) {
     switch (job->kind) {
     case POOL_MAX: break;
     case POOL_AVERAGE: {
@@ -185,8 +186,7 @@ static double pool_result(const pool_job *job, const window_state *s, int64_t pa
     return ps_dtype_is_float(job->x->dtype) ? -INFINITY : job->x->dtype == PS_DTYPE_I8 ? -128 : 0;
 }
 
-static void pool_planes(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void pool_planes(void *ctx, int64_t begin, int64_t end, int thread) {
     pool_job *job = ctx;
     double *x = job->scratch + (int64_t)thread * (job->x_plane + job->y_plane), *y = x + job->x_plane;
     window_state s = { .x = x };
@@ -198,14 +198,14 @@ static void pool_planes(void *ctx, int64_t begin, int64_t end, int thread)
             visit(job, &s, 0, 0, 0);
             y[i] = pool_result(job, &s, padded);
             if (job->indices) job->indices[item * job->y_plane + i] = item * job->x_plane + s.index;
-            for (int d = job->n_sp - 1; d >= 0 && ++pos[d] == job->win[d].out; d--) pos[d] = 0;
+            for (int d = job->n_sp - 1; d >= 0 && ++pos[d] == job->win[d].out; d--)
+                pos[d] = 0;
         }
         ps_row_store(job->y->data, job->y->dtype, item * job->y_plane, 1, y, job->y_plane);
     }
 }
 
-static ps_status run_job(const ps_kernel_ctx *ctx, pool_job *job, bool column_major, ps_error *err)
-{
+static ps_status run_job(const ps_kernel_ctx *ctx, pool_job *job, bool column_major, ps_error *err) {
     job->x = ctx->in[0];
     job->y = ctx->out[0];
     job->indices = ctx->n_out > 1 && ctx->out[1] ? ctx->out[1]->data : NULL;
@@ -226,16 +226,14 @@ static ps_status run_job(const ps_kernel_ctx *ctx, pool_job *job, bool column_ma
     return ps_parallel_scratch(ctx, planes, 1, room, &job->scratch, pool_planes, job, err);
 }
 
-static ps_status run_windows(const ps_kernel_ctx *ctx, pool_kind kind, int64_t p, ps_error *err)
-{
+static ps_status run_windows(const ps_kernel_ctx *ctx, pool_kind kind, int64_t p, ps_error *err) {
     const ps_pool_params *params = ctx->params;
     pool_job job = { .kind = kind, .include_pad = params->count_include_pad != 0, .p = p };
     PS_TRY(ps_pool_windows(ctx->node, job.win, &job.n_sp, err));
     return run_job(ctx, &job, params->storage_order != 0, err);
 }
 
-static ps_status run_global(const ps_kernel_ctx *ctx, pool_kind kind, int64_t p, ps_error *err)
-{
+static ps_status run_global(const ps_kernel_ctx *ctx, pool_kind kind, int64_t p, ps_error *err) {
     pool_job job = { .kind = kind, .p = p, .n_sp = 1 };
     const ps_shape *s = &ctx->in[0]->shape;
     int64_t plane = ps_shape_product(s, 2, s->rank);
@@ -243,33 +241,27 @@ static ps_status run_global(const ps_kernel_ctx *ctx, pool_kind kind, int64_t p,
     return run_job(ctx, &job, false, err);
 }
 
-static ps_status max_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status max_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return run_windows(ctx, POOL_MAX, 0, err);
 }
 
-static ps_status average_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status average_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return run_windows(ctx, POOL_AVERAGE, 0, err);
 }
 
-static ps_status lp_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status lp_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return run_windows(ctx, POOL_LP, ((const lppool_params *)ctx->params)->p, err);
 }
 
-static ps_status global_max_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status global_max_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return run_global(ctx, POOL_MAX, 0, err);
 }
 
-static ps_status global_average_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status global_average_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return run_global(ctx, POOL_AVERAGE, 0, err);
 }
 
-static ps_status global_lp_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status global_lp_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return run_global(ctx, POOL_LP, ((const lppool_params *)ctx->params)->p, err);
 }
 

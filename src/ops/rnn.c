@@ -65,8 +65,7 @@ static const struct {
     [ACT_SOFTPLUS] = { "Softplus", false, false, 0, 0 },
 };
 
-static double act_apply(const activation *a, double x)
-{
+static double act_apply(const activation *a, double x) {
     switch (a->kind) {
     case ACT_RELU: return x > 0 ? x : 0;
     case ACT_TANH: return tanh(x);
@@ -84,11 +83,10 @@ static double act_apply(const activation *a, double x)
     return x;
 }
 
-/* Functions of all directions, `per` for each: what the attributes say, else `defaults`. Alphas and betas are handed out in
- * order to the functions that take one. */
-static ps_status read_activations(const ps_node *node, const act_kind *defaults, size_t per, size_t dirs, activation *ret,
-                                  ps_error *err)
-{
+/* Functions of all directions, `per` for each: what the attributes say, else `defaults`. Alphas and betas are handed
+ * out in order to the functions that take one. */
+static ps_status read_activations(const ps_node *node, const act_kind *defaults, size_t per, size_t dirs,
+                                  activation *ret, ps_error *err) {
     const ps_lstm_params *p = node->params;
     size_t alpha = 0, beta = 0;
     PS_NODE_FAIL_IF(p->activations.n && p->activations.n != per * dirs, node, err, INVALID,
@@ -96,8 +94,10 @@ static ps_status read_activations(const ps_node *node, const act_kind *defaults,
     for (size_t i = 0; i < per * dirs; i++) {
         int kind = (int)defaults[i % per];
         if (p->activations.n)
-            for (kind = 0; kind < ACT_COUNT && strcasecmp(act_table[kind].name, p->activations.data[i]); kind++) {}
-        PS_NODE_FAIL_IF(kind == ACT_COUNT, node, err, UNSUPPORTED, "activation '%s' is unknown", p->activations.data[i]);
+            for (kind = 0; kind < ACT_COUNT && strcasecmp(act_table[kind].name, p->activations.data[i]); kind++) {
+            }
+        PS_NODE_FAIL_IF(kind == ACT_COUNT, node, err, UNSUPPORTED, "activation '%s' is unknown",
+                        p->activations.data[i]);
         ret[i] = (activation) { (act_kind)kind, act_table[kind].alpha, act_table[kind].beta };
         if (act_table[kind].has_alpha && alpha < p->activation_alpha.n)
             ret[i].alpha = (double)p->activation_alpha.data[alpha++];
@@ -135,85 +135,82 @@ struct rnn_job {
     size_t room; /* doubles a thread */
 };
 
-static double clipped(const rnn_job *job, double v)
-{
+static double clipped(const rnn_job *job, double v) {
     if (job->clip <= 0) return v;
     return v > job->clip ? job->clip : v < -job->clip ? -job->clip : v;
 }
 
-static double act_clipped(const rnn_job *job, const activation *a, double v)
-{
+static double act_clipped(const rnn_job *job, const activation *a, double v) {
     return act_apply(a, clipped(job, v));
 }
 
 /* Row `row` of the direction's recurrence matrix times a state given as double. */
-static double recur(const rnn_job *job, int64_t dir, int64_t row, const double *h)
-{
+static double recur(const rnn_job *job, int64_t dir, int64_t row, const double *h) {
     int64_t first = (dir * job->gates * job->hidden + row) * job->hidden;
     double sum = 0;
     if (job->r.f64) {
         const double *r = (const double *)job->r.data + first;
-        for (int64_t i = 0; i < job->hidden; i++) sum += r[i] * h[i];
+        for (int64_t i = 0; i < job->hidden; i++)
+            sum += r[i] * h[i];
     } else {
         const float *r = (const float *)job->r.data + first;
-        for (int64_t i = 0; i < job->hidden; i++) sum += (double)r[i] * h[i];
+        for (int64_t i = 0; i < job->hidden; i++)
+            sum += (double)r[i] * h[i];
     }
     return sum;
 }
 
 /* Biases of a gate row: W's, and R's. 0 without B. */
-static double bias_w(const rnn_job *job, int64_t dir, int64_t row)
-{
+static double bias_w(const rnn_job *job, int64_t dir, int64_t row) {
     return job->b.data ? ps_operand_at(&job->b, dir * 2 * job->gates * job->hidden + row) : 0;
 }
 
-static double bias_r(const rnn_job *job, int64_t dir, int64_t row)
-{
+static double bias_r(const rnn_job *job, int64_t dir, int64_t row) {
     return job->b.data ? ps_operand_at(&job->b, (dir * 2 + 1) * job->gates * job->hidden + row) : 0;
 }
 
-static double peephole(const rnn_job *job, int64_t dir, int64_t gate, int64_t i)
-{
+static double peephole(const rnn_job *job, int64_t dir, int64_t gate, int64_t i) {
     return job->p.data ? ps_operand_at(&job->p, (dir * 3 + gate) * job->hidden + i) : 0;
 }
 
 /* Ht = f(Xt W^T + Ht-1 R^T + Wb + Rb) */
-static void rnn_step(const rnn_job *job, int64_t dir, double *gates, double *h, double *c, double *tmp)
-{
+static void rnn_step(const rnn_job *job, int64_t dir, double *gates, double *h, double *c, double *tmp) {
     (void)c, (void)tmp;
     const activation *f = &job->acts[dir];
     for (int64_t i = 0; i < job->hidden; i++)
         gates[i] += recur(job, dir, i, h) + bias_w(job, dir, i) + bias_r(job, dir, i);
-    for (int64_t i = 0; i < job->hidden; i++) h[i] = act_clipped(job, f, gates[i]);
+    for (int64_t i = 0; i < job->hidden; i++)
+        h[i] = act_clipped(job, f, gates[i]);
 }
 
 /* Gates z (update), r (reset), h (candidate): Ht = (1 - z) candidate + z Ht-1. */
-static void gru_step(const rnn_job *job, int64_t dir, double *gates, double *h, double *c, double *tmp)
-{
+static void gru_step(const rnn_job *job, int64_t dir, double *gates, double *h, double *c, double *tmp) {
     (void)c;
     const activation *f = &job->acts[dir * 2], *g = f + 1;
     int64_t n = job->hidden;
     double *z = gates, *r = gates + n, *candidate = gates + 2 * n;
     for (int64_t i = 0; i < 2 * n; i++)
         gates[i] = act_clipped(job, f, gates[i] + recur(job, dir, i, h) + bias_w(job, dir, i) + bias_r(job, dir, i));
-    for (int64_t i = 0; i < n; i++) tmp[i] = r[i] * h[i];
+    for (int64_t i = 0; i < n; i++)
+        tmp[i] = r[i] * h[i];
     for (int64_t i = 0; i < n; i++) {
         int64_t row = 2 * n + i;
         double from_h = job->linear_before_reset ? r[i] * (recur(job, dir, row, h) + bias_r(job, dir, row))
                                                  : recur(job, dir, row, tmp) + bias_r(job, dir, row);
         candidate[i] = act_clipped(job, g, candidate[i] + from_h + bias_w(job, dir, row));
     }
-    for (int64_t i = 0; i < n; i++) h[i] = (1 - z[i]) * candidate[i] + z[i] * h[i];
+    for (int64_t i = 0; i < n; i++)
+        h[i] = (1 - z[i]) * candidate[i] + z[i] * h[i];
 }
 
 /* Gates i, o, f, c: Ct = f Ct-1 + i c, Ht = o h(Ct); peepholes look from C into i, f (old state) and o (new state). */
-static void lstm_step(const rnn_job *job, int64_t dir, double *gates, double *h, double *c, double *tmp)
-{
+static void lstm_step(const rnn_job *job, int64_t dir, double *gates, double *h, double *c, double *tmp) {
     (void)tmp;
     const activation *f = &job->acts[dir * 3], *g = f + 1, *hact = f + 2;
     int64_t n = job->hidden;
     double *in = gates, *out = gates + n, *forget = gates + 2 * n, *update = gates + 3 * n;
-    for (int64_t i = 0; i < 4 * n; i++) gates[i] += recur(job, dir, i, h) + bias_w(job, dir, i) + bias_r(job, dir, i);
+    for (int64_t i = 0; i < 4 * n; i++)
+        gates[i] += recur(job, dir, i, h) + bias_w(job, dir, i) + bias_r(job, dir, i);
     for (int64_t i = 0; i < n; i++) {
         double a = act_clipped(job, f, in[i] + peephole(job, dir, 0, i) * c[i]);
         double keep = job->input_forget ? 1 - a : act_clipped(job, f, forget[i] + peephole(job, dir, 2, i) * c[i]);
@@ -228,8 +225,7 @@ static const cell_def lstm_cell = { 4, 3, { ACT_SIGMOID, ACT_TANH, ACT_TANH }, l
 
 /* ---- shape rules ---- */
 
-static ps_status directions(const ps_node *node, int64_t *ret, ps_error *err)
-{
+static ps_status directions(const ps_node *node, int64_t *ret, ps_error *err) {
     const char *d = ((const ps_lstm_params *)node->params)->direction;
     *ret = strcmp(d, "bidirectional") == 0 ? 2 : 1;
     PS_NODE_FAIL_IF(*ret == 1 && strcmp(d, "forward") != 0 && strcmp(d, "reverse") != 0, node, err, INVALID,
@@ -237,15 +233,14 @@ static ps_status directions(const ps_node *node, int64_t *ret, ps_error *err)
     return PS_OK;
 }
 
-static ps_status check_input(const ps_node *node, size_t i, int rank, const int64_t *dims, ps_error *err)
-{
+static ps_status check_input(const ps_node *node, size_t i, int rank, const int64_t *dims, ps_error *err) {
     PS_TRY(ps_check_rank(node, i, rank, err));
-    for (int d = 0; d < rank; d++) PS_TRY(ps_check_dim(node, i, d, dims[d], "the extent that goes with the others", err));
+    for (int d = 0; d < rank; d++)
+        PS_TRY(ps_check_dim(node, i, d, dims[d], "the extent that goes with the others", err));
     return PS_OK;
 }
 
-static ps_status infer(const ps_node *node, const cell_def *cell, ps_error *err)
-{
+static ps_status infer(const ps_node *node, const cell_def *cell, ps_error *err) {
     const ps_lstm_params *p = node->params;
     int64_t dirs, hidden = p->hidden_size, gates = cell->gates, seq = PS_DIM_UNKNOWN, batch = PS_DIM_UNKNOWN;
     activation acts[MAX_ACTS];
@@ -273,14 +268,15 @@ static ps_status infer(const ps_node *node, const cell_def *cell, ps_error *err)
     PS_TRY(check_input(node, IN_B, 2, (int64_t[]) { dirs, 2 * gates * hidden }, err));
     PS_TRY(check_input(node, IN_LENS, 1, &batch, err));
     PS_NODE_FAIL_IF(ps_has_in(node, IN_LENS) && node->in[IN_LENS]->dtype != PS_DTYPE_UNDEFINED &&
-                    node->in[IN_LENS]->dtype != PS_DTYPE_I32, node, err, TYPE, "sequence_lens is %s, it must be i32",
-                    ps_dtype_name(node->in[IN_LENS]->dtype));
+                        node->in[IN_LENS]->dtype != PS_DTYPE_I32,
+                    node, err, TYPE, "sequence_lens is %s, it must be i32", ps_dtype_name(node->in[IN_LENS]->dtype));
     const int64_t state[3] = { p->layout ? batch : dirs, p->layout ? dirs : batch, hidden };
     PS_TRY(check_input(node, IN_H, 3, state, err));
     PS_TRY(check_input(node, IN_C, 3, state, err));
     PS_TRY(check_input(node, IN_P, 2, (int64_t[]) { dirs, 3 * hidden }, err));
 
-    ps_shape y = ps_shape_make(4, p->layout ? (int64_t[]) { batch, seq, dirs, hidden } : (int64_t[]) { seq, dirs, batch, hidden });
+    ps_shape y = ps_shape_make(4, p->layout ? (int64_t[]) { batch, seq, dirs, hidden }
+                                            : (int64_t[]) { seq, dirs, batch, hidden });
     ps_shape last = ps_shape_make(3, state);
     ps_infer_set(node, 0, node->in[0]->dtype, &y);
     ps_infer_set(node, 1, node->in[0]->dtype, &last);
@@ -288,42 +284,36 @@ static ps_status infer(const ps_node *node, const cell_def *cell, ps_error *err)
     return PS_OK;
 }
 
-static ps_status rnn_infer(const ps_node *node, ps_error *err)
-{
+static ps_status rnn_infer(const ps_node *node, ps_error *err) {
     return infer(node, &rnn_cell, err);
 }
 
-static ps_status gru_infer(const ps_node *node, ps_error *err)
-{
+static ps_status gru_infer(const ps_node *node, ps_error *err) {
     return infer(node, &gru_cell, err);
 }
 
-static ps_status lstm_infer(const ps_node *node, ps_error *err)
-{
+static ps_status lstm_infer(const ps_node *node, ps_error *err) {
     return infer(node, &lstm_cell, err);
 }
 
 /* ---- kernel ---- */
 
 /* First element of a state tensor's row: [dirs, batch, hidden], or [batch, dirs, hidden] in layout 1. */
-static int64_t state_row(const rnn_job *job, int64_t dir, int64_t b)
-{
+static int64_t state_row(const rnn_job *job, int64_t dir, int64_t b) {
     return (job->batch_first ? b * job->dirs + dir : dir * job->batch + b) * job->hidden;
 }
 
-static void load_state(const rnn_job *job, const ps_operand *from, int64_t dir, int64_t b, double *state)
-{
+static void load_state(const rnn_job *job, const ps_operand *from, int64_t dir, int64_t b, double *state) {
     int64_t first = state_row(job, dir, b);
-    for (int64_t i = 0; i < job->hidden; i++) state[i] = from->data ? ps_operand_at(from, first + i) : 0;
+    for (int64_t i = 0; i < job->hidden; i++)
+        state[i] = from->data ? ps_operand_at(from, first + i) : 0;
 }
 
-static void store_row(const rnn_job *job, ps_tensor *t, int64_t first, const double *row)
-{
+static void store_row(const rnn_job *job, ps_tensor *t, int64_t first, const double *row) {
     if (t) ps_row_store(t->data, t->dtype, first, 1, row, job->hidden);
 }
 
-static void run_sequence(const rnn_job *job, int64_t dir, int64_t b, double *scratch)
-{
+static void run_sequence(const rnn_job *job, int64_t dir, int64_t b, double *scratch) {
     int64_t hidden = job->hidden, rows = job->gates * hidden, len = job->lens ? job->lens[b] : job->seq;
     double *h = scratch, *c = h + hidden, *tmp = c + hidden, *gates = tmp + hidden;
     bool backward = job->backward_only || dir == 1;
@@ -348,25 +338,21 @@ static void run_sequence(const rnn_job *job, int64_t dir, int64_t b, double *scr
     store_row(job, job->y_c, state_row(job, dir, b), c);
 }
 
-static void run_items(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void run_items(void *ctx, int64_t begin, int64_t end, int thread) {
     const rnn_job *job = ctx;
     for (int64_t item = begin; item < end; item++)
         run_sequence(job, item / job->batch, item % job->batch, job->scratch + (size_t)thread * job->room);
 }
 
-static const ps_tensor *input_or_null(const ps_kernel_ctx *ctx, size_t i)
-{
+static const ps_tensor *input_or_null(const ps_kernel_ctx *ctx, size_t i) {
     return i < ctx->n_in ? ctx->in[i] : NULL;
 }
 
-static ps_tensor *output_or_null(const ps_kernel_ctx *ctx, size_t i)
-{
+static ps_tensor *output_or_null(const ps_kernel_ctx *ctx, size_t i) {
     return i < ctx->n_out ? ctx->out[i] : NULL;
 }
 
-static ps_status job_init(rnn_job *job, const ps_kernel_ctx *ctx, const cell_def *cell, ps_error *err)
-{
+static ps_status job_init(rnn_job *job, const ps_kernel_ctx *ctx, const cell_def *cell, ps_error *err) {
     const ps_lstm_params *p = ctx->params;
     const int64_t *x = ctx->in[IN_X]->shape.dims;
     *job = (rnn_job) { .cell = cell, .input = x[2], .hidden = p->hidden_size, .gates = cell->gates };
@@ -390,12 +376,11 @@ static ps_status job_init(rnn_job *job, const ps_kernel_ctx *ctx, const cell_def
     return PS_OK;
 }
 
-static ps_status run(const ps_kernel_ctx *ctx, rnn_job *job, ps_error *err)
-{
+static ps_status run(const ps_kernel_ctx *ctx, rnn_job *job, ps_error *err) {
     const struct {
         size_t input;
         ps_operand *operand;
-    } operands[] = { { IN_X, &job->x }, { IN_W, &job->w },  { IN_R, &job->r }, { IN_B, &job->b },
+    } operands[] = { { IN_X, &job->x },  { IN_W, &job->w },  { IN_R, &job->r }, { IN_B, &job->b },
                      { IN_H, &job->h0 }, { IN_C, &job->c0 }, { IN_P, &job->p } };
     enum { N_OPERANDS = sizeof operands / sizeof operands[0] };
     ps_status status = PS_OK;
@@ -403,27 +388,25 @@ static ps_status run(const ps_kernel_ctx *ctx, rnn_job *job, ps_error *err)
         PS_TRY_OUT(ps_operand_init(operands[i].operand, input_or_null(ctx, operands[i].input), ctx->alloc, err));
     status = ps_parallel_scratch(ctx, job->dirs * job->batch, 1, job->room, &job->scratch, run_items, job, err);
 out:
-    for (size_t i = 0; i < N_OPERANDS; i++) ps_operand_release(operands[i].operand);
+    for (size_t i = 0; i < N_OPERANDS; i++)
+        ps_operand_release(operands[i].operand);
     return status;
 }
 
-static ps_status rnn_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status rnn_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     rnn_job job;
     PS_TRY(job_init(&job, ctx, &rnn_cell, err));
     return run(ctx, &job, err);
 }
 
-static ps_status gru_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status gru_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     rnn_job job;
     PS_TRY(job_init(&job, ctx, &gru_cell, err));
     job.linear_before_reset = ((const gru_params *)ctx->params)->linear_before_reset != 0;
     return run(ctx, &job, err);
 }
 
-static ps_status lstm_ref(const ps_kernel_ctx *ctx, ps_error *err)
-{
+static ps_status lstm_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     rnn_job job;
     PS_TRY(job_init(&job, ctx, &lstm_cell, err));
     job.input_forget = ((const ps_lstm_params *)ctx->params)->input_forget != 0;

@@ -1,7 +1,8 @@
 /* softmax.c - Softmax, LogSoftmax, Hardmax.
  *
- * Before opset 13 the input is flattened to a matrix at `axis` (default 1) and rows are whole matrix rows; since 13 rows run
- * along `axis` (default -1) alone. Either way the data is [outer, n, inner] with rows of n elements `inner` apart. */
+ * Before opset 13 the input is flattened to a matrix at `axis` (default 1) and rows are whole matrix rows; since 13
+ * rows run along `axis` (default -1) alone. Either way the data is [outer, n, inner] with rows of n elements `inner`
+ * apart. */
 #include "ops/softmax.h"
 
 #include <math.h>
@@ -12,8 +13,7 @@
 static const ps_attr_def flat_attrs[] = { PS_A_INT(ps_axis_params, axis, 1), PS_ATTRS_END };
 static const ps_attr_def axis_attrs[] = { PS_A_INT(ps_axis_params, axis, -1), PS_ATTRS_END };
 
-static ps_status infer_axis(const ps_node *node, bool flat, ps_error *err)
-{
+static ps_status infer_axis(const ps_node *node, bool flat, ps_error *err) {
     const ps_axis_params *p = node->params;
     PS_TRY(ps_check_float(node, 0, err));
     int axis;
@@ -27,42 +27,44 @@ static ps_status infer_axis(const ps_node *node, bool flat, ps_error *err)
     return ps_infer_same(node, err);
 }
 
-static ps_status infer_flat(const ps_node *node, ps_error *err)
-{
+static ps_status infer_flat(const ps_node *node, ps_error *err) {
     return infer_axis(node, true, err);
 }
 
-static ps_status infer_since_13(const ps_node *node, ps_error *err)
-{
+static ps_status infer_since_13(const ps_node *node, ps_error *err) {
     return infer_axis(node, false, err);
 }
 
 typedef void (*row_fn)(double *x, int64_t n);
 
-void ps_softmax_row(double *x, int64_t n)
-{
+void ps_softmax_row(double *x, int64_t n) {
     double max = -INFINITY, sum = 0;
-    for (int64_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
-    for (int64_t i = 0; i < n; i++) sum += x[i] = exp(x[i] - max);
-    for (int64_t i = 0; i < n; i++) x[i] /= sum;
+    for (int64_t i = 0; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i] = exp(x[i] - max);
+    for (int64_t i = 0; i < n; i++)
+        x[i] /= sum;
 }
 
-static void log_softmax_row(double *x, int64_t n)
-{
+static void log_softmax_row(double *x, int64_t n) {
     double max = -INFINITY, sum = 0;
-    for (int64_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
-    for (int64_t i = 0; i < n; i++) sum += exp(x[i] - max);
+    for (int64_t i = 0; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    for (int64_t i = 0; i < n; i++)
+        sum += exp(x[i] - max);
     sum = log(sum);
-    for (int64_t i = 0; i < n; i++) x[i] = x[i] - max - sum;
+    for (int64_t i = 0; i < n; i++)
+        x[i] = x[i] - max - sum;
 }
 
 /* One at the first maximum, zero elsewhere. */
-static void hardmax_row(double *x, int64_t n)
-{
+static void hardmax_row(double *x, int64_t n) {
     int64_t best = 0;
     for (int64_t i = 1; i < n; i++)
         if (x[i] > x[best]) best = i;
-    for (int64_t i = 0; i < n; i++) x[i] = i == best;
+    for (int64_t i = 0; i < n; i++)
+        x[i] = i == best;
 }
 
 typedef struct row_job {
@@ -73,8 +75,7 @@ typedef struct row_job {
     double *scratch;
 } row_job;
 
-static void do_rows(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void do_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     row_job *job = ctx;
     double *row = job->scratch + (int64_t)thread * job->n;
     for (int64_t item = begin; item < end; item++) {
@@ -85,8 +86,7 @@ static void do_rows(void *ctx, int64_t begin, int64_t end, int thread)
     }
 }
 
-static ps_status run(const ps_kernel_ctx *ctx, bool flat, row_fn fn, ps_error *err)
-{
+static ps_status run(const ps_kernel_ctx *ctx, bool flat, row_fn fn, ps_error *err) {
     const ps_axis_params *p = ctx->params;
     const ps_shape *s = &ctx->in[0]->shape;
     row_job job = { .x = ctx->in[0], .y = ctx->out[0], .n = 1, .inner = 1, .fn = fn };
@@ -102,12 +102,10 @@ static ps_status run(const ps_kernel_ctx *ctx, bool flat, row_fn fn, ps_error *e
 }
 
 #define DEFINE_PAIR(name, row)                                                                                         \
-    static ps_status name##_flat(const ps_kernel_ctx *ctx, ps_error *err)                                              \
-    {                                                                                                                  \
+    static ps_status name##_flat(const ps_kernel_ctx *ctx, ps_error *err) {                                            \
         return run(ctx, true, row, err);                                                                               \
     }                                                                                                                  \
-    static ps_status name##_axis(const ps_kernel_ctx *ctx, ps_error *err)                                              \
-    {                                                                                                                  \
+    static ps_status name##_axis(const ps_kernel_ctx *ctx, ps_error *err) {                                            \
         return run(ctx, false, row, err);                                                                              \
     }
 DEFINE_PAIR(softmax, ps_softmax_row)
