@@ -264,7 +264,6 @@ out:
 }
 
 void ps_dir_free(ps_alloc_state *a, char **names, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        ps_free(a, names[i]);
+    for (size_t i = 0; i < count; i++) ps_free(a, names[i]);
     ps_free(a, names);
 }

@@ -1,0 +1,11 @@
+# The vector loops are compiled once per instruction set; the device picks at run time.
+set(PS_SIMD_FLAGS -O3 -fno-trapping-math -fno-math-errno -fopenmp-simd -ffp-contract=fast)
+set(PS_SIMD_DIR ${CMAKE_SOURCE_DIR}/src/backend/cpu)
+set_source_files_properties(${PS_SIMD_DIR}/simd_base.c PROPERTIES COMPILE_OPTIONS "${PS_SIMD_FLAGS}")
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set_source_files_properties(${PS_SIMD_DIR}/simd_avx2.c PROPERTIES COMPILE_OPTIONS "${PS_SIMD_FLAGS};-march=x86-64-v3")
+  set_source_files_properties(${PS_SIMD_DIR}/simd_avx512.c PROPERTIES COMPILE_OPTIONS
+    "${PS_SIMD_FLAGS};-march=x86-64-v4;-mprefer-vector-width=512")
+else()
+  set_source_files_properties(${PS_SIMD_DIR}/simd_avx2.c ${PS_SIMD_DIR}/simd_avx512.c PROPERTIES HEADER_FILE_ONLY ON)
+endif()

@@ -1,0 +1,42 @@
+/* simd.h - vector loops over contiguous f32, compiled once per instruction set from simd_kernels.inc.
+ *
+ * The table is chosen when the device is made: the best the CPU has, capped by ONEDNN_MAX_CPU_ISA so that a cap covers our own
+ * kernels as well as oneDNN's. All functions allow dst == src and n == 0; no alignment is needed. */
+#ifndef PS_BACKEND_CPU_SIMD_H
+#define PS_BACKEND_CPU_SIMD_H
+
+#include "ops/params.h"
+
+typedef struct ps_simd {
+    const char *name; /* "sse4", "avx2", "avx512", "generic" */
+    int lanes;
+    /* dst = post(src), unary kinds */
+    void (*unary)(ps_post_kind kind, const float *src, float *dst, int64_t n, float alpha, float beta);
+    /* dst = src op operand[i] / op operand[0] */
+    void (*binary)(ps_post_kind kind, const float *src, const float *operand, float *dst, int64_t n);
+    void (*binary_scalar)(ps_post_kind kind, const float *src, float operand, float *dst, int64_t n);
+    void (*fill)(float *dst, float value, int64_t n);
+    float (*sum)(const float *x, int64_t n);
+    float (*max)(const float *x, int64_t n);
+    /* acc[i] += x[i]; acc[i] = max(acc[i], x[i]) */
+    void (*add_to)(float *acc, const float *x, int64_t n);
+    void (*max_to)(float *acc, const float *x, int64_t n);
+    void (*scale)(float *x, float factor, int64_t n);
+    /* acc[i] += a * x[i] */
+    void (*axpy)(float *acc, float a, const float *x, int64_t n);
+    float (*dot)(const float *a, const float *b, int64_t n);
+    /* One row: dst = softmax(src * factor + mask); mask may be NULL. log: logarithm of it. */
+    void (*softmax_row)(const float *src, float factor, const float *mask, float *dst, int64_t n, bool log);
+    /* One row: dst = (src - mean) / sqrt(var + eps) * gamma + beta; gamma and beta may be NULL. mean and var in two passes. */
+    void (*layernorm_row)(const float *src, const float *gamma, const float *beta, float *dst, int64_t n, float eps);
+    /* One LSTM step of H units from gate sums i, o, f, c (ONNX order iofc, sigmoid / tanh / tanh): c and h in place. */
+    void (*lstm_cell)(const float *gates, float *c, float *h, int64_t hidden);
+    /* dst[m][n] = src[m][k] b[k][n] + init[n] (init may be NULL: 0), b row-major: small and skinny products */
+    void (*gemm_small)(const float *a, int64_t lda, const float *b, int64_t ldb, const float *init, float *c, int64_t ldc, int64_t m,
+                       int64_t n, int64_t k);
+    void (*f16_to_f32)(const uint16_t *src, float *dst, int64_t n);
+} ps_simd;
+
+const ps_simd *ps_simd_pick(void);
+
+#endif

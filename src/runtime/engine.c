@@ -1,0 +1,98 @@
+/* engine.c - the process-wide object. */
+#include "base/os.h"
+#include "runtime/runtime_int.h"
+
+#include <stdlib.h>
+
+ps_alloc_state *ps_engine_alloc(ps_engine *engine)
+{
+    return &engine->alloc;
+}
+
+static ps_status fill(ps_engine *e, const ps_engine_options *o, ps_error *err)
+{
+    if (o->cache_dir) {
+        e->cache_dir = ps_strdup(&e->alloc, o->cache_dir);
+        if (!e->cache_dir) return PS_FAIL_NOMEM(err, "the cache folder's name");
+    }
+    PS_FAIL_IF(o->threads < 0 || o->threads > 1024, err, INVALID, "threads is %d: it must lie in 0 … 1024", o->threads);
+    e->threads = o->threads ? o->threads : ps_cpu_count();
+    e->log = (ps_log){ o->log, o->log_ctx };
+    return ps_devices_create(&e->alloc, e->devices, PS_MAX_DEVICES, &e->n_devices, err);
+}
+
+ps_status ps_engine_create(const ps_engine_options *options, ps_engine **ret, ps_error *err)
+{
+    static const ps_engine_options defaults = PS_ENGINE_OPTIONS_INIT;
+    const ps_engine_options *o = options ? options : &defaults;
+    PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_engine_options.size is %zu, this library expects %zu", o->size,
+               sizeof *o);
+    ps_alloc_state alloc;
+    ps_alloc_state_init(&alloc, o->allocator);
+    ps_engine *e = ps_alloc_zero(&alloc, sizeof *e);
+    if (!e) return PS_FAIL_NOMEM(err, "the engine");
+    ps_alloc_state_init(&e->alloc, o->allocator);
+    ps_status status = fill(e, o, err);
+    if (status != PS_OK) {
+        ps_engine_free(e);
+        return status;
+    }
+    *ret = e;
+    return PS_OK;
+}
+
+void ps_engine_free(ps_engine *e)
+{
+    if (!e) return;
+    for (size_t i = 0; i < e->n_devices; i++) ps_device_free(e->devices[i]);
+    ps_free(&e->alloc, e->cache_dir);
+    ps_alloc_state alloc;
+    ps_alloc_state_init(&alloc, &e->alloc.user);
+    ps_free(&alloc, e);
+}
+
+int ps_engine_threads(const ps_engine *e)
+{
+    return e->threads;
+}
+
+size_t ps_engine_memory(const ps_engine *e, size_t *ret_peak)
+{
+    if (ret_peak) *ret_peak = atomic_load(&e->alloc.peak);
+    return atomic_load(&e->alloc.bytes);
+}
+
+size_t ps_engine_device_count(const ps_engine *e)
+{
+    return e->n_devices;
+}
+
+ps_status ps_engine_device_info(const ps_engine *e, size_t index, ps_device_info *ret)
+{
+    if (index >= e->n_devices) return PS_NOT_FOUND;
+    *ret = e->devices[index]->info;
+    return PS_OK;
+}
+
+const char *ps_version(void)
+{
+    return PS_VERSION;
+}
+
+const char *ps_build_info(void)
+{
+    return "polestar " PS_VERSION
+#if defined(__clang__)
+           ", clang " __clang_version__
+#elif defined(__GNUC__)
+           ", gcc " __VERSION__
+#endif
+#ifdef PS_WITH_DNNL
+           ", oneDNN"
+#endif
+#ifdef PS_PARALLEL_PTHREADS
+           ", pthreads";
+#else
+           ", OpenMP";
+#endif
+}

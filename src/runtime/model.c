@@ -1,0 +1,437 @@
+/* model.c - loading a model, telling about it, and its cache of plans. */
+#include "runtime/runtime_int.h"
+
+/* ---- loading ---- */
+
+static ps_status pick_device(ps_engine *e, const char *name, ps_device **ret, ps_error *err)
+{
+    ps_str known;
+    if (!name || strcmp(name, "auto") == 0) name = "cpu";
+    for (size_t i = 0; i < e->n_devices; i++) {
+        if (strcmp(e->devices[i]->name, name) == 0) {
+            *ret = e->devices[i];
+            return PS_OK;
+        }
+    }
+    ps_str_init(&known, &e->alloc);
+    for (size_t i = 0; i < e->n_devices; i++) ps_str_printf(&known, "%s%s", i ? ", " : "", e->devices[i]->name);
+    ps_status status = PS_FAIL(err, NOT_FOUND, "device '%s' is not there: this machine has %s", name, known.data);
+    ps_str_release(&known);
+    return status;
+}
+
+static ps_status declare(ps_model *m, ps_value *const *values, size_t n, ps_value_info **ret, ps_error *err)
+{
+    ps_value_info *infos = ps_arena_array(&m->arena, n + 1, sizeof *infos);
+    if (!infos) return PS_FAIL_NOMEM(err, "the model's tables");
+    for (size_t i = 0; i < n; i++) {
+        const ps_value *v = values[i];
+        infos[i] = (ps_value_info){ sizeof *infos, ps_arena_strdup(&m->arena, v->name), v->dtype, v->shape };
+        if (!v->is_input) {
+            infos[i].dtype = v->declared_dtype ? v->declared_dtype : v->dtype;
+            infos[i].shape = v->declared_shape;
+        }
+        if (!infos[i].name) return PS_FAIL_NOMEM(err, "the model's tables");
+    }
+    *ret = infos;
+    return PS_OK;
+}
+
+static ps_status refuse_loops(const ps_graph *g, ps_error *err)
+{
+    char label[160];
+    for (const ps_node *n = g->first; n; n = n->next) {
+        if (n->op && (n->op->traits & PS_OP_CONTROL) && strcmp(n->op_type, "If") != 0) {
+            return PS_FAIL(err, UNSUPPORTED, "%s: operator '%s' cannot run in this version; If is the only control flow it runs",
+                           ps_node_label(n, label, sizeof label), n->op_type);
+        }
+        for (uint32_t i = 0; i < n->n_attrs; i++) {
+            if (n->attrs[i].type == PS_ATTR_GRAPH) PS_TRY(refuse_loops(n->attrs[i].u.graph, err));
+        }
+    }
+    return PS_OK;
+}
+
+/* The model's optimised form: symbolic shapes, weights folded. Reference runs keep the graph of the file. */
+static ps_status optimize(ps_model *m, ps_error *err)
+{
+    PS_TRY(ps_ops_resolve(m->graph, err));
+    PS_TRY(refuse_loops(m->graph, err));
+    PS_TRY(declare(m, m->graph->inputs, m->graph->n_inputs, &m->inputs, err));
+    PS_TRY(declare(m, m->graph->outputs, m->graph->n_outputs, &m->outputs, err));
+    m->n_inputs = m->graph->n_inputs;
+    m->n_outputs = m->graph->n_outputs;
+    PS_TRY(ps_passes_run(m->graph, m->no_fusion ? PS_PASSES_BASIC : PS_PASSES_ALL, &m->caps, err));
+    for (size_t i = 0; i < m->n_outputs; i++) {
+        const ps_value *v = m->graph->outputs[i];
+        if (!m->outputs[i].dtype) m->outputs[i].dtype = v->dtype;
+        if (m->outputs[i].shape.rank < 0) m->outputs[i].shape = v->shape;
+    }
+    m->nodes_fused = m->graph->n_nodes;
+    return PS_OK;
+}
+
+static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err)
+{
+    PS_TRY(pick_device(m->engine, o->device, &m->device, err));
+    PS_FAIL_IF(o->threads < 0 || o->threads > 1024, err, INVALID, "threads is %d: it must lie in 0 … 1024", o->threads);
+    m->threads = o->threads ? o->threads : m->engine->threads;
+    m->cache_limit = o->plan_cache_bytes ? o->plan_cache_bytes : (size_t)64 << 20;
+    m->no_fusion = o->no_fusion;
+    m->caps = m->device->caps;
+    if (!ps_mutex_init(&m->lock)) return PS_FAIL_NOMEM(err, "a lock");
+    if (!ps_mutex_init(&m->compile_lock)) {
+        ps_mutex_destroy(&m->lock);
+        return PS_FAIL_NOMEM(err, "a lock");
+    }
+    return PS_OK;
+}
+
+static void free_model(ps_model *m)
+{
+    for (ps_plan *p = m->newest, *next; p; p = next) {
+        next = p->older;
+        ps_plan_release(p);
+    }
+    ps_weights_free(m->weights);
+    ps_graph_free(m->graph);
+    ps_onnx_info_release(&m->info);
+    ps_arena_release(&m->arena);
+    ps_mutex_destroy(&m->lock);
+    ps_mutex_destroy(&m->compile_lock);
+    ps_free(m->alloc, m);
+}
+
+static ps_status load(ps_engine *engine, const char *path, const void *data, size_t size, const ps_model_options *options,
+                      ps_model **ret, ps_error *err)
+{
+    static const ps_model_options defaults = PS_MODEL_OPTIONS_INIT;
+    const ps_model_options *o = options ? options : &defaults;
+    PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_model_options.size is %zu, this library expects %zu", o->size, sizeof *o);
+    ps_model *m = ps_alloc_zero(&engine->alloc, sizeof *m);
+    if (!m) return PS_FAIL_NOMEM(err, "the model");
+    m->engine = engine;
+    m->alloc = &engine->alloc;
+    atomic_init(&m->refs, 1);
+    ps_arena_init(&m->arena, m->alloc);
+    ps_arena_init(&m->info.arena, m->alloc);
+    ps_status status = setup(m, o, err);
+    if (status != PS_OK) {
+        ps_free(m->alloc, m);
+        return status;
+    }
+    status = ps_weights_new(m->alloc, &m->weights, err);
+    if (status == PS_OK && path) status = ps_onnx_load_file(m->alloc, path, &m->graph, &m->info, err);
+    if (status == PS_OK && !path) status = ps_onnx_load_memory(m->alloc, data, size, &m->graph, &m->info, err);
+    if (status == PS_OK) status = optimize(m, err);
+    if (status != PS_OK) {
+        free_model(m);
+        return status;
+    }
+    *ret = m;
+    return PS_OK;
+}
+
+ps_status ps_model_load(ps_engine *engine, const char *path, const ps_model_options *options, ps_model **ret, ps_error *err)
+{
+    PS_FAIL_IF(!path, err, INVALID, "a model's path must be given");
+    return load(engine, path, NULL, 0, options, ret, err);
+}
+
+ps_status ps_model_load_memory(ps_engine *engine, const void *data, size_t size, const ps_model_options *options,
+                               ps_model **ret, ps_error *err)
+{
+    return load(engine, NULL, data, size, options, ret, err);
+}
+
+ps_model *ps_model_retain(ps_model *m)
+{
+    atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed);
+    return m;
+}
+
+void ps_model_release(ps_model *m)
+{
+    if (m && atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) == 1) free_model(m);
+}
+
+/* ---- telling ---- */
+
+size_t ps_model_input_count(const ps_model *m)
+{
+    return m->n_inputs;
+}
+
+size_t ps_model_output_count(const ps_model *m)
+{
+    return m->n_outputs;
+}
+
+ps_status ps_model_input(const ps_model *m, size_t index, ps_value_info *ret)
+{
+    if (index >= m->n_inputs) return PS_NOT_FOUND;
+    *ret = m->inputs[index];
+    return PS_OK;
+}
+
+ps_status ps_model_output(const ps_model *m, size_t index, ps_value_info *ret)
+{
+    if (index >= m->n_outputs) return PS_NOT_FOUND;
+    *ret = m->outputs[index];
+    return PS_OK;
+}
+
+const char *ps_model_symbol(const ps_model *m, int64_t dim)
+{
+    return ps_graph_symbol_name(m->graph, dim);
+}
+
+const char *ps_model_metadata(const ps_model *m, const char *key)
+{
+    for (size_t i = 0; i < m->info.n_metadata; i++) {
+        if (strcmp(m->info.metadata[2 * i], key) == 0) return m->info.metadata[2 * i + 1];
+    }
+    return NULL;
+}
+
+size_t ps_model_metadata_count(const ps_model *m)
+{
+    return m->info.n_metadata;
+}
+
+ps_status ps_model_metadata_at(const ps_model *m, size_t index, const char **ret_key, const char **ret_value)
+{
+    if (index >= m->info.n_metadata) return PS_NOT_FOUND;
+    *ret_key = m->info.metadata[2 * index];
+    *ret_value = m->info.metadata[2 * index + 1];
+    return PS_OK;
+}
+
+ps_status ps_model_summarize(const ps_model *m, ps_model_summary *ret)
+{
+    *ret = (ps_model_summary){
+        .size = sizeof *ret,
+        .graph_name = m->info.graph_name ? m->info.graph_name : "",
+        .producer = m->info.producer ? m->info.producer : "",
+        .ir_version = m->info.ir_version,
+        .opset = m->info.opset,
+        .nodes = m->info.nodes,
+        .nodes_fused = m->nodes_fused,
+        .parameters = m->info.parameters,
+        .weight_bytes = m->info.weight_bytes,
+        .file_bytes = m->info.file_bytes,
+    };
+    return PS_OK;
+}
+
+ps_status ps_model_operator(const ps_model *m, size_t index, const char **ret_name, size_t *ret_count)
+{
+    if (index >= m->info.n_ops) return PS_NOT_FOUND;
+    *ret_name = m->info.ops[index].name;
+    *ret_count = m->info.ops[index].count;
+    return PS_OK;
+}
+
+ps_status ps_model_print(const ps_model *m, char **ret, ps_error *err)
+{
+    ps_str s;
+    ps_str_init(&s, m->alloc);
+    ps_graph_print(m->graph, &s);
+    char *text = ps_str_take(&s);
+    if (!text) return PS_FAIL_NOMEM(err, "the graph's text");
+    *ret = text;
+    return PS_OK;
+}
+
+void ps_text_free(ps_model *m, char *text)
+{
+    ps_free(m->alloc, text);
+}
+
+/* ---- plans ---- */
+
+size_t ps_key_fill(int64_t *key, int threads, const ps_shape *const *shapes, size_t n)
+{
+    size_t w = 0;
+    key[w++] = threads;
+    for (size_t i = 0; i < n; i++) {
+        key[w++] = shapes[i]->rank;
+        for (int d = 0; d < shapes[i]->rank; d++) key[w++] = shapes[i]->dims[d];
+    }
+    return w;
+}
+
+static void unlink_plan(ps_model *m, ps_plan *p)
+{
+    *(p->newer ? &p->newer->older : &m->newest) = p->older;
+    *(p->older ? &p->older->newer : &m->oldest) = p->newer;
+    p->newer = p->older = NULL;
+}
+
+static void push_plan(ps_model *m, ps_plan *p)
+{
+    p->older = m->newest;
+    if (m->newest) m->newest->newer = p;
+    m->newest = p;
+    if (!m->oldest) m->oldest = p;
+}
+
+static ps_plan *find_plan(ps_model *m, const int64_t *key, size_t words, uint64_t hash)
+{
+    ps_mutex_lock(&m->lock);
+    ps_plan *p = m->newest;
+    while (p && !(p->key_hash == hash && p->key_words == words && memcmp(p->key, key, words * sizeof *key) == 0)) p = p->older;
+    if (p) {
+        unlink_plan(m, p);
+        push_plan(m, p);
+        ps_plan_retain(p);
+    }
+    ps_mutex_unlock(&m->lock);
+    return p;
+}
+
+/* The cache keeps the newest plan whatever its size, and older ones while they fit. */
+static void cache_plan(ps_model *m, ps_plan *p)
+{
+    ps_plan *evicted = NULL;
+    ps_mutex_lock(&m->lock);
+    push_plan(m, ps_plan_retain(p));
+    m->cache_bytes += p->bytes;
+    m->plans_made++;
+    while (m->cache_bytes > m->cache_limit && m->oldest != p) {
+        ps_plan *old = m->oldest;
+        unlink_plan(m, old);
+        m->cache_bytes -= old->bytes;
+        old->older = evicted;
+        evicted = old;
+    }
+    ps_mutex_unlock(&m->lock);
+    while (evicted) {
+        ps_plan *next = evicted->older;
+        evicted->older = NULL;
+        ps_plan_release(evicted);
+        evicted = next;
+    }
+}
+
+static void set_input_shapes(ps_graph *g, const ps_shape *const *shapes)
+{
+    for (size_t i = 0; i < g->n_inputs; i++) g->inputs[i]->shape = *shapes[i];
+}
+
+static ps_status compile_shapes(ps_model *m, const ps_graph *from, const ps_shape *const *shapes, int threads, ps_plan **ret,
+                                ps_error *err)
+{
+    ps_graph *g;
+    PS_TRY(ps_graph_clone(from, &g, NULL, err));
+    set_input_shapes(g, shapes);
+    return ps_plan_compile(m, g, threads, ret, err);
+}
+
+static ps_status make_plan(ps_model *m, const ps_shape *const *shapes, int threads, int64_t *key, size_t words, uint64_t hash,
+                           ps_plan **ret, ps_error *err)
+{
+    ps_plan *p = find_plan(m, key, words, hash); /* somebody else may have made it while we waited */
+    if (p) {
+        ps_free(m->alloc, key);
+        *ret = p;
+        return PS_OK;
+    }
+    ps_status status = compile_shapes(m, m->graph, shapes, threads, &p, err);
+    if (status != PS_OK) {
+        ps_free(m->alloc, key);
+        return status;
+    }
+    p->key = key;
+    p->key_words = words;
+    p->key_hash = hash;
+    cache_plan(m, p);
+    *ret = p;
+    return PS_OK;
+}
+
+ps_status ps_model_plan(ps_model *m, const ps_shape *const *shapes, int threads, ps_plan **ret, ps_error *err)
+{
+    int64_t *key = ps_alloc_array(m->alloc, 1 + m->n_inputs * (1 + PS_MAX_RANK), sizeof *key);
+    if (!key) return PS_FAIL_NOMEM(err, "a plan's key");
+    size_t words = ps_key_fill(key, threads, shapes, m->n_inputs);
+    uint64_t hash = ps_hash_bytes(key, words * sizeof *key, 0);
+    ps_plan *p = find_plan(m, key, words, hash);
+    if (p) {
+        ps_free(m->alloc, key);
+        *ret = p;
+        return PS_OK;
+    }
+    ps_mutex_lock(&m->compile_lock);
+    ps_status status = make_plan(m, shapes, threads, key, words, hash, ret, err);
+    ps_mutex_unlock(&m->compile_lock);
+    return status;
+}
+
+ps_status ps_plan_branch(ps_plan *p, int which, ps_plan **ret, ps_error *err)
+{
+    ps_branch *b = &p->tail->branch[which];
+    ps_plan *plan = atomic_load_explicit(&b->plan, memory_order_acquire);
+    ps_status status = PS_OK;
+    if (!plan) {
+        ps_mutex_lock(&p->model->compile_lock);
+        plan = atomic_load_explicit(&b->plan, memory_order_acquire);
+        if (!plan) {
+            ps_graph *g;
+            status = ps_graph_clone(b->graph, &g, NULL, err);
+            if (status == PS_OK) status = ps_plan_compile(p->model, g, p->threads, &plan, err);
+            if (status == PS_OK) atomic_store_explicit(&b->plan, plan, memory_order_release);
+        }
+        ps_mutex_unlock(&p->model->compile_lock);
+    }
+    if (status == PS_OK) *ret = plan;
+    return status;
+}
+
+/* ---- what follows a tail ---- */
+
+static bool rest_matches(const ps_plan *rest, const ps_tail *t, const ps_dtype *dtypes, const ps_shape *shapes)
+{
+    for (size_t i = 0; i < t->n_rest_inputs; i++) {
+        const ps_value *v = rest->graph->inputs[i];
+        if (t->rest_inputs[i].kind != PS_FROM_TAIL) continue;
+        uint32_t k = t->rest_inputs[i].index;
+        if (v->dtype != dtypes[k] || !ps_shape_equal(&v->shape, &shapes[k])) return false;
+    }
+    return true;
+}
+
+static ps_status new_rest(ps_plan *p, const ps_dtype *dtypes, const ps_shape *shapes, ps_plan **ret, ps_error *err)
+{
+    ps_tail *t = p->tail;
+    ps_graph *g;
+    PS_TRY(ps_graph_clone(t->rest, &g, NULL, err));
+    for (size_t i = 0; i < t->n_rest_inputs; i++) {
+        if (t->rest_inputs[i].kind != PS_FROM_TAIL) continue;
+        g->inputs[i]->dtype = dtypes[t->rest_inputs[i].index];
+        g->inputs[i]->shape = shapes[t->rest_inputs[i].index];
+    }
+    PS_TRY(ps_plan_compile(p->model, g, p->threads, ret, err));
+    if (t->n_rests == PS_MAX_RESTS) {
+        ps_plan_release(t->rests[0]);
+        memmove(t->rests, t->rests + 1, (PS_MAX_RESTS - 1) * sizeof *t->rests);
+        t->n_rests--;
+    }
+    t->rests[t->n_rests++] = *ret;
+    return PS_OK;
+}
+
+ps_status ps_plan_rest(ps_plan *p, const ps_dtype *dtypes, const ps_shape *shapes, ps_plan **ret, ps_error *err)
+{
+    ps_tail *t = p->tail;
+    ps_plan *found = NULL;
+    ps_status status = PS_OK;
+    ps_mutex_lock(&p->model->compile_lock);
+    for (size_t i = 0; i < t->n_rests && !found; i++) {
+        if (rest_matches(t->rests[i], t, dtypes, shapes)) found = t->rests[i];
+    }
+    if (!found) status = new_rest(p, dtypes, shapes, &found, err);
+    if (status == PS_OK) *ret = ps_plan_retain(found);
+    ps_mutex_unlock(&p->model->compile_lock);
+    return status;
+}
