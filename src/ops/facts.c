@@ -1,9 +1,10 @@
 /* facts.c - see facts.h. */
 #include "ops/facts.h"
 
+/* The tensor of a graph input is a default that a run may replace, so it is no fact. */
 static const ps_tensor *fact_tensor(const ps_facts *f, size_t i) {
     if (f->ctx) return i < f->ctx->n_in ? f->ctx->in[i] : NULL;
-    return ps_has_in(f->node, i) ? f->node->in[i]->constant : NULL;
+    return ps_has_in(f->node, i) && !f->node->in[i]->is_input ? f->node->in[i]->constant : NULL;
 }
 
 bool ps_facts_has(const ps_facts *f, size_t i) {

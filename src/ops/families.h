@@ -6,7 +6,11 @@
 
 /* clang-format off */
 #define PS_OP_FAMILIES(FAMILY)                                                                                         \
+    FAMILY(gather)                                                                                                     \
+    FAMILY(generate)                                                                                                   \
     FAMILY(layout)                                                                                                     \
+    FAMILY(pad)                                                                                                        \
+    FAMILY(select)                                                                                                     \
     FAMILY(shape)                                                                                                      \
     FAMILY(conv)                                                                                                       \
     FAMILY(fused)                                                                                                      \
