@@ -62,7 +62,7 @@ typedef ps_status (*ps_infer_fn)(const ps_node *node, ps_error *err);
 /* ---- reference kernel ----
  * in/out tensors are row-major with fixed shapes, dtypes and attributes already checked by the shape rule, which ran with the
  * very same shapes. Entries of in[] and out[] may be NULL where optional. An output whose shape the shape rule could not tell
- * arrives with data == NULL and is made by ps_kernel_output. No data of out[] overlaps in[] unless the row has
+ * arrives with data == NULL and is made by ps_kernel_output; so does every string output, which owns its bytes. No data of out[] overlaps in[] unless the row has
  * PS_OP_INPLACE. Must cope with zero-size dims and rank 0. */
 typedef struct ps_kernel_ctx {
     const ps_node *node;

@@ -325,7 +325,7 @@ static ps_status dropout_mask(const ps_kernel_ctx *ctx, ps_error *err) {
     const ps_tensor *in = ctx->in[0];
     ps_dtype dtype = ctx->node->op->since < 10 ? in->dtype : PS_DTYPE_BOOL;
     PS_TRY(ps_move_output(ctx, 1, dtype, &in->shape, err));
-    if (ctx->out[1]->bytes) memset(ctx->out[1]->data, dtype == PS_DTYPE_BOOL, ctx->out[1]->bytes);
+    if (ctx->out[1]->bytes) memset(ctx->out[1]->data, ctx->node->op->since >= 12, ctx->out[1]->bytes);
     return PS_OK;
 }
 

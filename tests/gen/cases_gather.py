@@ -19,7 +19,8 @@ def gather(add):
     add("Gather", 1, [x, np.array(1, np.int64)], name="scalar")
     add("Gather", 13, [x, np.zeros((0,), np.int64)], name="none")
     add("Gather", 13, [np.zeros((2, 0), np.float32), np.array([1], np.int64)], name="empty-rows")
-    add("Gather", 13, [TEXT, np.array([1, 1, 0], np.int64)], name="string")
+    # ONNX Runtime 1.32 leaves all but the first string of each row empty
+    add("Gather", 13, [TEXT, np.array([1, 1, 0], np.int64)], name="string", want=[TEXT[[1, 1, 0]]])
     for dtype in TYPES + [np.bool_, np.float16]:
         add("Gather", 13, [arange((3, 2), dtype), np.array([2, 0], np.int64)], name="type")
     add.fails("SHAPE", "Gather", 13, [x, np.array([0], np.int64)], axis=3)

@@ -401,16 +401,19 @@ static bool check_inferred(const op_case *c, const ps_node *node, size_t i, bool
 static void make_output(reader *r, const ps_value *v, ps_tensor *ret) {
     *ret = (ps_tensor) { .dtype = v->dtype, .shape = v->shape, .alloc = &r->alloc };
     atomic_store(&ret->refs, 1);
-    if (!ps_shape_fixed(&v->shape)) return;
+    if (!ps_shape_fixed(&v->shape) || v->dtype == PS_DTYPE_STRING) return; /* strings need storage of their own */
     ps_tensor *t = NULL;
     assert_int_equal(ps_tensor_new(&r->alloc, v->dtype, &v->shape, &t, NULL), PS_OK);
-    if (v->dtype != PS_DTYPE_STRING && t->bytes) memset(t->data, 0xA5, t->bytes);
+    if (t->bytes) memset(t->data, 0xA5, t->bytes);
     *ret = *t;
     ret->base = t; /* keeps the storage alive; released with it */
     ret->owned = NULL;
 }
 
 static void drop_output(reader *r, ps_tensor *t) {
+    const ps_string *s = t->dtype == PS_DTYPE_STRING ? t->owned : NULL;
+    for (size_t k = 0; s && k < ps_tensor_count(t); k++)
+        ps_free(&r->alloc, (void *)(uintptr_t)s[k].data);
     if (t->base) ps_tensor_release(t->base);
     if (t->owned) ps_free(&r->alloc, t->owned);
 }
