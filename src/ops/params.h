@@ -81,6 +81,19 @@ ps_status ps_conv_windows(const ps_node *node, ps_window ret[PS_MAX_SPATIAL], in
 ps_status ps_deconv_windows(const ps_node *node, ps_window ret[PS_MAX_SPATIAL], int *ret_n, ps_error *err);
 ps_status ps_pool_windows(const ps_node *node, ps_window ret[PS_MAX_SPATIAL], int *ret_n, ps_error *err);
 
+/* LeakyRelu, Elu, Celu, ThresholdedRelu, HardSigmoid (alpha and beta), Swish. */
+typedef struct ps_alpha_params {
+    float alpha, beta;
+} ps_alpha_params;
+
+typedef struct ps_clip_params { /* Clip-1 and -6; from 11 on the limits are inputs and there are no params */
+    float min, max;
+} ps_clip_params;
+
+typedef struct ps_gelu_params {
+    const char *approximate; /* none tanh */
+} ps_gelu_params;
+
 typedef struct ps_gemm_params {
     float alpha, beta;
     int64_t transA, transB;

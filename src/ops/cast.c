@@ -1,0 +1,163 @@
+/* cast.c - Cast and CastLike between all number types, bool and strings.
+ *
+ * Numbers convert as ps_convert says. A number becomes the shortest text that reads back as the same value; text becomes a
+ * number as strtod and strtoll read it, with "INF" and "NaN" in any case. */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "ops/kernel_util.h"
+#include "ops/params.h"
+#include "tensor/convert.h"
+
+enum { TEXT_SIZE = 64 };
+
+/* ---- text ---- */
+
+static int format_real(char *buf, double v, bool single) {
+    if (isnan(v)) return snprintf(buf, TEXT_SIZE, "NaN");
+    if (isinf(v)) return snprintf(buf, TEXT_SIZE, "%s", v > 0 ? "INF" : "-INF");
+    for (int digits = 1; digits < 17; digits++) {
+        const int n = snprintf(buf, TEXT_SIZE, "%.*g", digits, v);
+        if (single ? strtof(buf, NULL) == (float)v : strtod(buf, NULL) == v) return n;
+    }
+    return snprintf(buf, TEXT_SIZE, "%.17g", v);
+}
+
+static ps_status to_string(const ps_tensor *x, ps_tensor *z, size_t i, ps_error *err) {
+    char buf[TEXT_SIZE];
+    int n;
+    const char *at = (const char *)x->data + i * ps_dtype_size(x->dtype);
+    if (ps_dtype_is_int(x->dtype) || x->dtype == PS_DTYPE_BOOL) {
+        uint64_t v = 0;
+        const bool is_unsigned = x->dtype == PS_DTYPE_U64;
+        ps_convert(at, x->dtype, &v, is_unsigned ? PS_DTYPE_U64 : PS_DTYPE_I64, 1, false);
+        n = is_unsigned ? snprintf(buf, sizeof buf, "%llu", (unsigned long long)v)
+                        : snprintf(buf, sizeof buf, "%lld", (long long)v);
+    } else {
+        double v = 0;
+        ps_convert(at, x->dtype, &v, PS_DTYPE_F64, 1, false);
+        n = format_real(buf, v, x->dtype != PS_DTYPE_F64);
+    }
+    return ps_tensor_set_string(z, i, buf, (size_t)n, err);
+}
+
+/* One number of text, NUL-terminated: integers exactly where the target is one. */
+static bool parse_number(const char *text, ps_dtype to, void *dst) {
+    char *end;
+    errno = 0;
+    if (to == PS_DTYPE_U64) {
+        const uint64_t v = strtoull(text, &end, 10);
+        if (end != text && !*end && !errno) return ps_convert(&v, PS_DTYPE_U64, dst, to, 1, false);
+    } else if (ps_dtype_is_int(to)) {
+        const int64_t v = strtoll(text, &end, 10);
+        if (end != text && !*end && !errno) return ps_convert(&v, PS_DTYPE_I64, dst, to, 1, false);
+    }
+    const double v = strtod(text, &end); /* out of range gives inf or 0, as rounding does */
+    return end != text && !*end && ps_convert(&v, PS_DTYPE_F64, dst, to, 1, true);
+}
+
+static ps_status from_string(const ps_node *node, const ps_string *s, ps_dtype to, void *dst, ps_error *err) {
+    char text[TEXT_SIZE * 8];
+    PS_NODE_FAIL_IF(s->size >= sizeof text, node, err, FORMAT, "a text of %zu bytes is no number", s->size);
+    if (s->size) memcpy(text, s->data, s->size);
+    text[s->size] = 0;
+    PS_NODE_FAIL_IF(!parse_number(text, to, dst), node, err, FORMAT, "'%.60s' is no number", text);
+    return PS_OK;
+}
+
+static ps_status cast_strings(const ps_kernel_ctx *ctx, ps_error *err) {
+    const ps_tensor *x = ctx->in[0];
+    ps_tensor *z = ctx->out[0];
+    const size_t n = ps_tensor_count(x);
+    for (size_t i = 0; i < n; i++) {
+        const ps_string *s = x->dtype == PS_DTYPE_STRING ? (const ps_string *)x->data + i : NULL;
+        if (s && z->dtype == PS_DTYPE_STRING)
+            PS_TRY(ps_tensor_set_string(z, i, s->data, s->size, err));
+        else if (s)
+            PS_TRY(from_string(ctx->node, s, z->dtype, (char *)z->data + i * ps_dtype_size(z->dtype), err));
+        else
+            PS_TRY(to_string(x, z, i, err));
+    }
+    return PS_OK;
+}
+
+/* ---- numbers ---- */
+
+typedef struct cast_job {
+    const ps_tensor *x;
+    ps_tensor *z;
+    bool saturate;
+} cast_job;
+
+static void cast_range(void *ctx, int64_t begin, int64_t end, int thread) {
+    const cast_job *j = ctx;
+    ps_convert((const char *)j->x->data + (size_t)begin * ps_dtype_size(j->x->dtype), j->x->dtype,
+               (char *)j->z->data + (size_t)begin * ps_dtype_size(j->z->dtype), j->z->dtype, (size_t)(end - begin),
+               j->saturate);
+}
+
+static ps_status cast_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    const ps_tensor *x = ctx->in[0];
+    ps_tensor *z = ctx->out[0];
+    if (x->dtype == PS_DTYPE_STRING || z->dtype == PS_DTYPE_STRING) return cast_strings(ctx, err);
+    cast_job job = { x, z, ((const ps_cast_params *)ctx->params)->saturate != 0 };
+    const size_t n = ps_tensor_count(x);
+    /* packed types share bytes between elements: one piece */
+    if (!ps_dtype_size(x->dtype) || !ps_dtype_size(z->dtype)) {
+        ps_convert(x->data, x->dtype, z->data, z->dtype, n, job.saturate);
+        return PS_OK;
+    }
+    ps_parallel_for((int64_t)n, 32768, ctx->threads, cast_range, &job);
+    return PS_OK;
+}
+
+/* ---- shape rules ---- */
+
+static bool castable(ps_dtype t) {
+    return t != PS_DTYPE_C64 && t != PS_DTYPE_C128;
+}
+
+/* Text is read and written for types of whole bytes; everything else must be known to ps_convert. */
+static ps_status infer_to(const ps_node *node, ps_dtype to, ps_error *err) {
+    const ps_dtype from = node->in[0]->dtype;
+    bool ok = castable(from) && castable(to);
+    if (ok && from != PS_DTYPE_UNDEFINED && to != PS_DTYPE_UNDEFINED && from != to) {
+        if (from == PS_DTYPE_STRING || to == PS_DTYPE_STRING)
+            ok = ps_dtype_size(from == PS_DTYPE_STRING ? to : from) > 0;
+        else
+            ok = ps_convert(NULL, from, NULL, to, 0, true);
+    }
+    PS_NODE_FAIL_IF(!ok, node, err, UNSUPPORTED, "no conversion from %s to %s", ps_dtype_name(from), ps_dtype_name(to));
+    ps_infer_set(node, 0, to, &node->in[0]->shape);
+    return PS_OK;
+}
+
+static ps_status infer_cast(const ps_node *node, ps_error *err) {
+    const int64_t to = ((const ps_cast_params *)node->params)->to;
+    PS_NODE_FAIL_IF(to <= 0 || to >= PS_DTYPE_COUNT, node, err, FORMAT, "to is %lld, which is no element type", (long long)to);
+    return infer_to(node, (ps_dtype)to, err);
+}
+
+static ps_status infer_cast_like(const ps_node *node, ps_error *err) {
+    return infer_to(node, node->in[1]->dtype, err);
+}
+
+/* ---- table ---- */
+
+/* round_mode (opset 24, for f8e8m0) is not read: its default is the rounding of ps_f32_to_f8. */
+static const ps_attr_def cast_attrs[] = {
+    PS_A_INT_REQ(ps_cast_params, to),
+    PS_A_INT(ps_cast_params, saturate, 1),
+    PS_ATTRS_END,
+};
+static const ps_attr_def cast_like_attrs[] = { PS_A_INT(ps_cast_params, saturate, 1), PS_ATTRS_END };
+
+static const ps_op ops[] = {
+    /* name, domain, since, inputs, outputs, attributes, shape rule, reference kernel, traits */
+    { "Cast", "", 6, 1, 1, 1, 1, cast_attrs, sizeof(ps_cast_params), infer_cast, cast_ref, PS_OP_POINTWISE | PS_OP_EXPANDS },
+    { "CastLike", "", 15, 2, 2, 1, 1, cast_like_attrs, sizeof(ps_cast_params), infer_cast_like, cast_ref, PS_OP_EXPANDS },
+};
+
+const ps_op_family ps_ops_cast = PS_OP_FAMILY("cast", ops);
