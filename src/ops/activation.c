@@ -162,8 +162,7 @@ static ps_status clip6_ref(const ps_kernel_ctx *ctx, ps_error *err) {
         ps_convert(k ? &p->max : &p->min, PS_DTYPE_F32, &storage[k], ctx->in[0]->dtype, 1, false);
         ps_tensor_init_view(&limits[k], ctx->in[0]->dtype, &scalar, &storage[k]);
     }
-    /* the defaults mean no limit: inf stays inf, and f64 beyond the range of f32 stays as it is */
-    return clip(ctx, p->min == -FLT_MAX ? NULL : &limits[0], p->max == FLT_MAX ? NULL : &limits[1], err);
+    return clip(ctx, &limits[0], &limits[1], err);
 }
 
 static ps_status clip11_ref(const ps_kernel_ctx *ctx, ps_error *err) {

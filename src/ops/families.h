@@ -6,6 +6,11 @@
 
 /* clang-format off */
 #define PS_OP_FAMILIES(FAMILY)                                                                                         \
+    FAMILY(activation)                                                                                                 \
+    FAMILY(cast)                                                                                                       \
+    FAMILY(elementwise)                                                                                                \
+    FAMILY(logic)                                                                                                      \
+    FAMILY(reduce)                                                                                                     \
     FAMILY(gather)                                                                                                     \
     FAMILY(generate)                                                                                                   \
     FAMILY(layout)                                                                                                     \

@@ -85,27 +85,23 @@ static void fold(reduce_kind kind, acc_type type, acc *a, int step, const acc *x
     case MIN: FOLD(v < s || v != v ? v : s, v < s ? v : s, v < s ? v : s);
     case L1: FOLD(s + fabs(v), (uint64_t)s + magnitude(v), s + v);
     case L2: case SUM_SQUARE: FOLD(s + v * v, (uint64_t)s + (uint64_t)v * (uint64_t)v, s + v * v);
-    case LOG_SUM_EXP: /* the sum of exp, by then relative to the largest element */ FOLD(s + exp(v), v, v);
+    case LOG_SUM_EXP: /* real, and by now relative to the largest element */
+        for (int64_t i = 0; i < n; i++)
+            a[i * step].r += exp(x[i].r);
     }
 }
 
-static acc neutral(reduce_kind kind, acc_type type) {
+/* The value that changes nothing; of MAX and MIN of integers, the end of the type's range. */
+static acc neutral(reduce_kind kind, acc_type type, ps_dtype from) {
+    const unsigned spare = 64 - (from == PS_DTYPE_BOOL ? 1 : (unsigned)ps_dtype_bits(from));
     acc a = { .u = 0 };
-    switch (kind) {
-    case PROD:
+    if (kind == PROD) {
         if (type == ACC_REAL) a.r = 1;
         else a.u = 1;
-        break;
-    case MAX:
-        if (type == ACC_REAL) a.r = -INFINITY;
-        else if (type == ACC_SIGNED) a.i = INT64_MIN;
-        break;
-    case MIN:
-        if (type == ACC_REAL) a.r = INFINITY;
-        else if (type == ACC_SIGNED) a.i = INT64_MAX;
-        else a.u = UINT64_MAX;
-        break;
-    default: break;
+    } else if (kind == MAX || kind == MIN) {
+        if (type == ACC_REAL) a.r = kind == MAX ? -INFINITY : INFINITY;
+        else if (type == ACC_SIGNED) a.i = kind == MAX ? INT64_MIN >> spare : INT64_MAX >> spare;
+        else a.u = kind == MAX ? 0 : UINT64_MAX >> spare;
     }
     return a;
 }
@@ -195,8 +191,8 @@ static void reduce_outputs(const reduction *r, int64_t at, int64_t n) {
     const int64_t base = offset_of(r->kept, r->kept_stride, 0, r->n_kept, at);
     const bool shifted = r->kind == LOG_SUM_EXP;
     for (int64_t i = 0; i < n; i++) {
-        a[i] = neutral(r->kind, r->type);
-        largest[i] = neutral(MAX, r->type);
+        a[i] = neutral(r->kind, r->type, r->from);
+        largest[i] = neutral(MAX, r->type, r->from);
     }
     if (r->count && shifted) {
         fold_all(r, MAX, largest, base, n, NULL);

@@ -69,7 +69,7 @@ class C:
     """An input that the shape rule may read as data."""
 
     def __init__(self, value, dtype=np.int64):
-        self.value = value if isinstance(value, np.ndarray) else np.array(value, dtype=dtype)
+        self.value = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else np.array(value, dtype=dtype)
 
 
 def dtype_name(array):

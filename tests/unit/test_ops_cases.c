@@ -396,38 +396,38 @@ static bool check_inferred(const op_case *c, const ps_node *node, size_t i, bool
     return false;
 }
 
-/* A tensor for output i: filled with a pattern, so that an element the kernel forgot is seen; or, if the shape rule could
- * not tell, without data. */
-static void make_output(reader *r, const ps_value *v, ps_tensor *ret) {
-    *ret = (ps_tensor) { .dtype = v->dtype, .shape = v->shape, .alloc = &r->alloc };
-    atomic_store(&ret->refs, 1);
-    if (!ps_shape_fixed(&v->shape) || v->dtype == PS_DTYPE_STRING) return; /* strings need storage of their own */
+/* A tensor for an output: filled with a pattern, so that an element the kernel forgot is seen; or, if the shape rule could
+ * not tell its shape, and for strings, which own their bytes: one without data (`blank`). */
+static ps_tensor *make_output(reader *r, const ps_value *v, ps_tensor *blank) {
     ps_tensor *t = NULL;
+    if (!ps_shape_fixed(&v->shape) || v->dtype == PS_DTYPE_STRING) {
+        *blank = (ps_tensor) { .dtype = v->dtype, .shape = v->shape, .alloc = &r->alloc };
+        return blank;
+    }
     assert_int_equal(ps_tensor_new(&r->alloc, v->dtype, &v->shape, &t, NULL), PS_OK);
     if (t->bytes) memset(t->data, 0xA5, t->bytes);
-    *ret = *t;
-    ret->base = t; /* keeps the storage alive; released with it */
-    ret->owned = NULL;
+    return t;
 }
 
-static void drop_output(reader *r, ps_tensor *t) {
+static void drop_output(reader *r, ps_tensor *t, const ps_tensor *blank) {
+    if (t != blank) {
+        ps_tensor_release(t);
+        return;
+    }
     const ps_string *s = t->dtype == PS_DTYPE_STRING ? t->owned : NULL;
     for (size_t k = 0; s && k < ps_tensor_count(t); k++)
         ps_free(&r->alloc, (void *)(uintptr_t)s[k].data);
-    if (t->base) ps_tensor_release(t->base);
-    if (t->owned) ps_free(&r->alloc, t->owned);
+    ps_free(&r->alloc, t->owned);
 }
 
 static bool run_kernel(reader *r, const op_case *c, const ps_node *node) {
     const ps_tensor *in[MAX_PORTS];
-    ps_tensor storage[MAX_PORTS] = { 0 }, *out[MAX_PORTS];
+    ps_tensor blanks[MAX_PORTS], *out[MAX_PORTS];
     ps_error err = PS_ERROR_INIT;
     for (size_t i = 0; i < c->n_in; i++)
         in[i] = c->in[i].tensor;
-    for (size_t i = 0; i < c->n_out; i++) {
-        out[i] = node->out[i] ? &storage[i] : NULL;
-        if (out[i]) make_output(r, node->out[i], out[i]);
-    }
+    for (size_t i = 0; i < c->n_out; i++)
+        out[i] = node->out[i] ? make_output(r, node->out[i], &blanks[i]) : NULL;
     bool ok = true;
     if (ps_ops_run_ref(node, in, out, &r->alloc, 2, &err) != PS_OK) {
         print_error("%s: kernel: %s\n", c->name, err.msg);
@@ -435,7 +435,7 @@ static bool run_kernel(reader *r, const op_case *c, const ps_node *node) {
     }
     for (size_t i = 0; i < c->n_out; i++) {
         if (ok && out[i]) ok = compare(r, c, i, out[i]);
-        if (out[i]) drop_output(r, out[i]);
+        if (out[i]) drop_output(r, out[i], &blanks[i]);
     }
     return ok;
 }
@@ -489,7 +489,7 @@ static int by_name(const void *a, const void *b) {
 static void find_files(const char *folder) {
     DIR *dir = opendir(folder);
     if (!dir) return;
-    for (struct dirent *e; (e = readdir(dir)) && n_files < MAX_FILES;) {
+    for (struct dirent *e; n_files < MAX_FILES && (e = readdir(dir));) {
         const size_t n = strlen(e->d_name);
         if (n > 4 && n < 128 && strcmp(e->d_name + n - 4, ".txt") == 0) strcpy(files[n_files++], e->d_name);
     }
@@ -500,7 +500,7 @@ static void find_files(const char *folder) {
 /* Arguments: names of case files without .txt; none: all. */
 int main(int argc, char **argv) {
     static struct CMUnitTest tests[MAX_FILES];
-    static char paths[MAX_FILES][512];
+    static char paths[MAX_FILES][sizeof PS_TEST_DATA + 136];
     size_t n = 0;
     find_files(PS_TEST_DATA "/ops");
     for (size_t i = 0; i < n_files; i++) {
@@ -508,7 +508,7 @@ int main(int argc, char **argv) {
         for (int k = 1; k < argc; k++)
             wanted |= strncmp(files[i], argv[k], strlen(argv[k])) == 0;
         if (!wanted) continue;
-        snprintf(paths[n], sizeof paths[n], "%s/ops/%s", PS_TEST_DATA, files[i]);
+        snprintf(paths[n], sizeof paths[n], PS_TEST_DATA "/ops/%.127s", files[i]);
         tests[n] = (struct CMUnitTest) { files[i], run_file, NULL, NULL, paths[n] };
         n++;
     }
