@@ -16,33 +16,38 @@ enum { CHUNK = 1024 }; /* elements that post-operations treat at a time */
 
 /* ---- post-operations ---- */
 
-/* Every operand must exist and broadcast to the output without changing it. */
-static ps_status check_posts(const ps_node *node, const ps_shape *out, ps_error *err) {
+/* Inputs of the operator itself: post-operations of Conv, ConvTranspose, Gemm and MatMul read those after them. */
+enum { PRODUCT_INPUTS = 3, POINTWISE_INPUTS = 0 };
+
+/* The operand must exist and broadcast to the output without changing it. */
+static ps_status check_operand(const ps_node *node, const ps_post *p, int own_inputs, ps_error *err) {
+    PS_NODE_FAIL_IF(p->operand < own_inputs || !ps_has_in(node, (size_t)p->operand), node, err, INVALID,
+                    "post-operation %s reads input %d, which is not there for it", ps_post_name(p->kind),
+                    (int)p->operand);
+    PS_TRY(ps_check_float(node, (size_t)p->operand, err));
+    const ps_shape *s = &node->in[p->operand]->shape, *out = &node->out[0]->shape;
+    if (s->rank < 0 || out->rank < 0) return PS_OK;
+    char have[128], want[128];
+    ps_shape both;
+    bool ok = s->rank <= out->rank && ps_shape_broadcast(s, out, &both);
+    for (int d = 0; ok && d < out->rank; d++)
+        ok = out->dims[d] < 0 || both.dims[d] < 0 || both.dims[d] == out->dims[d];
+    PS_NODE_FAIL_IF(!ok, node, err, SHAPE, "input %d of shape %s does not broadcast to the output's %s",
+                    (int)p->operand, ps_shape_text(s, have, sizeof have), ps_shape_text(out, want, sizeof want));
+    return PS_OK;
+}
+
+/* After out[0] was inferred. */
+static ps_status check_posts(const ps_node *node, int own_inputs, ps_error *err) {
     ps_post posts[PS_MAX_POSTS];
     size_t n = ps_node_posts(node, posts);
+    const ps_attr *attr = ps_node_attr(node, "post_op");
+    PS_NODE_FAIL_IF(!n && attr && attr->n, node, err, INVALID, "post_op and post_arg do not describe post-operations");
     ps_dtype t = node->in[0]->dtype;
     PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_F32 && t != PS_DTYPE_F16 && t != PS_DTYPE_BF16, node, err,
                     TYPE, "input 0 is %s, fused operators take f32, f16 and bf16", ps_dtype_name(t));
-    for (size_t i = 0; i < n; i++) {
-        const ps_post *p = &posts[i];
-        PS_NODE_FAIL_IF((unsigned)p->kind >= PS_POST_COUNT, node, err, INVALID, "post-operation %zu has kind %d", i,
-                        (int)p->kind);
-        if (!ps_post_is_binary(p->kind)) continue;
-        PS_NODE_FAIL_IF(p->operand < 0 || !ps_has_in(node, (size_t)p->operand), node, err, INVALID,
-                        "post-operation %zu (%s) reads input %d, which does not exist", i, ps_post_name(p->kind),
-                        (int)p->operand);
-        const ps_value *v = node->in[p->operand];
-        ps_shape both;
-        char have[128], want[128];
-        if (v->shape.rank < 0 || out->rank < 0) continue;
-        bool ok = v->shape.rank <= out->rank && ps_shape_broadcast(&v->shape, out, &both);
-        for (int d = 0; ok && d < out->rank; d++)
-            ok = out->dims[d] < 0 || both.dims[d] < 0 || both.dims[d] == out->dims[d];
-        PS_NODE_FAIL_IF(!ok, node, err, SHAPE, "input %d of shape %s does not broadcast to the output's %s",
-                        (int)p->operand, ps_shape_text(&v->shape, have, sizeof have),
-                        ps_shape_text(out, want, sizeof want));
-        PS_TRY(ps_check_float(node, (size_t)p->operand, err));
-    }
+    for (size_t i = 0; i < n; i++)
+        if (ps_post_is_binary(posts[i].kind)) PS_TRY(check_operand(node, &posts[i], own_inputs, err));
     return PS_OK;
 }
 
@@ -94,17 +99,17 @@ static ps_status apply_posts(const ps_kernel_ctx *ctx, const ps_tensor *start, p
 
 static ps_status conv_infer(const ps_node *node, ps_error *err) {
     PS_TRY(ps_conv_infer(node, err));
-    return check_posts(node, &node->out[0]->shape, err);
+    return check_posts(node, PRODUCT_INPUTS, err);
 }
 
 static ps_status deconv_infer(const ps_node *node, ps_error *err) {
     PS_TRY(ps_deconv_infer(node, err));
-    return check_posts(node, &node->out[0]->shape, err);
+    return check_posts(node, PRODUCT_INPUTS, err);
 }
 
 static ps_status gemm_infer(const ps_node *node, ps_error *err) {
     PS_TRY(ps_gemm_infer(node, err));
-    return check_posts(node, &node->out[0]->shape, err);
+    return check_posts(node, PRODUCT_INPUTS, err);
 }
 
 static ps_status matmul_infer(const ps_node *node, ps_error *err) {
@@ -114,7 +119,7 @@ static ps_status matmul_infer(const ps_node *node, ps_error *err) {
     PS_NODE_FAIL_IF(y->rank == 0 && ps_has_in(node, 2), node, err, SHAPE,
                     "a bias has no columns to go to in a scalar product");
     if (y->rank > 0) PS_TRY(ps_check_dim(node, 2, 0, y->dims[y->rank - 1], "the number of output columns", err));
-    return check_posts(node, y, err);
+    return check_posts(node, PRODUCT_INPUTS, err);
 }
 
 static ps_status conv_ref(const ps_kernel_ctx *ctx, ps_error *err) {
@@ -164,7 +169,7 @@ static ps_status matmul_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 
 static ps_status pointwise_infer(const ps_node *node, ps_error *err) {
     PS_TRY(ps_infer_broadcast(node, err));
-    return check_posts(node, &node->out[0]->shape, err);
+    return check_posts(node, POINTWISE_INPUTS, err);
 }
 
 static ps_status pointwise_ref(const ps_kernel_ctx *ctx, ps_error *err) {

@@ -119,6 +119,9 @@ static ps_status check_arity(const ps_node *node, ps_error *err) {
     for (uint32_t i = 0; i < op->min_in; i++) {
         PS_FAIL_IF(!node->in[i], err, FORMAT, "%s: input %u is required", label, i);
     }
+    for (uint32_t i = 0; i < op->min_out && op->max_out != PS_VARIADIC; i++) {
+        PS_FAIL_IF(!node->out[i], err, FORMAT, "%s: output %u is required", label, i);
+    }
     return PS_OK;
 }
 
