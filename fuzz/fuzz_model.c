@@ -1,4 +1,4 @@
-/* fuzz_model.c - any bytes as an ONNX file: loading works or fails with a sentence; a loaded model prints and goes.
+/* fuzz_model.c - any bytes as an ONNX file: loading works or fails with a sentence; a loaded model prints and goes. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
