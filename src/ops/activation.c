@@ -27,7 +27,7 @@ static inline float clamp01_F32(float x) {
 static inline double clamp01_F64(double x) {
     return x < 0 ? 0 : x > 1 ? 1 : x;
 }
-#define CLAMP01(v) _Generic((v), float: clamp01_F32, double: clamp01_F64)(v)
+#define CLAMP01(v) _Generic((v), float : clamp01_F32, double : clamp01_F64)(v)
 /* log(1 + e^x) without overflow, and without losing the small term. */
 #define SOFTPLUS(x) (((x) > 0 ? (x) : 0) + log1p(exp(-fabs(x))))
 #define SQRT_2_OVER_PI 0.79788456080286535588
@@ -35,14 +35,14 @@ static inline double clamp01_F64(double x) {
 ACTIVATION(leaky_relu, x < 0 ? ALPHA * x : x)
 ACTIVATION(sigmoid, 1 / (1 + exp(-x)))
 ACTIVATION(tanh, tanh(x))
-ACTIVATION(hard_sigmoid, CLAMP01(ALPHA * x + BETA))
-ACTIVATION(hard_swish, x * CLAMP01(x / 6 + (__typeof__(x))0.5))
+ACTIVATION(hard_sigmoid, CLAMP01(BETA + ALPHA * x))
+ACTIVATION(hard_swish, (x)*CLAMP01(x / 6 + (__typeof__(x))0.5))
 ACTIVATION(elu, x < 0 ? ALPHA * expm1(x) : x)
 ACTIVATION(celu, x < 0 ? ALPHA * expm1(x / ALPHA) : x)
 ACTIVATION(thresholded_relu, x <= ALPHA ? 0 : x)
 ACTIVATION(softplus, SOFTPLUS(x))
 ACTIVATION(softsign, x / (1 + fabs(x)))
-ACTIVATION(mish, x * tanh(SOFTPLUS(x)))
+ACTIVATION(mish, (x)*tanh(SOFTPLUS(x)))
 ACTIVATION(swish, x / (1 + exp(-ALPHA * x)))
 
 static const ps_attr_def leaky_relu_attrs[] = { PS_A_FLOAT(ps_alpha_params, alpha, 0.01f), PS_ATTRS_END };
@@ -69,7 +69,7 @@ typedef struct selu_params {
 } selu_params;
 
 #define SELU ((const selu_params *)span->arg)
-ACTIVATION(selu, SELU->gamma * (x < 0 ? SELU->alpha * expm1(x) : x))
+ACTIVATION(selu, SELU->gamma *(x < 0 ? SELU->alpha * expm1(x) : x))
 
 /* The defaults got more digits in opset 6. */
 static const ps_attr_def selu1_attrs[] = {
@@ -91,7 +91,7 @@ typedef struct shrink_params {
 
 #define SHRINK ((const shrink_params *)span->arg)
 #define SHRINK_FLOAT(D, T, name, ...)                                                                                  \
-    PS_PW_LOOP1(D, T, name, x < -SHRINK->lambd ? x + SHRINK->bias : x > SHRINK->lambd ? x - SHRINK->bias : 0 * x)
+    PS_PW_LOOP1(D, T, name, x<-SHRINK->lambd ? x + SHRINK->bias : x> SHRINK->lambd ? x - SHRINK->bias : 0 * x)
 PS_PW_FLOATS(SHRINK_FLOAT, shrink)
 
 static const ps_attr_def shrink_attrs[] = {
@@ -131,7 +131,8 @@ PS_PW_INTS(PS_PW_LOOP2, at_least, x < y ? y : x)
 PS_PW_FLOATS(PS_PW_LOOP2, at_most, x > y ? y : x)
 PS_PW_INTS(PS_PW_LOOP2, at_most, x > y ? y : x)
 
-static const ps_pw_loop at_least_loops[] = { PS_PW_FLOATS(PS_PW_ROW, at_least) PS_PW_INTS(PS_PW_ROW, at_least) PS_PW_END };
+static const ps_pw_loop at_least_loops[] = { PS_PW_FLOATS(PS_PW_ROW, at_least) PS_PW_INTS(PS_PW_ROW, at_least)
+                                                 PS_PW_END };
 static const ps_pw_loop at_most_loops[] = { PS_PW_FLOATS(PS_PW_ROW, at_most) PS_PW_INTS(PS_PW_ROW, at_most) PS_PW_END };
 
 /* lo and hi: one element each, or NULL. */
@@ -225,7 +226,8 @@ static ps_status prelu_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 /* ---- table ---- */
 
 #define TRAITS (PS_OP_POINTWISE | PS_OP_INPLACE)
-#define PLAIN(name, since, infer, ref) { name, "", since, 1, 1, 1, 1, NULL, 0, infer, ref, TRAITS }
+#define PLAIN(name, since, infer, ref)                                                                                 \
+    { name, "", since, 1, 1, 1, 1, NULL, 0, infer, ref, TRAITS }
 #define WITH_ALPHA(name, domain, since, attrs, ref)                                                                    \
     { name, domain, since, 1, 1, 1, 1, attrs, sizeof(ps_alpha_params), ps_pw_infer_float, ref, TRAITS }
 

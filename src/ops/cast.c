@@ -1,7 +1,7 @@
 /* cast.c - Cast and CastLike between all number types, bool and strings.
  *
- * Numbers convert as ps_convert says. A number becomes the shortest text that reads back as the same value; text becomes a
- * number as strtod and strtoll read it, with "INF" and "NaN" in any case. */
+ * Numbers convert as ps_convert says. A number becomes the shortest text that reads back as the same value; text
+ * becomes a number as strtod and strtoll read it, with "INF" and "NaN" in any case. */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -136,7 +136,8 @@ static ps_status infer_to(const ps_node *node, ps_dtype to, ps_error *err) {
 
 static ps_status infer_cast(const ps_node *node, ps_error *err) {
     const int64_t to = ((const ps_cast_params *)node->params)->to;
-    PS_NODE_FAIL_IF(to <= 0 || to >= PS_DTYPE_COUNT, node, err, FORMAT, "to is %lld, which is no element type", (long long)to);
+    PS_NODE_FAIL_IF(to <= 0 || to >= PS_DTYPE_COUNT, node, err, FORMAT, "to is %lld, which is no element type",
+                    (long long)to);
     return infer_to(node, (ps_dtype)to, err);
 }
 
@@ -156,8 +157,10 @@ static const ps_attr_def cast_like_attrs[] = { PS_A_INT(ps_cast_params, saturate
 
 static const ps_op ops[] = {
     /* name, domain, since, inputs, outputs, attributes, shape rule, reference kernel, traits */
-    { "Cast", "", 6, 1, 1, 1, 1, cast_attrs, sizeof(ps_cast_params), infer_cast, cast_ref, PS_OP_POINTWISE | PS_OP_EXPANDS },
-    { "CastLike", "", 15, 2, 2, 1, 1, cast_like_attrs, sizeof(ps_cast_params), infer_cast_like, cast_ref, PS_OP_EXPANDS },
+    { "Cast", "", 6, 1, 1, 1, 1, cast_attrs, sizeof(ps_cast_params), infer_cast, cast_ref,
+      PS_OP_POINTWISE | PS_OP_EXPANDS },
+    { "CastLike", "", 15, 2, 2, 1, 1, cast_like_attrs, sizeof(ps_cast_params), infer_cast_like, cast_ref,
+      PS_OP_EXPANDS },
 };
 
 const ps_op_family ps_ops_cast = PS_OP_FAMILY("cast", ops);

@@ -73,17 +73,18 @@ static ps_status infer_arithmetic(const ps_node *node, ps_error *err) {
 }
 
 /* Integers in 64 bits without sign, which wraps and never overflows; storing takes the low bits. */
-#define WRAP(op) ((uint64_t)x op (uint64_t)y)
+#define WRAP(op) ((uint64_t)(x)op(uint64_t)(y))
 
 /* Rounded toward zero; x / 0 is 0, and the one quotient that does not fit wraps. */
-#define DIV_SIGNED(D, T, name, ...) PS_PW_LOOP2(D, T, name, y == 0 ? 0 : y == -1 ? (T)((uint64_t)0 - (uint64_t)x) : (T)(x / y))
+#define DIV_SIGNED(D, T, name, ...)                                                                                    \
+    PS_PW_LOOP2(D, T, name, y == 0 ? 0 : y == -1 ? (T)((uint64_t)0 - (uint64_t)x) : (T)(x / y))
 #define DIV_UNSIGNED(D, T, name, ...) PS_PW_LOOP2(D, T, name, y == 0 ? 0 : x / y)
 
 PS_PW_FLOATS(PS_PW_LOOP2, add, x + y)
 PS_PW_INTS(PS_PW_LOOP2, add, WRAP(+))
 PS_PW_FLOATS(PS_PW_LOOP2, sub, x - y)
 PS_PW_INTS(PS_PW_LOOP2, sub, WRAP(-))
-PS_PW_FLOATS(PS_PW_LOOP2, mul, x * y)
+PS_PW_FLOATS(PS_PW_LOOP2, mul, (x) * (y))
 PS_PW_INTS(PS_PW_LOOP2, mul, WRAP(*))
 PS_PW_FLOATS(PS_PW_LOOP2, div, x / y)
 PS_PW_SIGNEDS(DIV_SIGNED, div)
@@ -189,7 +190,8 @@ static ps_status pow_mixed(const ps_kernel_ctx *ctx, const ps_tensor *exponent, 
     const bool is_int = ps_dtype_is_int(exponent->dtype);
     const size_t n = ps_tensor_count(exponent);
     ps_tensor wide;
-    ps_tensor_init_view(&wide, is_int ? PS_DTYPE_I64 : PS_DTYPE_F64, &exponent->shape, ps_alloc_array(ctx->alloc, n, 8));
+    ps_tensor_init_view(&wide, is_int ? PS_DTYPE_I64 : PS_DTYPE_F64, &exponent->shape,
+                        ps_alloc_array(ctx->alloc, n, 8));
     if (!wide.data) return PS_FAIL_NOMEM(err, "the exponents of Pow");
     ps_convert(exponent->data, exponent->dtype, wide.data, wide.dtype, n, false);
     const ps_tensor *in[2] = { ctx->in[0], &wide };
@@ -249,7 +251,7 @@ static ps_status sum_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 }
 
 /* The loops' argument is the number of operands. */
-#define DIVIDE_BY_COUNT(D, T, name, ...) PS_PW_LOOP1(D, T, name, x / (T)*(const size_t *)span->arg)
+#define DIVIDE_BY_COUNT(D, T, name, ...) PS_PW_LOOP1(D, T, name, x / (T)(*(const size_t *)span->arg))
 PS_PW_FLOATS(DIVIDE_BY_COUNT, mean)
 
 static ps_status mean_ref(const ps_kernel_ctx *ctx, ps_error *err) {
@@ -265,7 +267,8 @@ static ps_status mean_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 
 #define UNARY_TRAITS (PS_OP_POINTWISE | PS_OP_INPLACE)
 #define LEGACY ps_pw_legacy_attrs, sizeof(ps_pw_legacy_params)
-#define UNARY_ROW(name, infer, ref) { name, "", 1, 1, 1, 1, 1, NULL, 0, infer, ref, UNARY_TRAITS }
+#define UNARY_ROW(name, infer, ref)                                                                                    \
+    { name, "", 1, 1, 1, 1, 1, NULL, 0, infer, ref, UNARY_TRAITS }
 
 static const ps_op ops[] = {
     /* name, domain, since, inputs, outputs, attributes, shape rule, reference kernel, traits */

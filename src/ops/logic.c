@@ -9,9 +9,7 @@
 #define COMPARISON(name, ...)                                                                                          \
     PS_PW_FLOATS(PS_PW_LOOP2_BOOL, name, __VA_ARGS__)                                                                  \
     PS_PW_INTS(PS_PW_LOOP2_BOOL, name, __VA_ARGS__)                                                                    \
-    static const ps_pw_loop name##_loops[] = {                                                                         \
-        PS_PW_FLOATS(PS_PW_ROW, name) PS_PW_INTS(PS_PW_ROW, name) PS_PW_END \
-    };
+    static const ps_pw_loop name##_loops[] = { PS_PW_FLOATS(PS_PW_ROW, name) PS_PW_INTS(PS_PW_ROW, name) PS_PW_END };
 
 COMPARISON(less, x < y)
 COMPARISON(greater, x > y)
@@ -30,10 +28,10 @@ static void equal_strings(const ps_pw_span *span) {
     }
 }
 
-static const ps_pw_loop equal_loops[] = {
-    PS_PW_FLOATS(PS_PW_ROW, equal) PS_PW_INTS(PS_PW_ROW, equal) { PS_DTYPE_BOOL, equal_U8 },
-    { PS_DTYPE_STRING, equal_strings }, PS_PW_END
-};
+static const ps_pw_loop equal_loops[] = { PS_PW_FLOATS(PS_PW_ROW, equal)
+                                              PS_PW_INTS(PS_PW_ROW, equal) { PS_DTYPE_BOOL, equal_U8 },
+                                          { PS_DTYPE_STRING, equal_strings },
+                                          PS_PW_END };
 
 #define BINARY_REF(name)                                                                                               \
     static ps_status name##_ref(const ps_kernel_ctx *ctx, ps_error *err) {                                             \
@@ -60,13 +58,13 @@ static ps_status infer_equal(const ps_node *node, ps_error *err) {
     static const ps_pw_loop name##_loops[] = { PS_PW_ROW(BOOL, uint8_t, name) PS_PW_END };                             \
     BINARY_REF(name)
 
-BOOLEAN(and, x && y)
+BOOLEAN(and, x &&y)
 BOOLEAN(or, x || y)
 BOOLEAN(xor, !x != !y)
 PS_PW_LOOP1(BOOL, uint8_t, not, !x)
 
 static ps_status not_ref(const ps_kernel_ctx *ctx, ps_error *err) {
-    static const ps_pw_loop loops[] = { PS_PW_ROW(BOOL, uint8_t, not) PS_PW_END };
+    static const ps_pw_loop loops[] = { PS_PW_ROW(BOOL, uint8_t, not ) PS_PW_END };
     return ps_pw_run(ctx, loops, 1, 0, err);
 }
 
@@ -86,7 +84,7 @@ static ps_status infer_not(const ps_node *node, ps_error *err) {
     static const ps_pw_loop name##_loops[] = { PS_PW_INTS(PS_PW_ROW, name) PS_PW_END };                                \
     BINARY_REF(name)
 
-BITWISE(bit_and, x & y)
+BITWISE(bit_and, x &y)
 BITWISE(bit_or, x | y)
 BITWISE(bit_xor, x ^ y)
 PS_PW_INTS(PS_PW_LOOP1, bit_not, ~x)
@@ -206,9 +204,12 @@ static ps_status where_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     const ps_dtype t = ctx->in[1]->dtype;
     if (t == PS_DTYPE_STRING) return where_strings(ctx, err);
     const size_t size = ps_dtype_size(t);
-    const ps_pw_loop loops[] = {
-        { t, size == 1 ? where_8 : size == 2 ? where_16 : size == 4 ? where_32 : size == 8 ? where_64 : NULL }, PS_PW_END
-    };
+    const ps_pw_loop loops[] = { { t, size == 1   ? where_8
+                                      : size == 2 ? where_16
+                                      : size == 4 ? where_32
+                                      : size == 8 ? where_64
+                                                  : NULL },
+                                 PS_PW_END };
     return ps_pw_run(ctx, loops, 3, 1, err);
 }
 
@@ -216,13 +217,13 @@ static ps_status infer_where(const ps_node *node, ps_error *err) {
     PS_TRY(ps_pw_check_types(node, 0, 1, PS_PW_BOOL, err));
     PS_TRY(ps_check_same_type(node, 2, 1, err));
     const ps_dtype t = node->in[1]->dtype != PS_DTYPE_UNDEFINED ? node->in[1]->dtype : node->in[2]->dtype;
-    PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_STRING && (!ps_dtype_size(t) || ps_dtype_size(t) > 8), node, err,
-                    UNSUPPORTED, "elements of type %s", ps_dtype_name(t));
+    PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_STRING && (!ps_dtype_size(t) || ps_dtype_size(t) > 8),
+                    node, err, UNSUPPORTED, "elements of type %s", ps_dtype_name(t));
     ps_shape values, out;
     char text[3][96];
     const ps_shape *s[3] = { &node->in[0]->shape, &node->in[1]->shape, &node->in[2]->shape };
-    PS_NODE_FAIL_IF(!ps_shape_broadcast(s[1], s[2], &values) || !ps_shape_broadcast(s[0], &values, &out), node, err, SHAPE,
-                    "shapes %s, %s and %s do not broadcast", ps_shape_text(s[0], text[0], sizeof text[0]),
+    PS_NODE_FAIL_IF(!ps_shape_broadcast(s[1], s[2], &values) || !ps_shape_broadcast(s[0], &values, &out), node, err,
+                    SHAPE, "shapes %s, %s and %s do not broadcast", ps_shape_text(s[0], text[0], sizeof text[0]),
                     ps_shape_text(s[1], text[1], sizeof text[1]), ps_shape_text(s[2], text[2], sizeof text[2]));
     ps_infer_set(node, 0, t, &out);
     return PS_OK;
@@ -233,7 +234,8 @@ static ps_status infer_where(const ps_node *node, ps_error *err) {
 #define TRAITS (PS_OP_POINTWISE | PS_OP_INPLACE)
 #define LEGACY_ROW(name, infer, ref)                                                                                   \
     { name, "", 1, 2, 2, 1, 1, ps_pw_legacy_attrs, sizeof(ps_pw_legacy_params), infer, ref, PS_OP_POINTWISE }
-#define ROW(name, since, n_in, infer, ref) { name, "", since, n_in, n_in, 1, 1, NULL, 0, infer, ref, TRAITS }
+#define ROW(name, since, n_in, infer, ref)                                                                             \
+    { name, "", since, n_in, n_in, 1, 1, NULL, 0, infer, ref, TRAITS }
 
 static const ps_op ops[] = {
     /* name, domain, since, inputs, outputs, attributes, shape rule, reference kernel, traits */

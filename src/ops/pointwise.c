@@ -15,7 +15,8 @@ ps_status ps_pw_check_types(const ps_node *node, size_t from, size_t to, uint32_
         PS_FAIL_IF(!(set & PS_PW_BIT(t)), err, TYPE, "%s: input %zu is %s, which the operator is not defined for",
                    ps_node_label(node, label, sizeof label), i, ps_dtype_name(t));
         if (first == PS_DTYPE_UNDEFINED) first = t;
-        PS_FAIL_IF(t != first, err, TYPE, "%s: input %zu is %s, but the inputs must have one type and an earlier one is %s",
+        PS_FAIL_IF(t != first, err, TYPE,
+                   "%s: input %zu is %s, but the inputs must have one type and an earlier one is %s",
                    ps_node_label(node, label, sizeof label), i, ps_dtype_name(t), ps_dtype_name(first));
     }
     return PS_OK;

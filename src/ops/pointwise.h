@@ -1,10 +1,10 @@
 /* pointwise.h - the one loop nest behind all elementwise reference kernels.
  *
- * An operator gives one inner loop for each type it computes in; the driver does numpy broadcasting, splits the work over
- * threads and computes f16 and bf16 in f32, rounding once. Private to the operator files.
+ * An operator gives one inner loop for each type it computes in; the driver does numpy broadcasting, splits the work
+ * over threads and computes f16 and bf16 in f32, rounding once. Private to the operator files.
  *
- * Inner loops see n elements: each input either advances by one element or stands still (step 0, a broadcast value), the
- * output always advances. No other stride can occur: tensors are row-major and dims of extent 1 are dropped. */
+ * Inner loops see n elements: each input either advances by one element or stands still (step 0, a broadcast value),
+ * the output always advances. No other stride can occur: tensors are row-major and dims of extent 1 are dropped. */
 #ifndef PS_OPS_POINTWISE_H
 #define PS_OPS_POINTWISE_H
 
@@ -28,7 +28,8 @@ typedef struct ps_pw_loop {
     ps_pw_fn fn;
 } ps_pw_loop;
 
-#define PS_PW_END { PS_DTYPE_UNDEFINED, NULL }
+#define PS_PW_END                                                                                                      \
+    { PS_DTYPE_UNDEFINED, NULL }
 
 /* Sets of element types, as bits. */
 #define PS_PW_BIT(t) (1u << (t))
@@ -77,7 +78,8 @@ ps_status ps_pw_binary(const ps_kernel_ctx *ctx, const ps_pw_loop *loops, ps_err
 #define PS_PW_SIGNEDS(X, ...)                                                                                          \
     X(I8, int8_t, __VA_ARGS__) X(I16, int16_t, __VA_ARGS__) X(I32, int32_t, __VA_ARGS__) X(I64, int64_t, __VA_ARGS__)
 #define PS_PW_UNSIGNEDS(X, ...)                                                                                        \
-    X(U8, uint8_t, __VA_ARGS__) X(U16, uint16_t, __VA_ARGS__) X(U32, uint32_t, __VA_ARGS__) X(U64, uint64_t, __VA_ARGS__)
+    X(U8, uint8_t, __VA_ARGS__)                                                                                        \
+    X(U16, uint16_t, __VA_ARGS__) X(U32, uint32_t, __VA_ARGS__) X(U64, uint64_t, __VA_ARGS__)
 #define PS_PW_INTS(X, ...) PS_PW_SIGNEDS(X, __VA_ARGS__) PS_PW_UNSIGNEDS(X, __VA_ARGS__)
 
 /* Row of a loop list. */

@@ -1,7 +1,8 @@
 /* reduce.c - reductions over axes, ArgMax and ArgMin, CumSum.
  *
- * Floats accumulate in double and round once. Integers accumulate in 64 bits and wrap, except in the reductions that need
- * real numbers (L2, LogSum, LogSumExp). Reducing nothing gives the neutral element: 0, 1, -inf or the smallest integer … */
+ * Floats accumulate in double and round once. Integers accumulate in 64 bits and wrap, except in the reductions that
+ * need real numbers (L2, LogSum, LogSumExp). Reducing nothing gives the neutral element: 0, 1, -inf or the smallest
+ * integer … */
 #include <float.h>
 #include <math.h>
 
@@ -79,12 +80,15 @@ static inline uint64_t magnitude(int64_t v) {
 
 static void fold(reduce_kind kind, acc_type type, acc *a, int step, const acc *x, int64_t n) {
     switch (kind) {
-    case SUM: case MEAN: case LOG_SUM: FOLD(s + v, (uint64_t)s + (uint64_t)v, s + v);
+    case SUM:
+    case MEAN:
+    case LOG_SUM: FOLD(s + v, (uint64_t)s + (uint64_t)v, s + v);
     case PROD: FOLD(s * v, (uint64_t)s * (uint64_t)v, s * v);
     case MAX: FOLD(v > s || v != v ? v : s, v > s ? v : s, v > s ? v : s);
     case MIN: FOLD(v < s || v != v ? v : s, v < s ? v : s, v < s ? v : s);
     case L1: FOLD(s + fabs(v), (uint64_t)s + magnitude(v), s + v);
-    case L2: case SUM_SQUARE: FOLD(s + v * v, (uint64_t)s + (uint64_t)v * (uint64_t)v, s + v * v);
+    case L2:
+    case SUM_SQUARE: FOLD(s + v * v, (uint64_t)s + (uint64_t)v * (uint64_t)v, s + v * v);
     case LOG_SUM_EXP: /* real, and by now relative to the largest element */
         for (int64_t i = 0; i < n; i++)
             a[i * step].r += exp(x[i].r);
@@ -96,12 +100,17 @@ static acc neutral(reduce_kind kind, acc_type type, ps_dtype from) {
     const unsigned spare = 64 - (from == PS_DTYPE_BOOL ? 1 : (unsigned)ps_dtype_bits(from));
     acc a = { .u = 0 };
     if (kind == PROD) {
-        if (type == ACC_REAL) a.r = 1;
-        else a.u = 1;
+        if (type == ACC_REAL)
+            a.r = 1;
+        else
+            a.u = 1;
     } else if (kind == MAX || kind == MIN) {
-        if (type == ACC_REAL) a.r = kind == MAX ? -INFINITY : INFINITY;
-        else if (type == ACC_SIGNED) a.i = kind == MAX ? INT64_MIN >> spare : INT64_MAX >> spare;
-        else a.u = kind == MAX ? 0 : UINT64_MAX >> spare;
+        if (type == ACC_REAL)
+            a.r = kind == MAX ? -INFINITY : INFINITY;
+        else if (type == ACC_SIGNED)
+            a.i = kind == MAX ? INT64_MIN >> spare : INT64_MAX >> spare;
+        else
+            a.u = kind == MAX ? 0 : UINT64_MAX >> spare;
     }
     return a;
 }
@@ -109,20 +118,24 @@ static acc neutral(reduce_kind kind, acc_type type, ps_dtype from) {
 static acc finish(reduce_kind kind, acc_type type, acc a, int64_t count) {
     switch (kind) {
     case MEAN:
-        if (type == ACC_REAL) a.r /= (double)count;
-        else if (count && type == ACC_SIGNED) a.i /= count;
-        else if (count) a.u /= (uint64_t)count;
+        if (type == ACC_REAL)
+            a.r /= (double)count;
+        else if (count && type == ACC_SIGNED)
+            a.i /= count;
+        else if (count)
+            a.u /= (uint64_t)count;
         break;
     case L2: a.r = sqrt(a.r); break;
-    case LOG_SUM: case LOG_SUM_EXP: a.r = log(a.r); break;
+    case LOG_SUM:
+    case LOG_SUM_EXP: a.r = log(a.r); break;
     default: break;
     }
     return a;
 }
 
 /* ---- the loop nest ----
- * Dims of extent 1 are dropped and neighbours of the same fate merged. If the innermost dim is reduced, each output folds
- * runs of it; if it is kept, a block of outputs advances together, so that memory is read in order either way. */
+ * Dims of extent 1 are dropped and neighbours of the same fate merged. If the innermost dim is reduced, each output
+ * folds runs of it; if it is kept, a block of outputs advances together, so that memory is read in order either way. */
 
 typedef struct reduction {
     reduce_kind kind;
@@ -145,7 +158,8 @@ static void plan_dims(reduction *r, const ps_shape *s, const bool *is_reduced) {
         const int64_t n = s->dims[d];
         *(is_reduced[d] ? &r->count : &r->outputs) *= n;
         if (n == 1) continue;
-        int64_t *dims = is_reduced[d] ? r->reduced : r->kept, *steps = is_reduced[d] ? r->reduced_stride : r->kept_stride;
+        int64_t *dims = is_reduced[d] ? r->reduced : r->kept,
+                *steps = is_reduced[d] ? r->reduced_stride : r->kept_stride;
         int *rank = is_reduced[d] ? &r->n_reduced : &r->n_kept;
         if (last >= 0 && is_reduced[last] == is_reduced[d]) {
             dims[*rank - 1] *= n;
@@ -425,8 +439,12 @@ static ps_status arg_ref(const ps_kernel_ctx *ctx, bool smallest, ps_error *err)
     const ps_tensor *x = ctx->in[0];
     int axis = 0;
     ps_axis_normalize(p->axis, x->shape.rank, &axis); /* checked by the shape rule */
-    arg_search s = { .smallest = smallest, .last = p->select_last_index != 0, .type = acc_type_of(x->dtype),
-                     .from = x->dtype, .in = x->data, .out = ctx->out[0]->data };
+    arg_search s = { .smallest = smallest,
+                     .last = p->select_last_index != 0,
+                     .type = acc_type_of(x->dtype),
+                     .from = x->dtype,
+                     .in = x->data,
+                     .out = ctx->out[0]->data };
     s.extent = x->shape.dims[axis];
     s.inner = ps_shape_product(&x->shape, axis + 1, x->shape.rank);
     const int64_t outer = ps_shape_product(&x->shape, 0, axis);
@@ -474,8 +492,8 @@ static const ps_attr_def cumsum_attrs[] = {
 };
 
 /* One outer index, inner elements [first, first + n): running sums along the axis. */
-static void cumsum_block(const ps_tensor *x, ps_tensor *z, const cumsum_params *p, int64_t base, int64_t extent, int64_t inner,
-                         int64_t n) {
+static void cumsum_block(const ps_tensor *x, ps_tensor *z, const cumsum_params *p, int64_t base, int64_t extent,
+                         int64_t inner, int64_t n) {
     const acc_type type = acc_type_of(x->dtype);
     acc sum[BLOCK], v[BLOCK];
     memset(sum, 0, sizeof sum); /* zero of all three kinds */
@@ -493,14 +511,16 @@ static ps_status cumsum_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     int64_t value = 0;
     size_t n = 0;
     int axis;
-    PS_NODE_FAIL_IF(!ps_tensor_get_ints(ctx->in[1], &value, 1, &n) || n != 1, ctx->node, err, SHAPE, "axis must be one integer");
-    PS_NODE_FAIL_IF(!ps_axis_normalize(value, x->shape.rank, &axis), ctx->node, err, SHAPE, "axis %lld is outside rank %d",
-                    (long long)value, x->shape.rank);
+    PS_NODE_FAIL_IF(!ps_tensor_get_ints(ctx->in[1], &value, 1, &n) || n != 1, ctx->node, err, SHAPE,
+                    "axis must be one integer");
+    PS_NODE_FAIL_IF(!ps_axis_normalize(value, x->shape.rank, &axis), ctx->node, err, SHAPE,
+                    "axis %lld is outside rank %d", (long long)value, x->shape.rank);
     const int64_t extent = x->shape.dims[axis], inner = ps_shape_product(&x->shape, axis + 1, x->shape.rank);
     const int64_t outer = ps_shape_product(&x->shape, 0, axis);
     for (int64_t o = 0; o < outer; o++)
         for (int64_t at = 0; at < inner; at += BLOCK)
-            cumsum_block(x, ctx->out[0], ctx->params, o * extent * inner + at, extent, inner, inner - at < BLOCK ? inner - at : BLOCK);
+            cumsum_block(x, ctx->out[0], ctx->params, o * extent * inner + at, extent, inner,
+                         inner - at < BLOCK ? inner - at : BLOCK);
     return PS_OK;
 }
 
@@ -519,8 +539,9 @@ static ps_status infer_cumsum(const ps_node *node, ps_error *err) {
 
 /* The axes are an attribute before opset `moved`, an optional input from it on. */
 #define REDUCE(name, moved, ref)                                                                                       \
-    { name, "", 1, 1, 1, 1, 1, reduce_attrs, sizeof(ps_reduce_params), infer_reduce, ref, 0 },                         \
-    { name, "", moved, 1, 2, 1, 1, reduce_input_attrs, sizeof(ps_reduce_params), infer_reduce, ref, 0 }
+    { name, "", 1, 1, 1, 1, 1, reduce_attrs, sizeof(ps_reduce_params), infer_reduce, ref, 0 }, {                       \
+        name, "", moved, 1, 2, 1, 1, reduce_input_attrs, sizeof(ps_reduce_params), infer_reduce, ref, 0                \
+    }
 
 static const ps_op ops[] = {
     /* name, domain, since, inputs, outputs, attributes, shape rule, reference kernel, traits */

@@ -5,9 +5,11 @@ from cases_elementwise import EDGE, FLOATS, INTS, LIBM, floats, ints
 from ops_cases import BF16, C
 
 TOLERANCE = {op: (2e-6, 1e-6, LIBM) for op in
-             ("Sigmoid", "Tanh", "Elu", "Celu", "Selu", "Softplus", "Softsign", "Mish", "Swish", "Gelu", "QuickGelu", "HardSwish", "HardSigmoid")}
+             ("Sigmoid", "Tanh", "Elu", "Celu", "Selu", "Softplus", "Softsign", "Mish", "Swish", "Gelu", "QuickGelu",
+                 "HardSwish", "HardSigmoid")}
 
-PLAIN = [("Relu", 14), ("LeakyRelu", 16), ("Sigmoid", 13), ("Tanh", 13), ("HardSigmoid", 6), ("HardSwish", 14), ("Elu", 6), ("Celu", 12),
+PLAIN = [("Relu", 14), ("LeakyRelu", 16), ("Sigmoid", 13), ("Tanh", 13), ("HardSigmoid", 6), ("HardSwish", 14), ("Elu", 6),
+    ("Celu", 12),
          ("ThresholdedRelu", 10), ("Selu", 6), ("Softplus", 1), ("Softsign", 1), ("Shrink", 9), ("Mish", 18), ("Gelu", 20)]
 WITH_ATTRS = [("LeakyRelu", 16, dict(alpha=0.3)), ("HardSigmoid", 6, dict(alpha=0.5, beta=0.1)), ("Elu", 6, dict(alpha=2.0)),
               ("Celu", 12, dict(alpha=2.0)), ("ThresholdedRelu", 10, dict(alpha=0.5)), ("Selu", 6, dict(alpha=2.0, gamma=3.0)),
@@ -20,7 +22,8 @@ def clip(add, rng):
     add("Clip", 6, [x], min=0.0)
     add("Clip", 6, [EDGE], name="default")
     lo, hi = C(np.float32(-1).reshape(())), C(np.float32(0.5).reshape(()))
-    for inputs in ([x], [x, lo], [x, None, hi], [x, lo, hi], [x, hi, lo], [EDGE, lo, hi], [np.float32(3).reshape(()), lo, hi], [np.zeros((0, 2), np.float32), lo, hi]):
+    for inputs in ([x], [x, lo], [x, None, hi], [x, lo, hi], [x, hi, lo], [EDGE, lo, hi], [np.float32(3).reshape(()), lo,
+        hi], [np.zeros((0, 2), np.float32), lo, hi]):
         add("Clip", 13, inputs)
     for t in INTS:
         v = ints(rng, (6,), t)
@@ -50,12 +53,14 @@ def build(add):
         add(op, version, [floats(rng, (3, 7), low=-5, high=5)])
         add(op, version, [np.float32(-0.75).reshape(())], name="scalar")
         add(op, version, [np.zeros((2, 0), np.float32)], name="empty")
-        if op not in ("Selu", "HardSwish", "Shrink", "Mish", "ThresholdedRelu", "Celu"):  # there the oracle gives NaN for 0 * inf, or loses NaN
+        # there the oracle gives NaN for 0 * inf, or loses NaN
+        if op not in ("Selu", "HardSwish", "Shrink", "Mish", "ThresholdedRelu", "Celu"):
             want = None if op != "Relu" else [np.maximum(EDGE, 0)]
             add(op, version, [EDGE], name="edge", want=want, oracle="reference")
         for t in FLOATS[1:]:
             tol = {np.float64: (1e-6, 1e-7), np.float16: (2e-3, 1e-3), BF16: (1e-2, 1e-2)}[t]  # f64: the oracle works in f32
-            add(op, version, [floats(rng, (6,), t)], name="type", tol=tol, dtypes=[{np.float64: "f64", np.float16: "f16", BF16: "bf16"}[t]])
+            add(op, version, [floats(rng, (6,), t)], name="type", tol=tol, dtypes=[{np.float64: "f64", np.float16: "f16",
+                BF16: "bf16"}[t]])
     for op, version, attrs in WITH_ATTRS:
         add(op, version, [floats(rng, (2, 9), low=-4, high=4)], name="attributes", **attrs)
     add("Selu", 1, [floats(rng, (5,))], want=None, oracle="reference", name="old", tol=(1e-4, 1e-4))
@@ -66,7 +71,8 @@ def build(add):
     add("QuickGelu", 1, [floats(rng, (7,))], domain="com.microsoft")
     # far arguments: neither overflow nor NaN
     far = np.array([-200, -100, -50, 50, 100, 200], np.float32)
-    add("Softplus", 1, [far], want=[np.array([0, 3.783506e-44, 1.9287499e-22, 50, 100, 200], np.float32)], name="far", tol=(1e-5, 1e-40))
+    add("Softplus", 1, [far], want=[np.array([0, 3.783506e-44, 1.9287499e-22, 50, 100, 200], np.float32)], name="far",
+        tol=(1e-5, 1e-40))
     add("Sigmoid", 13, [far], want=[np.array([0, 3.783506e-44, 1.9287499e-22, 1, 1, 1], np.float32)], name="far", tol=(1e-5, 1e-40))
     add("Mish", 18, [far], want=[np.array([0, 0, 0, 50, 100, 200], np.float32)], name="far", tol=(1e-5, 1e-20))
     clip(add, rng)

@@ -28,7 +28,8 @@ def build(add):
     fractions = np.array([1.9, -1.9, 0.5, -0.5, 0.0, 3.0], np.float32)
     for target in (np.int8, np.int32, np.int64, bool):
         add("Cast", 13, [fractions], want=[fractions.astype(target)], to=TYPES[target], name="truncate")
-    add("Cast", 13, [np.array([np.nan, 0.0, -0.0], np.float32)], want=[np.array([True, False, False])], to=TensorProto.BOOL, name="edge")
+    add("Cast", 13, [np.array([np.nan, 0.0, -0.0], np.float32)], want=[np.array([True, False, False])], to=TensorProto.BOOL,
+        name="edge")
     wide = np.array([300, -1, 128, 2**40 + 5], np.int64)
     for target in (np.int8, np.uint8, np.int32, np.uint64):
         add("Cast", 13, [wide], want=[wide.astype(target)], to=TYPES[target], name="wrap")
@@ -51,7 +52,8 @@ def build(add):
     big = np.array([1000, -1000], np.float32)
     top = np.array([448, -448], np.float32).astype(ml_dtypes.float8_e4m3fn)
     add("Cast", 19, [big], want=[top], to=TensorProto.FLOAT8E4M3FN, name="saturate")
-    add("Cast", 19, [big], want=[np.array([np.nan, np.nan], np.float32).astype(ml_dtypes.float8_e4m3fn)], to=TensorProto.FLOAT8E4M3FN, saturate=0,
+    add("Cast", 19, [big], want=[np.array([np.nan, np.nan], np.float32).astype(ml_dtypes.float8_e4m3fn)],
+        to=TensorProto.FLOAT8E4M3FN, saturate=0,
         name="saturate")
     add("Cast", 13, [np.float32(2.5).reshape(())], want=[np.int32(2).reshape(())], to=TensorProto.INT32, name="scalar")
     add("Cast", 13, [np.zeros((0, 3), np.float32)], want=[np.zeros((0, 3), np.int64)], to=TensorProto.INT64, name="empty")
@@ -60,7 +62,8 @@ def build(add):
     add("Cast", 13, [text("9007199254740993", "-12")], want=[np.array([9007199254740993, -12])], to=TensorProto.INT64, name="text")
     add("Cast", 13, [np.array([0.1, 3, -1e-7, 1e20, np.nan, np.inf, -np.inf], np.float32)],
         want=[text("0.1", "3", "-1e-07", "1e+20", "NaN", "INF", "-INF")], to=TensorProto.STRING, name="text")
-    add("Cast", 13, [np.array([2**64 - 1, 0], np.uint64)], want=[text("18446744073709551615", "0")], to=TensorProto.STRING, name="text")
+    add("Cast", 13, [np.array([2**64 - 1, 0], np.uint64)], want=[text("18446744073709551615", "0")], to=TensorProto.STRING,
+        name="text")
     add("Cast", 13, [np.array([-5, 9], np.int8)], want=[text("-5", "9")], to=TensorProto.STRING, name="text")
     add("CastLike", 19, [np.array([1.5, 2.5], np.float32), np.zeros(1, np.int64)], want=[np.array([1, 2])])
     add("CastLike", 19, [np.array([1, 0], np.int32), np.zeros((0,), BF16)], want=[np.array([1, 0]).astype(BF16)])

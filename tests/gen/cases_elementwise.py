@@ -79,7 +79,8 @@ def power(add, rng):
     add("Pow", 15, [i.astype(np.int32), np.float32(2.0)], name="mixed")
     add("Pow", 15, [np.array([3, -3], np.int64), np.array([39, 39], np.int32)], want=[np.array([3**39, -(3**39)])], name="exact")
     # negative powers of integers: 1/x truncated, and 0 for the undefined 0**-1
-    add("Pow", 15, [np.array([-1, 1, 2, 0], np.int64), np.array([-3, -3, -1, -1], np.int64)], want=[np.array([-1, 1, 0, 0])], name="negative")
+    add("Pow", 15, [np.array([-1, 1, 2, 0], np.int64), np.array([-3, -3, -1, -1], np.int64)], want=[np.array([-1, 1, 0, 0])],
+        name="negative")
     add("Pow", 15, [floats(rng, (3,), np.float64), np.array([2, 3, 4], np.float32)], name="mixed")
     add("Pow", 15, [floats(rng, (2, 2), np.float16, 0.5, 2.0), np.float16(2.5)], name="type")
     add("Pow", 13, [floats(rng, (0, 3)), np.float32(2)], name="empty")
@@ -118,10 +119,12 @@ def modulo(add, rng):
 
 def unary(add, rng):
     signed = ("Neg", "Abs", "Sign")
-    for op in ("Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Erf", "Floor", "Ceil", "Round", "Sign", "Sin", "Cos", "Tan", "Asin",
+    for op in ("Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Erf", "Floor", "Ceil", "Round", "Sign", "Sin", "Cos",
+        "Tan", "Asin",
                "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh"):
         version = {"Round": 11, "Sign": 13, "Erf": 13}.get(op, 13)
-        low, high = {"Sqrt": (0, 9), "Log": (0.01, 9), "Asin": (-1, 1), "Acos": (-1, 1), "Atanh": (-0.99, 0.99), "Acosh": (1, 9)}.get(op, (-4, 4))
+        low, high = {"Sqrt": (0, 9), "Log": (0.01, 9), "Asin": (-1, 1), "Acos": (-1, 1), "Atanh": (-0.99, 0.99), "Acosh": (1,
+            9)}.get(op, (-4, 4))
         add(op, version, [floats(rng, (3, 7), low=low, high=high)])
         for t in FLOATS[1:]:
             x = floats(rng, (5,), t, low, high)

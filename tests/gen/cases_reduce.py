@@ -9,7 +9,8 @@ REDUCE = {"ReduceSum": 13, "ReduceMean": 18, "ReduceProd": 18, "ReduceMax": 18, 
 ORDER = "the oracle adds f32 in another order; here the sum is in double"
 TOLERANCE = {op: (4e-6, 1e-6, ORDER) for op in list(REDUCE) + ["CumSum"]}
 LAYOUTS = [((2, 3, 4), [1]), ((2, 3, 4), [0]), ((2, 3, 4), [-1]), ((2, 3, 4), [0, 2]), ((2, 3, 4), [1, 2]), ((2, 3, 4, 5), [1, 3]),
-           ((2, 3, 4, 5), [2, 3]), ((2, 3, 4, 5), [0, 1]), ((3,), [0]), ((1, 1, 4), [0, 1]), ((2, 1, 3), [1]), ((600,), [0]), ((3, 300), [0])]
+           ((2, 3, 4, 5), [2, 3]), ((2, 3, 4, 5), [0, 1]), ((3,), [0]), ((1, 1, 4), [0, 1]), ((2, 1, 3), [1]), ((600,), [0]),
+               ((3, 300), [0])]
 
 
 def reductions(add, rng):
@@ -59,7 +60,8 @@ def reductions(add, rng):
     add("ReduceMean", 18, [np.array([[7, -2, 4]], np.int32), C([1])], want=[np.array([[3]], np.int32)], name="type")
     add("ReduceSum", 13, [np.array([2**62, 2**62, 1], np.int64), C([0])], want=[np.array([-(2**63) + 1])], name="exact")
     add("ReduceMax", 20, [np.array([[True, False], [False, False]]), C([1])], want=[np.array([[True], [False]])], name="type")
-    add("ReduceLogSumExp", 18, [np.array([1000, 1000, -1000], np.float32), C([0])], want=[np.array([1000 + np.log(2)], np.float32)], name="far")
+    add("ReduceLogSumExp", 18, [np.array([1000, 1000, -1000], np.float32), C([0])], want=[np.array([1000 + np.log(2)],
+        np.float32)], name="far")
     add("ReduceLogSumExp", 18, [np.array([[np.inf, 1], [-np.inf, -np.inf], [np.nan, 1]], np.float32), C([1])],
         want=[np.array([[np.inf], [-np.inf], [np.nan]], np.float32)], name="edge")
     nans = np.array([[1, np.nan, 2], [3, 4, 5]], np.float32)

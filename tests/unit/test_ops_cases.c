@@ -1,9 +1,10 @@
-/* test_ops_cases.c - runs every case file of tests/data/ops through the operator table: shape rule and reference kernel.
+/* test_ops_cases.c - runs every case file of tests/data/ops through the operator table: shape rule and reference
+ * kernel.
  *
  * A case is one node with inputs, attributes and the outputs that an independent implementation gave (the files are
  * written by tests/gen/ops_cases.py, which documents the format). Each case runs twice: with its `const` inputs as
- * constants of the graph, where the shape rule must tell every output's shape, and with all inputs as plain graph inputs,
- * where what it tells must not contradict the truth. */
+ * constants of the graph, where the shape rule must tell every output's shape, and with all inputs as plain graph
+ * inputs, where what it tells must not contradict the truth. */
 #include <dirent.h>
 #include <errno.h>
 #include <math.h>
@@ -114,9 +115,18 @@ static size_t decode_string(char *word) {
 static ps_dtype wide_dtype(ps_dtype t) {
     switch (t) {
     case PS_DTYPE_U64: return PS_DTYPE_U64;
-    case PS_DTYPE_U8: case PS_DTYPE_I8: case PS_DTYPE_U16: case PS_DTYPE_I16: case PS_DTYPE_U32: case PS_DTYPE_I32:
-    case PS_DTYPE_I64: case PS_DTYPE_BOOL: case PS_DTYPE_U4: case PS_DTYPE_I4: case PS_DTYPE_U2: case PS_DTYPE_I2:
-        return PS_DTYPE_I64;
+    case PS_DTYPE_U8:
+    case PS_DTYPE_I8:
+    case PS_DTYPE_U16:
+    case PS_DTYPE_I16:
+    case PS_DTYPE_U32:
+    case PS_DTYPE_I32:
+    case PS_DTYPE_I64:
+    case PS_DTYPE_BOOL:
+    case PS_DTYPE_U4:
+    case PS_DTYPE_I4:
+    case PS_DTYPE_U2:
+    case PS_DTYPE_I2: return PS_DTYPE_I64;
     default: return PS_DTYPE_F64;
     }
 }
@@ -136,7 +146,8 @@ static void fill_tensor(reader *r, ps_tensor *t, char **words, size_t n) {
         const uint64_t u = wide == PS_DTYPE_U64 ? strtoull(words[i], NULL, 10) : (uint64_t)strtoll(words[i], NULL, 10);
         memcpy(&values[i], wide == PS_DTYPE_F64 ? (const void *)&f : (const void *)&u, 8);
     }
-    if (!ps_convert(values, wide, t->data, t->dtype, n, true)) MALFORMED(r, "cannot write %s\n", ps_dtype_name(t->dtype));
+    if (!ps_convert(values, wide, t->data, t->dtype, n, true))
+        MALFORMED(r, "cannot write %s\n", ps_dtype_name(t->dtype));
     free(values);
 }
 
@@ -268,7 +279,9 @@ static void set_attr(reader *r, ps_node *node, const char *line) {
         assert_int_equal(ps_node_set_string(node, name, words[2], NULL), PS_OK);
     } else if (strcmp(kind, "t") == 0) {
         ps_tensor *t = parse_tensor(r, words + 2, n - 2);
-        const ps_attr attr = { .name = ps_arena_strdup(&node->graph->root->arena, name), .type = PS_ATTR_TENSOR, .u.tensor = t };
+        const ps_attr attr = { .name = ps_arena_strdup(&node->graph->root->arena, name),
+                               .type = PS_ATTR_TENSOR,
+                               .u.tensor = t };
         assert_int_equal(ps_node_set_attr(node, &attr, NULL), PS_OK);
         ps_tensor_release(t);
     } else if (kind[1] == 's') {
@@ -313,7 +326,8 @@ static ps_graph *make_graph(reader *r, const op_case *c, bool constants, ps_node
         out[i]->shape = ps_shape_unknown();
         assert_int_equal(ps_graph_add_output(g, out[i], NULL), PS_OK);
     }
-    assert_int_equal(ps_graph_add_node(g, NULL, c->op, c->domain, c->name, in, c->n_in, out, c->n_out, ret_node, NULL), PS_OK);
+    assert_int_equal(ps_graph_add_node(g, NULL, c->op, c->domain, c->name, in, c->n_in, out, c->n_out, ret_node, NULL),
+                     PS_OK);
     for (size_t i = 0; i < c->n_attrs; i++)
         set_attr(r, *ret_node, c->attr_lines[i]);
     return g;
@@ -371,7 +385,8 @@ static bool compare(const reader *r, const op_case *c, size_t index, const ps_te
     for (size_t i = 0; i < ps_tensor_count(want); i++) {
         const bool ok = ps_tensor_get_double(got, i, &a) && ps_tensor_get_double(want, i, &b);
         if (!ok || !close_enough(a, b, rtol, atol)) {
-            print_error("%s: output %zu[%zu] is %.9g, not %.9g (rtol %g, atol %g)\n", c->name, index, i, a, b, rtol, atol);
+            print_error("%s: output %zu[%zu] is %.9g, not %.9g (rtol %g, atol %g)\n", c->name, index, i, a, b, rtol,
+                        atol);
             return false;
         }
     }
@@ -396,8 +411,8 @@ static bool check_inferred(const op_case *c, const ps_node *node, size_t i, bool
     return false;
 }
 
-/* A tensor for an output: filled with a pattern, so that an element the kernel forgot is seen; or, if the shape rule could
- * not tell its shape, and for strings, which own their bytes: one without data (`blank`). */
+/* A tensor for an output: filled with a pattern, so that an element the kernel forgot is seen; or, if the shape rule
+ * could not tell its shape, and for strings, which own their bytes: one without data (`blank`). */
 static ps_tensor *make_output(reader *r, const ps_value *v, ps_tensor *blank) {
     ps_tensor *t = NULL;
     if (!ps_shape_fixed(&v->shape) || v->dtype == PS_DTYPE_STRING) {
@@ -491,7 +506,7 @@ static void find_files(const char *folder) {
     if (!dir) return;
     for (struct dirent *e; n_files < MAX_FILES && (e = readdir(dir));) {
         const size_t n = strlen(e->d_name);
-        if (n > 4 && n < 128 && strcmp(e->d_name + n - 4, ".txt") == 0) strcpy(files[n_files++], e->d_name);
+        if (n > 4 && n < 128 && strcmp(e->d_name + n - 4, ".txt") == 0) memcpy(files[n_files++], e->d_name, n + 1);
     }
     closedir(dir);
     qsort(files, n_files, sizeof files[0], by_name);
