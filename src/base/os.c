@@ -13,8 +13,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/os_int.h"
 #include "base/str.h"
 #include "base/vec.h"
+
+enum { MAX_TRANSFER = 1 << 30 }; /* of one read or write: Linux stops a little below 2 GiB */
 
 /* ---- clocks ---- */
 
@@ -41,8 +44,8 @@ void ps_sleep_ns(int64_t ns) {
 
 /* ---- errors ---- */
 
-/* "cannot open 'x': No such file or directory", with a status that tells apart what a caller may act on. */
-static ps_status fail_errno(ps_error *err, const char *verb, const char *path, int code) {
+/* The statuses tell apart what a caller may act on. */
+ps_status ps_fail_errno(ps_error *err, const char *verb, const char *path, int code) {
     char text[128];
     if (strerror_r(code, text, sizeof text) != 0) ps_snprintf(text, sizeof text, "error %d", code);
     switch (code) {
@@ -58,11 +61,11 @@ static ps_status fail_errno(ps_error *err, const char *verb, const char *path, i
 /* Opens a file that can be read from start to end. */
 static ps_status open_read(const char *path, int *ret_fd, struct stat *ret_stat, ps_error *err) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return fail_errno(err, "open", path, errno);
+    if (fd < 0) return ps_fail_errno(err, "open", path, errno);
     int code = fstat(fd, ret_stat) != 0 ? errno : S_ISDIR(ret_stat->st_mode) ? EISDIR : 0;
     if (code) {
         close(fd);
-        return fail_errno(err, "read", path, code);
+        return ps_fail_errno(err, "read", path, code);
     }
     *ret_fd = fd;
     return PS_OK;
@@ -80,7 +83,7 @@ ps_status ps_file_map_open(const char *path, ps_file_map *ret_map, ps_error *err
     if ((uintmax_t)st.st_size > SIZE_MAX / 2) PS_FAIL_OUT(err, LIMIT, "cannot map '%s': too large", path);
     if (st.st_size > 0) {
         data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (data == MAP_FAILED) PS_TRY_OUT(fail_errno(err, "map", path, errno));
+        if (data == MAP_FAILED) PS_TRY_OUT(ps_fail_errno(err, "map", path, errno));
     }
     *ret_map = (ps_file_map) { data, (size_t)st.st_size };
 out:
@@ -102,14 +105,26 @@ void ps_file_map_drop(const ps_file_map *map, size_t offset, size_t size) {
     if (begin < end) madvise((void *)(uintptr_t)(map->data + begin), end - begin, MADV_DONTNEED);
 }
 
+bool ps_read_exact(int fd, void *data, size_t size) {
+    char *out = data;
+    while (size > 0) {
+        ssize_t n = read(fd, out, size < MAX_TRANSFER ? size : MAX_TRANSFER);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        out += n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
 /* Reads until the end of the file into s, at most max + 1 bytes so that the caller sees the excess. */
 static ps_status read_all(int fd, const char *path, size_t max, ps_str *s, ps_error *err) {
     while (s->size <= max) {
         if (!ps_str_reserve(s, s->room > s->size + 1 ? 1 : 4096)) return PS_FAIL_NOMEM(err, path);
         size_t want = s->room - s->size - 1;
-        ssize_t n = read(fd, s->data + s->size, want < (1u << 30) ? want : 1u << 30);
+        ssize_t n = read(fd, s->data + s->size, want < MAX_TRANSFER ? want : MAX_TRANSFER);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return fail_errno(err, "read", path, errno);
+        if (n < 0) return ps_fail_errno(err, "read", path, errno);
         if (n == 0) return PS_OK;
         s->size += (size_t)n;
     }
@@ -141,12 +156,13 @@ out:
 
 /* ---- writing ---- */
 
-static int write_all(int fd, const char *data, size_t size) {
+int ps_write_all(int fd, const void *data, size_t size) {
+    const char *in = data;
     while (size > 0) {
-        ssize_t n = write(fd, data, size < (1u << 30) ? size : 1u << 30);
+        ssize_t n = write(fd, in, size < MAX_TRANSFER ? size : MAX_TRANSFER);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) return errno;
-        data += n;
+        in += n;
         size -= (size_t)n;
     }
     return 0;
@@ -182,14 +198,14 @@ static void sync_parent(const char *path) {
 ps_status ps_file_write(const char *path, const void *data, size_t size, int mode, ps_error *err) {
     char temp[PATH_MAX];
     int fd = open_temp(path, mode, temp);
-    if (fd < 0) return fail_errno(err, "create", path, errno);
-    int code = write_all(fd, data, size);
+    if (fd < 0) return ps_fail_errno(err, "create", path, errno);
+    int code = ps_write_all(fd, data, size);
     if (code == 0 && fsync(fd) != 0) code = errno;
     if (close(fd) != 0 && code == 0) code = errno;
     if (code == 0 && rename(temp, path) != 0) code = errno;
     if (code != 0) {
         unlink(temp);
-        return fail_errno(err, "write", path, code);
+        return ps_fail_errno(err, "write", path, code);
     }
     sync_parent(path);
     return PS_OK;
@@ -209,7 +225,7 @@ bool ps_dir_exists(const char *path) {
 
 ps_status ps_path_real(ps_alloc_state *a, const char *path, char **ret_real, ps_error *err) {
     char real[PATH_MAX];
-    if (!realpath(path, real)) return fail_errno(err, "resolve", path, errno);
+    if (!realpath(path, real)) return ps_fail_errno(err, "resolve", path, errno);
     char *copy = ps_strdup(a, real);
     if (!copy) return PS_FAIL_NOMEM(err, path);
     *ret_real = copy;
@@ -219,14 +235,14 @@ ps_status ps_path_real(ps_alloc_state *a, const char *path, char **ret_real, ps_
 ps_status ps_dir_create(const char *path, int mode, ps_error *err) {
     char part[PATH_MAX];
     size_t n = strlen(path);
-    if (n == 0 || n >= sizeof part) return fail_errno(err, "create folder", path, n ? ENAMETOOLONG : ENOENT);
+    if (n == 0 || n >= sizeof part) return ps_fail_errno(err, "create folder", path, n ? ENAMETOOLONG : ENOENT);
     memcpy(part, path, n + 1);
     for (size_t i = 1; i <= n; i++) {
         if (part[i] != '/' && part[i] != 0) continue;
         char end = part[i];
         part[i] = 0;
         if (mkdir(part, (mode_t)mode) != 0 && !ps_dir_exists(part)) {
-            return fail_errno(err, "create folder", part, errno);
+            return ps_fail_errno(err, "create folder", part, errno);
         }
         part[i] = end;
     }
@@ -239,13 +255,13 @@ static int compare_names(const void *a, const void *b) {
 
 ps_status ps_dir_list(ps_alloc_state *a, const char *path, char ***ret_names, size_t *ret_count, ps_error *err) {
     DIR *dir = opendir(path);
-    if (!dir) return fail_errno(err, "list", path, errno);
+    if (!dir) return ps_fail_errno(err, "list", path, errno);
     PS_VEC(char *) names = { 0 };
     ps_status status = PS_OK;
     for (;;) {
         errno = 0;
         const struct dirent *e = readdir(dir);
-        if (!e && errno) PS_TRY_OUT(fail_errno(err, "list", path, errno));
+        if (!e && errno) PS_TRY_OUT(ps_fail_errno(err, "list", path, errno));
         if (!e) break;
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
         char *name = ps_strdup(a, e->d_name);
