@@ -47,8 +47,8 @@ bool ps_add_overflow_size(size_t a, size_t b, size_t *ret) {
 static void account(ps_alloc_state *a, size_t total) {
     size_t now = atomic_fetch_add_explicit(&a->bytes, total, memory_order_relaxed) + total;
     size_t peak = atomic_load_explicit(&a->peak, memory_order_relaxed);
-    while (now > peak && !atomic_compare_exchange_weak_explicit(&a->peak, &peak, now, memory_order_relaxed,
-                                                                memory_order_relaxed)) {
+    while (now > peak &&
+           !atomic_compare_exchange_weak_explicit(&a->peak, &peak, now, memory_order_relaxed, memory_order_relaxed)) {
     }
     atomic_fetch_add_explicit(&a->calls, 1, memory_order_relaxed);
 }

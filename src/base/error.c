@@ -33,7 +33,8 @@ static void tidy(char *msg, size_t room, size_t full_length) {
     }
     if (full_length < room) return;
     size_t end = room - 4;
-    while (end > 0 && ((unsigned char)msg[end] & 0xC0) == 0x80) end--;
+    while (end > 0 && ((unsigned char)msg[end] & 0xC0) == 0x80)
+        end--;
     memcpy(msg + end, "...", 4);
 }
 

@@ -26,7 +26,8 @@ void ps_map_release(ps_map *m) {
 /* The slot that holds key, or the empty one where it belongs. The table has at least one empty slot. */
 static size_t find(const ps_map_slot *slots, size_t room, const char *key, uint64_t hash) {
     size_t i = (size_t)hash & (room - 1);
-    while (slots[i].key && (slots[i].hash != hash || strcmp(slots[i].key, key) != 0)) i = (i + 1) & (room - 1);
+    while (slots[i].key && (slots[i].hash != hash || strcmp(slots[i].key, key) != 0))
+        i = (i + 1) & (room - 1);
     return i;
 }
 

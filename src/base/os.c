@@ -72,7 +72,7 @@ static ps_status open_read(const char *path, int *ret_fd, struct stat *ret_stat,
 }
 
 ps_status ps_file_map_open(const char *path, ps_file_map *ret_map, ps_error *err) {
-    int fd;
+    int fd = -1;
     struct stat st;
     PS_TRY(open_read(path, &fd, &st, err));
     ps_status status = PS_OK;
@@ -133,7 +133,7 @@ static ps_status read_all(int fd, const char *path, size_t max, ps_str *s, ps_er
 
 ps_status ps_file_read(ps_alloc_state *a, const char *path, size_t max, char **ret_data, size_t *ret_size,
                        ps_error *err) {
-    int fd;
+    int fd = -1;
     struct stat st;
     PS_TRY(open_read(path, &fd, &st, err));
     ps_str s;
@@ -280,6 +280,7 @@ out:
 }
 
 void ps_dir_free(ps_alloc_state *a, char **names, size_t count) {
-    for (size_t i = 0; i < count; i++) ps_free(a, names[i]);
+    for (size_t i = 0; i < count; i++)
+        ps_free(a, names[i]);
     ps_free(a, names);
 }

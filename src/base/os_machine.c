@@ -76,7 +76,8 @@ static bool find_mount(const char *root, const char *controller, char *ret_point
     FILE *f = fopen(file, "re");
     if (!f) return false;
     bool found = false;
-    while (!found && next_line(f, line, sizeof line)) { /* ID PARENT DEV ROOT POINT OPTIONS [TAGS] - TYPE SOURCE SUPER */
+    while (!found &&
+           next_line(f, line, sizeof line)) { /* ID PARENT DEV ROOT POINT OPTIONS [TAGS] - TYPE SOURCE SUPER */
         char *tail = strstr(line, " - ");
         if (!tail) continue;
         *tail = 0;
@@ -146,7 +147,7 @@ static void visit_v1_cpu(const char *dir, ps_cgroup_limits *limits) {
     char quota[64], period[64];
     if (read_group_file(dir, "cpu.cfs_quota_us", quota, sizeof quota) &&
         read_group_file(dir, "cpu.cfs_period_us", period, sizeof period)) {
-        add_cpus(limits, atof(quota), atof(period));
+        add_cpus(limits, strtod(quota, NULL), strtod(period, NULL));
     }
 }
 

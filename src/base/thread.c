@@ -124,9 +124,11 @@ static void run_range(const parallel_job *job, int r) {
     job->fn(job->ctx, begin, begin + each + (r < longer), r);
 }
 
-/* Worker `first` of `workers` takes every workers-th range: the runtime may give fewer threads than there are ranges. */
+/* Worker `first` of `workers` takes every workers-th range: the runtime may give fewer threads than there are ranges.
+ */
 static void run_ranges(const parallel_job *job, int first, int workers) {
-    for (int r = first; r < job->ranges; r += workers) run_range(job, r);
+    for (int r = first; r < job->ranges; r += workers)
+        run_range(job, r);
 }
 
 #ifdef PS_PARALLEL_PTHREADS

@@ -1,5 +1,5 @@
-/* convert.c - conversion of rows between any two number types, by way of one wide type: every float is exact in f64, every
- * integer but u64 in i64. Blocks of a few hundred elements keep the wide values in the first-level cache. */
+/* convert.c - conversion of rows between any two number types, by way of one wide type: every float is exact in f64,
+ * every integer but u64 in i64. Blocks of a few hundred elements keep the wide values in the first-level cache. */
 #include "tensor/convert.h"
 
 enum { BLOCK = 256 }; /* a multiple of 8: blocks of sub-byte types start at whole bytes */
@@ -59,7 +59,8 @@ static void widen_floats(const uint8_t *src, ps_dtype from, double *out, size_t 
     case PS_DTYPE_F16: FOR_EACH(n, uint16_t, out[i] = ps_f16_to_f32(v));
     case PS_DTYPE_BF16: FOR_EACH(n, uint16_t, out[i] = ps_bf16_to_f32(v));
     case PS_DTYPE_F4E2M1:
-        for (size_t i = 0; i < n; i++) out[i] = ps_f4_to_f32((uint8_t)ps_u4_get(src, i));
+        for (size_t i = 0; i < n; i++)
+            out[i] = ps_f4_to_f32((uint8_t)ps_u4_get(src, i));
         break;
     default: FOR_EACH(n, uint8_t, out[i] = ps_f8_to_f32(v, from));
     }
@@ -147,14 +148,18 @@ static int_range range_of(ps_dtype t) {
  * count), floats as f. */
 static void adapt(wide_block *b, wide_kind from, ps_dtype to, size_t n) {
     if (from == WIDE_F64 && to == PS_DTYPE_BOOL) {
-        for (size_t i = 0; i < n; i++) b->u[i] = b->f[i] != 0;
+        for (size_t i = 0; i < n; i++)
+            b->u[i] = b->f[i] != 0;
     } else if (from == WIDE_F64 && to == PS_DTYPE_U64) {
-        for (size_t i = 0; i < n; i++) b->u[i] = to_u64(b->f[i]);
+        for (size_t i = 0; i < n; i++)
+            b->u[i] = to_u64(b->f[i]);
     } else if (from == WIDE_F64 && kind_of(to) == WIDE_I64) {
         int_range r = range_of(to);
-        for (size_t i = 0; i < n; i++) b->i[i] = to_int(b->f[i], r.low, r.high);
+        for (size_t i = 0; i < n; i++)
+            b->i[i] = to_int(b->f[i], r.low, r.high);
     } else if (from != WIDE_F64 && to == PS_DTYPE_BOOL) {
-        for (size_t i = 0; i < n; i++) b->u[i] = b->u[i] != 0;
+        for (size_t i = 0; i < n; i++)
+            b->u[i] = b->u[i] != 0;
     } else if (from == WIDE_I64 && kind_of(to) == WIDE_F64) {
         for (size_t i = 0; i < n; i++) {
             int64_t v = b->i[i];
@@ -165,7 +170,8 @@ static void adapt(wide_block *b, wide_kind from, ps_dtype to, size_t n) {
             }
         }
     } else if (from == WIDE_U64 && kind_of(to) == WIDE_F64) {
-        for (size_t i = 0; i < n; i++) b->f[i] = to == PS_DTYPE_F64 ? (double)b->u[i] : odd_double(b->u[i]);
+        for (size_t i = 0; i < n; i++)
+            b->f[i] = to == PS_DTYPE_F64 ? (double)b->u[i] : odd_double(b->u[i]);
     }
 }
 
@@ -186,7 +192,8 @@ static void store_floats(uint8_t *dst, ps_dtype to, const double *in, size_t n, 
     case PS_DTYPE_BF16: STORE_EACH(n, uint16_t, ps_f32_to_bf16(odd_float(in[i])));
     case PS_DTYPE_F4E2M1:
         memset(dst, 0, (n + 1) / 2);
-        for (size_t i = 0; i < n; i++) ps_u4_set(dst, i, ps_f32_to_f4(odd_float(in[i])));
+        for (size_t i = 0; i < n; i++)
+            ps_u4_set(dst, i, ps_f32_to_f4(odd_float(in[i])));
         break;
     default: STORE_EACH(n, uint8_t, ps_f32_to_f8(odd_float(in[i]), to, saturate));
     }
@@ -204,12 +211,14 @@ static void store_ints(uint8_t *dst, ps_dtype to, const uint64_t *in, size_t n) 
     case PS_DTYPE_I4:
     case PS_DTYPE_U4:
         memset(dst, 0, (n + 1) / 2);
-        for (size_t i = 0; i < n; i++) ps_u4_set(dst, i, (int)(in[i] & 15));
+        for (size_t i = 0; i < n; i++)
+            ps_u4_set(dst, i, (int)(in[i] & 15));
         break;
     case PS_DTYPE_I2:
     case PS_DTYPE_U2:
         memset(dst, 0, (n + 3) / 4);
-        for (size_t i = 0; i < n; i++) ps_u2_set(dst, i, (int)(in[i] & 3));
+        for (size_t i = 0; i < n; i++)
+            ps_u2_set(dst, i, (int)(in[i] & 3));
         break;
     default: memcpy(dst, in, n * sizeof *in);
     }
@@ -239,9 +248,11 @@ static bool convert_fast(const void *src, ps_dtype from, void *dst, ps_dtype to,
     } else if (from == PS_DTYPE_F32 && to == PS_DTYPE_F16) {
         ps_f32_to_f16_row(src, dst, n);
     } else if (from == PS_DTYPE_U8 && to == PS_DTYPE_F32) {
-        for (size_t i = 0; i < n; i++) ((float *)dst)[i] = (float)((const uint8_t *)src)[i];
+        for (size_t i = 0; i < n; i++)
+            ((float *)dst)[i] = (float)((const uint8_t *)src)[i];
     } else if (from == PS_DTYPE_I8 && to == PS_DTYPE_F32) {
-        for (size_t i = 0; i < n; i++) ((float *)dst)[i] = (float)((const int8_t *)src)[i];
+        for (size_t i = 0; i < n; i++)
+            ((float *)dst)[i] = (float)((const int8_t *)src)[i];
     } else {
         return false;
     }

@@ -27,7 +27,8 @@ static inline float f16_to_f32(uint16_t h) {
 
 static inline uint16_t f32_to_f16(float f) {
     uint32_t u = bits_of(f), sign = (u >> 16) & 0x8000u, magnitude = u & 0x7FFFFFFFu;
-    /* Adding half a unit (less one for even ones) rounds; a carry out of the mantissa raises the exponent, up to infinity. */
+    /* Adding half a unit (less one for even ones) rounds; a carry out of the mantissa raises the exponent, up to
+     * infinity. */
     uint32_t normal = (magnitude - (112u << 23) + 0xFFFu + ((magnitude >> 13) & 1u)) >> 13;
     /* Below 2^-14 the sum with 0.5 has its last bit at 2^-24: the addition rounds. */
     uint32_t tiny = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);
@@ -65,15 +66,18 @@ uint16_t ps_f32_to_bf16(float f) {
 }
 
 void ps_f16_to_f32_row(const uint16_t *src, float *dst, size_t n) {
-    for (size_t i = 0; i < n; i++) dst[i] = f16_to_f32(src[i]);
+    for (size_t i = 0; i < n; i++)
+        dst[i] = f16_to_f32(src[i]);
 }
 
 void ps_bf16_to_f32_row(const uint16_t *src, float *dst, size_t n) {
-    for (size_t i = 0; i < n; i++) dst[i] = bf16_to_f32(src[i]);
+    for (size_t i = 0; i < n; i++)
+        dst[i] = bf16_to_f32(src[i]);
 }
 
 void ps_f32_to_f16_row(const float *src, uint16_t *dst, size_t n) {
-    for (size_t i = 0; i < n; i++) dst[i] = f32_to_f16(src[i]);
+    for (size_t i = 0; i < n; i++)
+        dst[i] = f32_to_f16(src[i]);
 }
 
 /* ---- 8 and 4 bits: one sign bit, then exponent and mantissa, described by a row each ---- */

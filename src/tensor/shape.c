@@ -36,7 +36,8 @@ bool ps_shape_elements(const ps_shape *s, int64_t *ret) {
 
 int64_t ps_shape_product(const ps_shape *s, int from, int to) {
     int64_t n = 1;
-    for (int i = from; i < to; i++) n *= s->dims[i];
+    for (int i = from; i < to; i++)
+        n *= s->dims[i];
     return n;
 }
 
@@ -76,7 +77,8 @@ const char *ps_shape_text(const ps_shape *s, char *buf, size_t size) {
 
 ps_shape ps_shape_make(int rank, const int64_t *dims) {
     ps_shape s = { .rank = rank };
-    for (int i = 0; i < rank && i < PS_MAX_RANK; i++) s.dims[i] = dims[i];
+    for (int i = 0; i < rank && i < PS_MAX_RANK; i++)
+        s.dims[i] = dims[i];
     return s;
 }
 

@@ -72,7 +72,8 @@ ps_tensor *ps_tensor_retain(ps_tensor *tensor) {
 /* A tensor with storage of its own owns the bytes of its strings too, one block each. */
 static void free_strings(ps_tensor *t) {
     const ps_string *s = t->owned;
-    for (size_t i = 0, n = ps_tensor_count(t); i < n; i++) ps_free(t->alloc, (void *)(uintptr_t)s[i].data);
+    for (size_t i = 0, n = ps_tensor_count(t); i < n; i++)
+        ps_free(t->alloc, (void *)(uintptr_t)s[i].data);
 }
 
 void ps_tensor_release(ps_tensor *tensor) {
@@ -143,7 +144,8 @@ static void copy_row(unsigned char *dst, const unsigned char *src, int64_t n, in
     switch (size) {
 #define COPY(type)                                                                                                     \
     case sizeof(type):                                                                                                 \
-        for (int64_t i = 0; i < n; i++) memcpy(dst + i * (int64_t)sizeof(type), src + i * step, sizeof(type));         \
+        for (int64_t i = 0; i < n; i++)                                                                                \
+            memcpy(dst + i * (int64_t)sizeof(type), src + i * step, sizeof(type));                                     \
         break;
         COPY(uint8_t)
         COPY(uint16_t)
@@ -151,7 +153,8 @@ static void copy_row(unsigned char *dst, const unsigned char *src, int64_t n, in
         COPY(uint64_t)
 #undef COPY
     default:
-        for (int64_t i = 0; i < n; i++) memcpy(dst + (size_t)i * size, src + i * step, size);
+        for (int64_t i = 0; i < n; i++)
+            memcpy(dst + (size_t)i * size, src + i * step, size);
     }
 }
 
@@ -261,7 +264,8 @@ uint64_t ps_tensor_hash(const ps_tensor *t) {
     XXH3_state_t state;
     XXH3_64bits_reset(&state);
     int64_t head[2 + PS_MAX_RANK] = { (int64_t)t->dtype, t->shape.rank };
-    for (int i = 0; i < t->shape.rank; i++) head[2 + i] = t->shape.dims[i];
+    for (int i = 0; i < t->shape.rank; i++)
+        head[2 + i] = t->shape.dims[i];
     XXH3_64bits_update(&state, head, sizeof head);
     hash_content(t, &state);
     return XXH3_64bits_digest(&state);

@@ -1,0 +1,148 @@
+/* The allocator and the arena. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/arena.h"
+#include "test_alloc_fail.h"
+
+static bool all_bytes(const void *data, unsigned char value, size_t n) {
+    const unsigned char *p = data;
+    while (n--) {
+        if (*p++ != value) return false;
+    }
+    return true;
+}
+
+static void check_blocks(ps_alloc_state *a) {
+    static const size_t sizes[] = { 0, 1, 15, 16, 17, 64, 1000, 4096, 300000 };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        size_t n = sizes[i];
+        unsigned char *plain = ps_alloc(a, n), *zero = ps_alloc_zero(a, n);
+        unsigned char *data = ps_alloc_data(a, n), *data_zero = ps_alloc_data_zero(a, n);
+        assert_true(plain && zero && data && data_zero);
+        assert_int_equal((uintptr_t)plain % 16, 0);
+        assert_int_equal((uintptr_t)zero % 16, 0);
+        assert_int_equal((uintptr_t)data % PS_ALIGN, 0);
+        assert_int_equal((uintptr_t)data_zero % PS_ALIGN, 0);
+        assert_true(all_bytes(zero, 0, n) && all_bytes(data_zero, 0, n));
+        memset(plain, 1, n);
+        memset(data, 2, n);
+        data = ps_realloc(a, data, n + 1000);
+        assert_int_equal((uintptr_t)data % PS_ALIGN, 0);
+        assert_true(all_bytes(data, 2, n));
+        plain = ps_realloc(a, plain, n / 2);
+        assert_true(all_bytes(plain, 1, n / 2));
+        ps_free(a, plain);
+        ps_free(a, zero);
+        ps_free(a, data);
+        ps_free(a, data_zero);
+    }
+    ps_free(a, NULL);
+    assert_int_equal(atomic_load(&a->bytes), 0);
+}
+
+static void test_blocks(void **state) {
+    ps_alloc_state a;
+    ps_alloc_state_init(&a, NULL);
+    check_blocks(&a);
+    assert_int_equal(atomic_load(&a.calls), 9 * 6);
+    ps_test_alloc t;
+    ps_test_alloc_init(&t, -1);
+    ps_alloc_state_init(&a, &t.allocator);
+    check_blocks(&a);
+    assert_int_equal(atomic_load(&t.live), 0);
+}
+
+static void test_accounting(void **state) {
+    ps_alloc_state a;
+    ps_alloc_state_init(&a, NULL);
+    void *p = ps_alloc(&a, 10000), *q = ps_alloc(&a, 5000);
+    size_t both = atomic_load(&a.bytes);
+    assert_in_range(both, 15000, 15200);
+    ps_free(&a, p);
+    assert_in_range(atomic_load(&a.bytes), 5000, 5100);
+    assert_int_equal(atomic_load(&a.peak), both);
+    ps_free(&a, q);
+    assert_int_equal(atomic_load(&a.bytes), 0);
+}
+
+static void test_overflow(void **state) {
+    ps_alloc_state a;
+    ps_alloc_state_init(&a, NULL);
+    size_t r;
+    assert_null(ps_alloc(&a, SIZE_MAX));
+    assert_null(ps_alloc(&a, SIZE_MAX - 8));
+    assert_null(ps_alloc_data(&a, (size_t)PTRDIFF_MAX));
+    assert_null(ps_alloc_array(&a, SIZE_MAX / 2, 3));
+    assert_true(ps_mul_overflow_size(SIZE_MAX / 2, 3, &r));
+    assert_false(ps_mul_overflow_size(1000, 3, &r));
+    assert_int_equal(r, 3000);
+    assert_true(ps_add_overflow_size(SIZE_MAX, 1, &r));
+    assert_int_equal(atomic_load(&a.calls), 0);
+}
+
+static void test_realloc_failure_keeps_block(void **state) {
+    ps_test_alloc t;
+    ps_alloc_state a;
+    ps_test_alloc_init(&t, 1);
+    ps_alloc_state_init(&a, &t.allocator);
+    char *s = ps_strdup(&a, "kept");
+    assert_null(ps_realloc(&a, s, 1 << 20));
+    assert_string_equal(s, "kept");
+    ps_free(&a, s);
+}
+
+static void test_arena(void **state) {
+    ps_alloc_state a;
+    ps_arena arena;
+    ps_alloc_state_init(&a, NULL);
+    ps_arena_init(&arena, &a);
+    size_t blocks = atomic_load(&a.calls);
+    for (size_t i = 0; i < 20000; i++) {
+        unsigned char *p = ps_arena_alloc(&arena, i % 100);
+        assert_int_equal((uintptr_t)p % 16, 0);
+        assert_true(all_bytes(p, 0, i % 100));
+        memset(p, 0xFF, i % 100);
+    }
+    assert_true(atomic_load(&a.calls) - blocks < 30);
+    unsigned char *big = ps_arena_alloc(&arena, 5 << 20);
+    assert_true(all_bytes(big, 0, 5 << 20));
+    assert_string_equal(ps_arena_strdup(&arena, "one"), "one");
+    assert_string_equal(ps_arena_strndup(&arena, "three", 3), "thr");
+    assert_string_equal(ps_arena_strndup(&arena, "a", 3), "a");
+    assert_string_equal(ps_arena_printf(&arena, "%s-%d", "x", 7), "x-7");
+    assert_memory_equal(ps_arena_memdup(&arena, "\0\1\2", 3), "\0\1\2", 3);
+    assert_null(ps_arena_array(&arena, SIZE_MAX / 4, 8));
+    assert_null(ps_arena_alloc(&arena, SIZE_MAX));
+    assert_true(arena.bytes <= atomic_load(&a.bytes));
+    ps_arena_release(&arena);
+    assert_int_equal(atomic_load(&a.bytes), 0);
+}
+
+static ps_status arena_scenario(ps_alloc_state *a, void *ctx) {
+    ps_arena arena;
+    ps_arena_init(&arena, a);
+    bool ok = true;
+    for (int i = 0; i < 200 && ok; i++)
+        ok = ps_arena_printf(&arena, "%0*d", 1 + i * 7, i) != NULL;
+    ok = ok && ps_arena_alloc(&arena, 3 << 20);
+    ps_arena_release(&arena);
+    return ok ? PS_OK : PS_NO_MEMORY;
+}
+
+static void test_arena_failure(void **state) {
+    assert_in_range(ps_test_sweep(arena_scenario, NULL), 3, 100);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_blocks),   cmocka_unit_test(test_accounting),
+        cmocka_unit_test(test_overflow), cmocka_unit_test(test_realloc_failure_keeps_block),
+        cmocka_unit_test(test_arena),    cmocka_unit_test(test_arena_failure),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
