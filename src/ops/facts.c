@@ -2,7 +2,7 @@
 #include "ops/facts.h"
 
 /* The tensor of a graph input is a default that a run may replace, so it is no fact. */
-static const ps_tensor *fact_tensor(const ps_facts *f, size_t i) {
+const ps_tensor *ps_facts_tensor(const ps_facts *f, size_t i) {
     if (f->ctx) return i < f->ctx->n_in ? f->ctx->in[i] : NULL;
     return ps_has_in(f->node, i) && !f->node->in[i]->is_input ? f->node->in[i]->constant : NULL;
 }
@@ -31,7 +31,7 @@ ps_status ps_facts_ints(const ps_facts *f, size_t i, const char *what, int64_t *
     int64_t n = ps_facts_length(f, i);
     PS_FAIL_IF(n >= 0 && (uint64_t)n > max, err, SHAPE, "%s: %s has %lld entries, more than the %zu that are possible",
                PS_LABEL(f->node), what, (long long)n, max);
-    const ps_tensor *t = fact_tensor(f, i);
+    const ps_tensor *t = ps_facts_tensor(f, i);
     if (!t) return PS_OK;
     PS_FAIL_IF(!ps_tensor_get_ints(t, ret, max, ret_n), err, TYPE, "%s: %s is not a list of at most %zu integers",
                PS_LABEL(f->node), what, max);
@@ -46,7 +46,7 @@ int64_t ps_facts_length(const ps_facts *f, size_t i) {
 }
 
 bool ps_facts_double(const ps_facts *f, size_t i, double *ret) {
-    const ps_tensor *t = fact_tensor(f, i);
+    const ps_tensor *t = ps_facts_tensor(f, i);
     return t && ps_tensor_count(t) == 1 && ps_tensor_get_double(t, 0, ret);
 }
 

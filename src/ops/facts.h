@@ -24,6 +24,8 @@ bool ps_facts_has(const ps_facts *f, size_t i);
 ps_dtype ps_facts_dtype(const ps_facts *f, size_t i);
 ps_shape ps_facts_shape(const ps_facts *f, size_t i); /* unknown rank if the input is absent */
 
+/* The tensor of an input whose data is known, else NULL. */
+const ps_tensor *ps_facts_tensor(const ps_facts *f, size_t i);
 /* The integers of a small input. *ret_known is false if the input is absent or not constant, and then ret is untouched.
  * Fails if the input is known to be no integer list of at most max elements; `what` names it in the sentence. */
 ps_status ps_facts_ints(const ps_facts *f, size_t i, const char *what, int64_t *ret, size_t max, size_t *ret_n,

@@ -15,6 +15,8 @@
     FAMILY(generate)                                                                                                   \
     FAMILY(layout)                                                                                                     \
     FAMILY(pad)                                                                                                        \
+    FAMILY(resize)                                                                                                     \
+    FAMILY(control)                                                                                                    \
     FAMILY(select)                                                                                                     \
     FAMILY(shape)                                                                                                      \
     FAMILY(conv)                                                                                                       \

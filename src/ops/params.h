@@ -139,6 +139,16 @@ typedef struct ps_if_params {
     ps_graph *then_branch, *else_branch;
 } ps_if_params;
 
+typedef struct ps_loop_params {
+    ps_graph *body; /* (iteration i64, condition bool, carried …) → (condition, carried …, scan outputs …) */
+} ps_loop_params;
+
+typedef struct ps_scan_params {
+    ps_graph *body; /* (states …, slices of the scan inputs …) → (states …, slices of the scan outputs …) */
+    int64_t num_scan_inputs;
+    ps_ints scan_input_axes, scan_input_directions, scan_output_axes, scan_output_directions; /* empty: zeros */
+} ps_scan_params;
+
 typedef struct ps_resize_params {
     const char *mode, *coordinate_transformation_mode, *nearest_mode, *keep_aspect_ratio_policy;
     float cubic_coeff_a, extrapolation_value;
@@ -149,6 +159,15 @@ typedef struct ps_resize_params {
 /* For each output element along a spatial dim of a Resize, its source coordinate: shared by kernels. */
 float ps_resize_source(const ps_resize_params *p, int64_t out_index, int64_t in_size, int64_t out_size, float scale,
                        float roi_start, float roi_end);
+
+/* One dim of a Resize or Upsample once shapes are known. */
+typedef struct ps_resize_axis {
+    int64_t in, out;
+    float scale, roi_start, roi_end;
+} ps_resize_axis;
+
+/* All dims, for fixed shapes and constant scales or sizes; PS_UNSUPPORTED if these are not constant. */
+ps_status ps_resize_axes(const ps_node *node, ps_resize_axis ret[PS_MAX_RANK], ps_error *err);
 
 /* "polestar" Attention: inputs q [B, Sq, H*D], k [B, Sk, H*D], v [B, Sk, H*Dv], mask (optional; broadcasts to
  * [B, H, Sq, Sk] and is added); output [B, Sq, H*Dv] = softmax(scale q k^T + mask) v, per head. */
