@@ -18,7 +18,7 @@ typedef struct program {
 
 /* A tensor for one declared input: symbolic dims become 1, f32 elements a ramp from 0 to 1, all others 0. */
 static ps_status make_input(program *self, size_t index, ps_error *error) {
-    ps_value_info info = { sizeof info };
+    ps_value_info info = { .size = sizeof info };
     ps_status status = ps_model_input(self->model, index, &info);
     if (status != PS_OK)
         return status;
@@ -36,7 +36,7 @@ static ps_status make_input(program *self, size_t index, ps_error *error) {
 }
 
 static void print_output(program *self, size_t index) {
-    ps_value_info info = { sizeof info };
+    ps_value_info info = { .size = sizeof info };
     if (ps_model_output(self->model, index, &info) != PS_OK)
         return;
     ps_tensor *tensor = self->outputs[index];
