@@ -23,6 +23,7 @@ typedef struct path_step {
 
 typedef struct cutter {
     ps_alloc_state *alloc;
+    const ProtobufCMessageDescriptor *kind;
     const uint8_t *base;
     PS_VEC(uint8_t) out;
     PS_VEC(ps_onnx_span) spans;
@@ -31,22 +32,20 @@ typedef struct cutter {
     path_step path[PS_ONNX_MAX_MESSAGE_DEPTH];
 } cutter;
 
-/* "graph.node[12].attribute[0]": where the walk stands; deep paths lose their beginning. */
+/* "ModelProto.graph.node[12].attribute[0]": where the walk stands; deep paths lose their middle. */
 static void path_text(const cutter *c, char *buf, size_t size) {
     enum { SHOWN = 7 };
-    size_t at = 0;
     int from = c->depth > SHOWN ? c->depth - SHOWN : 0;
-    ps_snprintf(buf, size, "%s", from ? "..." : "");
+    ps_snprintf(buf, size, "%s%s", c->kind->short_name, from ? "..." : "");
     for (int i = from; i < c->depth; i++) {
-        at = strlen(buf);
+        size_t at = strlen(buf);
         const path_step *s = &c->path[i];
         if (s->repeated) {
-            ps_snprintf(buf + at, size - at, "%s%s[%zu]", at ? "." : "", s->field, s->index);
+            ps_snprintf(buf + at, size - at, ".%s[%zu]", s->field, s->index);
         } else {
-            ps_snprintf(buf + at, size - at, "%s%s", at ? "." : "", s->field);
+            ps_snprintf(buf + at, size - at, ".%s", s->field);
         }
     }
-    if (!buf[0]) ps_snprintf(buf, size, "message");
 }
 
 static ps_status fail_at(const cutter *c, ps_status status, ps_error *err) {
@@ -146,7 +145,7 @@ ps_status ps_onnx_cut_message(ps_alloc_state *alloc, const ProtobufCMessageDescr
                               size_t size, ps_onnx_cut *ret, ps_error *err) {
     memset(ret, 0, sizeof *ret);
     PS_FAIL_IF(size > PS_ONNX_MAX_FILE, err, LIMIT, "%zu bytes exceed protobuf's limit of %zu", size, PS_ONNX_MAX_FILE);
-    cutter c = { .alloc = alloc, .base = data };
+    cutter c = { .alloc = alloc, .kind = kind, .base = data };
     ps_status status = cut_message(&c, kind, data, size, err);
     if (status != PS_OK) {
         if (status != PS_NO_MEMORY) fail_at(&c, status, err);

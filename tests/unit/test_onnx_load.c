@@ -102,7 +102,8 @@ static void test_constants(void **state) {
     expect_ints(constant(&l, "int"), 0, (const int64_t[]) { -3 }, 1);
     expect_ints(constant(&l, "ints"), 1, (const int64_t[]) { 4, 5, 6 }, 3);
     expect_strings(constant(&l, "string"), 0, (const char *const[]) { "abc" }, (const size_t[]) { 3 }, 1);
-    expect_strings(constant(&l, "strings"), 1, (const char *const[]) { "a", "", "ccc" }, (const size_t[]) { 1, 0, 3 }, 3);
+    expect_strings(constant(&l, "strings"), 1, (const char *const[]) { "a", "", "ccc" }, (const size_t[]) { 1, 0, 3 },
+                   3);
     expect_floats(constant(&l, "sparse"), 2, (const float[]) { 0, 5, 0, 0, 7, 0 }, 6);
     assert_int_equal(l.g->n_nodes, 1); /* the Constants are nodes of the file, not of the graph */
     assert_int_equal(l.info.nodes, 9);
@@ -176,7 +177,8 @@ static void test_dims(void **state) {
     assert_true(d[0] < PS_DIM_UNKNOWN && d[0] == d[3]);
     assert_int_equal(d[1], PS_DIM_UNKNOWN);
     assert_int_equal(d[2], 4);
-    for (int i = 4; i < 7; i++) assert_int_equal(d[i], PS_DIM_UNKNOWN);
+    for (int i = 4; i < 7; i++)
+        assert_int_equal(d[i], PS_DIM_UNKNOWN);
     assert_int_equal(l.g->outputs[0]->declared_shape.rank, -1);
     unload(&l);
 }
@@ -240,7 +242,8 @@ static void test_optional(void **state) {
 static void test_strings(void **state) {
     loaded l;
     load(&l, "strings");
-    expect_strings(constant(&l, "w"), 1, (const char *const[]) { "one", "", "th\0ree" }, (const size_t[]) { 3, 0, 6 }, 3);
+    expect_strings(constant(&l, "w"), 1, (const char *const[]) { "one", "", "th\0ree" }, (const size_t[]) { 3, 0, 6 },
+                   3);
     unload(&l);
 }
 
@@ -318,12 +321,14 @@ static void test_allocation_failures(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_basic),      cmocka_unit_test(test_constants), cmocka_unit_test(test_if),
-        cmocka_unit_test(test_loop),       cmocka_unit_test(test_unsorted),  cmocka_unit_test(test_ir3),
-        cmocka_unit_test(test_dims),       cmocka_unit_test(test_shared),    cmocka_unit_test(test_attributes),
-        cmocka_unit_test(test_optional),   cmocka_unit_test(test_strings),   cmocka_unit_test(test_sparse),
-        cmocka_unit_test(test_external),   cmocka_unit_test(test_memory),    cmocka_unit_test(test_digest),
-        cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_basic),      cmocka_unit_test(test_constants),
+        cmocka_unit_test(test_if),         cmocka_unit_test(test_loop),
+        cmocka_unit_test(test_unsorted),   cmocka_unit_test(test_ir3),
+        cmocka_unit_test(test_dims),       cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_attributes), cmocka_unit_test(test_optional),
+        cmocka_unit_test(test_strings),    cmocka_unit_test(test_sparse),
+        cmocka_unit_test(test_external),   cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_digest),     cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,7 +18,8 @@ static size_t parse_hex(const char *hex, uint8_t *ret, size_t room) {
 static ps_shape parse_dims(const char *text) {
     ps_shape s = { 0 };
     if (strcmp(text, "-") == 0) return s;
-    for (char *end; *text; text = *end ? end + 1 : end) s.dims[s.rank++] = strtoll(text, &end, 10);
+    for (char *end; *text; text = *end ? end + 1 : end)
+        s.dims[s.rank++] = strtoll(text, &end, 10);
     return s;
 }
 
@@ -82,7 +83,8 @@ static void test_every_type(void **state) {
         check_tensor(&a, file, dtype, dims, hex);
         seen[dtype] = true;
     }
-    for (int i = 1; i < PS_DTYPE_COUNT; i++) assert_true(seen[i]);
+    for (int i = 1; i < PS_DTYPE_COUNT; i++)
+        assert_true(seen[i]);
     ps_free(&a, list);
     assert_int_equal(atomic_load(&a.bytes), 0);
 }

@@ -1,4 +1,5 @@
-/* The wire format's reader and writer, by the examples of its specification (protobuf.dev, "Encoding") and at its edges. */
+/* The wire format's reader and writer, by the examples of its specification (protobuf.dev, "Encoding") and at its
+ * edges. */
 #include "onnx/wire.h"
 #include "onnx_files.h"
 
