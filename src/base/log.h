@@ -14,4 +14,7 @@ void ps_log_line(const ps_log *log, ps_log_level level, const char *fmt, ...) PS
 /* Quotes value for a key=value line if it holds spaces, quotes or control characters; buf is returned. */
 const char *ps_log_quote(const char *value, char *buf, size_t size);
 
+/* The log of an engine, valid as long as it; implemented by runtime. */
+const ps_log *ps_engine_log(const ps_engine *engine);
+
 #endif
