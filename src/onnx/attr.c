@@ -1,4 +1,5 @@
-/* AttributeProto → ps_attr. Payloads go into the graph's arena; tensors through the pool, so that equal ones are shared. */
+/* AttributeProto → ps_attr. Payloads go into the graph's arena; tensors through the pool, so that equal ones are
+ * shared. */
 #include <string.h>
 
 #include "base/str.h"
@@ -7,22 +8,21 @@
 typedef Onnx__AttributeProto attr_proto;
 
 enum { /* values of AttributeProto.AttributeType, given as numbers: the enum of an older schema lacks some */
-    KIND_FLOAT = 1,
-    KIND_INT = 2,
-    KIND_STRING = 3,
-    KIND_TENSOR = 4,
-    KIND_GRAPH = 5,
-    KIND_FLOATS = 6,
-    KIND_INTS = 7,
-    KIND_STRINGS = 8,
-    KIND_TENSORS = 9,
-    KIND_GRAPHS = 10,
-    KIND_SPARSE = 11,
+       KIND_FLOAT = 1,
+       KIND_INT = 2,
+       KIND_STRING = 3,
+       KIND_TENSOR = 4,
+       KIND_GRAPH = 5,
+       KIND_FLOATS = 6,
+       KIND_INTS = 7,
+       KIND_STRINGS = 8,
+       KIND_TENSORS = 9,
+       KIND_GRAPHS = 10,
+       KIND_SPARSE = 11,
 };
 
 /* IR 1 had no type field: the field that is set tells. */
-static int attr_kind(const attr_proto *a)
-{
+static int attr_kind(const attr_proto *a) {
     if (a->has_type && a->type != 0) return (int)a->type;
     if (a->has_f) return KIND_FLOAT;
     if (a->has_i) return KIND_INT;
@@ -38,8 +38,8 @@ static int attr_kind(const attr_proto *a)
     return 0;
 }
 
-static ps_status decode(ps_onnx_import *im, const Onnx__TensorProto *t, const char *label, ps_tensor **ret, ps_error *err)
-{
+static ps_status decode(ps_onnx_import *im, const Onnx__TensorProto *t, const char *label, ps_tensor **ret,
+                        ps_error *err) {
     PS_FAIL_IF(!t, err, FORMAT, "%s: a tensor attribute holds no tensor", label);
     ps_tensor *tensor;
     PS_TRY(ps_onnx_tensor_decode(im->proto, &im->external, t, label, &tensor, err));
@@ -53,8 +53,7 @@ static ps_status decode(ps_onnx_import *im, const Onnx__TensorProto *t, const ch
 }
 
 static ps_status set_tensors(ps_onnx_import *im, ps_node *node, const attr_proto *a, ps_attr *attr, const char *label,
-                             ps_error *err)
-{
+                             ps_error *err) {
     ps_status status = PS_OK;
     size_t n = 0;
     attr->u.tensors = ps_arena_array(&im->root->arena, a->n_tensors, sizeof *attr->u.tensors);
@@ -65,13 +64,13 @@ static ps_status set_tensors(ps_onnx_import *im, ps_node *node, const attr_proto
         if (status == PS_OK) n++;
     }
     if (status == PS_OK) status = ps_node_set_attr(node, attr, err);
-    while (n) ps_tensor_release(attr->u.tensors[--n]); /* the node holds them now, or nobody does */
+    while (n)
+        ps_tensor_release(attr->u.tensors[--n]); /* the node holds them now, or nobody does */
     return status;
 }
 
 static ps_status set_tensor(ps_onnx_import *im, ps_node *node, const attr_proto *a, ps_attr *attr, const char *label,
-                            ps_error *err)
-{
+                            ps_error *err) {
     PS_TRY(decode(im, a->t, label, &attr->u.tensor, err));
     ps_status status = ps_node_set_attr(node, attr, err);
     ps_tensor_release(attr->u.tensor);
@@ -79,8 +78,7 @@ static ps_status set_tensor(ps_onnx_import *im, ps_node *node, const attr_proto 
 }
 
 static ps_status read_subgraph(ps_onnx_import *im, ps_node *node, const Onnx__GraphProto *p, const char *label,
-                               ps_graph **ret, ps_error *err)
-{
+                               ps_graph **ret, ps_error *err) {
     PS_FAIL_IF(!p, err, FORMAT, "%s: a graph attribute holds no graph", label);
     PS_FAIL_IF(im->depth >= PS_ONNX_MAX_GRAPH_DEPTH, err, LIMIT, "%s: subgraphs nest deeper than %d levels", label,
                PS_ONNX_MAX_GRAPH_DEPTH);
@@ -93,8 +91,7 @@ static ps_status read_subgraph(ps_onnx_import *im, ps_node *node, const Onnx__Gr
 }
 
 static ps_status read_graphs(ps_onnx_import *im, ps_node *node, const attr_proto *a, const char *label, ps_attr *attr,
-                             ps_error *err)
-{
+                             ps_error *err) {
     attr->u.graphs = ps_arena_array(&im->root->arena, a->n_graphs, sizeof *attr->u.graphs);
     if (!attr->u.graphs && a->n_graphs) return PS_FAIL_NOMEM(err, "an attribute");
     attr->n = a->n_graphs;
@@ -104,21 +101,19 @@ static ps_status read_graphs(ps_onnx_import *im, ps_node *node, const attr_proto
     return PS_OK;
 }
 
-static ps_status read_strings(ps_arena *arena, const attr_proto *a, ps_attr *attr, ps_error *err)
-{
+static ps_status read_strings(ps_arena *arena, const attr_proto *a, ps_attr *attr, ps_error *err) {
     attr->u.strings = ps_arena_array(arena, a->n_strings, sizeof *attr->u.strings);
     bool ok = attr->u.strings || !a->n_strings;
     attr->n = a->n_strings;
     for (size_t i = 0; ok && i < a->n_strings; i++) {
-        attr->u.strings[i] = ps_arena_strndup(arena, a->strings[i].len ? (const char *)a->strings[i].data : "",
-                                              a->strings[i].len);
+        attr->u.strings[i] =
+            ps_arena_strndup(arena, a->strings[i].len ? (const char *)a->strings[i].data : "", a->strings[i].len);
         ok = attr->u.strings[i] != NULL;
     }
     return ok ? PS_OK : PS_FAIL_NOMEM(err, "an attribute");
 }
 
-static ps_status read_list(ps_arena *arena, const void *data, size_t n, size_t size, void **ret, ps_error *err)
-{
+static ps_status read_list(ps_arena *arena, const void *data, size_t n, size_t size, void **ret, ps_error *err) {
     /* At least one byte: a list attribute's pointer is never NULL, even when the list is empty. */
     char *p = ps_arena_alloc(arena, n ? n * size : 1); /* n * size: an array of this very size is in memory already */
     if (!p) return PS_FAIL_NOMEM(err, "an attribute");
@@ -127,8 +122,7 @@ static ps_status read_list(ps_arena *arena, const void *data, size_t n, size_t s
     return PS_OK;
 }
 
-static ps_status read_plain(ps_arena *arena, const attr_proto *a, int kind, ps_attr *attr, ps_error *err)
-{
+static ps_status read_plain(ps_arena *arena, const attr_proto *a, int kind, ps_attr *attr, ps_error *err) {
     void *list = NULL;
     switch (kind) {
     case KIND_FLOAT: attr->u.f = a->f; return PS_OK;
@@ -151,16 +145,14 @@ static ps_status read_plain(ps_arena *arena, const attr_proto *a, int kind, ps_a
     }
 }
 
-static ps_attr_type attr_type(int kind)
-{
-    static const ps_attr_type types[] = { PS_ATTR_NONE,  PS_ATTR_FLOAT,  PS_ATTR_INT,  PS_ATTR_STRING,
-                                          PS_ATTR_TENSOR, PS_ATTR_GRAPH, PS_ATTR_FLOATS, PS_ATTR_INTS,
+static ps_attr_type attr_type(int kind) {
+    static const ps_attr_type types[] = { PS_ATTR_NONE,    PS_ATTR_FLOAT,   PS_ATTR_INT,    PS_ATTR_STRING,
+                                          PS_ATTR_TENSOR,  PS_ATTR_GRAPH,   PS_ATTR_FLOATS, PS_ATTR_INTS,
                                           PS_ATTR_STRINGS, PS_ATTR_TENSORS, PS_ATTR_GRAPHS };
     return kind > 0 && kind <= KIND_GRAPHS ? types[kind] : PS_ATTR_NONE;
 }
 
-static ps_status check_attr(const ps_node *node, const attr_proto *a, const char *label, ps_error *err)
-{
+static ps_status check_attr(const ps_node *node, const attr_proto *a, const char *label, ps_error *err) {
     const char *name = ps_onnx_text(a->name);
     int kind = attr_kind(a);
     PS_FAIL_IF(!name[0], err, FORMAT, "%s: an attribute has no name", label);
@@ -168,15 +160,14 @@ static ps_status check_attr(const ps_node *node, const attr_proto *a, const char
     PS_FAIL_IF(a->ref_attr_name && a->ref_attr_name[0], err, FORMAT,
                "%s: attribute '%s' refers to a function's attribute outside of a function", label, name);
     PS_FAIL_IF(kind == 0, err, FORMAT, "%s: attribute '%s' has no value", label, name);
-    PS_FAIL_IF(attr_type(kind) == PS_ATTR_NONE, err, UNSUPPORTED, "%s: attribute '%s' is of kind %d, which is not supported",
-               label, name, kind);
+    PS_FAIL_IF(attr_type(kind) == PS_ATTR_NONE, err, UNSUPPORTED,
+               "%s: attribute '%s' is of kind %d, which is not supported", label, name, kind);
     PS_FAIL_IF(ps_node_attr(node, name), err, FORMAT, "%s: attribute '%s' is given twice", label, name);
     return PS_OK;
 }
 
 ps_status ps_onnx_import_attr(ps_onnx_import *im, ps_node *node, const Onnx__AttributeProto *a, const char *label,
-                              ps_error *err)
-{
+                              ps_error *err) {
     PS_TRY(check_attr(node, a, label, err));
     int kind = attr_kind(a);
     char where[PS_ONNX_LABEL];
@@ -197,24 +188,21 @@ ps_status ps_onnx_import_attr(ps_onnx_import *im, ps_node *node, const Onnx__Att
 /* ---- Constant ---- */
 
 /* A zeroed tensor of rank 0, or of rank 1 with n elements. */
-static ps_status new_constant(ps_onnx_import *im, ps_dtype dtype, bool list, size_t n, ps_tensor **ret, ps_error *err)
-{
+static ps_status new_constant(ps_onnx_import *im, ps_dtype dtype, bool list, size_t n, ps_tensor **ret, ps_error *err) {
     int64_t dim = (int64_t)n;
     ps_shape shape = ps_shape_make(list ? 1 : 0, &dim);
     return ps_tensor_new(im->alloc, dtype, &shape, ret, err);
 }
 
-static ps_status number_tensor(ps_onnx_import *im, ps_dtype dtype, bool list, const void *data, size_t n, ps_tensor **ret,
-                               ps_error *err)
-{
+static ps_status number_tensor(ps_onnx_import *im, ps_dtype dtype, bool list, const void *data, size_t n,
+                               ps_tensor **ret, ps_error *err) {
     PS_TRY(new_constant(im, dtype, list, n, ret, err));
     if (n) memcpy((*ret)->data, data, (*ret)->bytes);
     return PS_OK;
 }
 
 static ps_status string_tensor(ps_onnx_import *im, bool list, const ProtobufCBinaryData *s, size_t n, ps_tensor **ret,
-                               ps_error *err)
-{
+                               ps_error *err) {
     PS_TRY(new_constant(im, PS_DTYPE_STRING, list, n, ret, err));
     for (size_t i = 0; i < n; i++) {
         ps_status status = ps_tensor_set_string(*ret, i, (const char *)s[i].data, s[i].len, err);
@@ -225,8 +213,8 @@ static ps_status string_tensor(ps_onnx_import *im, bool list, const ProtobufCBin
     return PS_OK;
 }
 
-static ps_status constant_attr(ps_onnx_import *im, const attr_proto *a, const char *label, ps_tensor **ret, ps_error *err)
-{
+static ps_status constant_attr(ps_onnx_import *im, const attr_proto *a, const char *label, ps_tensor **ret,
+                               ps_error *err) {
     const char *name = ps_onnx_text(a->name);
     int kind = attr_kind(a);
     if (strcmp(name, "value") == 0 && kind == KIND_TENSOR && a->t) {
@@ -255,8 +243,7 @@ static ps_status constant_attr(ps_onnx_import *im, const attr_proto *a, const ch
 }
 
 ps_status ps_onnx_constant_value(ps_onnx_import *im, const Onnx__NodeProto *n, const char *label, ps_tensor **ret,
-                                 ps_error *err)
-{
+                                 ps_error *err) {
     PS_FAIL_IF(n->n_attribute != 1, err, FORMAT, "%s: a Constant has exactly one value, this has %zu", label,
                n->n_attribute);
     ps_tensor *tensor;

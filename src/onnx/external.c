@@ -6,8 +6,7 @@
 #include "base/str.h"
 #include "onnx/onnx_int.h"
 
-ps_status ps_onnx_external_init(ps_onnx_external *ext, ps_alloc_state *alloc, const char *path, ps_error *err)
-{
+ps_status ps_onnx_external_init(ps_onnx_external *ext, ps_alloc_state *alloc, const char *path, ps_error *err) {
     memset(ext, 0, sizeof *ext);
     ext->alloc = alloc;
     if (!path) return PS_OK;
@@ -18,8 +17,7 @@ ps_status ps_onnx_external_init(ps_onnx_external *ext, ps_alloc_state *alloc, co
     return PS_OK;
 }
 
-void ps_onnx_external_release(ps_onnx_external *ext)
-{
+void ps_onnx_external_release(ps_onnx_external *ext) {
     if (!ext->alloc) return;
     for (size_t i = 0; i < ext->files.size; i++) {
         ps_free(ext->alloc, ext->files.data[i].location);
@@ -30,8 +28,7 @@ void ps_onnx_external_release(ps_onnx_external *ext)
     memset(ext, 0, sizeof *ext);
 }
 
-static bool parse_size(const char *s, size_t *ret)
-{
+static bool parse_size(const char *s, size_t *ret) {
     size_t v = 0;
     if (!*s) return false;
     for (; *s; s++) {
@@ -43,24 +40,21 @@ static bool parse_size(const char *s, size_t *ret)
 }
 
 /* Does some component of the path equal ".."? */
-static bool climbs(const char *path)
-{
+static bool climbs(const char *path) {
     for (const char *p = path; (p = strstr(p, "..")); p += 2) {
         if ((p == path || p[-1] == '/') && (p[2] == '\0' || p[2] == '/')) return true;
     }
     return false;
 }
 
-static bool lies_below(const char *folder, const char *real)
-{
+static bool lies_below(const char *folder, const char *real) {
     size_t n = strlen(folder);
     if (strncmp(folder, real, n) != 0) return false;
     return folder[n - 1] == '/' || real[n] == '/';
 }
 
 static ps_status resolve(const ps_onnx_external *ext, const char *location, const char *label, char **ret_real,
-                         ps_error *err)
-{
+                         ps_error *err) {
     PS_FAIL_IF(!location[0], err, FORMAT, "%s: external data without a location", label);
     PS_FAIL_IF(location[0] == '/', err, FORMAT, "%s: external data '%s' is an absolute path", label, location);
     ps_str path;
@@ -86,8 +80,7 @@ static ps_status resolve(const ps_onnx_external *ext, const char *location, cons
 }
 
 static ps_status map_file(ps_onnx_external *ext, const char *location, const char *label, const ps_file_map **ret,
-                          ps_error *err)
-{
+                          ps_error *err) {
     for (size_t i = 0; i < ext->files.size; i++) {
         if (strcmp(ext->files.data[i].location, location) == 0) {
             *ret = &ext->files.data[i].map;
@@ -121,9 +114,8 @@ typedef struct where {
     bool has_length;
 } where;
 
-static ps_status read_entries(const Onnx__TensorProto *t, const char *label, where *ret, ps_error *err)
-{
-    *ret = (where){ "", 0, 0, false };
+static ps_status read_entries(const Onnx__TensorProto *t, const char *label, where *ret, ps_error *err) {
+    *ret = (where) { "", 0, 0, false };
     for (size_t i = 0; i < t->n_external_data; i++) {
         const char *key = ps_onnx_text(t->external_data[i]->key), *value = ps_onnx_text(t->external_data[i]->value);
         bool ok = true;
@@ -140,9 +132,9 @@ static ps_status read_entries(const Onnx__TensorProto *t, const char *label, whe
 }
 
 ps_status ps_onnx_external_find(ps_onnx_external *ext, const Onnx__TensorProto *t, const char *label, size_t bytes,
-                                const ps_file_map **ret_map, size_t *ret_offset, ps_error *err)
-{
-    PS_FAIL_IF(!ext->folder, err, UNSUPPORTED, "%s: refers to external data, which needs a model file beside it", label);
+                                const ps_file_map **ret_map, size_t *ret_offset, ps_error *err) {
+    PS_FAIL_IF(!ext->folder, err, UNSUPPORTED, "%s: refers to external data, which needs a model file beside it",
+               label);
     where w;
     const ps_file_map *map;
     PS_TRY(read_entries(t, label, &w, err));

@@ -1,24 +1,21 @@
-/* GraphProto → ps_graph, subgraphs included. A graph is built in the order that lets every name be known before it is read:
- * initializers, inputs, the outputs of all nodes, then the nodes themselves (a file's node order need not be topological,
- * and a subgraph may read what its surroundings define further down). */
+/* GraphProto → ps_graph, subgraphs included. A graph is built in the order that lets every name be known before it is
+ * read: initializers, inputs, the outputs of all nodes, then the nodes themselves (a file's node order need not be
+ * topological, and a subgraph may read what its surroundings define further down). */
 #include <string.h>
 
 #include "base/str.h"
 #include "onnx/onnx_int.h"
 
-const char *ps_onnx_text(const char *s)
-{
+const char *ps_onnx_text(const char *s) {
     return s ? s : "";
 }
 
-const char *ps_onnx_domain(const char *s)
-{
+const char *ps_onnx_domain(const char *s) {
     return !s || strcmp(s, "ai.onnx") == 0 ? "" : s;
 }
 
 /* Bytes of the UTF-8 sequence at p, 0 if it is none (RFC 3629; the NUL ends the string). */
-static size_t utf8_step(const unsigned char *p)
-{
+static size_t utf8_step(const unsigned char *p) {
     if (p[0] < 0x80) return 1;
     size_t n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
     if (p[0] < 0xc2 || p[0] > 0xf4) return 0;
@@ -30,8 +27,7 @@ static size_t utf8_step(const unsigned char *p)
     return overlong || surrogate || beyond ? 0 : n;
 }
 
-ps_status ps_onnx_check_name(const char *what, const char *name, ps_error *err)
-{
+ps_status ps_onnx_check_name(const char *what, const char *name, ps_error *err) {
     const unsigned char *p = (const unsigned char *)name;
     while (*p) {
         size_t n = utf8_step(p);
@@ -43,8 +39,7 @@ ps_status ps_onnx_check_name(const char *what, const char *name, ps_error *err)
 }
 
 /* "Conv 'features.0'", or by the first output where a node has no name. */
-static void node_text(const Onnx__NodeProto *n, char *buf, size_t size)
-{
+static void node_text(const Onnx__NodeProto *n, char *buf, size_t size) {
     const char *name = ps_onnx_text(n->name), *op = ps_onnx_text(n->op_type);
     if (name[0]) {
         ps_snprintf(buf, size, "%.60s '%.100s'", op, name);
@@ -53,14 +48,12 @@ static void node_text(const Onnx__NodeProto *n, char *buf, size_t size)
     }
 }
 
-static bool is_constant(const Onnx__NodeProto *n)
-{
+static bool is_constant(const Onnx__NodeProto *n) {
     return strcmp(n->op_type, "Constant") == 0 && !ps_onnx_domain(n->domain)[0];
 }
 
 /* A value of a name that must be new in g. */
-static ps_status add_value(ps_graph *g, const char *name, const char *label, ps_value **ret, ps_error *err)
-{
+static ps_status add_value(ps_graph *g, const char *name, const char *label, ps_value **ret, ps_error *err) {
     PS_TRY(ps_onnx_check_name("value name", name, err));
     PS_FAIL_IF(ps_graph_find(g, name), err, FORMAT, "%s: the name '%s' is already defined in graph '%s'", label, name,
                g->name);
@@ -68,8 +61,7 @@ static ps_status add_value(ps_graph *g, const char *name, const char *label, ps_
 }
 
 /* Takes over the caller's reference to tensor, also on failure. */
-static ps_status add_constant(ps_graph *g, const char *name, const char *label, ps_tensor *tensor, ps_error *err)
-{
+static ps_status add_constant(ps_graph *g, const char *name, const char *label, ps_tensor *tensor, ps_error *err) {
     ps_value *v;
     ps_status status = add_value(g, name, label, &v, err);
     if (status == PS_OK) {
@@ -83,8 +75,7 @@ static ps_status add_constant(ps_graph *g, const char *name, const char *label, 
 
 /* ---- initializers ---- */
 
-static ps_status import_initializer(ps_onnx_import *im, const Onnx__TensorProto *t, ps_graph *g, ps_error *err)
-{
+static ps_status import_initializer(ps_onnx_import *im, const Onnx__TensorProto *t, ps_graph *g, ps_error *err) {
     char label[PS_ONNX_LABEL];
     const char *name = ps_onnx_text(t->name);
     PS_FAIL_IF(!name[0], err, FORMAT, "an initializer of graph '%s' has no name", g->name);
@@ -100,8 +91,7 @@ static ps_status import_initializer(ps_onnx_import *im, const Onnx__TensorProto 
     return add_constant(g, name, label, tensor, err);
 }
 
-static ps_status import_sparse(ps_onnx_import *im, const Onnx__SparseTensorProto *s, ps_graph *g, ps_error *err)
-{
+static ps_status import_sparse(ps_onnx_import *im, const Onnx__SparseTensorProto *s, ps_graph *g, ps_error *err) {
     char label[PS_ONNX_LABEL];
     const char *name = s->values ? ps_onnx_text(s->values->name) : "";
     PS_FAIL_IF(!name[0], err, FORMAT, "a sparse initializer of graph '%s' has no name", g->name);
@@ -121,8 +111,7 @@ static ps_status import_sparse(ps_onnx_import *im, const Onnx__SparseTensorProto
 
 /* An initializer that is listed as an input too (always so before IR 4, "has a default" since) is a constant here. */
 static ps_status check_default(const ps_value *v, const Onnx__ValueInfoProto *p, ps_graph *g, const char *label,
-                               ps_error *err)
-{
+                               ps_error *err) {
     bool tensor;
     ps_dtype dtype;
     ps_shape shape;
@@ -132,8 +121,7 @@ static ps_status check_default(const ps_value *v, const Onnx__ValueInfoProto *p,
     return PS_OK;
 }
 
-static ps_status import_input(ps_onnx_import *im, const Onnx__ValueInfoProto *p, ps_graph *g, ps_error *err)
-{
+static ps_status import_input(ps_onnx_import *im, const Onnx__ValueInfoProto *p, ps_graph *g, ps_error *err) {
     char label[PS_ONNX_LABEL];
     const char *name = ps_onnx_text(p->name);
     PS_FAIL_IF(!name[0], err, FORMAT, "an input of graph '%s' has no name", g->name);
@@ -147,7 +135,8 @@ static ps_status import_input(ps_onnx_import *im, const Onnx__ValueInfoProto *p,
     PS_TRY(ps_onnx_type_read(g, p->type, label, &tensor, &v->dtype, &v->shape, err));
     if (g == im->root) {
         /* Subgraph inputs take their type from the node that feeds them. */
-        PS_FAIL_IF(!tensor, err, UNSUPPORTED, "%s: is %s, only tensors are supported", label, ps_onnx_type_kind(p->type));
+        PS_FAIL_IF(!tensor, err, UNSUPPORTED, "%s: is %s, only tensors are supported", label,
+                   ps_onnx_type_kind(p->type));
         PS_FAIL_IF(v->dtype == PS_DTYPE_UNDEFINED, err, FORMAT, "%s: has no element type", label);
     }
     v->declared_dtype = v->dtype;
@@ -155,8 +144,7 @@ static ps_status import_input(ps_onnx_import *im, const Onnx__ValueInfoProto *p,
     return ps_graph_add_input(g, v, err);
 }
 
-static ps_status declare(ps_graph *g, ps_value *v, const Onnx__ValueInfoProto *p, const char *label, ps_error *err)
-{
+static ps_status declare(ps_graph *g, ps_value *v, const Onnx__ValueInfoProto *p, const char *label, ps_error *err) {
     bool tensor;
     ps_dtype dtype;
     ps_shape shape;
@@ -168,8 +156,7 @@ static ps_status declare(ps_graph *g, ps_value *v, const Onnx__ValueInfoProto *p
 }
 
 /* A subgraph may return a value of its surroundings; the graph then returns a copy of it, which is its own. */
-static ps_status own_value(ps_graph *g, const char *name, ps_value **v, ps_error *err)
-{
+static ps_status own_value(ps_graph *g, const char *name, ps_value **v, ps_error *err) {
     if ((*v)->graph == g) return PS_OK;
     ps_value *copy, *from = *v;
     PS_TRY(ps_graph_add_value(g, ps_graph_find(g, name) ? NULL : name, &copy, err));
@@ -178,8 +165,7 @@ static ps_status own_value(ps_graph *g, const char *name, ps_value **v, ps_error
     return PS_OK;
 }
 
-static ps_status import_output(ps_onnx_import *im, const Onnx__ValueInfoProto *p, ps_graph *g, ps_error *err)
-{
+static ps_status import_output(ps_onnx_import *im, const Onnx__ValueInfoProto *p, ps_graph *g, ps_error *err) {
     char label[PS_ONNX_LABEL];
     const char *name = ps_onnx_text(p->name);
     PS_FAIL_IF(!name[0], err, FORMAT, "an output of graph '%s' has no name", g->name);
@@ -198,8 +184,7 @@ static ps_status import_output(ps_onnx_import *im, const Onnx__ValueInfoProto *p
     return ps_graph_add_output(g, v, err);
 }
 
-static ps_status import_value_info(const Onnx__ValueInfoProto *p, ps_graph *g, ps_error *err)
-{
+static ps_status import_value_info(const Onnx__ValueInfoProto *p, ps_graph *g, ps_error *err) {
     ps_value *v = ps_graph_find(g, ps_onnx_text(p->name));
     if (!v || v->is_input || v->n_outputs) return PS_OK;
     char label[PS_ONNX_LABEL];
@@ -209,16 +194,15 @@ static ps_status import_value_info(const Onnx__ValueInfoProto *p, ps_graph *g, p
 
 /* ---- nodes ---- */
 
-static bool has_opset(const ps_graph *root, const char *domain)
-{
+static bool has_opset(const ps_graph *root, const char *domain) {
     for (size_t i = 0; i < root->n_opsets; i++) {
         if (strcmp(root->opsets[i].domain, domain) == 0) return true;
     }
     return false;
 }
 
-static ps_status check_node(ps_onnx_import *im, const Onnx__NodeProto *n, ps_graph *g, const char *label, ps_error *err)
-{
+static ps_status check_node(ps_onnx_import *im, const Onnx__NodeProto *n, ps_graph *g, const char *label,
+                            ps_error *err) {
     PS_FAIL_IF(!ps_onnx_text(n->op_type)[0], err, FORMAT, "node '%.100s' of graph '%s' has no operator",
                ps_onnx_text(n->name), g->name);
     PS_TRY(ps_onnx_check_name("node name", ps_onnx_text(n->name), err));
@@ -228,24 +212,23 @@ static ps_status check_node(ps_onnx_import *im, const Onnx__NodeProto *n, ps_gra
     PS_FAIL_IF(!has_opset(im->root, domain), err, FORMAT, "%s: the model imports no opset of domain '%s'", label,
                domain[0] ? domain : "ai.onnx");
     size_t named = 0;
-    for (size_t i = 0; i < n->n_output; i++) named += n->output[i][0] != '\0';
+    for (size_t i = 0; i < n->n_output; i++)
+        named += n->output[i][0] != '\0';
     PS_FAIL_IF(named == 0, err, FORMAT, "%s: has no outputs", label);
     return PS_OK;
 }
 
 static ps_status import_constant(ps_onnx_import *im, const Onnx__NodeProto *n, ps_graph *g, const char *label,
-                                 ps_error *err)
-{
-    PS_FAIL_IF(n->n_input || n->n_output != 1, err, FORMAT, "%s: a Constant has no inputs and one output, this has %zu and %zu",
-               label, n->n_input, n->n_output);
+                                 ps_error *err) {
+    PS_FAIL_IF(n->n_input || n->n_output != 1, err, FORMAT,
+               "%s: a Constant has no inputs and one output, this has %zu and %zu", label, n->n_input, n->n_output);
     ps_tensor *tensor;
     PS_TRY(ps_onnx_constant_value(im, n, label, &tensor, err));
     return add_constant(g, n->output[0], label, tensor, err);
 }
 
 /* First visit: the values that the node defines. */
-static ps_status define_outputs(ps_onnx_import *im, const Onnx__NodeProto *n, ps_graph *g, ps_error *err)
-{
+static ps_status define_outputs(ps_onnx_import *im, const Onnx__NodeProto *n, ps_graph *g, ps_error *err) {
     char label[PS_ONNX_LABEL];
     ps_value *v;
     node_text(n, label, sizeof label);
@@ -258,9 +241,8 @@ static ps_status define_outputs(ps_onnx_import *im, const Onnx__NodeProto *n, ps
     return PS_OK;
 }
 
-static ps_status resolve_values(const ps_graph *g, const Onnx__NodeProto *n, const char *label, ps_value **in, ps_value **out,
-                                ps_error *err)
-{
+static ps_status resolve_values(const ps_graph *g, const Onnx__NodeProto *n, const char *label, ps_value **in,
+                                ps_value **out, ps_error *err) {
     for (size_t i = 0; i < n->n_input; i++) {
         if (!n->input[i][0]) continue;
         in[i] = ps_graph_lookup(g, n->input[i]);
@@ -274,8 +256,7 @@ static ps_status resolve_values(const ps_graph *g, const Onnx__NodeProto *n, con
 }
 
 static ps_status make_node(ps_onnx_import *im, const Onnx__NodeProto *n, ps_graph *g, const char *label, ps_node **ret,
-                           ps_error *err)
-{
+                           ps_error *err) {
     size_t total = n->n_input + n->n_output, bytes;
     if (ps_mul_overflow_size(total, sizeof(ps_value *), &bytes)) return PS_FAIL_NOMEM(err, "a node");
     ps_value **values = ps_alloc_zero(im->alloc, bytes);
@@ -283,35 +264,41 @@ static ps_status make_node(ps_onnx_import *im, const Onnx__NodeProto *n, ps_grap
     ps_value **in = values, **out = values + n->n_input;
     ps_status status = resolve_values(g, n, label, in, out, err);
     if (status == PS_OK) {
-        status = ps_graph_add_node(g, NULL, n->op_type, ps_onnx_domain(n->domain), ps_onnx_text(n->name), in, n->n_input,
-                                   out, n->n_output, ret, err);
+        status = ps_graph_add_node(g, NULL, n->op_type, ps_onnx_domain(n->domain), ps_onnx_text(n->name), in,
+                                   n->n_input, out, n->n_output, ret, err);
     }
     ps_free(im->alloc, values);
     return status;
 }
 
 /* Second visit: the node, its attributes and their subgraphs. */
-static ps_status import_node(ps_onnx_import *im, const Onnx__NodeProto *n, ps_graph *g, ps_error *err)
-{
+static ps_status import_node(ps_onnx_import *im, const Onnx__NodeProto *n, ps_graph *g, ps_error *err) {
     if (is_constant(n)) return PS_OK;
     char label[PS_ONNX_LABEL];
     ps_node *node;
     node_text(n, label, sizeof label);
     PS_TRY(make_node(im, n, g, label, &node, err));
-    for (size_t i = 0; i < n->n_attribute; i++) PS_TRY(ps_onnx_import_attr(im, node, n->attribute[i], label, err));
+    for (size_t i = 0; i < n->n_attribute; i++)
+        PS_TRY(ps_onnx_import_attr(im, node, n->attribute[i], label, err));
     return PS_OK;
 }
 
 /* ---- graphs ---- */
 
-ps_status ps_onnx_import_graph(ps_onnx_import *im, const Onnx__GraphProto *p, ps_graph *g, ps_error *err)
-{
-    for (size_t i = 0; i < p->n_initializer; i++) PS_TRY(import_initializer(im, p->initializer[i], g, err));
-    for (size_t i = 0; i < p->n_sparse_initializer; i++) PS_TRY(import_sparse(im, p->sparse_initializer[i], g, err));
-    for (size_t i = 0; i < p->n_input; i++) PS_TRY(import_input(im, p->input[i], g, err));
-    for (size_t i = 0; i < p->n_node; i++) PS_TRY(define_outputs(im, p->node[i], g, err));
-    for (size_t i = 0; i < p->n_node; i++) PS_TRY(import_node(im, p->node[i], g, err));
-    for (size_t i = 0; i < p->n_output; i++) PS_TRY(import_output(im, p->output[i], g, err));
-    for (size_t i = 0; i < p->n_value_info; i++) PS_TRY(import_value_info(p->value_info[i], g, err));
+ps_status ps_onnx_import_graph(ps_onnx_import *im, const Onnx__GraphProto *p, ps_graph *g, ps_error *err) {
+    for (size_t i = 0; i < p->n_initializer; i++)
+        PS_TRY(import_initializer(im, p->initializer[i], g, err));
+    for (size_t i = 0; i < p->n_sparse_initializer; i++)
+        PS_TRY(import_sparse(im, p->sparse_initializer[i], g, err));
+    for (size_t i = 0; i < p->n_input; i++)
+        PS_TRY(import_input(im, p->input[i], g, err));
+    for (size_t i = 0; i < p->n_node; i++)
+        PS_TRY(define_outputs(im, p->node[i], g, err));
+    for (size_t i = 0; i < p->n_node; i++)
+        PS_TRY(import_node(im, p->node[i], g, err));
+    for (size_t i = 0; i < p->n_output; i++)
+        PS_TRY(import_output(im, p->output[i], g, err));
+    for (size_t i = 0; i < p->n_value_info; i++)
+        PS_TRY(import_value_info(p->value_info[i], g, err));
     return PS_OK;
 }

@@ -4,15 +4,13 @@
 #include "base/str.h"
 #include "onnx/onnx_int.h"
 
-void ps_onnx_info_release(ps_onnx_info *info)
-{
+void ps_onnx_info_release(ps_onnx_info *info) {
     if (!info) return;
     if (info->arena.alloc) ps_arena_release(&info->arena);
     memset(info, 0, sizeof *info);
 }
 
-static ps_status copy_metadata(ps_onnx_info *info, const Onnx__ModelProto *m, ps_error *err)
-{
+static ps_status copy_metadata(ps_onnx_info *info, const Onnx__ModelProto *m, ps_error *err) {
     info->n_metadata = m->n_metadata_props;
     if (!info->n_metadata) return PS_OK;
     info->metadata = ps_arena_array(&info->arena, info->n_metadata * 2, sizeof *info->metadata);
@@ -26,8 +24,7 @@ static ps_status copy_metadata(ps_onnx_info *info, const Onnx__ModelProto *m, ps
     return PS_OK;
 }
 
-ps_status ps_onnx_info_begin(ps_onnx_import *im, ps_error *err)
-{
+ps_status ps_onnx_info_begin(ps_onnx_import *im, ps_error *err) {
     ps_onnx_info *info = im->info;
     const Onnx__ModelProto *m = im->model;
     const char *name = ps_onnx_text(m->producer_name), *version = ps_onnx_text(m->producer_version);
@@ -40,8 +37,7 @@ ps_status ps_onnx_info_begin(ps_onnx_import *im, ps_error *err)
     return copy_metadata(info, m, err);
 }
 
-ps_status ps_onnx_info_count(ps_onnx_import *im, const Onnx__NodeProto *n, ps_error *err)
-{
+ps_status ps_onnx_info_count(ps_onnx_import *im, const Onnx__NodeProto *n, ps_error *err) {
     char buf[256];
     const char *domain = ps_onnx_domain(n->domain), *name = n->op_type;
     if (domain[0]) {
@@ -59,15 +55,13 @@ ps_status ps_onnx_info_count(ps_onnx_import *im, const Onnx__NodeProto *n, ps_er
     return PS_OK;
 }
 
-static int by_count_then_name(const void *a, const void *b)
-{
+static int by_count_then_name(const void *a, const void *b) {
     const ps_onnx_op_count *x = a, *y = b;
     if (x->count != y->count) return x->count > y->count ? -1 : 1;
     return strcmp(x->name, y->name);
 }
 
-ps_status ps_onnx_info_finish(ps_onnx_import *im, ps_error *err)
-{
+ps_status ps_onnx_info_finish(ps_onnx_import *im, ps_error *err) {
     ps_onnx_info *info = im->info;
     info->parameters = im->pool.elements;
     info->weight_bytes = im->pool.bytes;

@@ -3,25 +3,23 @@
 
 #include "onnx/onnx_int.h"
 
-static ps_status check_model(const Onnx__ModelProto *m, ps_error *err)
-{
+static ps_status check_model(const Onnx__ModelProto *m, ps_error *err) {
     PS_FAIL_IF(!m->has_ir_version || m->ir_version <= 0, err, FORMAT, "this is no ONNX model: it has no IR version");
-    PS_FAIL_IF(m->ir_version > PS_ONNX_NEWEST_IR, err, UNSUPPORTED, "the model has IR version %lld, %d is the newest known",
-               (long long)m->ir_version, PS_ONNX_NEWEST_IR);
+    PS_FAIL_IF(m->ir_version > PS_ONNX_NEWEST_IR, err, UNSUPPORTED,
+               "the model has IR version %lld, %d is the newest known", (long long)m->ir_version, PS_ONNX_NEWEST_IR);
     PS_FAIL_IF(!m->graph, err, FORMAT, "the model has no graph");
     PS_FAIL_IF(!m->n_opset_import, err, FORMAT, "the model imports no opset");
     PS_FAIL_IF(m->graph->n_output == 0, err, FORMAT, "the model has no outputs");
     if (m->n_functions) {
         const char *name = ps_onnx_text(m->functions[0]->name);
         PS_TRY(ps_onnx_check_name("function name", name, err));
-        return PS_FAIL(err, UNSUPPORTED, "the model defines the function '%.100s': model-local functions are not supported",
-                       name);
+        return PS_FAIL(err, UNSUPPORTED,
+                       "the model defines the function '%.100s': model-local functions are not supported", name);
     }
     return PS_OK;
 }
 
-static ps_status add_opset(ps_onnx_import *im, const Onnx__OperatorSetIdProto *o, ps_error *err)
-{
+static ps_status add_opset(ps_onnx_import *im, const Onnx__OperatorSetIdProto *o, ps_error *err) {
     ps_graph *root = im->root;
     const char *domain = ps_onnx_domain(o->domain);
     const char *shown = domain[0] ? domain : "ai.onnx";
@@ -39,22 +37,21 @@ static ps_status add_opset(ps_onnx_import *im, const Onnx__OperatorSetIdProto *o
     }
     const char *copy = ps_arena_strdup(&root->arena, domain);
     if (!copy) return PS_FAIL_NOMEM(err, "the opsets");
-    root->opsets[root->n_opsets++] = (ps_opset){ copy, o->version };
+    root->opsets[root->n_opsets++] = (ps_opset) { copy, o->version };
     if (!domain[0]) im->info->opset = o->version;
     return PS_OK;
 }
 
-static ps_status read_opsets(ps_onnx_import *im, ps_error *err)
-{
+static ps_status read_opsets(ps_onnx_import *im, ps_error *err) {
     size_t n = im->model->n_opset_import;
     im->root->opsets = ps_arena_array(&im->root->arena, n, sizeof *im->root->opsets);
     if (!im->root->opsets) return PS_FAIL_NOMEM(err, "the opsets");
-    for (size_t i = 0; i < n; i++) PS_TRY(add_opset(im, im->model->opset_import[i], err));
+    for (size_t i = 0; i < n; i++)
+        PS_TRY(add_opset(im, im->model->opset_import[i], err));
     return PS_OK;
 }
 
-static ps_status build(ps_onnx_import *im, ps_error *err)
-{
+static ps_status build(ps_onnx_import *im, ps_error *err) {
     PS_TRY(check_model(im->model, err));
     PS_TRY(ps_onnx_check_name("graph name", ps_onnx_text(im->model->graph->name), err));
     PS_TRY(ps_graph_new(im->alloc, ps_onnx_text(im->model->graph->name), &im->root, err));
@@ -67,9 +64,8 @@ static ps_status build(ps_onnx_import *im, ps_error *err)
 }
 
 /* path is NULL for a model in memory. */
-static ps_status import_model(const ps_onnx_proto *proto, const char *path, ps_graph **ret_graph, ps_onnx_info *ret_info,
-                              ps_error *err)
-{
+static ps_status import_model(const ps_onnx_proto *proto, const char *path, ps_graph **ret_graph,
+                              ps_onnx_info *ret_info, ps_error *err) {
     ps_onnx_info info = { 0 };
     ps_onnx_import im = {
         .alloc = proto->alloc,
@@ -102,8 +98,7 @@ static ps_status import_model(const ps_onnx_proto *proto, const char *path, ps_g
 }
 
 ps_status ps_onnx_load_file(ps_alloc_state *alloc, const char *path, ps_graph **ret_graph, ps_onnx_info *ret_info,
-                            ps_error *err)
-{
+                            ps_error *err) {
     ps_onnx_proto proto;
     ps_status status = ps_onnx_proto_open_file(alloc, &onnx__model_proto__descriptor, path, &proto, err);
     if (status == PS_OK) status = import_model(&proto, path, ret_graph, ret_info, err);
@@ -112,8 +107,7 @@ ps_status ps_onnx_load_file(ps_alloc_state *alloc, const char *path, ps_graph **
 }
 
 ps_status ps_onnx_load_memory(ps_alloc_state *alloc, const void *data, size_t size, ps_graph **ret_graph,
-                              ps_onnx_info *ret_info, ps_error *err)
-{
+                              ps_onnx_info *ret_info, ps_error *err) {
     ps_onnx_proto proto;
     ps_status status = ps_onnx_proto_open_memory(alloc, &onnx__model_proto__descriptor, data, size, &proto, err);
     if (status == PS_OK) status = import_model(&proto, NULL, ret_graph, ret_info, err);

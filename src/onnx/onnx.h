@@ -25,18 +25,19 @@ typedef struct ps_onnx_info {
 
 void ps_onnx_info_release(ps_onnx_info *info);
 
-/* Reads a model. The graph is sorted, checked for structure and unresolved (see ps_ops_resolve); initializers and Constant
- * nodes became constants, deduplicated by content; dims -1, "?" and "" are unknown. External data must lie below the model's
- * folder. Every limit and malformation gives one sentence naming the object. */
+/* Reads a model. The graph is sorted, checked for structure and unresolved (see ps_ops_resolve); initializers and
+ * Constant nodes became constants, deduplicated by content; dims -1, "?" and "" are unknown. External data must lie
+ * below the model's folder. Every limit and malformation gives one sentence naming the object. */
 ps_status ps_onnx_load_file(ps_alloc_state *alloc, const char *path, ps_graph **ret_graph, ps_onnx_info *ret_info,
                             ps_error *err);
 ps_status ps_onnx_load_memory(ps_alloc_state *alloc, const void *data, size_t size, ps_graph **ret_graph,
                               ps_onnx_info *ret_info, ps_error *err);
 
 /* A serialized TensorProto, as in the test_data_set folders. */
-ps_status ps_onnx_tensor_read(ps_alloc_state *alloc, const void *data, size_t size, ps_tensor **ret, const char **ret_name,
+ps_status ps_onnx_tensor_read(ps_alloc_state *alloc, const void *data, size_t size, ps_tensor **ret,
+                              const char **ret_name,
                               ps_error *err); /* ret_name may be NULL; else ps_free'd by the caller */
-ps_status ps_onnx_tensor_write(ps_alloc_state *alloc, const ps_tensor *t, const char *name, void **ret_data, size_t *ret_size,
-                               ps_error *err);
+ps_status ps_onnx_tensor_write(ps_alloc_state *alloc, const ps_tensor *t, const char *name, void **ret_data,
+                               size_t *ret_size, ps_error *err);
 
 #endif

@@ -9,12 +9,12 @@
 #include "onnx/onnx.h"
 
 /* Limits on what a file may ask for. A real model stays far below each of them. */
-#define PS_ONNX_MAX_FILE ((size_t)INT32_MAX)       /* protobuf's own limit */
-#define PS_ONNX_MAX_STRUCTURE ((size_t)256 << 20)  /* bytes of a model without its weights */
-#define PS_ONNX_MAX_FIELDS ((size_t)16 << 20)      /* protobuf fields outside of weights */
-#define PS_ONNX_MAX_MESSAGE_DEPTH 250              /* of nested protobuf messages: bounds the stack */
-#define PS_ONNX_MAX_GRAPH_DEPTH 64                 /* of nested subgraphs */
-#define PS_ONNX_MAX_SPARSE ((size_t)64 << 20)      /* bytes of all sparse tensors of a model, written out */
+#define PS_ONNX_MAX_FILE ((size_t)INT32_MAX)      /* protobuf's own limit */
+#define PS_ONNX_MAX_STRUCTURE ((size_t)256 << 20) /* bytes of a model without its weights */
+#define PS_ONNX_MAX_FIELDS ((size_t)16 << 20)     /* protobuf fields outside of weights */
+#define PS_ONNX_MAX_MESSAGE_DEPTH 250             /* of nested protobuf messages: bounds the stack */
+#define PS_ONNX_MAX_GRAPH_DEPTH 64                /* of nested subgraphs */
+#define PS_ONNX_MAX_SPARSE ((size_t)64 << 20)     /* bytes of all sparse tensors of a model, written out */
 #define PS_ONNX_NEWEST_IR 14
 #define PS_ONNX_NEWEST_OPSET 28
 
@@ -25,7 +25,8 @@ typedef struct ps_onnx_span {
     size_t offset, size;
 } ps_onnx_span;
 
-/* A message without tensor payloads. Where a TensorProto had any, its raw_data now holds one varint: an index of spans. */
+/* A message without tensor payloads. Where a TensorProto had any, its raw_data now holds one varint: an index of spans.
+ */
 typedef struct ps_onnx_cut {
     uint8_t *data;
     size_t size;
@@ -34,8 +35,8 @@ typedef struct ps_onnx_cut {
 } ps_onnx_cut;
 
 /* Walks a message of the given kind: the whole structure is checked for bounds, depth and size, and copied. */
-ps_status ps_onnx_cut_message(ps_alloc_state *alloc, const ProtobufCMessageDescriptor *kind, const void *data, size_t size,
-                              ps_onnx_cut *ret, ps_error *err);
+ps_status ps_onnx_cut_message(ps_alloc_state *alloc, const ProtobufCMessageDescriptor *kind, const void *data,
+                              size_t size, ps_onnx_cut *ret, ps_error *err);
 void ps_onnx_cut_release(ps_alloc_state *alloc, ps_onnx_cut *cut);
 
 /* ---- proto.c: a message in memory ---- */
@@ -45,8 +46,8 @@ typedef struct ps_onnx_proto {
     ps_alloc_state *alloc;
     const uint8_t *data;
     size_t size;
-    ps_file_map map;   /* map.data is NULL if the bytes are the caller's */
-    ps_onnx_cut cut;   /* cut.data is released after unpacking, the spans stay */
+    ps_file_map map; /* map.data is NULL if the bytes are the caller's */
+    ps_onnx_cut cut; /* cut.data is released after unpacking, the spans stay */
     ProtobufCMessage *message;
 } ps_onnx_proto;
 
@@ -82,7 +83,8 @@ ps_status ps_onnx_external_find(ps_onnx_external *ext, const Onnx__TensorProto *
                                 const ps_file_map **ret_map, size_t *ret_offset, ps_error *err);
 
 /* ---- tensor_proto.c ---- */
-/* Copies a TensorProto into a tensor of its own. label starts every error: "initializer 'w'". ext may be NULL: refuse. */
+/* Copies a TensorProto into a tensor of its own. label starts every error: "initializer 'w'". ext may be NULL: refuse.
+ */
 ps_status ps_onnx_tensor_decode(const ps_onnx_proto *proto, ps_onnx_external *ext, const Onnx__TensorProto *t,
                                 const char *label, ps_tensor **ret, ps_error *err);
 /* Dtype and dims of a TensorProto, checked; *ret_bytes of its packed data. */

@@ -2,22 +2,20 @@
 
 #include "onnx/onnx_int.h"
 
-void ps_onnx_pool_init(ps_onnx_pool *pool, ps_alloc_state *alloc)
-{
+void ps_onnx_pool_init(ps_onnx_pool *pool, ps_alloc_state *alloc) {
     memset(pool, 0, sizeof *pool);
     pool->alloc = alloc;
     pool->limit = ps_memory_total();
 }
 
-void ps_onnx_pool_release(ps_onnx_pool *pool)
-{
-    for (size_t i = 0; i < pool->room; i++) ps_tensor_release(pool->slots[i].tensor);
+void ps_onnx_pool_release(ps_onnx_pool *pool) {
+    for (size_t i = 0; i < pool->room; i++)
+        ps_tensor_release(pool->slots[i].tensor);
     ps_free(pool->alloc, pool->slots);
     memset(pool, 0, sizeof *pool);
 }
 
-static bool strings_equal(const ps_tensor *a, const ps_tensor *b)
-{
+static bool strings_equal(const ps_tensor *a, const ps_tensor *b) {
     const ps_string *x = a->data, *y = b->data;
     size_t n = ps_tensor_count(a);
     for (size_t i = 0; i < n; i++) {
@@ -27,24 +25,21 @@ static bool strings_equal(const ps_tensor *a, const ps_tensor *b)
     return true;
 }
 
-static bool tensors_equal(const ps_tensor *a, const ps_tensor *b)
-{
+static bool tensors_equal(const ps_tensor *a, const ps_tensor *b) {
     if (a->dtype != b->dtype || !ps_shape_equal(&a->shape, &b->shape)) return false;
     if (a->dtype == PS_DTYPE_STRING) return strings_equal(a, b);
     return a->bytes == 0 || memcmp(a->data, b->data, a->bytes) == 0;
 }
 
 /* The slot of an equal tensor, or the free one where it belongs. The table is never full. */
-static ps_onnx_pool_slot *find_slot(ps_onnx_pool_slot *slots, size_t room, uint64_t hash, const ps_tensor *t)
-{
+static ps_onnx_pool_slot *find_slot(ps_onnx_pool_slot *slots, size_t room, uint64_t hash, const ps_tensor *t) {
     for (size_t i = hash & (room - 1);; i = (i + 1) & (room - 1)) {
         ps_onnx_pool_slot *s = &slots[i];
         if (!s->tensor || (s->hash == hash && t && tensors_equal(s->tensor, t))) return s;
     }
 }
 
-static bool grow(ps_onnx_pool *pool)
-{
+static bool grow(ps_onnx_pool *pool) {
     size_t room = pool->room ? pool->room * 2 : 64, bytes;
     if (ps_mul_overflow_size(room, sizeof *pool->slots, &bytes)) return false;
     ps_onnx_pool_slot *slots = ps_alloc_zero(pool->alloc, bytes);
@@ -59,8 +54,7 @@ static bool grow(ps_onnx_pool *pool)
     return true;
 }
 
-ps_status ps_onnx_pool_intern(ps_onnx_pool *pool, ps_tensor **tensor, const char *label, ps_error *err)
-{
+ps_status ps_onnx_pool_intern(ps_onnx_pool *pool, ps_tensor **tensor, const char *label, ps_error *err) {
     ps_tensor *t = *tensor;
     if ((pool->size + 1) * 2 > pool->room && !grow(pool)) return PS_FAIL_NOMEM(err, "the table of weights");
     uint64_t hash = ps_tensor_hash(t);

@@ -9,23 +9,20 @@ typedef struct unpack_memory {
     bool failed;
 } unpack_memory;
 
-static void *unpack_alloc(void *ctx, size_t size)
-{
+static void *unpack_alloc(void *ctx, size_t size) {
     unpack_memory *m = ctx;
     void *p = ps_alloc(m->alloc, size);
     if (!p) m->failed = true;
     return p;
 }
 
-static void unpack_free(void *ctx, void *ptr)
-{
+static void unpack_free(void *ctx, void *ptr) {
     unpack_memory *m = ctx;
     ps_free(m->alloc, ptr);
 }
 
 /* Consumes proto->cut.data. */
-static ps_status unpack(ps_onnx_proto *proto, const ProtobufCMessageDescriptor *kind, ps_error *err)
-{
+static ps_status unpack(ps_onnx_proto *proto, const ProtobufCMessageDescriptor *kind, ps_error *err) {
     unpack_memory memory = { proto->alloc, false };
     ProtobufCAllocator allocator = { unpack_alloc, unpack_free, &memory };
     static const uint8_t empty[1];
@@ -38,8 +35,7 @@ static ps_status unpack(ps_onnx_proto *proto, const ProtobufCMessageDescriptor *
     return PS_FAIL(err, FORMAT, "a field has the wrong type for a %s", kind->short_name);
 }
 
-static ps_status open_bytes(ps_onnx_proto *proto, const ProtobufCMessageDescriptor *kind, ps_error *err)
-{
+static ps_status open_bytes(ps_onnx_proto *proto, const ProtobufCMessageDescriptor *kind, ps_error *err) {
     ps_status status = ps_onnx_cut_message(proto->alloc, kind, proto->data, proto->size, &proto->cut, err);
     if (status == PS_OK) status = unpack(proto, kind, err);
     if (status != PS_OK) ps_onnx_proto_close(proto);
@@ -47,8 +43,7 @@ static ps_status open_bytes(ps_onnx_proto *proto, const ProtobufCMessageDescript
 }
 
 ps_status ps_onnx_proto_open_file(ps_alloc_state *alloc, const ProtobufCMessageDescriptor *kind, const char *path,
-                                  ps_onnx_proto *ret, ps_error *err)
-{
+                                  ps_onnx_proto *ret, ps_error *err) {
     memset(ret, 0, sizeof *ret);
     ret->alloc = alloc;
     PS_TRY(ps_file_map_open(path, &ret->map, err));
@@ -58,8 +53,7 @@ ps_status ps_onnx_proto_open_file(ps_alloc_state *alloc, const ProtobufCMessageD
 }
 
 ps_status ps_onnx_proto_open_memory(ps_alloc_state *alloc, const ProtobufCMessageDescriptor *kind, const void *data,
-                                    size_t size, ps_onnx_proto *ret, ps_error *err)
-{
+                                    size_t size, ps_onnx_proto *ret, ps_error *err) {
     memset(ret, 0, sizeof *ret);
     ret->alloc = alloc;
     ret->data = data;
@@ -67,8 +61,7 @@ ps_status ps_onnx_proto_open_memory(ps_alloc_state *alloc, const ProtobufCMessag
     return open_bytes(ret, kind, err);
 }
 
-void ps_onnx_proto_close(ps_onnx_proto *proto)
-{
+void ps_onnx_proto_close(ps_onnx_proto *proto) {
     if (proto->message) {
         unpack_memory memory = { proto->alloc, false };
         ProtobufCAllocator allocator = { unpack_alloc, unpack_free, &memory };
@@ -79,13 +72,11 @@ void ps_onnx_proto_close(ps_onnx_proto *proto)
     memset(proto, 0, sizeof *proto);
 }
 
-void ps_onnx_proto_drop(const ps_onnx_proto *proto, const uint8_t *p, size_t size)
-{
+void ps_onnx_proto_drop(const ps_onnx_proto *proto, const uint8_t *p, size_t size) {
     if (proto->map.data) ps_file_map_drop(&proto->map, (size_t)(p - proto->data), size);
 }
 
-uint64_t ps_onnx_proto_digest(const ps_onnx_proto *proto)
-{
+uint64_t ps_onnx_proto_digest(const ps_onnx_proto *proto) {
     /* Pieces, each seeded with the hash so far: the pages of one can go before the next is read. */
     const size_t piece = (size_t)1 << 20;
     uint64_t hash = proto->size;

@@ -10,8 +10,7 @@ typedef struct sparse {
     int64_t elements;
 } sparse;
 
-static ps_status check_parts(const sparse *s, const char *label, ps_error *err)
-{
+static ps_status check_parts(const sparse *s, const char *label, ps_error *err) {
     const ps_shape *v = &s->values->shape, *i = &s->indices->shape;
     PS_FAIL_IF(ps_dtype_size(s->values->dtype) == 0 || s->values->dtype == PS_DTYPE_STRING, err, UNSUPPORTED,
                "%s: sparse values of type %s", label, ps_dtype_name(s->values->dtype));
@@ -26,8 +25,7 @@ static ps_status check_parts(const sparse *s, const char *label, ps_error *err)
 }
 
 /* Position of entry k in the dense tensor, or -1 if an index is outside. */
-static int64_t position(const sparse *s, int64_t k)
-{
+static int64_t position(const sparse *s, int64_t k) {
     const int64_t *index = s->indices->data;
     if (s->indices->shape.rank == 1) return index[k] >= 0 && index[k] < s->elements ? index[k] : -1;
     int64_t at = 0;
@@ -39,8 +37,7 @@ static int64_t position(const sparse *s, int64_t k)
     return at;
 }
 
-static ps_status scatter(const sparse *s, const char *label, ps_tensor *dense, ps_error *err)
-{
+static ps_status scatter(const sparse *s, const char *label, ps_tensor *dense, ps_error *err) {
     size_t width = ps_dtype_size(dense->dtype);
     int64_t last = -1;
     for (int64_t k = 0; k < s->values->shape.dims[0]; k++) {
@@ -48,14 +45,14 @@ static ps_status scatter(const sparse *s, const char *label, ps_tensor *dense, p
         PS_FAIL_IF(at < 0, err, FORMAT, "%s: sparse index %lld lies outside of the shape", label, (long long)k);
         PS_FAIL_IF(at <= last, err, FORMAT, "%s: sparse index %lld is not in ascending order", label, (long long)k);
         last = at;
-        memcpy((uint8_t *)dense->data + (size_t)at * width, (const uint8_t *)s->values->data + (size_t)k * width, width);
+        memcpy((uint8_t *)dense->data + (size_t)at * width, (const uint8_t *)s->values->data + (size_t)k * width,
+               width);
     }
     return PS_OK;
 }
 
-static ps_status write_out(const ps_onnx_proto *proto, const sparse *s, const char *label, size_t *budget, ps_tensor **ret,
-                           ps_error *err)
-{
+static ps_status write_out(const ps_onnx_proto *proto, const sparse *s, const char *label, size_t *budget,
+                           ps_tensor **ret, ps_error *err) {
     size_t bytes;
     PS_TRY(check_parts(s, label, err));
     PS_FAIL_IF(!ps_dtype_bytes(s->values->dtype, s->elements, &bytes) || bytes > *budget, err, LIMIT,
@@ -73,8 +70,7 @@ static ps_status write_out(const ps_onnx_proto *proto, const sparse *s, const ch
 }
 
 ps_status ps_onnx_sparse_decode(const ps_onnx_proto *proto, ps_onnx_external *ext, const Onnx__SparseTensorProto *p,
-                                const char *label, size_t *budget, ps_tensor **ret, ps_error *err)
-{
+                                const char *label, size_t *budget, ps_tensor **ret, ps_error *err) {
     PS_FAIL_IF(!p->values || !p->indices, err, FORMAT, "%s: a sparse tensor needs values and indices", label);
     sparse s = { 0 };
     PS_TRY(ps_onnx_dims(p->dims, p->n_dims, label, &s.shape, err));

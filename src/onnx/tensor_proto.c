@@ -31,8 +31,7 @@ typedef struct payload {
     const uint8_t *raw;
 } payload;
 
-static const char *field_name(uint32_t field)
-{
+static const char *field_name(uint32_t field) {
     switch (field) {
     case FIELD_FLOAT: return "float_data";
     case FIELD_INT32: return "int32_data";
@@ -45,8 +44,7 @@ static const char *field_name(uint32_t field)
     }
 }
 
-ps_status ps_onnx_dims(const int64_t *dims, size_t n, const char *label, ps_shape *ret, ps_error *err)
-{
+ps_status ps_onnx_dims(const int64_t *dims, size_t n, const char *label, ps_shape *ret, ps_error *err) {
     PS_FAIL_IF(n > PS_MAX_RANK, err, LIMIT, "%s: rank %zu is more than the %d dims that polestar handles", label, n,
                PS_MAX_RANK);
     ps_shape shape = { .rank = (int32_t)n };
@@ -59,8 +57,7 @@ ps_status ps_onnx_dims(const int64_t *dims, size_t n, const char *label, ps_shap
 }
 
 ps_status ps_onnx_tensor_header(const Onnx__TensorProto *t, const char *label, ps_dtype *ret_dtype, ps_shape *ret_shape,
-                                size_t *ret_bytes, ps_error *err)
-{
+                                size_t *ret_bytes, ps_error *err) {
     PS_FAIL_IF(!t->has_data_type || t->data_type == 0, err, FORMAT, "%s: has no element type", label);
     PS_FAIL_IF(!ps_dtype_valid(t->data_type), err, UNSUPPORTED, "%s: element type %d is not known", label,
                (int)t->data_type);
@@ -76,8 +73,7 @@ ps_status ps_onnx_tensor_header(const Onnx__TensorProto *t, const char *label, p
 /* ---- the payload's extent ---- */
 
 /* Numbers in one occurrence of a typed field, packed or not. */
-static bool count_numbers(const ps_wire_field *f, size_t *ret)
-{
+static bool count_numbers(const ps_wire_field *f, size_t *ret) {
     size_t width = f->number == FIELD_FLOAT ? 4 : f->number == FIELD_DOUBLE ? 8 : 0;
     *ret = 1;
     if (f->type != PS_WIRE_LEN) {
@@ -88,8 +84,7 @@ static bool count_numbers(const ps_wire_field *f, size_t *ret)
     return f->size % width == 0;
 }
 
-static ps_status measure_field(payload *p, const ps_wire_field *f, const char *label, ps_error *err)
-{
+static ps_status measure_field(payload *p, const ps_wire_field *f, const char *label, ps_error *err) {
     size_t n;
     if (f->number == FIELD_RAW) {
         PS_FAIL_IF(f->type != PS_WIRE_LEN, err, FORMAT, "%s: raw_data holds no bytes", label);
@@ -107,15 +102,13 @@ static ps_status measure_field(payload *p, const ps_wire_field *f, const char *l
     return PS_OK;
 }
 
-static bool is_bulk(uint32_t number)
-{
+static bool is_bulk(uint32_t number) {
     return number == FIELD_FLOAT || number == FIELD_INT32 || number == FIELD_INT64 ||
            (number >= FIELD_RAW && number <= FIELD_UINT64);
 }
 
 static ps_status measure(const ps_onnx_proto *proto, const Onnx__TensorProto *t, const char *label, payload *ret,
-                         ps_error *err)
-{
+                         ps_error *err) {
     memset(ret, 0, sizeof *ret);
     if (!t->has_raw_data) return PS_OK;
     /* What stands in raw_data is our own note, written by cut.c. */
@@ -136,8 +129,7 @@ static ps_status measure(const ps_onnx_proto *proto, const Onnx__TensorProto *t,
 }
 
 /* The typed field that holds elements of a dtype, and how many of its numbers n elements take. */
-static uint32_t typed_field(ps_dtype dtype, size_t n, size_t bytes, size_t *ret_numbers)
-{
+static uint32_t typed_field(ps_dtype dtype, size_t n, size_t bytes, size_t *ret_numbers) {
     *ret_numbers = n;
     switch (dtype) {
     case PS_DTYPE_F32: return FIELD_FLOAT;
@@ -156,8 +148,7 @@ static uint32_t typed_field(ps_dtype dtype, size_t n, size_t bytes, size_t *ret_
 }
 
 static ps_status check_payload(const payload *p, ps_dtype dtype, const ps_shape *shape, size_t bytes, const char *label,
-                               ps_error *err)
-{
+                               ps_error *err) {
     char text[128];
     size_t n = (size_t)ps_shape_product(shape, 0, shape->rank), numbers;
     ps_shape_text(shape, text, sizeof text);
@@ -185,8 +176,7 @@ typedef struct sink {
 } sink;
 
 /* Low bytes of a varint. Negative numbers and bit patterns both occur for narrow types: either reading must fit. */
-static bool put_integer(sink *s, uint64_t v)
-{
+static bool put_integer(sink *s, uint64_t v) {
     if (s->dtype == PS_DTYPE_BOOL) {
         *s->at++ = v != 0;
         return true;
@@ -200,8 +190,7 @@ static bool put_integer(sink *s, uint64_t v)
     return true;
 }
 
-static bool put_field(sink *s, const ps_wire_field *f)
-{
+static bool put_field(sink *s, const ps_wire_field *f) {
     if (f->number == FIELD_FLOAT || f->number == FIELD_DOUBLE) {
         memcpy(s->at, f->data, f->size);
         s->at += f->size;
@@ -217,8 +206,8 @@ static bool put_field(sink *s, const ps_wire_field *f)
     return true;
 }
 
-static ps_status copy_typed(const ps_onnx_proto *proto, const payload *p, ps_tensor *t, const char *label, ps_error *err)
-{
+static ps_status copy_typed(const ps_onnx_proto *proto, const payload *p, ps_tensor *t, const char *label,
+                            ps_error *err) {
     size_t width = ps_dtype_size(t->dtype);
     sink s = { t->data, width ? width : 1, t->dtype };
     ps_wire w;
@@ -234,8 +223,7 @@ static ps_status copy_typed(const ps_onnx_proto *proto, const payload *p, ps_ten
     }
 }
 
-static ps_status copy_strings(const Onnx__TensorProto *p, ps_tensor *t, ps_error *err)
-{
+static ps_status copy_strings(const Onnx__TensorProto *p, ps_tensor *t, ps_error *err) {
     for (size_t i = 0; i < p->n_string_data; i++) {
         const ProtobufCBinaryData *s = &p->string_data[i];
         PS_TRY(ps_tensor_set_string(t, i, (const char *)s->data, s->len, err));
@@ -243,13 +231,14 @@ static ps_status copy_strings(const Onnx__TensorProto *p, ps_tensor *t, ps_error
     return PS_OK;
 }
 
-/* One stored form per value, so that equal tensors compare equal: bools are 0 or 1, unused bits of the last byte are 0. */
-static void normalize(ps_tensor *t)
-{
+/* One stored form per value, so that equal tensors compare equal: bools are 0 or 1, unused bits of the last byte are 0.
+ */
+static void normalize(ps_tensor *t) {
     uint8_t *p = t->data;
     size_t bits = ps_dtype_bits(t->dtype);
     if (t->dtype == PS_DTYPE_BOOL) {
-        for (size_t i = 0; i < t->bytes; i++) p[i] = p[i] != 0;
+        for (size_t i = 0; i < t->bytes; i++)
+            p[i] = p[i] != 0;
     }
     if (bits < 8 && t->bytes) {
         size_t used = ps_tensor_count(t) * bits % 8;
@@ -258,8 +247,7 @@ static void normalize(ps_tensor *t)
 }
 
 static ps_status fill(const ps_onnx_proto *proto, const payload *p, const Onnx__TensorProto *from, ps_tensor *t,
-                      const char *label, ps_error *err)
-{
+                      const char *label, ps_error *err) {
     if (t->dtype == PS_DTYPE_STRING) return copy_strings(from, t, err);
     if (p->field == FIELD_RAW) {
         memcpy(t->data, p->raw, p->count);
@@ -273,8 +261,7 @@ static ps_status fill(const ps_onnx_proto *proto, const payload *p, const Onnx__
 }
 
 static ps_status decode_external(ps_onnx_external *ext, const Onnx__TensorProto *t, const char *label, ps_dtype dtype,
-                                 const ps_shape *shape, size_t bytes, ps_tensor **ret, ps_error *err)
-{
+                                 const ps_shape *shape, size_t bytes, ps_tensor **ret, ps_error *err) {
     PS_FAIL_IF(dtype == PS_DTYPE_STRING, err, FORMAT, "%s: strings cannot be stored as external data", label);
     PS_FAIL_IF(!ext, err, UNSUPPORTED, "%s: refers to external data, which needs a model file beside it", label);
     const ps_file_map *map;
@@ -292,8 +279,7 @@ static ps_status decode_external(ps_onnx_external *ext, const Onnx__TensorProto 
 }
 
 ps_status ps_onnx_tensor_decode(const ps_onnx_proto *proto, ps_onnx_external *ext, const Onnx__TensorProto *t,
-                                const char *label, ps_tensor **ret, ps_error *err)
-{
+                                const char *label, ps_tensor **ret, ps_error *err) {
     ps_dtype dtype;
     ps_shape shape;
     size_t bytes;
@@ -327,9 +313,8 @@ ps_status ps_onnx_tensor_decode(const ps_onnx_proto *proto, ps_onnx_external *ex
 
 /* ---- TensorProto files ---- */
 
-ps_status ps_onnx_tensor_read(ps_alloc_state *alloc, const void *data, size_t size, ps_tensor **ret, const char **ret_name,
-                              ps_error *err)
-{
+ps_status ps_onnx_tensor_read(ps_alloc_state *alloc, const void *data, size_t size, ps_tensor **ret,
+                              const char **ret_name, ps_error *err) {
     ps_onnx_proto proto;
     ps_tensor *tensor = NULL;
     PS_TRY(ps_onnx_proto_open_memory(alloc, &onnx__tensor_proto__descriptor, data, size, &proto, err));
@@ -348,13 +333,12 @@ ps_status ps_onnx_tensor_read(ps_alloc_state *alloc, const void *data, size_t si
     return status;
 }
 
-/* Bytes of the message's parts; *ret_dims of the packed dims. false on overflow. */
-static bool encoded_size(const ps_tensor *t, size_t name_size, size_t *ret_dims, size_t *ret)
-{
-    size_t dims = 0, size;
-    for (int i = 0; i < t->shape.rank; i++) dims += ps_wire_varint_size((uint64_t)t->shape.dims[i]);
-    size = ps_wire_varint_size((uint64_t)t->dtype) + 1;
-    if (t->shape.rank) size += ps_wire_len_size(FIELD_DIMS, dims);
+/* Bytes of the whole message; false on overflow. Fields in the order of their numbers and dims unpacked, as every other
+ * writer of this proto2 message does. */
+static bool encoded_size(const ps_tensor *t, size_t name_size, size_t *ret) {
+    size_t size = 1 + ps_wire_varint_size((uint64_t)t->dtype);
+    for (int i = 0; i < t->shape.rank; i++)
+        size += 1 + ps_wire_varint_size((uint64_t)t->shape.dims[i]);
     if (name_size) size += ps_wire_len_size(FIELD_NAME, name_size);
     if (t->dtype == PS_DTYPE_STRING) {
         const ps_string *s = t->data;
@@ -364,46 +348,44 @@ static bool encoded_size(const ps_tensor *t, size_t name_size, size_t *ret_dims,
     } else if (ps_add_overflow_size(size, ps_wire_len_size(FIELD_RAW, t->bytes), &size)) {
         return false;
     }
-    *ret_dims = dims;
     *ret = size;
     return size <= PS_ONNX_MAX_FILE;
 }
 
-static uint8_t *put_header(uint8_t *p, const ps_tensor *t, size_t dims)
-{
-    if (t->shape.rank) {
-        p = ps_wire_put_tag(p, FIELD_DIMS, PS_WIRE_LEN);
-        p = ps_wire_put_varint(p, dims);
-        for (int i = 0; i < t->shape.rank; i++) p = ps_wire_put_varint(p, (uint64_t)t->shape.dims[i]);
+static uint8_t *put_header(uint8_t *p, const ps_tensor *t) {
+    for (int i = 0; i < t->shape.rank; i++) {
+        p = ps_wire_put_tag(p, FIELD_DIMS, PS_WIRE_VARINT);
+        p = ps_wire_put_varint(p, (uint64_t)t->shape.dims[i]);
     }
     p = ps_wire_put_tag(p, FIELD_DATA_TYPE, PS_WIRE_VARINT);
     return ps_wire_put_varint(p, (uint64_t)t->dtype);
 }
 
-static uint8_t *put_elements(uint8_t *p, const ps_tensor *t)
-{
-    if (t->dtype == PS_DTYPE_STRING) {
-        const ps_string *s = t->data;
-        for (size_t i = 0; i < ps_tensor_count(t); i++) p = ps_wire_put_len(p, FIELD_STRING, s[i].data, s[i].size);
-        return p;
-    }
+static uint8_t *put_strings(uint8_t *p, const ps_tensor *t) {
+    const ps_string *s = t->data;
+    for (size_t i = 0; i < ps_tensor_count(t); i++)
+        p = ps_wire_put_len(p, FIELD_STRING, s[i].data, s[i].size);
+    return p;
+}
+
+static void put_raw(uint8_t *p, const ps_tensor *t) {
     p = ps_wire_put_tag(p, FIELD_RAW, PS_WIRE_LEN);
     p = ps_wire_put_varint(p, t->bytes);
     ps_tensor_copy_packed(t, p);
-    return p + t->bytes;
 }
 
 ps_status ps_onnx_tensor_write(ps_alloc_state *alloc, const ps_tensor *t, const char *name, void **ret_data,
-                               size_t *ret_size, ps_error *err)
-{
-    size_t name_size = name ? strlen(name) : 0, dims, size;
-    PS_FAIL_IF(!encoded_size(t, name_size, &dims, &size), err, LIMIT,
+                               size_t *ret_size, ps_error *err) {
+    size_t name_size = name ? strlen(name) : 0, size;
+    bool strings = t->dtype == PS_DTYPE_STRING;
+    PS_FAIL_IF(!encoded_size(t, name_size, &size), err, LIMIT,
                "tensor '%s': %zu bytes exceed the 2 GiB of a protobuf file", ps_onnx_text(name), t->bytes);
-    uint8_t *data = ps_alloc(alloc, size), *p;
+    uint8_t *data = ps_alloc(alloc, size);
     if (!data) return PS_FAIL_NOMEM(err, "a tensor file");
-    p = put_header(data, t, dims);
+    uint8_t *p = put_header(data, t);
+    if (strings) p = put_strings(p, t);
     if (name_size) p = ps_wire_put_len(p, FIELD_NAME, name, name_size);
-    put_elements(p, t);
+    if (!strings) put_raw(p, t);
     *ret_data = data;
     *ret_size = size;
     return PS_OK;

@@ -2,8 +2,7 @@
 
 #include "onnx/onnx_int.h"
 
-const char *ps_onnx_type_kind(const Onnx__TypeProto *type)
-{
+const char *ps_onnx_type_kind(const Onnx__TypeProto *type) {
     if (!type) return "no type";
     switch (type->value_case) {
     case ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE: return "a tensor";
@@ -17,8 +16,7 @@ const char *ps_onnx_type_kind(const Onnx__TypeProto *type)
 
 /* Exporters write an unknown dim as no value, -1, "" or "?". */
 static ps_status read_dim(ps_graph *g, const Onnx__TensorShapeProto__Dimension *d, size_t index, const char *label,
-                          int64_t *ret, ps_error *err)
-{
+                          int64_t *ret, ps_error *err) {
     *ret = PS_DIM_UNKNOWN;
     if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE) {
         PS_FAIL_IF(d->dim_value < -1, err, FORMAT, "%s: dim %zu is %lld, a dim is at least 0", label, index,
@@ -34,8 +32,8 @@ static ps_status read_dim(ps_graph *g, const Onnx__TensorShapeProto__Dimension *
     return PS_OK;
 }
 
-static ps_status read_shape(ps_graph *g, const Onnx__TensorShapeProto *p, const char *label, ps_shape *ret, ps_error *err)
-{
+static ps_status read_shape(ps_graph *g, const Onnx__TensorShapeProto *p, const char *label, ps_shape *ret,
+                            ps_error *err) {
     PS_FAIL_IF(p->n_dim > PS_MAX_RANK, err, LIMIT, "%s: rank %zu is more than the %d dims that polestar handles", label,
                p->n_dim, PS_MAX_RANK);
     ps_shape shape = { .rank = (int32_t)p->n_dim }, known = shape;
@@ -52,8 +50,7 @@ static ps_status read_shape(ps_graph *g, const Onnx__TensorShapeProto *p, const 
 }
 
 ps_status ps_onnx_type_read(ps_graph *g, const Onnx__TypeProto *type, const char *label, bool *ret_tensor,
-                            ps_dtype *ret_dtype, ps_shape *ret_shape, ps_error *err)
-{
+                            ps_dtype *ret_dtype, ps_shape *ret_shape, ps_error *err) {
     *ret_dtype = PS_DTYPE_UNDEFINED;
     *ret_shape = ps_shape_unknown();
     *ret_tensor = type && type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE && type->tensor_type;

@@ -13,8 +13,7 @@
 #include "base/str.h"
 #include "onnx/onnx.h"
 
-static void load_tensor(ps_alloc_state *a, const char *path)
-{
+static void load_tensor(ps_alloc_state *a, const char *path) {
     ps_error err = PS_ERROR_INIT;
     ps_file_map map;
     ps_tensor *t = NULL, *again = NULL;
@@ -33,8 +32,7 @@ static void load_tensor(ps_alloc_state *a, const char *path)
     ps_file_map_close(&map);
 }
 
-static size_t load_tensors(ps_alloc_state *a, const char *folder)
-{
+static size_t load_tensors(ps_alloc_state *a, const char *folder) {
     char **sets, **files, path[1024];
     size_t n_sets, n_files, count = 0;
     ps_error err = PS_ERROR_INIT;
@@ -53,8 +51,7 @@ static size_t load_tensors(ps_alloc_state *a, const char *folder)
     return count;
 }
 
-static void load_model(ps_alloc_state *a, const char *path, const char *name)
-{
+static void load_model(ps_alloc_state *a, const char *path, const char *name) {
     ps_error err = PS_ERROR_INIT;
     ps_graph *g = NULL;
     ps_onnx_info info;
@@ -63,8 +60,9 @@ static void load_model(ps_alloc_state *a, const char *path, const char *name)
     if (ps_onnx_load_file(a, path, &g, &info, &err) != PS_OK) fail_msg("%s: %s", path, err.msg);
     printf("%-22s opset %lld, %zu nodes, %zu inputs, %zu outputs, %zu parameters, %.1f MB file, %.1f MB weights, "
            "%.1f MB peak, %.0f ms\n",
-           name, (long long)info.opset, info.nodes, g->n_inputs, g->n_outputs, info.parameters, (double)info.file_bytes / 1e6,
-           (double)info.weight_bytes / 1e6, (double)atomic_load(&a->peak) / 1e6, (double)(ps_clock_ns() - start) / 1e6);
+           name, (long long)info.opset, info.nodes, g->n_inputs, g->n_outputs, info.parameters,
+           (double)info.file_bytes / 1e6, (double)info.weight_bytes / 1e6, (double)atomic_load(&a->peak) / 1e6,
+           (double)(ps_clock_ns() - start) / 1e6);
     assert_int_equal(ps_graph_verify(g, &err), PS_OK);
     /* The weights, once, and the structure: never a second copy of the file. */
     assert_true(atomic_load(&a->peak) < info.weight_bytes + info.weight_bytes / 8 + (4u << 20));
@@ -72,8 +70,7 @@ static void load_model(ps_alloc_state *a, const char *path, const char *name)
     ps_onnx_info_release(&info);
 }
 
-static void test_shared_models(void **state)
-{
+static void test_shared_models(void **state) {
     (void)state;
     const char *root = getenv("PS_SHARED_MODELS");
     if (!root) skip();
@@ -96,8 +93,7 @@ static void test_shared_models(void **state)
     assert_int_equal(atomic_load(&a.bytes), 0);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_shared_models) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
