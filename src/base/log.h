@@ -1,5 +1,5 @@
-/* log.h - key=value lines to the engine's sink. Library folders log at debug only; the server and tools log once, at the
- * place that decides. */
+/* log.h - key=value lines to the engine's sink. Library folders log at debug only; the server and tools log once, at
+ * the place that decides. */
 #ifndef PS_BASE_LOG_H
 #define PS_BASE_LOG_H
 
