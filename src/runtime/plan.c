@@ -479,6 +479,7 @@ static ps_status compile(compiler *c)
 {
     ps_pass_level level = c->plan->model->no_fusion ? PS_PASSES_BASIC : PS_PASSES_ALL;
     ps_status status = PS_OK;
+    PS_TRY(ps_ops_resolve(c->plan->graph, c->err)); /* a clone's parsed attributes must be its own */
     PS_TRY(ps_passes_run(c->plan->graph, level, &c->device->caps, c->err));
     c->places = ps_alloc_zero(c->alloc, (c->plan->graph->n_ids + 1) * sizeof *c->places);
     if (!c->places) return PS_FAIL_NOMEM(c->err, "a plan");

@@ -1,8 +1,8 @@
 /* cpu_int.h - shared by the files of the CPU device.
  *
- *   device.c   the device and its implementation lists
- *   simd.h     vector loops, compiled once per instruction set and chosen when the device is made
- *   dnnl.h     the one adapter to oneDNN (API 2.6 and 3.x)
+ *   device.c        the device and its implementation lists
+ *   simd.h          vector loops, compiled once per instruction set and chosen when the device is made
+ *   dnnl_adapter.h  the one adapter to oneDNN (API 2.6 and 3.x)
  *   conv.c matmul.c pointwise.c …   one file per operator family: lower functions and kernels */
 #ifndef PS_BACKEND_CPU_INT_H
 #define PS_BACKEND_CPU_INT_H
@@ -39,9 +39,7 @@ ps_status cpu_lower_layernorm(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_attention(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_lstm(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_concat(ps_device *device, ps_lowering *l, ps_error *err);
-ps_status cpu_lower_resize(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_reduce(ps_device *device, ps_lowering *l, ps_error *err);
-ps_status cpu_lower_gather(ps_device *device, ps_lowering *l, ps_error *err);
 
 /* Strided copy (transpose.c): dst row-major over `dims`, src by strides in elements; element size 1, 2, 4, 8 or 16 bytes. */
 ps_status cpu_strided_copy_new(ps_alloc_state *alloc, const char *label, int rank, const int64_t *dims,

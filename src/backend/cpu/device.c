@@ -1,5 +1,6 @@
 /* device.c - the CPU device: its implementation list, its thread team, its facts. */
 #include "backend/cpu/cpu_int.h"
+#include "backend/cpu/dnnl_adapter.h"
 #include "base/os.h"
 
 #ifdef _OPENMP
@@ -8,6 +9,44 @@
 
 /* First that accepts wins; then the reference kernel. */
 static const ps_impl impls[] = {
+#ifdef PS_WITH_DNNL
+    { "Conv", "", cpu_lower_conv },
+    { "Conv", "polestar", cpu_lower_conv },
+    { "ConvTranspose", "", cpu_lower_deconv },
+    { "ConvTranspose", "polestar", cpu_lower_deconv },
+    { "MatMul", "", cpu_lower_matmul },
+    { "MatMul", "polestar", cpu_lower_matmul },
+    { "Gemm", "", cpu_lower_gemm },
+    { "Gemm", "polestar", cpu_lower_gemm },
+#endif
+    { "Pointwise", "polestar", cpu_lower_pointwise },
+    { "Attention", "polestar", cpu_lower_attention },
+    { "Add", "", cpu_lower_binary },
+    { "Sub", "", cpu_lower_binary },
+    { "Mul", "", cpu_lower_binary },
+    { "Div", "", cpu_lower_binary },
+    { "Max", "", cpu_lower_binary },
+    { "Min", "", cpu_lower_binary },
+    { "Relu", "", cpu_lower_unary },
+    { "Sigmoid", "", cpu_lower_unary },
+    { "Tanh", "", cpu_lower_unary },
+    { "Exp", "", cpu_lower_unary },
+    { "Sqrt", "", cpu_lower_unary },
+    { "Abs", "", cpu_lower_unary },
+    { "Erf", "", cpu_lower_unary },
+    { "Reciprocal", "", cpu_lower_unary },
+    { "MaxPool", "", cpu_lower_pool },
+    { "AveragePool", "", cpu_lower_pool },
+    { "GlobalAveragePool", "", cpu_lower_global_pool },
+    { "GlobalMaxPool", "", cpu_lower_global_pool },
+    { "ReduceMean", "", cpu_lower_reduce },
+    { "ReduceSum", "", cpu_lower_reduce },
+    { "ReduceMax", "", cpu_lower_reduce },
+    { "Softmax", "", cpu_lower_softmax },
+    { "LogSoftmax", "", cpu_lower_softmax },
+    { "LayerNormalization", "", cpu_lower_layernorm },
+    { "LSTM", "", cpu_lower_lstm },
+    { "Concat", "", cpu_lower_concat },
     { "Transpose", "", cpu_lower_transpose },
 };
 
@@ -18,6 +57,9 @@ static ps_status cpu_lower(ps_device *device, ps_lowering *l, ps_error *err)
 
 static void cpu_free(ps_device *device)
 {
+#ifdef PS_WITH_DNNL
+    psd_free(((cpu_device *)device)->dnnl);
+#endif
     ps_free(device->alloc, device);
 }
 
@@ -49,10 +91,21 @@ ps_status ps_device_new_cpu(ps_alloc_state *alloc, ps_device **ret, ps_error *er
     d->base.ops = &device_ops;
     d->base.alloc = alloc;
     d->simd = ps_simd_pick();
-    d->base.caps = (ps_caps){ 0 };
+    d->base.caps = (ps_caps){ true, true, true, true, PS_MAX_POSTS };
     ps_snprintf(d->base.name, sizeof d->base.name, "cpu");
     ps_cpu_model(d->base.hardware, sizeof d->base.hardware);
-    ps_snprintf(d->base.driver, sizeof d->base.driver, "%s", d->simd->name);
+#ifdef PS_WITH_DNNL
+    char version[32];
+    ps_status status = psd_new(alloc, &d->dnnl, err);
+    if (status != PS_OK) {
+        ps_free(alloc, d);
+        return status;
+    }
+    ps_snprintf(d->base.driver, sizeof d->base.driver, "%s (%s), own kernels %s", psd_version_text(version, sizeof version),
+                psd_isa_text(), d->simd->name);
+#else
+    ps_snprintf(d->base.driver, sizeof d->base.driver, "own kernels %s", d->simd->name);
+#endif
     d->base.info = (ps_device_info){ sizeof d->base.info, d->base.name,       d->base.hardware,
                                      d->base.driver,      ps_memory_total(), ps_cpu_count() };
     *ret = &d->base;
