@@ -174,6 +174,12 @@ ps_status ps_graph_add_node(ps_graph *g, ps_node *before, const char *op_type, c
                             ps_error *err);
 /* Unlinks the node and drops its subgraphs; its outputs lose their producer and must be unused, replaced or given a constant. */
 void ps_node_remove(ps_node *n);
+/* Relinks n directly before another node of its graph; the caller answers for the order. */
+void ps_node_move(ps_node *n, ps_node *before);
+/* Moves all nodes and constants of a subgraph without inputs before its holder, into the holder's graph; captured values
+ * resolve to what they were. Values get fresh names where the old one is taken. Afterwards sub->outputs are values of the
+ * holder's graph (or outer ones) and sub has no nodes; the holder itself stays. */
+ps_status ps_graph_inline(ps_node *holder, ps_graph *sub, ps_error *err);
 ps_status ps_node_set_input(ps_node *n, size_t index, ps_value *v, ps_error *err); /* v may be NULL */
 ps_status ps_node_resize_inputs(ps_node *n, size_t n_in, ps_error *err);            /* new ones are NULL */
 /* Adds or replaces. The attr's payload is used as is: allocate it in the arena (tensors are retained). */

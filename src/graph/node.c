@@ -106,16 +106,87 @@ static void detach_graph(ps_graph *g) {
     g->parent = NULL;
 }
 
-void ps_node_remove(ps_node *n) {
+static void unlink_node(ps_node *n) {
     ps_graph *g = n->graph;
-    detach_node(n);
-    for (uint32_t i = 0; i < n->n_out; i++) {
-        if (n->out[i]) n->out[i]->producer = NULL;
-    }
     *(n->prev ? &n->prev->next : &g->first) = n->next;
     *(n->next ? &n->next->prev : &g->last) = n->prev;
     n->prev = n->next = NULL;
     g->n_nodes--;
+}
+
+void ps_node_remove(ps_node *n) {
+    detach_node(n);
+    for (uint32_t i = 0; i < n->n_out; i++) {
+        if (n->out[i]) n->out[i]->producer = NULL;
+    }
+    unlink_node(n);
+}
+
+void ps_node_move(ps_node *n, ps_node *before) {
+    unlink_node(n);
+    link_before(n->graph, n, before);
+}
+
+/* ---- inlining ---- */
+
+/* Moves a value to another graph; its name changes if that graph has it already. */
+static ps_status adopt_value(ps_graph *g, ps_value *v, ps_error *err) {
+    const char *name = v->name;
+    char buf[32];
+    while (ps_graph_find(g, name)) {
+        ps_snprintf(buf, sizeof buf, "_%u", g->root->n_fresh++);
+        name = buf;
+    }
+    if (name == buf && !(name = ps_arena_strdup(&g->root->arena, buf))) return PS_FAIL_NOMEM(err, "a value");
+    if (!ps_map_put(&g->values, name, v)) return PS_FAIL_NOMEM(err, "a value");
+    v->name = name;
+    v->graph = g;
+    return PS_OK;
+}
+
+static void lower_depth(ps_node *n) {
+    for (uint32_t i = 0; i < n->n_attrs; i++) {
+        const ps_attr *a = &n->attrs[i];
+        size_t count = a->type == PS_ATTR_GRAPHS ? a->n : a->type == PS_ATTR_GRAPH;
+        for (size_t k = 0; k < count; k++) {
+            ps_graph *g = a->type == PS_ATTR_GRAPH ? a->u.graph : a->u.graphs[k];
+            g->depth = n->graph->depth + 1;
+            for (ps_node *inner = g->first; inner; inner = inner->next)
+                lower_depth(inner);
+        }
+    }
+}
+
+static ps_status adopt_reads(ps_graph *g, const ps_graph *sub, ps_node *n, ps_error *err) {
+    ps_value **captures = NULL;
+    size_t n_captures = 0;
+    if (ps_node_has_subgraph(n)) PS_TRY(ps_node_captures(n, &captures, &n_captures, err));
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        if (n->in[i] && n->in[i]->graph == sub) PS_TRY(adopt_value(g, n->in[i], err));
+    }
+    for (size_t i = 0; i < n_captures; i++) {
+        if (captures[i]->graph == sub) PS_TRY(adopt_value(g, captures[i], err));
+    }
+    return PS_OK;
+}
+
+ps_status ps_graph_inline(ps_node *holder, ps_graph *sub, ps_error *err) {
+    ps_graph *g = holder->graph;
+    while (sub->first) {
+        ps_node *n = sub->first;
+        PS_TRY(adopt_reads(g, sub, n, err));
+        for (uint32_t i = 0; i < n->n_out; i++) {
+            if (n->out[i]) PS_TRY(adopt_value(g, n->out[i], err));
+        }
+        unlink_node(n);
+        n->graph = g;
+        link_before(g, n, holder);
+        lower_depth(n);
+    }
+    for (size_t i = 0; i < sub->n_outputs; i++) {
+        if (sub->outputs[i]->graph == sub) PS_TRY(adopt_value(g, sub->outputs[i], err));
+    }
+    return PS_OK;
 }
 
 ps_status ps_node_set_input(ps_node *n, size_t index, ps_value *v, ps_error *err) {

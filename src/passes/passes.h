@@ -13,7 +13,8 @@ typedef enum ps_pass_level {
     PS_PASSES_ALL,   /* and fusions, as caps allow */
 } ps_pass_level;
 
-/* Runs the table until nothing changes (bounded). At model load with symbolic shapes, and again per set of fixed shapes. */
+/* Runs the table until nothing changes (bounded). At model load with symbolic shapes, and again per set of fixed
+ * shapes. */
 ps_status ps_passes_run(ps_graph *root, ps_pass_level level, const ps_caps *caps, ps_error *err);
 /* One pass by name, for tests. ret_changed may be NULL. */
 ps_status ps_passes_run_one(ps_graph *root, const char *name, const ps_caps *caps, bool *ret_changed, ps_error *err);

@@ -1,0 +1,118 @@
+/* fold.c - computes nodes with constant inputs once, by their reference kernels.
+ *
+ * Bytes may not grow beyond 64 KiB or those of the inputs, whichever is more: a model that stores a small table and
+ * expands it at run time keeps the small table. Casts and dequantisation of big weights stay (sink_cast moves them
+ * below a Gather); so does what is random. Shape and Size fold as soon as the shape they read is fixed. */
+#include "passes/rewrite.h"
+
+#define MAX_GROWN_BYTES (64 * 1024)
+
+static bool inputs_known(const ps_node *n) {
+    bool shape_only = n->op->traits & PS_OP_SHAPE_ONLY;
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        const ps_value *v = n->in[i];
+        if (!v || ps_const(v)) continue;
+        if (i || !shape_only || !ps_shape_fixed(&v->shape)) return false;
+    }
+    return true;
+}
+
+static size_t input_bytes(const ps_node *n) {
+    size_t sum = 0;
+    for (uint32_t i = 0; i < n->n_in; i++)
+        sum += ps_const(n->in[i]) ? n->in[i]->constant->bytes : 0;
+    return sum;
+}
+
+/* 0: an output of unknown size. Sizes were checked by inference. */
+static size_t output_bytes(const ps_node *n) {
+    size_t sum = 1;
+    for (uint32_t i = 0; i < n->n_out; i++) {
+        int64_t count;
+        size_t bytes;
+        if (!n->out[i]) continue;
+        if (!ps_shape_elements(&n->out[i]->shape, &count) || !ps_dtype_bytes(n->out[i]->dtype, count, &bytes)) return 0;
+        if (n->out[i]->dtype == PS_DTYPE_UNDEFINED || ps_add_overflow_size(sum, bytes, &sum)) return 0;
+    }
+    return sum;
+}
+
+static bool is_weight_cast(const ps_node *n) {
+    return (ps_is(n, "Cast") || ps_is(n, "CastLike") || ps_is(n, "DequantizeLinear")) && ps_const(n->in[0]) &&
+           n->in[0]->constant->bytes > MAX_GROWN_BYTES;
+}
+
+static bool worth_folding(const ps_node *n) {
+    if (!n->op->ref || (n->op->traits & (PS_OP_CONTROL | PS_OP_RANDOM))) return false;
+    if (!inputs_known(n) || is_weight_cast(n)) return false;
+    size_t in = input_bytes(n), out = output_bytes(n);
+    if (out == 0) return (n->op->traits & PS_OP_DATA_SHAPE) && in <= MAX_GROWN_BYTES;
+    size_t limit = in > MAX_GROWN_BYTES && !(n->op->traits & PS_OP_EXPANDS) ? in : MAX_GROWN_BYTES;
+    return out - 1 <= limit;
+}
+
+typedef struct job {
+    const ps_tensor **in;
+    ps_tensor **out;
+    ps_tensor *views; /* of inputs that are known by shape only */
+} job;
+
+static ps_status prepare(ps_rw *rw, const ps_node *n, job *j) {
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        if (!n->in[i]) continue;
+        j->in[i] = ps_const(n->in[i]);
+        if (j->in[i]) continue;
+        /* Data and type are not looked at. */
+        ps_tensor_init_view(&j->views[i], PS_DTYPE_U8, &n->in[i]->shape, NULL);
+        j->in[i] = &j->views[i];
+    }
+    for (uint32_t i = 0; i < n->n_out; i++) {
+        const ps_value *v = n->out[i];
+        if (!v) continue;
+        /* An unknown shape gets a placeholder that the kernel replaces through ps_kernel_output. */
+        ps_shape empty = ps_shape_make(1, (int64_t[]) { 0 });
+        bool known = ps_shape_fixed(&v->shape) && v->dtype != PS_DTYPE_UNDEFINED;
+        if (known)
+            PS_TRY(ps_tensor_new(rw->root->alloc, v->dtype, &v->shape, &j->out[i], rw->err));
+        else {
+            PS_TRY(ps_tensor_new_view(rw->root->alloc, PS_DTYPE_U8, &empty, NULL, NULL, &j->out[i], rw->err));
+            j->out[i]->dtype = PS_DTYPE_UNDEFINED;
+            j->out[i]->shape = ps_shape_unknown();
+        }
+    }
+    return PS_OK;
+}
+
+static ps_status run(ps_rw *rw, ps_node *n, job *j) {
+    PS_TRY(prepare(rw, n, j));
+    PS_TRY(ps_ops_run_ref(n, j->in, j->out, rw->root->alloc, 1, rw->err));
+    for (uint32_t i = 0; i < n->n_out; i++) {
+        if (n->out[i]) ps_value_set_constant(n->out[i], j->out[i]);
+    }
+    ps_node_remove(n);
+    rw->changes++;
+    return PS_OK;
+}
+
+static ps_status fold(ps_rw *rw, ps_node *n) {
+    /* Shapes may be known only now that an earlier node of this sweep was folded. */
+    if (inputs_known(n) && output_bytes(n) == 0) PS_TRY(ps_ops_infer_node(n, rw->err));
+    if (!worth_folding(n)) return PS_OK;
+    uint32_t n_out = n->n_out;
+    size_t n_in = n->n_in ? n->n_in : 1;
+    job j;
+    char *block = ps_alloc_zero(rw->root->alloc, n_in * (sizeof *j.views + sizeof *j.in) + n_out * sizeof *j.out);
+    if (!block) return PS_FAIL_NOMEM(rw->err, "folding constants");
+    j.views = (ps_tensor *)block;
+    j.in = (const ps_tensor **)(block + n_in * sizeof *j.views);
+    j.out = (ps_tensor **)(block + n_in * (sizeof *j.views + sizeof *j.in));
+    ps_status status = run(rw, n, &j);
+    for (uint32_t i = 0; i < n_out; i++)
+        ps_tensor_release(j.out[i]);
+    ps_free(rw->root->alloc, block);
+    return status;
+}
+
+ps_status ps_pass_fold(ps_rw *rw) {
+    return ps_rw_each(rw, fold);
+}
