@@ -230,7 +230,8 @@ static ps_status rewrite(ps_rw *rw, ps_node *n) {
     size_t count = 0;
     if ((!ps_is(n, "Mul") && !ps_is(n, "Div")) || !n->op || n->out[0]->dtype != PS_DTYPE_F32) return PS_OK;
     candidates(n->out[0], n->graph, list, &count, 4);
-    for (size_t i = 0; i < count; i++) {
+    /* The deepest first: above it lies the most of the pattern. */
+    for (size_t i = count; i-- > 0;) {
         form f;
         ps_post p;
         ps_node *made;

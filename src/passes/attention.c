@@ -154,7 +154,7 @@ static bool match_all(const ps_node *n, match *m) {
     const ps_node *context = producer(transpose->in[0], g);
     if (!ps_is(context, "MatMul")) return false;
     const ps_node *softmax = producer(context->in[0], g);
-    if (!ps_is(softmax, "Softmax") || softmax->op->since < 11) return false;
+    if (!ps_is(softmax, "Softmax")) return false;
     int64_t axis = ((const ps_axis_params *)softmax->params)->axis;
     /* Before version 13 dims behind the axis were flattened together: the same for the last one. */
     if (axis != -1 && axis != 3) return false;
