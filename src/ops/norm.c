@@ -445,6 +445,143 @@ static ps_status lrn_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return ps_parallel_scratch(ctx, columns, 16, 2 * (size_t)job.channels, &job.scratch, lrn_columns, &job, err);
 }
 
+/* ---- MeanVarianceNormalization, LpNormalization: rows over any set of axes ---- */
+
+typedef struct mvn_params {
+    ps_ints axes;
+} mvn_params;
+
+typedef struct lpnorm_params {
+    int64_t axis, p;
+} lpnorm_params;
+
+static const ps_attr_def mvn_attrs[] = { PS_A_INTS(mvn_params, axes), PS_ATTRS_END };
+static const ps_attr_def lpnorm_attrs[] = {
+    PS_A_INT(lpnorm_params, axis, -1),
+    PS_A_INT(lpnorm_params, p, 2),
+    PS_ATTRS_END,
+};
+
+typedef void (*axes_row_fn)(double *x, int64_t n);
+
+typedef struct axes_job {
+    const ps_tensor *x;
+    ps_tensor *y;
+    bool reduced[PS_MAX_RANK];
+    int64_t n;        /* elements of a row */
+    int64_t *offsets; /* of the row's elements from its first */
+    axes_row_fn fn;
+    double *scratch;
+} axes_job;
+
+/* Marks the axes in ret; PS_SHAPE for one outside of the rank. No axes: 0, 2, 3, … as the operator's default. */
+static ps_status mark_axes(const ps_node *node, ps_ints axes, int rank, bool *ret, ps_error *err) {
+    for (int d = 0; d < rank; d++)
+        ret[d] = !axes.n && d != 1;
+    for (size_t i = 0; i < axes.n; i++) {
+        int axis;
+        PS_NODE_FAIL_IF(!ps_axis_normalize(axes.data[i], rank, &axis), node, err, SHAPE,
+                        "axis %lld is outside of the input's rank %d", (long long)axes.data[i], rank);
+        ret[axis] = true;
+    }
+    return PS_OK;
+}
+
+static ps_status infer_axes(const ps_node *node, ps_ints axes, ps_error *err) {
+    bool reduced[PS_MAX_RANK];
+    PS_TRY(ps_check_float(node, 0, err));
+    if (ps_in_known(node, 0)) PS_TRY(mark_axes(node, axes, node->in[0]->shape.rank, reduced, err));
+    return ps_infer_same(node, err);
+}
+
+static ps_status infer_mvn(const ps_node *node, ps_error *err) {
+    return infer_axes(node, ((const mvn_params *)node->params)->axes, err);
+}
+
+static ps_status infer_lpnorm(const ps_node *node, ps_error *err) {
+    const lpnorm_params *p = node->params;
+    PS_NODE_FAIL_IF(p->p != 1 && p->p != 2, node, err, INVALID, "p is %lld, it must be 1 or 2", (long long)p->p);
+    return infer_axes(node, (ps_ints) { &p->axis, 1 }, err);
+}
+
+/* Offset of the index-th combination of the dims whose mark is `reduced`. */
+static int64_t axes_offset(const axes_job *job, bool reduced, int64_t index) {
+    const ps_shape *s = &job->x->shape;
+    int64_t offset = 0, stride = 1;
+    for (int d = s->rank - 1; d >= 0; stride *= s->dims[d--]) {
+        if (job->reduced[d] != reduced) continue;
+        offset += index % s->dims[d] * stride;
+        index /= s->dims[d];
+    }
+    return offset;
+}
+
+static void axes_rows(void *ctx, int64_t begin, int64_t end, int thread) {
+    axes_job *job = ctx;
+    double *row = job->scratch + (int64_t)thread * job->n;
+    for (int64_t item = begin; item < end; item++) {
+        int64_t first = axes_offset(job, false, item);
+        for (int64_t i = 0; i < job->n; i++)
+            ps_row_load(row + i, job->x->dtype, job->x->data, first + job->offsets[i], 1, 1);
+        job->fn(row, job->n);
+        for (int64_t i = 0; i < job->n; i++)
+            ps_row_store(job->y->data, job->y->dtype, first + job->offsets[i], 1, row + i, 1);
+    }
+}
+
+static ps_status run_axes(const ps_kernel_ctx *ctx, ps_ints axes, axes_row_fn fn, ps_error *err) {
+    axes_job job = { .x = ctx->in[0], .y = ctx->out[0], .fn = fn, .n = 1 };
+    const ps_shape *s = &job.x->shape;
+    int64_t rows = 1;
+    PS_TRY(mark_axes(ctx->node, axes, s->rank, job.reduced, err));
+    for (int d = 0; d < s->rank; d++)
+        *(job.reduced[d] ? &job.n : &rows) *= s->dims[d];
+    if (rows == 0 || job.n == 0) return PS_OK;
+    job.offsets = ps_alloc_array(ctx->alloc, (size_t)job.n, sizeof *job.offsets);
+    if (!job.offsets) return PS_FAIL_NOMEM(err, "offsets of a row");
+    for (int64_t i = 0; i < job.n; i++)
+        job.offsets[i] = axes_offset(&job, true, i);
+    ps_status status = ps_parallel_scratch(ctx, rows, 1, (size_t)job.n, &job.scratch, axes_rows, &job, err);
+    ps_free(ctx->alloc, job.offsets);
+    return status;
+}
+
+/* The operator is a function of ONNX, whose epsilon is 1e-9 beside the deviation. */
+static void mvn_row(double *x, int64_t n) {
+    double mean = row_mean(x, n), deviation = sqrt(row_variance(x, n, mean)) + 1e-9;
+    for (int64_t i = 0; i < n; i++)
+        x[i] = (x[i] - mean) / deviation;
+}
+
+/* A row of zeros stays zero. */
+static void divide_row(double *x, int64_t n, double norm) {
+    for (int64_t i = 0; norm > 0 && i < n; i++)
+        x[i] /= norm;
+}
+
+static void l1_row(double *x, int64_t n) {
+    double norm = 0;
+    for (int64_t i = 0; i < n; i++)
+        norm += fabs(x[i]);
+    divide_row(x, n, norm);
+}
+
+static void l2_row(double *x, int64_t n) {
+    double norm = 0;
+    for (int64_t i = 0; i < n; i++)
+        norm += x[i] * x[i];
+    divide_row(x, n, sqrt(norm));
+}
+
+static ps_status mvn_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    return run_axes(ctx, ((const mvn_params *)ctx->params)->axes, mvn_row, err);
+}
+
+static ps_status lpnorm_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    const lpnorm_params *p = ctx->params;
+    return run_axes(ctx, (ps_ints) { &p->axis, 1 }, p->p == 1 ? l1_row : l2_row, err);
+}
+
 #define BATCHNORM batchnorm_attrs, sizeof(ps_batchnorm_params)
 #define LAYERNORM layernorm_attrs, sizeof(ps_layernorm_params), infer_layernorm
 #define GROUPNORM groupnorm_attrs, sizeof(groupnorm_params)
@@ -457,6 +594,8 @@ static const ps_op ops[] = {
     { "GroupNormalization", "", 21, 3, 3, 1, 1, GROUPNORM, infer_groupnorm_21, groupnorm_ref_21, 0 },
     { "LayerNormalization", "", 17, 2, 3, 1, 3, LAYERNORM, layernorm_ref, 0 },
     { "RMSNormalization", "", 23, 2, 2, 1, 1, LAYERNORM, rmsnorm_ref, 0 },
+    { "MeanVarianceNormalization", "", 9, 1, 1, 1, 1, mvn_attrs, sizeof(mvn_params), infer_mvn, mvn_ref, 0 },
+    { "LpNormalization", "", 1, 1, 1, 1, 1, lpnorm_attrs, sizeof(lpnorm_params), infer_lpnorm, lpnorm_ref, 0 },
     { "LRN", "", 1, 1, 1, 1, 1, lrn_attrs, sizeof(lrn_params), infer_lrn, lrn_ref, 0 },
 };
 const ps_op_family ps_ops_norm = PS_OP_FAMILY("norm", ops);

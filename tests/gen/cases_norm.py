@@ -5,7 +5,8 @@ from ops_cases import BF16
 
 ORDER = "the oracle adds in f32 and takes reciprocal square roots its own way"
 TOLERANCE = {op: (2e-5, 2e-6, ORDER) for op in (
-    "BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization", "LRN")}
+    "BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization", "LRN",
+    "MeanVarianceNormalization")}
 
 
 def floats(rng, shape, dtype=np.float32, low=-2.0, high=2.0):
@@ -98,9 +99,28 @@ def lrn(add, rng):
     add.fails("SHAPE", "LRN", 13, [floats(rng, (3,))], size=3)
 
 
+def axes(add, rng):
+    x = floats(rng, (2, 3, 4, 2))
+    add("MeanVarianceNormalization", 13, [x])
+    for some in ([0], [1, 3], [-1], [0, 1, 2, 3]):
+        add("MeanVarianceNormalization", 13, [x], axes=some)
+    for p in (1, 2):
+        for axis in (-1, 0, 2):
+            norm = np.linalg.norm(x.astype(np.float64), p, axis, keepdims=True)
+            add("LpNormalization", 1, [x], p=p, axis=axis, want=[(x / norm).astype(np.float32)])
+    add("LpNormalization", 22, [np.zeros((2, 3), np.float32)], want=[np.zeros((2, 3), np.float32)], name="zero")
+    add("LpNormalization", 22, [np.zeros((0, 3), np.float32)], want=[np.zeros((0, 3), np.float32)], name="empty")
+    add("MeanVarianceNormalization", 13, [np.zeros((2, 0), np.float32)], axes=[1], name="empty",
+        want=[np.zeros((2, 0), np.float32)])
+    add.fails("SHAPE", "MeanVarianceNormalization", 13, [x], axes=[4])
+    add.fails("SHAPE", "LpNormalization", 22, [x], axis=-5)
+    add.fails("INVALID", "LpNormalization", 22, [x], p=3)
+
+
 def build(add):
     rng = np.random.default_rng(13)
     batch(add, rng)
     instance_and_group(add, rng)
     layer(add, rng)
     lrn(add, rng)
+    axes(add, rng)
