@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A request beyond this is a damaged size. It is refused here, because sanitizers end the process on what no malloc can
+ * give, and because pointers into a block must have a difference. */
+#define MAX_BLOCK (PTRDIFF_MAX > INT32_MAX ? (uint64_t)1 << 39 : (uint64_t)PTRDIFF_MAX)
+
 /* Sits directly in front of every block that is handed out. 16 bytes, so that it keeps the smallest alignment. */
 typedef struct block_header {
     size_t size;     /* as asked for */
@@ -64,7 +68,7 @@ static void *alloc_block(ps_alloc_state *a, size_t size, size_t align, bool zero
     bool lazy = zero && a->user.alloc == malloc_alloc;
     size_t slack = lazy ? align + sizeof(block_header) : align;
     size_t total;
-    if (ps_add_overflow_size(size, slack, &total) || total > PTRDIFF_MAX) return NULL;
+    if (ps_add_overflow_size(size, slack, &total) || (uint64_t)total > MAX_BLOCK) return NULL;
     unsigned char *raw = lazy ? calloc(1, total) : a->user.alloc(a->user.ctx, total, align);
     if (!raw) return NULL;
     size_t offset = align;

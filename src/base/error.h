@@ -11,8 +11,8 @@ ps_status ps_error_set(ps_error *err, const char *file, int line, ps_status stat
 void ps_error_prefix(ps_error *err, const char *fmt, ...) PS_PRINTF(2, 3);
 
 /* return PS_FAIL(err, SHAPE, "Conv '%s': weight has %d input channels, input has %d", ...); */
-#define PS_FAIL(err, code, ...)                                                                                        \
-    (ps_error_set((err), __FILE__, __LINE__, PS_##code, __VA_ARGS__), PS_##code) /* the compiler sees that it is not PS_OK */
+/* Its value is the constant, so that the compiler sees that it is not PS_OK. */
+#define PS_FAIL(err, code, ...) (ps_error_set((err), __FILE__, __LINE__, PS_##code, __VA_ARGS__), PS_##code)
 #define PS_FAIL_IF(cond, err, code, ...)                                                                               \
     do {                                                                                                               \
         if (cond) return PS_FAIL(err, code, __VA_ARGS__);                                                              \

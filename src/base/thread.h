@@ -33,8 +33,9 @@ bool ps_thread_start(ps_thread *ret_thread, const char *name, ps_thread_fn fn, v
 void ps_thread_join(ps_thread thread);
 
 typedef void (*ps_parallel_fn)(void *ctx, int64_t begin, int64_t end, int thread);
-/* Splits [0, n) into at most `threads` contiguous ranges of at least `grain` items and runs fn on each; the split depends
- * only on its arguments, so results do not change from run to run. thread < threads. Returns when all are done. */
+/* Splits [0, n) into at most `threads` contiguous ranges of at least `grain` items and runs fn on each; the split
+ * depends only on its arguments, so results do not change from run to run. thread < threads. Returns when all
+ * are done. */
 void ps_parallel_for(int64_t n, int64_t grain, int threads, ps_parallel_fn fn, void *ctx);
 /* Number of ranges ps_parallel_for will make. */
 int ps_parallel_ranges(int64_t n, int64_t grain, int threads);

@@ -1,4 +1,4 @@
-/* vec.h - growing arrays: PS_VEC(type) declares one, ps_vec_push appends. Zero-initialise, ps_vec_release at the end. */
+/* vec.h - growing arrays: PS_VEC(type) declares one, ps_vec_push appends. Zero-initialise; ps_vec_release frees. */
 #ifndef PS_BASE_VEC_H
 #define PS_BASE_VEC_H
 

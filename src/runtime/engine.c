@@ -9,6 +9,11 @@ ps_alloc_state *ps_engine_alloc(ps_engine *engine)
     return &engine->alloc;
 }
 
+const ps_log *ps_engine_log(const ps_engine *engine)
+{
+    return &engine->log;
+}
+
 static ps_status fill(ps_engine *e, const ps_engine_options *o, ps_error *err)
 {
     if (o->cache_dir) {

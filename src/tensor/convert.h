@@ -15,8 +15,8 @@ uint16_t ps_f32_to_bf16(float f);
 float ps_f8_to_f32(uint8_t v, ps_dtype dtype);
 uint8_t ps_f32_to_f8(float f, ps_dtype dtype, bool saturate);
 /* Powers of two: 2^(v - 127), 255 is NaN. The three roundings of ONNX Cast's round_mode; UP is its default and what
- * ps_f32_to_f8 and ps_convert use. Values outside of 2^-127 … 2^127 and zero go to the nearer end if `saturate`, else to
- * NaN; negative values go to NaN. */
+ * ps_f32_to_f8 and ps_convert use. Values outside of 2^-127 … 2^127 and zero go to the nearer end if `saturate`, else
+ * to NaN; negative values go to NaN. */
 typedef enum ps_e8m0_round { PS_E8M0_UP, PS_E8M0_DOWN, PS_E8M0_NEAREST } ps_e8m0_round;
 uint8_t ps_f32_to_e8m0(float f, ps_e8m0_round round, bool saturate);
 /* Four bits without infinity or NaN: both ends saturate, NaN gives -0 (0x8). */
@@ -37,9 +37,9 @@ void ps_f32_to_f16_row(const float *src, uint16_t *dst, size_t n);
 
 /* ONNX Cast semantics between any two of the number types and bool (not strings, not complex):
  * float → int truncates toward zero, out of range is implementation-defined (we saturate, NaN gives 0), anything → bool
- * is "not zero", float → f8 saturates if `saturate`, integer → integer keeps the low bits. Wider floats and integers are rounded once, not
- * by way of f32. n elements, both sides packed, neither needs to be aligned, no overlap; unused bits of a last sub-byte
- * byte are zero. false if the pair is unsupported. */
+ * is "not zero", float → f8 saturates if `saturate`, integer → integer keeps the low bits. Wider floats and integers
+ * are rounded once, not by way of f32. n elements, both sides packed, neither needs to be aligned, no overlap; unused
+ * bits of a last sub-byte byte are zero. false if the pair is unsupported. */
 bool ps_convert(const void *src, ps_dtype from, void *dst, ps_dtype to, size_t n, bool saturate);
 
 #endif

@@ -64,7 +64,8 @@ ps_status ps_tensor_new_view(ps_alloc_state *a, ps_dtype dtype, const ps_shape *
 void ps_tensor_init_view(ps_tensor *t, ps_dtype dtype, const ps_shape *shape, void *data);
 /* Copies a possibly strided tensor into row-major memory of t->bytes. Not for strings. */
 void ps_tensor_copy_packed(const ps_tensor *t, void *dst);
-/* Small integer tensors (i64, i32, and the other integers, bool) as int64; false if the dtype is no integer or n > max. */
+/* Small integer tensors (i64, i32, and the other integers, bool) as int64; false if the dtype is no integer or n > max.
+ */
 bool ps_tensor_get_ints(const ps_tensor *t, int64_t *ret, size_t max, size_t *ret_n);
 /* One element as double; false for strings and complex numbers. */
 bool ps_tensor_get_double(const ps_tensor *t, size_t index, double *ret);

@@ -52,7 +52,8 @@ def transposed(add, rng):
     for shape, extra in (([10, 8], [1, 1]), ([9, 7], [0, 0]), ([8, 6], [0, 0]), ([7, 7], [0, 1])):
         deconv((1, 1, 3, 3), (1, 2, 3, 3), strides=[3, 2], output_shape=shape, output_padding=extra, name="output-shape")
         for mode in ("SAME_UPPER", "SAME_LOWER"):
-            deconv((1, 1, 3, 3), (1, 2, 3, 3), strides=[3, 2], output_shape=shape, output_padding=extra, auto_pad=mode, name="output-shape")
+            deconv((1, 1, 3, 3), (1, 2, 3, 3), strides=[3, 2], output_shape=shape, output_padding=extra, auto_pad=mode,
+                   name="output-shape")
     for mode in ("SAME_UPPER", "SAME_LOWER", "VALID"):
         deconv((1, 1, 3, 4), (1, 2, 3, 4), strides=[2, 2], auto_pad=mode, name=mode)
         deconv((1, 1, 3, 4), (1, 2, 4, 3), strides=[1, 2], auto_pad=mode, name=mode)
@@ -63,12 +64,14 @@ def transposed(add, rng):
 def edges(add, rng):
     # empty extents: by hand, because ONNX Runtime refuses some of them
     b = floats(rng, (2,))
-    add("Conv", 11, [floats(rng, (0, 3, 4, 4)), floats(rng, (2, 3, 3, 3)), b], want=[np.zeros((0, 2, 2, 2), np.float32)], name="empty")
+    add("Conv", 11, [floats(rng, (0, 3, 4, 4)), floats(rng, (2, 3, 3, 3)), b], want=[np.zeros((0, 2, 2, 2), np.float32)],
+        name="empty")
     add("Conv", 11, [floats(rng, (1, 0, 4)), floats(rng, (2, 0, 3)), b], name="empty",
         want=[np.broadcast_to(b.reshape(1, 2, 1), (1, 2, 2))])
     add("Conv", 11, [floats(rng, (1, 3, 0)), floats(rng, (2, 3, 2)), b], pads=[1, 1], name="empty",
         want=[np.broadcast_to(b.reshape(1, 2, 1), (1, 2, 1))])
-    add("ConvTranspose", 11, [floats(rng, (0, 3, 4)), floats(rng, (3, 2, 3)), b], want=[np.zeros((0, 2, 6), np.float32)], name="empty")
+    add("ConvTranspose", 11, [floats(rng, (0, 3, 4)), floats(rng, (3, 2, 3)), b], want=[np.zeros((0, 2, 6), np.float32)],
+        name="empty")
     x, w = floats(rng, (1, 4, 5, 5)), floats(rng, (2, 4, 3, 3))
     big = 2**62
     for attrs in ({"strides": [0, 1]}, {"strides": [-1, 1]}, {"dilations": [0, 1]}, {"strides": [1]}, {"pads": [1, 1]},

@@ -31,7 +31,8 @@ def batch(add, rng):
     s = [v.reshape(1, 3, 1).astype(np.float64) for v in mixed[1:]]
     y = (x.astype(np.float64) - s[2]) / np.sqrt(s[3] + 1e-5) * s[0] + s[1]
     add("BatchNormalization", 15, [x] + mixed[1:], want=[y.astype(np.float16)], name="mixed")
-    add("BatchNormalization", 15, batch_inputs(rng, (3, 2, 4)), n_out=3, training_mode=1, momentum=0.7, oracle="reference", name="training")
+    add("BatchNormalization", 15, batch_inputs(rng, (3, 2, 4)), n_out=3, training_mode=1, momentum=0.7, oracle="reference",
+        name="training")
     add("BatchNormalization", 15, batch_inputs(rng, (0, 2, 4)), want=[np.zeros((0, 2, 4), np.float32)], name="empty")
     good = batch_inputs(rng, (2, 3, 4))
     for i in range(1, 5):
@@ -46,7 +47,8 @@ def instance_and_group(add, rng):
     for shape in ((2, 3, 4, 5), (1, 2, 6)):
         c = (shape[1],)
         add("InstanceNormalization", 6, [floats(rng, shape), floats(rng, c), floats(rng, c)], epsilon=1e-2)
-    add("InstanceNormalization", 22, [floats(rng, (1, 2, 6), np.float64), floats(rng, (2,), np.float64), floats(rng, (2,), np.float64)],
+    add("InstanceNormalization", 22, [floats(rng, (1, 2, 6), np.float64), floats(rng, (2,), np.float64),
+        floats(rng, (2,), np.float64)],
         oracle="reference", tol=(1e-7, 1e-8))  # the attribute epsilon is a float
     for groups in (1, 2, 4):
         x = floats(rng, (2, 4, 3, 2))
@@ -77,7 +79,8 @@ def layer(add, rng):
     x = floats(rng, (2, 3, 4))
     add("LayerNormalization", 17, [x, floats(rng, (1,)), floats(rng, (1, 1))], name="broadcast", oracle="reference")
     add("LayerNormalization", 17, [x, floats(rng, (3, 1)), floats(rng, (4,))], axis=1, name="broadcast", oracle="reference")
-    add("LayerNormalization", 17, [np.zeros((0, 3), np.float32), floats(rng, (3,))], want=[np.zeros((0, 3), np.float32)], name="empty")
+    add("LayerNormalization", 17, [np.zeros((0, 3), np.float32), floats(rng, (3,))], want=[np.zeros((0, 3), np.float32)],
+        name="empty")
     add.fails("SHAPE", "LayerNormalization", 17, [x, floats(rng, (3,))])
     add.fails("SHAPE", "LayerNormalization", 17, [x, floats(rng, (4,))], axis=3)
     add.fails("SHAPE", "LayerNormalization", 17, [x, floats(rng, (1, 2, 3, 4))])
@@ -90,7 +93,8 @@ def lrn(add, rng):
     # even sizes by the spec's formula: ONNX Runtime refuses them, the reference evaluator mixes up batch and channels
     x = floats(rng, (2, 5, 3, 2))
     sums = np.stack([(x[:, max(0, c - 1):c + 3].astype(np.float64) ** 2).sum(1) for c in range(5)], 1)
-    add("LRN", 13, [x], size=4, alpha=0.1, beta=0.5, bias=1.5, want=[(x / (1.5 + 0.1 / 4 * sums) ** 0.5).astype(np.float32)], name="even")
+    add("LRN", 13, [x], size=4, alpha=0.1, beta=0.5, bias=1.5, want=[(x / (1.5 + 0.1 / 4 * sums) ** 0.5).astype(np.float32)],
+        name="even")
     add("LRN", 1, [floats(rng, (1, 4, 2, 2))], size=3)
     x = floats(rng, (1, 3, 2, 2))
     huge = x / (1 + 0.5 / 2**62 * (x.astype(np.float64) ** 2).sum(1, keepdims=True)) ** 0.75

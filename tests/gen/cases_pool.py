@@ -19,7 +19,8 @@ WINDOWS = [
     ((1, 1, 4, 6), dict(kernel_shape=[2, 2], strides=[3, 3], pads=[1, 1, 1, 1], ceil_mode=1)),
     ((1, 1, 4, 5, 4), dict(kernel_shape=[2, 3, 2], strides=[2, 2, 1], pads=[0, 1, 0, 1, 1, 1])),
 ]
-AUTO = [(shape, mode, stride) for mode in ("SAME_UPPER", "SAME_LOWER", "VALID") for shape, stride in (((1, 1, 6, 7), 2), ((1, 1, 5, 4), 3))]
+AUTO = [(shape, mode, stride) for mode in ("SAME_UPPER", "SAME_LOWER", "VALID")
+        for shape, stride in (((1, 1, 6, 7), 2), ((1, 1, 5, 4), 3))]
 
 
 def max_pool(add, rng):
@@ -30,11 +31,13 @@ def max_pool(add, rng):
         add("MaxPool", 12, [floats(rng, shape)], n_out=2, kernel_shape=[3, 2], strides=[stride, stride], auto_pad=mode, name=mode)
     add("MaxPool", 12, [floats(rng, (2, 2, 5, 6))], n_out=2, kernel_shape=[2, 3], storage_order=1, name="column-major")
     add("MaxPool", 12, [floats(rng, (1, 2, 9, 8))], n_out=2, kernel_shape=[3, 2], dilations=[2, 3], strides=[2, 1], name="dilated")
-    add("MaxPool", 12, [floats(rng, (1, 2, 9))], kernel_shape=[3], dilations=[2], pads=[2, 2], ceil_mode=1, strides=[2], name="dilated")
+    add("MaxPool", 12, [floats(rng, (1, 2, 9))], kernel_shape=[3], dilations=[2], pads=[2, 2], ceil_mode=1, strides=[2],
+        name="dilated")
     x = np.zeros((1, 1, 4, 4), np.float32)
     add("MaxPool", 12, [x], n_out=2, kernel_shape=[2, 2], name="ties")
     for dtype in (np.int8, np.uint8):
-        add("MaxPool", 12, [rng.integers(0, 100, (1, 2, 4, 4)).astype(dtype)], kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1], name="type")
+        add("MaxPool", 12, [rng.integers(0, 100, (1, 2, 4, 4)).astype(dtype)], kernel_shape=[3, 3], strides=[1, 1],
+            pads=[1, 1, 1, 1], name="type")
     for dtype in (np.float64, np.float16, BF16):
         add("MaxPool", 12, [floats(rng, (1, 2, 4, 5), dtype)], kernel_shape=[3, 3], pads=[1, 1, 1, 1], name="type")
     add("MaxPool", 1, [floats(rng, (1, 2, 4, 5))], kernel_shape=[3, 3], name="old")
@@ -49,8 +52,8 @@ def average_pool(add, rng):
             add("AveragePool", 19, [floats(rng, shape)], kernel_shape=[3, 2], strides=[stride, stride], auto_pad=mode,
                 count_include_pad=include, name=mode)
     for include in (0, 1):
-        add("AveragePool", 19, [floats(rng, (1, 2, 9, 8))], kernel_shape=[3, 2], dilations=[2, 3], strides=[2, 1], pads=[1, 2, 1, 2],
-            count_include_pad=include, name="dilated")
+        add("AveragePool", 19, [floats(rng, (1, 2, 9, 8))], kernel_shape=[3, 2], dilations=[2, 3], strides=[2, 1],
+            pads=[1, 2, 1, 2], count_include_pad=include, name="dilated")
     for dtype in (np.float64, np.float16, BF16):
         add("AveragePool", 11, [floats(rng, (1, 2, 4, 5), dtype)], kernel_shape=[3, 3], pads=[1, 1, 1, 1], name="type")
     add("LpPool", 18, [floats(rng, (1, 2, 5, 6))], kernel_shape=[2, 3], name="lp")

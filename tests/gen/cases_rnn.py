@@ -100,13 +100,14 @@ def edges(add, rng):
     for before in (0, 1):
         for direction in DIRECTIONS:
             net = Net(rng, "GRU", direction)
-            add("GRU", 14, net.inputs("b", "h", "lens"), n_out=2, linear_before_reset=before, name="linear-before-reset", **net.attrs)
+            add("GRU", 14, net.inputs("b", "h", "lens"), n_out=2, linear_before_reset=before, name="linear-before-reset",
+                **net.attrs)
     net = Net(rng, "LSTM", "forward")
     add("LSTM", 14, net.inputs("b", "h", "c"), n_out=3, input_forget=1, name="input-forget", **net.attrs)
     # no steps: the last states are the initial ones
     empty = np.zeros((0, BATCH, INPUT), np.float32)
-    add("LSTM", 14, [empty] + net.inputs("b", "h", "c")[1:], n_out=3, want=[np.zeros((0, 1, BATCH, HIDDEN), np.float32), net.h, net.c],
-        name="empty", **net.attrs)
+    add("LSTM", 14, [empty] + net.inputs("b", "h", "c")[1:], n_out=3, name="empty",
+        want=[np.zeros((0, 1, BATCH, HIDDEN), np.float32), net.h, net.c], **net.attrs)
     good = net.inputs("b", "lens", "h", "c", "p")
     for i in range(8):
         bad = list(good)

@@ -71,7 +71,8 @@ def encode(name, y):
     if math.isnan(y):
         return None
     bits = FLOATS[name][1]
-    code = np.array([y], np.float64).astype(FLOATS[name][0]).view({64: np.uint64, 32: np.uint32, 16: np.uint16}.get(bits, np.uint8))[0]
+    raw = {64: np.uint64, 32: np.uint32, 16: np.uint16}.get(bits, np.uint8)
+    code = np.array([y], np.float64).astype(FLOATS[name][0]).view(raw)[0]
     if name == "F4E2M1":
         code = int(code) & 15
     if y == 0 and name.endswith("FNUZ"):
@@ -152,8 +153,9 @@ def sources(name):
         return [0, 1, 2, 3, 3, 2, 1]
     state, codes = 12345, []
     if name in FLOATS:
-        for v in [0.0, -0.0, 1.0, -1.0, 1.5, 2.5, -0.5, 0.499, 0.75, 3.25, 5.0, 7.5, 6.999, -7.9, 100.5, 127.9, -128.9, 240.0, 248.0,
-                  448.0, 464.0, 465.0, 57344.0, 61440.0, 65504.0, 65519.0, 65520.0, 1e5, 3e9, -3e9, 1e19, 1.9e19, 3e38, math.inf,
+        for v in [0.0, -0.0, 1.0, -1.0, 1.5, 2.5, -0.5, 0.499, 0.75, 3.25, 5.0, 7.5, 6.999, -7.9, 100.5, 127.9,
+                  -128.9, 240.0, 248.0, 448.0, 464.0, 465.0, 57344.0, 61440.0, 65504.0, 65519.0,
+                  65520.0, 1e5, 3e9, -3e9, 1e19, 1.9e19, 3e38, math.inf,
                   -math.inf, math.nan, 2.0**-24, 2.0**-25, 1.5 * 2.0**-25, 2.0**-17, 2.0**-9, 2.0**-10,
                   1.00390625, 1.00390625 + 2.0**-40, 1 + 2.0**-11 + 2.0**-45, 1.0625, 1.0625 + 2.0**-50, 1e-45, 1e-300]:
             with np.errstate(over="ignore"):
@@ -161,8 +163,10 @@ def sources(name):
                              {64: 0x7FF8000000000000, 32: 0x7FC00000, 16: 0x7E00 if name == "F16" else 0x7FC0}[bits])
     else:
         low, high = INTS[name][2:]
-        for v in [0, 1, -1, 2, 7, 8, 15, 16, -8, -9, 127, 128, 200, 255, 256, 257, -129, 32767, 32768, 65535, 65536, 2**24 + 1, 2**24 + 3,
-                  2**31 - 1, 2**31, 2**32 - 1, 2**53 + 1, 2**54 + 2**46 + 1, 2**62 + 2**54 + 1, 2**62 + 2**38 + 1, 2**63 - 1, 2**63,
+        for v in [0, 1, -1, 2, 7, 8, 15, 16, -8, -9, 127, 128, 200, 255, 256, 257, -129, 32767, 32768, 65535, 65536,
+                  2**24 + 1, 2**24 + 3,
+                  2**31 - 1, 2**31, 2**32 - 1, 2**53 + 1, 2**54 + 2**46 + 1, 2**62 + 2**54 + 1, 2**62 + 2**38 + 1,
+                  2**63 - 1, 2**63,
                   2**64 - 1, 2**64 - 2**39 - 1, -2**63, -2**62 - 2**54 - 1, low, high, high - 1, low + 1]:
             if low <= v <= high:
                 codes.append(v & ((1 << bits) - 1))
@@ -184,7 +188,8 @@ def c_hex(data):
 
 def main():
     names = list(FLOATS) + ["F8E8M0"] + list(INTS)
-    out = ["/* Made by tests/gen/convert_table.py; do not edit. */", "",
+    out = ["/* convert_table.h - made by tests/gen/convert_table.py; do not edit. */",
+           "#ifndef PS_TEST_CONVERT_TABLE_H", "#define PS_TEST_CONVERT_TABLE_H", "",
            "/* f32 bits of the 256 codes of each 8-bit format and the 16 of f4; NaN is 0x7FC00000. */"]
     for name in FLOAT8 + ["F8E8M0", "F4E2M1"]:
         n = 16 if name == "F4E2M1" else 256
@@ -203,7 +208,8 @@ def main():
         src[name] = sources(name)
         out += [f"    {{ PS_DTYPE_{name}, {len(src[name])},", c_hex(pack(name, src[name])) + " },"]
     out += ["};", "", "/* FNV-1a of the result of each pair, saturating and not, NaN written as all ones. */",
-            "typedef struct convert_expected {", "    ps_dtype from, to;", "    uint64_t saturate, plain;", "} convert_expected;", "",
+            "typedef struct convert_expected {", "    ps_dtype from, to;", "    uint64_t saturate, plain;",
+            "} convert_expected;", "",
             "static const convert_expected convert_table[] = {"]
     for frm in names:
         for to in names:
@@ -217,7 +223,8 @@ def main():
 
     # f32 → narrow over many patterns: every f16 and bf16 value, their halfway points with both neighbours, random bits
     out += ["", "/* FNV-1a of f32 → dtype over the patterns that test_convert.c builds; NaN all ones. */",
-            "typedef struct narrow_expected {", "    ps_dtype dtype;", "    bool saturate;", "    uint64_t hash;", "} narrow_expected;", "",
+            "typedef struct narrow_expected {", "    ps_dtype dtype;", "    bool saturate;", "    uint64_t hash;",
+            "} narrow_expected;", "",
             "static const narrow_expected narrow_table[] = {"]
     f16 = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float32).view(np.uint32)
     bf16 = np.arange(65536, dtype=np.uint32) << 16
@@ -225,8 +232,8 @@ def main():
     for i in range(65536):
         s = (s * 1664525 + 1013904223) & 0xFFFFFFFF
         lcg[i] = s
-    patterns = np.concatenate([f16 + d for d in (0, 0xFFF, 0x1000, 0x1001)] + [bf16 + d for d in (0, 0x7FFF, 0x8000, 0x8001)] + [lcg])
-    patterns = patterns.astype(np.uint32)
+    patterns = [f16 + d for d in (0, 0xFFF, 0x1000, 0x1001)] + [bf16 + d for d in (0, 0x7FFF, 0x8000, 0x8001)] + [lcg]
+    patterns = np.concatenate(patterns).astype(np.uint32)
     f = patterns.view(np.float32)
     nan = np.isnan(f)
     for name in ["F16", "BF16"] + FLOAT8 + ["F4E2M1"]:
@@ -242,7 +249,7 @@ def main():
             ones = (1 << min(bits, 16)) - 1
             code[np.isnan(y.astype(np.float32)) | nan] = 8 if name == "F4E2M1" else ones
             out.append(f"    {{ PS_DTYPE_{name}, {'true' if saturate else 'false'}, 0x{fnv(code.tobytes()):016X} }},")
-    out.append("};")
+    out += ["};", "", "#endif"]
     path = pathlib.Path(__file__).resolve().parents[1] / "unit" / "convert_table.h"
     path.write_text("\n".join(out) + "\n")
 

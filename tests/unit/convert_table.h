@@ -1,4 +1,6 @@
-/* Made by tests/gen/convert_table.py; do not edit. */
+/* convert_table.h - made by tests/gen/convert_table.py; do not edit. */
+#ifndef PS_TEST_CONVERT_TABLE_H
+#define PS_TEST_CONVERT_TABLE_H
 
 /* f32 bits of the 256 codes of each 8-bit format and the 16 of f4; NaN is 0x7FC00000. */
 static const uint32_t decode_f8e4m3fn[256] = {
@@ -862,3 +864,5 @@ static const narrow_expected narrow_table[] = {
     { PS_DTYPE_F8E5M2FNUZ, false, 0x16851E93AAC8802A },
     { PS_DTYPE_F4E2M1, false, 0x1BFF816BC66B18EE },
 };
+
+#endif

@@ -1,0 +1,13 @@
+/* classify.h - the classification extension: a tensor of scores becomes its k highest as strings "value:index". */
+#ifndef PS_SERVER_CLASSIFY_H
+#define PS_SERVER_CLASSIFY_H
+
+#include "server/core.h"
+
+/* Only numbers can be ranked: not BYTES, BOOL, FP16, BF16. */
+ps_status ps_classify_check(const ps_served *served, const ps_value_info *output, ps_error *err);
+/* Replaces *tensor by a BYTES tensor of min(k, elements) strings in the arena: highest first, the lower index first
+ * among equals, NaN last. The scores of all elements are ranked together, whatever the shape. */
+ps_status ps_classify(ps_arena *arena, int64_t k, ps_infer_tensor *tensor, ps_error *err);
+
+#endif

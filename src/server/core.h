@@ -1,0 +1,87 @@
+/* core.h - the v2 protocol without a wire: requests, replies and descriptions as the server's core sees them.
+ *
+ * A front end (http/, later grpc/) turns bytes into a ps_infer, submits it, and turns the results into bytes in
+ * `encode`. The core checks the request against the model, runs it, and counts. Life of a ps_infer:
+ *
+ *     ps_infer_init → front end fills the request → ps_core_submit ─ error ─────────────────────► ps_infer_release
+ *                                                       └ OK → queue → runner: run, encode, done ─► ps_infer_release
+ *
+ * `encode` is called on a runner's thread after a run that succeeded; the result tensors are the session's own memory
+ * and valid only until it returns. `done` is called exactly once, on the same thread, with status and error set; from
+ * then on the core does not touch the request. */
+#ifndef PS_SERVER_CORE_H
+#define PS_SERVER_CORE_H
+
+#include "base/arena.h"
+#include "base/str.h"
+#include "server/pool.h"
+#include "server/repository.h"
+
+#define PS_INFER_MAX_TENSORS 1024   /* inputs or requested outputs of one request */
+#define PS_INFER_MAX_CLASSES 100000 /* of the classification extension */
+
+/* A row-major tensor; for BYTES data is an array of ps_string. */
+typedef struct ps_infer_tensor {
+    const char *name;
+    ps_dtype dtype;
+    ps_shape shape;
+    size_t elements;
+    const void *data;
+} ps_infer_tensor;
+
+/* One requested output. */
+typedef struct ps_infer_want {
+    const char *name;
+    int64_t classes; /* > 0: the classification extension: the k highest as BYTES "value:index" */
+    bool says_form;  /* for the front end: the request says for this output … */
+    bool binary;     /* … raw bytes rather than JSON */
+} ps_infer_want;
+
+typedef struct ps_runner ps_runner;
+typedef struct ps_infer ps_infer;
+struct ps_infer {
+    ps_job job; /* first */
+    ps_engine *engine;
+    ps_arena arena;
+    const char *id; /* "" if there is none */
+    ps_infer_tensor *inputs;
+    size_t n_inputs;
+    ps_infer_want *wants; /* none: all outputs, in the model's order */
+    size_t n_wants;
+    bool want_binary;   /* `binary` of outputs that are not listed */
+    int64_t arrived_ns; /* of ps_clock_ns; the start of the request for statistics */
+    ps_status (*encode)(ps_infer *infer, ps_error *err);
+    void (*done)(ps_infer *infer);
+    void *ctx; /* of the front end */
+
+    /* set by the core */
+    ps_served *served;   /* a reference */
+    ps_tensor **tensors; /* one per model input, over the memory of `inputs`; NULL where the request has none */
+    size_t n_tensors;
+    int *selected; /* model output of each want */
+    ps_runner *runner;
+    int64_t queued_ns;
+
+    ps_infer_tensor *results; /* one per want, for `encode` */
+    ps_status status;         /* for `done` */
+    ps_error error;
+};
+
+void ps_infer_init(ps_infer *infer, ps_engine *engine);
+void ps_infer_release(ps_infer *infer);
+
+/* Checks the request against `served` (takes over the reference, also on failure) and queues it. PS_NOT_FOUND,
+ * PS_INVALID, PS_TYPE, PS_SHAPE for a bad request, PS_UNAVAILABLE when the queue is full. */
+ps_status ps_core_submit(ps_runner *runner, ps_infer *infer, ps_served *take_served, ps_error *err);
+/* For requests that fail before or in ps_core_submit. */
+void ps_core_count_failure(ps_served *served, int64_t arrived_ns);
+
+/* JSON documents of the protocol, appended to out. */
+void ps_core_write_server(ps_str *out);
+void ps_core_write_metadata(const ps_served *served, ps_str *out);
+void ps_core_write_config(const ps_served *served, ps_str *out);
+
+/* The HTTP status for an error: the one table. */
+int ps_status_http(ps_status status);
+
+#endif

@@ -1,0 +1,116 @@
+#include "server/http/body.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/os.h"
+#include "server/json_number.h"
+
+#define FIRST_ROOM ((size_t)16 << 10)
+#define SLOW_GRACE_NS (30 * INT64_C(1000000000)) /* a body may take this long … */
+#define SLOW_BYTES_PER_SECOND 8192               /* … plus the time it takes at this rate */
+
+static const char *header(const ps_exchange *x, const char *name) {
+    return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
+}
+
+/* Digits only. */
+static bool parse_size(const char *text, uint64_t *ret) {
+    ps_number n;
+    const char *end = text + strlen(text);
+    return ps_number_scan(text, end, &n) == end && !n.negative && ps_number_u64(&n, ret);
+}
+
+static void too_large(ps_exchange *x) {
+    char text[160];
+    ps_snprintf(text, sizeof text, "the body is larger than the limit of %zu bytes", x->http->options.max_body_bytes);
+    x->handler = NULL;
+    ps_exchange_error(x, 413, text);
+}
+
+static void expect_json_size(ps_exchange *x) {
+    const char *text = header(x, "Inference-Header-Content-Length");
+    uint64_t value;
+    if (!text) return;
+    if (!parse_size(text, &value) || value > x->http->options.max_body_bytes) {
+        x->handler = NULL;
+        ps_exchange_error(x, 400, "Inference-Header-Content-Length is not a length within the body");
+        return;
+    }
+    x->has_json_size = true;
+    x->json_size = (size_t)value;
+}
+
+void ps_body_expect(ps_exchange *x) {
+    const char *encoding = header(x, MHD_HTTP_HEADER_CONTENT_ENCODING),
+               *length = header(x, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    x->content_length = UINT64_MAX;
+    if (length && !parse_size(length, &x->content_length)) x->content_length = UINT64_MAX;
+    if (length && x->content_length > x->http->options.max_body_bytes) {
+        too_large(x);
+    } else if (encoding && strcasecmp(encoding, "identity") != 0) {
+        x->handler = NULL;
+        ps_exchange_error(x, 415, "compressed bodies are not supported");
+    } else {
+        expect_json_size(x);
+    }
+}
+
+/* Room for `need` bytes of body: doubling, but not beyond what was announced. */
+static bool grow(ps_exchange *x, size_t need) {
+    size_t limit = x->http->options.max_body_bytes, room = x->body_room ? x->body_room * 2 : FIRST_ROOM;
+    if (x->content_length < limit) limit = (size_t)x->content_length;
+    if (room < need) room = need;
+    if (room > limit && limit >= need) room = limit;
+    size_t more = room - x->body_room;
+    if (atomic_fetch_add(&x->http->body_bytes, more) + more > x->http->max_body_total) {
+        atomic_fetch_sub(&x->http->body_bytes, more);
+        return false;
+    }
+    /* the byte behind the JSON part gets the alignment of the block */
+    size_t pad = x->has_json_size ? (PS_ALIGN - x->json_size % PS_ALIGN) % PS_ALIGN : 0;
+    char *block =
+        x->block ? ps_realloc(x->http->alloc, x->block, pad + room) : ps_alloc_data(x->http->alloc, pad + room);
+    if (!block) {
+        atomic_fetch_sub(&x->http->body_bytes, more);
+        return false;
+    }
+    x->block = block;
+    x->body_pad = pad;
+    x->body_room = room;
+    return true;
+}
+
+static bool too_slow(const ps_exchange *x) {
+    int64_t allowed = SLOW_GRACE_NS + (int64_t)(x->body_total / SLOW_BYTES_PER_SECOND) * 1000000000;
+    return ps_clock_ns() - x->arrived_ns > allowed;
+}
+
+bool ps_body_take(ps_exchange *x, const char *data, size_t size) {
+    size_t limit = x->http->options.max_body_bytes;
+    x->body_total += size;
+    if (too_slow(x) || x->body_total > 2 * limit) return false;
+    if (!x->handler) return true; /* the reply is decided */
+    if (x->body_total > limit) {
+        too_large(x);
+        ps_body_release(x);
+        return true;
+    }
+    if (x->body_size + size > x->body_room && !grow(x, x->body_size + size)) {
+        x->handler = NULL;
+        ps_exchange_error(x, 503, "the server has no memory for this body now");
+        ps_body_release(x);
+        return true;
+    }
+    memcpy(x->block + x->body_pad + x->body_size, data, size);
+    x->body_size += size;
+    return true;
+}
+
+void ps_body_release(ps_exchange *x) {
+    atomic_fetch_sub(&x->http->body_bytes, x->body_room);
+    ps_free(x->http->alloc, x->block);
+    x->block = NULL;
+    x->body_pad = x->body_size = x->body_room = 0;
+}

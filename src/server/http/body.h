@@ -1,0 +1,15 @@
+/* body.h - collects the body of a request under the limits of the front end. */
+#ifndef PS_SERVER_HTTP_BODY_H
+#define PS_SERVER_HTTP_BODY_H
+
+#include "server/http/exchange.h"
+
+/* Reads the headers that say what the body will be; sets an error reply if it cannot be served. */
+void ps_body_expect(ps_exchange *x);
+/* Takes a piece. Memory grows with what arrives, not with what was announced. A body over the limits is dropped and
+ * gets its error reply at the end; false: the client is so slow or sends so much that the connection should be closed.
+ */
+bool ps_body_take(ps_exchange *x, const char *data, size_t size);
+void ps_body_release(ps_exchange *x);
+
+#endif

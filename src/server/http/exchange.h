@@ -1,0 +1,73 @@
+/* exchange.h - one request and its reply, from the end of the headers until the reply is sent.
+ *
+ * The daemon's thread collects the body and calls the handler, which sets the reply, or suspends the connection: then a
+ * thread of a pool owns the exchange until it resumes the connection. The daemon's thread sends the reply and frees the
+ * exchange. */
+#ifndef PS_SERVER_HTTP_EXCHANGE_H
+#define PS_SERVER_HTTP_EXCHANGE_H
+
+#include <microhttpd.h>
+
+#include "server/http/http.h"
+
+#define PS_HTTP_VERSION_MAX 31 /* bytes of a model version in a path */
+
+struct ps_http {
+    ps_http_options options;
+    ps_alloc_state *alloc;
+    struct MHD_Daemon *daemon;
+    int listen_fd; /* ours to close after ps_http_drain, else -1 */
+    atomic_bool ready, draining;
+    atomic_size_t body_bytes; /* held by all exchanges */
+    size_t max_body_total;
+    ps_mutex lock;
+    ps_cond idle;
+    size_t active; /* exchanges; guarded by lock */
+};
+
+typedef struct ps_exchange ps_exchange;
+typedef void (*ps_handler)(ps_exchange *x);
+
+struct ps_exchange {
+    ps_http *http;
+    struct MHD_Connection *connection;
+    bool called,
+        suspended;      /* the handler was; it left the reply to another thread. Touched by the daemon's thread only */
+    ps_handler handler; /* NULL: the reply is decided already */
+    const char *allow;  /* for 405 */
+    int64_t arrived_ns;
+
+    char method[12], path[160];                                          /* for the log, cut off */
+    char model[PS_MODEL_NAME_MAX + 1], version[PS_HTTP_VERSION_MAX + 1]; /* of the path, decoded; "" if it has none */
+
+    char *block; /* the body lies at block + body_pad, so that the raw tensors behind the JSON are aligned */
+    size_t body_pad, body_size, body_room, body_total; /* body_total: bytes that arrived, kept or not */
+    uint64_t content_length;                           /* UINT64_MAX: not said */
+    bool has_json_size;
+    size_t json_size; /* Inference-Header-Content-Length */
+
+    int code;
+    ps_str reply;
+    size_t reply_json_size; /* JSON part of a reply with raw tensors, else 0 */
+
+    ps_infer infer; /* of the infer route */
+    ps_job job;     /* of load and unload */
+};
+
+static inline const char *ps_exchange_body(const ps_exchange *x) {
+    return x->block + x->body_pad;
+}
+
+/* The reply is `code` and what was appended to x->reply. */
+void ps_exchange_ok(ps_exchange *x);
+/* The reply is an error object; what was in x->reply is dropped. */
+void ps_exchange_error(ps_exchange *x, int code, const char *text);
+void ps_exchange_fail(ps_exchange *x, ps_status status, const ps_error *err);
+
+/* Suspends the connection, in a handler: from the hand-over on only the thread that will call ps_exchange_resume may
+ * touch the exchange. */
+void ps_exchange_suspend(ps_exchange *x);
+/* The reply is ready. */
+void ps_exchange_resume(ps_exchange *x);
+
+#endif

@@ -1,0 +1,267 @@
+#include "server/http/handlers.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "server/http/infer_json.h"
+#include "server/http/json_reader.h"
+#include "server/json_text.h"
+
+static ps_status acquire(ps_exchange *x, ps_served **ret, ps_error *err) {
+    return ps_repository_acquire(x->http->options.repository, x->model, *x->version ? x->version : NULL, ret, err);
+}
+
+/* ---- health and descriptions ---- */
+
+void ps_handle_live(ps_exchange *x) {
+    ps_str_append(&x->reply, "{\"live\":true}");
+    ps_exchange_ok(x);
+}
+
+void ps_handle_ready(ps_exchange *x) {
+    if (atomic_load(&x->http->ready) && !atomic_load(&x->http->draining)) {
+        ps_str_append(&x->reply, "{\"ready\":true}");
+        ps_exchange_ok(x);
+        return;
+    }
+    x->code = 503;
+    ps_str_printf(&x->reply, "{\"ready\":false,\"error\":\"the server is %s\"}",
+                  atomic_load(&x->http->draining) ? "shutting down" : "loading its models");
+}
+
+void ps_handle_server(ps_exchange *x) {
+    ps_core_write_server(&x->reply);
+    ps_exchange_ok(x);
+}
+
+/* A reply that `write` makes from the model of the path. */
+static void describe(ps_exchange *x, void (*write)(const ps_served *served, ps_str *out)) {
+    ps_error err = PS_ERROR_INIT;
+    ps_served *served;
+    ps_status status = acquire(x, &served, &err);
+    if (status != PS_OK) {
+        ps_exchange_fail(x, status, &err);
+        return;
+    }
+    write(served, &x->reply);
+    ps_served_release(served);
+    ps_exchange_ok(x);
+}
+
+void ps_handle_metadata(ps_exchange *x) {
+    describe(x, ps_core_write_metadata);
+}
+
+void ps_handle_config(ps_exchange *x) {
+    describe(x, ps_core_write_config);
+}
+
+static void write_nothing(const ps_served *served, ps_str *out) {}
+
+void ps_handle_model_ready(ps_exchange *x) {
+    describe(x, write_nothing);
+}
+
+/* ---- statistics ---- */
+
+static void write_stats(const ps_served *served, ps_str *out) {
+    ps_str_append(out, "{\"model_stats\":[");
+    ps_stats_write((ps_stats *)&served->stats, served->name, served->version, out);
+    ps_str_append(out, "]}");
+}
+
+void ps_handle_stats(ps_exchange *x) {
+    describe(x, write_stats);
+}
+
+void ps_handle_all_stats(ps_exchange *x) {
+    ps_error err = PS_ERROR_INIT;
+    ps_served **all;
+    size_t n;
+    ps_status status = ps_repository_acquire_all(x->http->options.repository, &all, &n, &err);
+    if (status != PS_OK) {
+        ps_exchange_fail(x, status, &err);
+        return;
+    }
+    ps_str_append(&x->reply, "{\"model_stats\":[");
+    for (size_t i = 0; i < n; i++) {
+        if (i) ps_str_char(&x->reply, ',');
+        ps_stats_write(&all[i]->stats, all[i]->name, all[i]->version, &x->reply);
+        ps_served_release(all[i]);
+    }
+    ps_str_append(&x->reply, "]}");
+    ps_free(x->http->alloc, all);
+    ps_exchange_ok(x);
+}
+
+/* ---- inference ---- */
+
+static ps_status encode(ps_infer *infer, ps_error *err) {
+    ps_exchange *x = infer->ctx;
+    return ps_infer_json_write(infer, &x->reply, &x->reply_json_size, err);
+}
+
+static void infer_done(ps_infer *infer) {
+    ps_exchange *x = infer->ctx;
+    if (infer->status == PS_OK)
+        ps_exchange_ok(x);
+    else
+        ps_exchange_fail(x, infer->status, &infer->error);
+    ps_exchange_resume(x);
+}
+
+static ps_status read_request(ps_exchange *x, ps_error *err) {
+    size_t json_size = x->has_json_size ? x->json_size : x->body_size;
+    PS_FAIL_IF(json_size > x->body_size, err, INVALID, "Inference-Header-Content-Length is %zu, the body has %zu bytes",
+               json_size, x->body_size);
+    ps_infer_init(&x->infer, x->http->options.engine);
+    x->infer.arrived_ns = x->arrived_ns;
+    x->infer.encode = encode;
+    x->infer.done = infer_done;
+    x->infer.ctx = x;
+    return ps_infer_json_read(&x->infer, ps_exchange_body(x), x->body_size, json_size, err);
+}
+
+void ps_handle_infer(ps_exchange *x) {
+    ps_error err = PS_ERROR_INIT;
+    ps_served *served;
+    ps_status status = acquire(x, &served, &err);
+    if (status != PS_OK) {
+        ps_exchange_fail(x, status, &err);
+        return;
+    }
+    status = read_request(x, &err);
+    if (status != PS_OK) {
+        ps_core_count_failure(served, x->arrived_ns);
+        ps_served_release(served);
+        ps_exchange_fail(x, status, &err);
+        return;
+    }
+    ps_exchange_suspend(x);
+    status = ps_core_submit(x->http->options.runner, &x->infer, served, &err);
+    if (status == PS_OK) return;                  /* the exchange belongs to the runner now */
+    ps_core_count_failure(served, x->arrived_ns); /* x->infer holds the reference */
+    ps_exchange_fail(x, status, &err);
+    ps_exchange_resume(x);
+}
+
+/* ---- repository ---- */
+
+/* The body of an index request: nothing, or {"ready":true}. */
+static ps_status read_index_request(ps_exchange *x, bool *ret_ready_only, ps_error *err) {
+    ps_json r;
+    ps_arena arena;
+    ps_json_iter it;
+    ps_string key;
+    bool more = true;
+    *ret_ready_only = false;
+    ps_arena_init(&arena, x->http->alloc);
+    ps_json_init(&r, ps_exchange_body(x), x->body_size, &arena);
+    if (!ps_json_peek(&r) && r.p == r.end) return PS_OK;
+    ps_status status = ps_json_enter(&r, '{', &it, err);
+    while (status == PS_OK) {
+        status = ps_json_next(&r, &it, &key, &more, err);
+        if (status != PS_OK || !more) break;
+        status = ps_json_key_is(&key, "ready") ? ps_json_bool(&r, ret_ready_only, err) : ps_json_skip(&r, err);
+    }
+    if (status == PS_OK) status = ps_json_finish(&r, err);
+    ps_arena_release(&arena);
+    return status;
+}
+
+void ps_handle_index(ps_exchange *x) {
+    ps_error err = PS_ERROR_INIT;
+    bool ready_only;
+    ps_status status = read_index_request(x, &ready_only, &err);
+    if (status != PS_OK) {
+        ps_exchange_fail(x, status, &err);
+        return;
+    }
+    ps_repository_write_index(x->http->options.repository, ready_only, &x->reply);
+    ps_exchange_ok(x);
+}
+
+/* The value of "parameters": a model's configuration or files in the request are refused rather than ignored. */
+static ps_status read_load_parameters(ps_json *r, ps_error *err) {
+    ps_json_iter it;
+    ps_string key;
+    bool more;
+    PS_TRY(ps_json_enter(r, '{', &it, err));
+    for (;;) {
+        PS_TRY(ps_json_next(r, &it, &key, &more, err));
+        if (!more) return PS_OK;
+        PS_FAIL_IF(ps_json_key_is(&key, "config") || (key.size >= 5 && strncmp(key.data, "file:", 5) == 0), err,
+                   UNSUPPORTED, "the load parameter '%.*s' is not supported", (int)(key.size < 64 ? key.size : 64),
+                   key.data);
+        PS_TRY(ps_json_skip(r, err));
+    }
+}
+
+static ps_status read_load_members(ps_json *r, ps_error *err) {
+    ps_json_iter it;
+    ps_string key;
+    bool more;
+    if (!ps_json_peek(r) && r->p == r->end) return PS_OK;
+    PS_TRY(ps_json_enter(r, '{', &it, err));
+    for (;;) {
+        PS_TRY(ps_json_next(r, &it, &key, &more, err));
+        if (!more) return ps_json_finish(r, err);
+        PS_TRY(ps_json_key_is(&key, "parameters") ? read_load_parameters(r, err) : ps_json_skip(r, err));
+    }
+}
+
+static ps_status read_load_request(ps_exchange *x, ps_error *err) {
+    ps_json r;
+    ps_arena arena;
+    ps_arena_init(&arena, x->http->alloc);
+    ps_json_init(&r, ps_exchange_body(x), x->body_size, &arena);
+    ps_status status = read_load_members(&r, err);
+    ps_arena_release(&arena);
+    return status;
+}
+
+static ps_exchange *exchange_of(ps_job *job) {
+    return (ps_exchange *)((char *)job - offsetof(ps_exchange, job));
+}
+
+static void load_job(ps_job *job) {
+    ps_exchange *x = exchange_of(job);
+    ps_error err = PS_ERROR_INIT;
+    ps_status status = ps_repository_load(x->http->options.repository, x->model, &err);
+    if (status == PS_OK)
+        ps_exchange_ok(x);
+    else
+        ps_exchange_fail(x, status, &err);
+    ps_exchange_resume(x);
+}
+
+static void unload_job(ps_job *job) {
+    ps_exchange *x = exchange_of(job);
+    ps_repository_unload(x->http->options.repository, x->model);
+    ps_exchange_ok(x);
+    ps_exchange_resume(x);
+}
+
+/* Loads and unloads wait for each other, so they run on the loader's thread, not on the daemon's. */
+static void submit_repository_job(ps_exchange *x, void (*run)(ps_job *job)) {
+    ps_error err = PS_ERROR_INIT;
+    ps_status status = read_load_request(x, &err);
+    if (status != PS_OK) {
+        ps_exchange_fail(x, status, &err);
+        return;
+    }
+    x->job.run = run;
+    ps_exchange_suspend(x);
+    status = ps_pool_submit(x->http->options.loader, &x->job, &err);
+    if (status == PS_OK) return;
+    ps_exchange_fail(x, status, &err);
+    ps_exchange_resume(x);
+}
+
+void ps_handle_load(ps_exchange *x) {
+    submit_repository_job(x, load_job);
+}
+
+void ps_handle_unload(ps_exchange *x) {
+    submit_repository_job(x, unload_job);
+}

@@ -1,0 +1,214 @@
+#include "server/http/http.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/os.h"
+#include "server/http/address.h"
+#include "server/http/body.h"
+#include "server/http/routes.h"
+
+#define CONNECTION_MEMORY ((size_t)32 << 10) /* of one connection: bounds the headers */
+#define IDLE_SECONDS 60u                     /* without a byte, before a connection is closed */
+#define BACKLOG 1024u
+#define MIN_BODY_TOTAL ((size_t)256 << 20) /* bodies of all requests together: this, or four of the largest */
+
+/* ---- life of an exchange ---- */
+
+static ps_exchange *exchange_create(ps_http *http, struct MHD_Connection *connection, const char *method,
+                                    const char *path) {
+    ps_exchange *x = ps_alloc_zero(http->alloc, sizeof *x);
+    if (!x) return NULL;
+    x->http = http;
+    x->connection = connection;
+    x->arrived_ns = ps_clock_ns();
+    ps_snprintf(x->method, sizeof x->method, "%s", method);
+    ps_snprintf(x->path, sizeof x->path, "%s", path);
+    ps_str_init(&x->reply, http->alloc);
+    ps_infer_init(&x->infer, http->options.engine);
+    ps_mutex_lock(&http->lock);
+    http->active++;
+    ps_mutex_unlock(&http->lock);
+    return x;
+}
+
+static void exchange_free(ps_exchange *x) {
+    ps_http *http = x->http;
+    ps_infer_release(&x->infer);
+    ps_body_release(x);
+    ps_str_release(&x->reply);
+    ps_free(http->alloc, x);
+    ps_mutex_lock(&http->lock);
+    if (--http->active == 0) ps_cond_broadcast(&http->idle);
+    ps_mutex_unlock(&http->lock);
+}
+
+static void log_exchange(const ps_exchange *x, bool complete) {
+    char path[2 * sizeof x->path], model[PS_MODEL_NAME_MAX + 8], id[136];
+    const ps_log *log = &x->http->options.log;
+    if (!log->fn) return;
+    ps_log_line(log, PS_LOG_INFO, "event=request method=%s path=%s status=%d in=%zu out=%zu ms=%.3f model=%s id=%s%s",
+                x->method, ps_log_quote(x->path, path, sizeof path), x->code, x->body_total, x->reply.size,
+                (double)(ps_clock_ns() - x->arrived_ns) / 1e6, ps_log_quote(x->model, model, sizeof model),
+                ps_log_quote(x->infer.id, id, sizeof id), complete ? "" : " aborted=true");
+}
+
+static void on_completed(void *arg, struct MHD_Connection *connection, void **slot,
+                         enum MHD_RequestTerminationCode how) {
+    ps_exchange *x = *slot;
+    *slot = NULL;
+    if (!x) return;
+    log_exchange(x, how == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    exchange_free(x);
+}
+
+/* ---- replies ---- */
+
+static void add_headers(const ps_exchange *x, struct MHD_Response *response) {
+    char number[24];
+    bool raw = x->reply_json_size > 0;
+    if (x->reply.size)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
+                                raw ? "application/octet-stream" : "application/json");
+    if (raw) {
+        snprintf(number, sizeof number, "%zu", x->reply_json_size);
+        MHD_add_response_header(response, "Inference-Header-Content-Length", number);
+    }
+    if (x->allow) MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, x->allow);
+    if (x->code == 503) MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+    if (atomic_load(&x->http->draining)) MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+}
+
+/* The reply stays in the exchange, which outlives the response. */
+static enum MHD_Result send_reply(ps_exchange *x) {
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(x->reply.size, x->reply.data, MHD_RESPMEM_PERSISTENT);
+    if (!response) return MHD_NO;
+    add_headers(x, response);
+    enum MHD_Result result = MHD_queue_response(x->connection, (unsigned)x->code, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+/* ---- the daemon's callbacks ---- */
+
+/* Headers are here. A body that is announced as too large is answered without reading it; everything else after its
+ * body. */
+static enum MHD_Result begin(ps_http *http, struct MHD_Connection *connection, const char *method, const char *path,
+                             void **slot) {
+    ps_exchange *x = exchange_create(http, connection, method, path);
+    if (!x) return MHD_NO;
+    *slot = x;
+    ps_route(x, method, path);
+    if (x->handler) ps_body_expect(x);
+    return x->code == 413 ? send_reply(x) : MHD_YES;
+}
+
+static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, const char *path, const char *method,
+                                 const char *version, const char *data, size_t *size, void **slot) {
+    ps_exchange *x = *slot;
+    if (!x) return begin(arg, connection, method, path, slot);
+    if (*size) {
+        bool ok = ps_body_take(x, data, *size);
+        *size = 0;
+        return ok ? MHD_YES : MHD_NO;
+    }
+    if (!x->called) {
+        x->called = true;
+        if (x->handler) x->handler(x);
+        if (x->suspended) return MHD_YES; /* another thread has it; we are called again when it is done */
+    }
+    return send_reply(x);
+}
+
+/* Paths stay as they came: they are decoded segment by segment, so that %2F cannot make a new segment. */
+static size_t keep_escapes(void *arg, struct MHD_Connection *connection, char *text) {
+    return strlen(text);
+}
+
+static void log_daemon(void *arg, const char *fmt, va_list ap) {
+    const ps_http *http = arg;
+    char line[256], quoted[300];
+    vsnprintf(line, sizeof line, fmt, ap);
+    line[strcspn(line, "\n")] = '\0';
+    ps_log_line(&http->options.log, PS_LOG_DEBUG, "event=http text=%s", ps_log_quote(line, quoted, sizeof quoted));
+}
+
+/* ---- start and stop ---- */
+
+static ps_status start_daemon(ps_http *http, ps_error *err) {
+    const ps_http_options *o = &http->options;
+    struct sockaddr_storage address;
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+    PS_TRY(ps_address_resolve(o->host, o->port, &address, err));
+    if (address.ss_family == AF_INET6) flags |= MHD_USE_IPv6;
+    struct MHD_OptionItem pool[] = { { MHD_OPTION_THREAD_POOL_SIZE, o->threads, NULL }, { MHD_OPTION_END, 0, NULL } };
+    errno = 0;
+    http->daemon = MHD_start_daemon(
+        flags, (uint16_t)o->port, NULL, NULL, on_access, http, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, http,
+        MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, http, MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->max_connections,
+        MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,
+        MHD_OPTION_LISTEN_BACKLOG_SIZE, BACKLOG, MHD_OPTION_ARRAY, o->threads > 1 ? pool : pool + 1, MHD_OPTION_END);
+    PS_FAIL_IF(!http->daemon, err, IO, "cannot listen on %s:%d: %s", o->host, o->port,
+               errno ? strerror(errno) : "refused");
+    return PS_OK;
+}
+
+ps_status ps_http_start(const ps_http_options *options, ps_http **ret, ps_error *err) {
+    ps_alloc_state *alloc = ps_engine_alloc(options->engine);
+    ps_http *http = ps_alloc_zero(alloc, sizeof *http);
+    if (!http) return PS_FAIL_NOMEM(err, "the HTTP front end");
+    http->options = *options;
+    http->alloc = alloc;
+    http->listen_fd = -1;
+    http->max_body_total = options->max_body_bytes > MIN_BODY_TOTAL / 4 ? 4 * options->max_body_bytes : MIN_BODY_TOTAL;
+    bool lock = ps_mutex_init(&http->lock);
+    if (!lock || !ps_cond_init(&http->idle)) {
+        if (lock) ps_mutex_destroy(&http->lock);
+        ps_free(alloc, http);
+        return PS_FAIL_NOMEM(err, "the HTTP front end");
+    }
+    ps_status status = start_daemon(http, err);
+    if (status != PS_OK) {
+        ps_http_free(http);
+        return status;
+    }
+    *ret = http;
+    return PS_OK;
+}
+
+int ps_http_port(const ps_http *http) {
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_BIND_PORT);
+    return info ? info->port : http->options.port;
+}
+
+void ps_http_set_ready(ps_http *http, bool ready) {
+    atomic_store(&http->ready, ready);
+}
+
+void ps_http_drain(ps_http *http) {
+    if (atomic_exchange(&http->draining, true)) return;
+    http->listen_fd = MHD_quiesce_daemon(http->daemon);
+    ps_listener_refuse(http->listen_fd);
+}
+
+bool ps_http_wait_idle(ps_http *http, int64_t deadline_ns) {
+    bool in_time = true;
+    ps_mutex_lock(&http->lock);
+    while (http->active && in_time)
+        in_time = ps_cond_wait_until(&http->idle, &http->lock, deadline_ns);
+    bool idle = http->active == 0;
+    ps_mutex_unlock(&http->lock);
+    return idle;
+}
+
+void ps_http_free(ps_http *http) {
+    if (!http) return;
+    if (http->daemon) MHD_stop_daemon(http->daemon);
+    ps_listener_close(http->listen_fd);
+    ps_cond_destroy(&http->idle);
+    ps_mutex_destroy(&http->lock);
+    ps_free(http->alloc, http);
+}

@@ -1,0 +1,387 @@
+#include "server/http/tensor_json.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "server/json_number.h"
+#include "server/json_text.h"
+
+/* Where the next element goes. */
+typedef struct cursor {
+    ps_json *r;
+    const ps_infer_tensor *t;
+    char *data;
+    size_t at; /* elements stored */
+} cursor;
+
+typedef ps_status (*element_fn)(cursor *c, ps_error *err);
+
+static ps_status bad_element(const cursor *c, const char *rule, ps_error *err) {
+    return PS_FAIL(err, FORMAT, "input '%s', JSON byte %zu: element %zu %s %s", c->t->name, ps_json_offset(c->r), c->at,
+                   rule, ps_dtype_v2_name(c->t->dtype));
+}
+
+/* ---- elements ---- */
+
+static bool special_float(const ps_string *s, double *ret) {
+    if (ps_json_key_is(s, "NaN"))
+        *ret = NAN;
+    else if (ps_json_key_is(s, "Infinity"))
+        *ret = INFINITY;
+    else if (ps_json_key_is(s, "-Infinity"))
+        *ret = -INFINITY;
+    else
+        return false;
+    return true;
+}
+
+static ps_status read_special(cursor *c, double *ret, ps_error *err) {
+    ps_string s;
+    if (ps_json_peek(c->r) != '"') return bad_element(c, "is no", err);
+    PS_TRY(ps_json_string(c->r, &s, err));
+    return special_float(&s, ret) ? PS_OK : bad_element(c, "is no", err);
+}
+
+static ps_status read_f32(cursor *c, ps_error *err) {
+    ps_number n;
+    float *to = (float *)c->data + c->at;
+    double special;
+    if (!ps_number_scan(c->r->p, c->r->end, &n)) {
+        PS_TRY(read_special(c, &special, err));
+        *to = (float)special;
+        return PS_OK;
+    }
+    if (!ps_number_f32(&n, to)) return bad_element(c, "is too large for", err);
+    c->r->p = n.end;
+    return PS_OK;
+}
+
+static ps_status read_f64(cursor *c, ps_error *err) {
+    ps_number n;
+    double *to = (double *)c->data + c->at;
+    if (!ps_number_scan(c->r->p, c->r->end, &n)) return read_special(c, to, err);
+    if (!ps_number_f64(&n, to)) return bad_element(c, "is too large for", err);
+    c->r->p = n.end;
+    return PS_OK;
+}
+
+static ps_status read_signed(cursor *c, int64_t min, int64_t max, int64_t *ret, ps_error *err) {
+    ps_number n;
+    if (!ps_number_scan(c->r->p, c->r->end, &n) || !n.integer) return bad_element(c, "is no", err);
+    if (!ps_number_i64(&n, ret) || *ret < min || *ret > max) return bad_element(c, "is out of range for", err);
+    c->r->p = n.end;
+    return PS_OK;
+}
+
+static ps_status read_unsigned(cursor *c, uint64_t max, uint64_t *ret, ps_error *err) {
+    ps_number n;
+    if (!ps_number_scan(c->r->p, c->r->end, &n) || !n.integer) return bad_element(c, "is no", err);
+    if (!ps_number_u64(&n, ret) || *ret > max) return bad_element(c, "is out of range for", err);
+    c->r->p = n.end;
+    return PS_OK;
+}
+
+#define SIGNED(name, type, min, max)                                                                                   \
+    static ps_status name(cursor *c, ps_error *err) {                                                                  \
+        int64_t v;                                                                                                     \
+        PS_TRY(read_signed(c, min, max, &v, err));                                                                     \
+        ((type *)c->data)[c->at] = (type)v;                                                                            \
+        return PS_OK;                                                                                                  \
+    }
+#define UNSIGNED(name, type, max)                                                                                      \
+    static ps_status name(cursor *c, ps_error *err) {                                                                  \
+        uint64_t v;                                                                                                    \
+        PS_TRY(read_unsigned(c, max, &v, err));                                                                        \
+        ((type *)c->data)[c->at] = (type)v;                                                                            \
+        return PS_OK;                                                                                                  \
+    }
+SIGNED(read_i8, int8_t, INT8_MIN, INT8_MAX)
+SIGNED(read_i16, int16_t, INT16_MIN, INT16_MAX)
+SIGNED(read_i32, int32_t, INT32_MIN, INT32_MAX)
+SIGNED(read_i64, int64_t, INT64_MIN, INT64_MAX)
+UNSIGNED(read_u8, uint8_t, UINT8_MAX)
+UNSIGNED(read_u16, uint16_t, UINT16_MAX)
+UNSIGNED(read_u32, uint32_t, UINT32_MAX)
+UNSIGNED(read_u64, uint64_t, UINT64_MAX)
+#undef SIGNED
+#undef UNSIGNED
+
+/* true, false, and what some clients send for them: 1 and 0. */
+static ps_status read_bool(cursor *c, ps_error *err) {
+    uint64_t v;
+    bool b;
+    char first = ps_json_peek(c->r);
+    if (first == '0' || first == '1') {
+        PS_TRY(read_unsigned(c, 1, &v, err));
+        b = v;
+    } else if (ps_json_bool(c->r, &b, NULL) != PS_OK) {
+        return bad_element(c, "is no", err);
+    }
+    c->data[c->at] = b;
+    return PS_OK;
+}
+
+static ps_status read_string(cursor *c, ps_error *err) {
+    if (ps_json_peek(c->r) != '"') return bad_element(c, "is no string for", err);
+    return ps_json_string(c->r, (ps_string *)c->data + c->at, err);
+}
+
+static const struct {
+    ps_dtype dtype;
+    size_t size;
+    element_fn read;
+} forms[] = {
+    { PS_DTYPE_F32, 4, read_f32 },   { PS_DTYPE_F64, 8, read_f64 },
+    { PS_DTYPE_I8, 1, read_i8 },     { PS_DTYPE_I16, 2, read_i16 },
+    { PS_DTYPE_I32, 4, read_i32 },   { PS_DTYPE_I64, 8, read_i64 },
+    { PS_DTYPE_U8, 1, read_u8 },     { PS_DTYPE_U16, 2, read_u16 },
+    { PS_DTYPE_U32, 4, read_u32 },   { PS_DTYPE_U64, 8, read_u64 },
+    { PS_DTYPE_BOOL, 1, read_bool }, { PS_DTYPE_F16, 2, NULL },
+    { PS_DTYPE_BF16, 2, NULL },      { PS_DTYPE_STRING, sizeof(ps_string), read_string },
+};
+
+/* Index into forms, or -1 for a type that the protocol does not have. */
+static int find_form(ps_dtype dtype) {
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        if (forms[i].dtype == dtype) return (int)i;
+    return -1;
+}
+
+/* ---- arrays ---- */
+
+/* Elements of one innermost array, at most up to `limit` in all. The reader stands behind '['. */
+static ps_status read_row(cursor *c, element_fn read, size_t limit, ps_error *err) {
+    if (ps_json_peek(c->r) == ']') {
+        c->r->p++;
+        return PS_OK;
+    }
+    for (;;) {
+        (void)ps_json_peek(c->r);
+        PS_FAIL_IF(c->at == limit, err, SHAPE, "input '%s', JSON byte %zu: more elements than its shape has",
+                   c->t->name, ps_json_offset(c->r));
+        PS_TRY(read(c, err));
+        c->at++;
+        char next = ps_json_peek(c->r);
+        c->r->p++;
+        if (next == ']') return PS_OK;
+        if (next != ',') {
+            c->r->p--;
+            return PS_FAIL(err, FORMAT, "input '%s', JSON byte %zu: expected ',' or ']'", c->t->name,
+                           ps_json_offset(c->r));
+        }
+    }
+}
+
+/* The array at nesting level `level`, which must have dims[level] items. Recursion is bounded by the rank. */
+static ps_status read_nested(cursor *c, element_fn read, int level, ps_error *err) {
+    const ps_shape *s = &c->t->shape;
+    ps_string key;
+    ps_json_iter it;
+    bool more;
+    PS_TRY(ps_json_enter(c->r, '[', &it, err));
+    if (level == s->rank - 1) {
+        size_t start = c->at, n = (size_t)s->dims[level];
+        PS_TRY(read_row(c, read, start + n, err));
+        c->r->depth--;
+        PS_FAIL_IF(c->at != start + n, err, SHAPE,
+                   "input '%s', JSON byte %zu: a row has %zu elements, the shape says %zu", c->t->name,
+                   ps_json_offset(c->r), c->at - start, n);
+        return PS_OK;
+    }
+    int64_t n = 0;
+    for (;; n++) {
+        PS_TRY(ps_json_next(c->r, &it, &key, &more, err));
+        if (!more) break;
+        PS_FAIL_IF(n == s->dims[level], err, SHAPE, "input '%s', JSON byte %zu: more than %" PRId64 " items in dim %d",
+                   c->t->name, ps_json_offset(c->r), s->dims[level], level);
+        PS_TRY(read_nested(c, read, level + 1, err));
+    }
+    PS_FAIL_IF(n != s->dims[level], err, SHAPE,
+               "input '%s', JSON byte %zu: %" PRId64 " items in dim %d, the shape says %" PRId64, c->t->name,
+               ps_json_offset(c->r), n, level, s->dims[level]);
+    return PS_OK;
+}
+
+static ps_status read_flat(cursor *c, element_fn read, ps_error *err) {
+    ps_json_iter it;
+    PS_TRY(ps_json_enter(c->r, '[', &it, err));
+    PS_TRY(read_row(c, read, c->t->elements, err));
+    c->r->depth--;
+    PS_FAIL_IF(c->at != c->t->elements, err, SHAPE, "input '%s' has %zu elements, its shape says %zu", c->t->name,
+               c->at, c->t->elements);
+    return PS_OK;
+}
+
+/* Is the array at the reader's position one of arrays? */
+static bool is_nested(const ps_json *r) {
+    ps_json ahead = *r;
+    if (ps_json_peek(&ahead) != '[') return false;
+    ahead.p++;
+    return ps_json_peek(&ahead) == '[';
+}
+
+ps_status ps_tensor_json_read(ps_json *r, ps_infer_tensor *t, ps_error *err) {
+    int form = find_form(t->dtype);
+    size_t bytes;
+    PS_FAIL_IF(form < 0 || !forms[form].read, err, UNSUPPORTED,
+               "input '%s': %s has no JSON form, send it with binary_data_size", t->name, ps_dtype_v2_name(t->dtype));
+    /* every element but the last takes two characters: a shape cannot make us allocate more than a multiple of the text
+     */
+    PS_FAIL_IF(t->elements > (size_t)(r->end - r->p) / 2 + 1, err, SHAPE,
+               "input '%s': its shape says %zu elements, \"data\" has fewer", t->name, t->elements);
+    PS_FAIL_IF(ps_mul_overflow_size(t->elements, forms[form].size, &bytes), err, LIMIT, "input '%s' is too large",
+               t->name);
+    cursor c = { r, t, ps_arena_alloc(r->arena, bytes ? bytes : 1), 0 };
+    if (!c.data) return PS_FAIL_NOMEM(err, "an input of the request");
+    t->data = c.data;
+    if (is_nested(r) && t->shape.rank > 1) return read_nested(&c, forms[form].read, 0, err);
+    return read_flat(&c, forms[form].read, err);
+}
+
+/* ---- raw form ---- */
+
+static uint32_t load_u32(const char *p) { /* little-endian */
+    const unsigned char *u = (const unsigned char *)p;
+    return (uint32_t)u[0] | (uint32_t)u[1] << 8 | (uint32_t)u[2] << 16 | (uint32_t)u[3] << 24;
+}
+
+static ps_status read_raw_strings(ps_arena *arena, ps_infer_tensor *t, const char *data, size_t size, ps_error *err) {
+    const char *p = data, *end = data + size;
+    PS_FAIL_IF(t->elements > size / 4, err, SHAPE, "input '%s': %zu bytes are too few for %zu elements of BYTES",
+               t->name, size, t->elements);
+    ps_string *s = ps_arena_array(arena, t->elements + 1, sizeof *s);
+    if (!s) return PS_FAIL_NOMEM(err, "an input of the request");
+    for (size_t i = 0; i < t->elements; i++) {
+        PS_FAIL_IF(end - p < 4 || load_u32(p) > (size_t)(end - p) - 4, err, SHAPE,
+                   "input '%s': element %zu of BYTES reaches beyond the %zu bytes of the input", t->name, i, size);
+        s[i] = (ps_string) { p + 4, load_u32(p) };
+        p += 4 + s[i].size;
+    }
+    PS_FAIL_IF(p != end, err, SHAPE, "input '%s': %zu bytes are left behind its last element", t->name,
+               (size_t)(end - p));
+    t->data = s;
+    return PS_OK;
+}
+
+ps_status ps_tensor_raw_read(ps_arena *arena, ps_infer_tensor *t, const char *data, size_t size, ps_error *err) {
+    int form = find_form(t->dtype);
+    size_t bytes;
+    if (t->dtype == PS_DTYPE_STRING) return read_raw_strings(arena, t, data, size, err);
+    PS_FAIL_IF(form < 0, err, UNSUPPORTED, "input '%s' has an element type that the protocol does not have", t->name);
+    PS_FAIL_IF(ps_mul_overflow_size(t->elements, forms[form].size, &bytes) || bytes != size, err, SHAPE,
+               "input '%s': binary_data_size is %zu, but %zu elements of %s take %zu bytes", t->name, size, t->elements,
+               ps_dtype_v2_name(t->dtype), t->elements * forms[form].size);
+    if (t->dtype == PS_DTYPE_BOOL)
+        for (size_t i = 0; i < size; i++)
+            PS_FAIL_IF((unsigned char)data[i] > 1, err, FORMAT, "input '%s': element %zu of BOOL is neither 0 nor 1",
+                       t->name, i);
+    t->data = (uintptr_t)data % forms[form].size == 0 ? data : ps_arena_memdup(arena, data, size ? size : 1);
+    return t->data ? PS_OK : PS_FAIL_NOMEM(err, "an input of the request");
+}
+
+/* ---- writing ---- */
+
+static size_t write_special(char *buf, double v) {
+    const char *text = isnan(v) ? "\"NaN\"" : v > 0 ? "\"Infinity\"" : "\"-Infinity\"";
+    size_t n = strlen(text);
+    memcpy(buf, text, n);
+    return n;
+}
+
+static size_t write_bool(char *buf, bool v) {
+    memcpy(buf, v ? "true" : "false", 5);
+    return v ? 4 : 5;
+}
+
+static size_t write_element(char *buf, const ps_infer_tensor *t, size_t i) {
+    switch (t->dtype) {
+    case PS_DTYPE_F32: {
+        float v = ((const float *)t->data)[i];
+        return isfinite(v) ? ps_number_write_f32(buf, v) : write_special(buf, (double)v);
+    }
+    case PS_DTYPE_F64: {
+        double v = ((const double *)t->data)[i];
+        return isfinite(v) ? ps_number_write_f64(buf, v) : write_special(buf, v);
+    }
+    case PS_DTYPE_I8: return ps_number_write_i64(buf, ((const int8_t *)t->data)[i]);
+    case PS_DTYPE_I16: return ps_number_write_i64(buf, ((const int16_t *)t->data)[i]);
+    case PS_DTYPE_I32: return ps_number_write_i64(buf, ((const int32_t *)t->data)[i]);
+    case PS_DTYPE_I64: return ps_number_write_i64(buf, ((const int64_t *)t->data)[i]);
+    case PS_DTYPE_U8: return ps_number_write_u64(buf, ((const uint8_t *)t->data)[i]);
+    case PS_DTYPE_U16: return ps_number_write_u64(buf, ((const uint16_t *)t->data)[i]);
+    case PS_DTYPE_U32: return ps_number_write_u64(buf, ((const uint32_t *)t->data)[i]);
+    case PS_DTYPE_U64: return ps_number_write_u64(buf, ((const uint64_t *)t->data)[i]);
+    default: return write_bool(buf, ((const uint8_t *)t->data)[i]);
+    }
+}
+
+static ps_status write_strings(const ps_infer_tensor *t, ps_str *out, ps_error *err) {
+    const ps_string *s = t->data;
+    for (size_t i = 0; i < t->elements; i++) {
+        PS_FAIL_IF(!ps_utf8_valid(s[i].data, s[i].size), err, INVALID,
+                   "output '%s': element %zu is not UTF-8, which JSON cannot carry: ask for binary_data", t->name, i);
+        if (i) ps_str_char(out, ',');
+        ps_json_write_string_n(out, s[i].data, s[i].size);
+    }
+    return PS_OK;
+}
+
+/* Blocks of elements are written straight into the string's memory. */
+static bool write_numbers(const ps_infer_tensor *t, ps_str *out) {
+    enum { BLOCK = 256 };
+    for (size_t i = 0; i < t->elements;) {
+        size_t stop = t->elements - i > BLOCK ? i + BLOCK : t->elements;
+        if (!ps_str_reserve(out, BLOCK * (PS_NUMBER_TEXT + 1))) return false;
+        char *p = out->data + out->size;
+        for (; i < stop; i++) {
+            if (i) *p++ = ',';
+            p += write_element(p, t, i);
+        }
+        *p = '\0';
+        out->size = (size_t)(p - out->data);
+    }
+    return true;
+}
+
+ps_status ps_tensor_json_write(const ps_infer_tensor *t, ps_str *out, ps_error *err) {
+    int form = find_form(t->dtype);
+    PS_FAIL_IF(form < 0 || !forms[form].read, err, INVALID, "output '%s': %s has no JSON form, ask for binary_data",
+               t->name, ps_dtype_v2_name(t->dtype));
+    ps_str_char(out, '[');
+    if (t->dtype == PS_DTYPE_STRING)
+        PS_TRY(write_strings(t, out, err));
+    else if (!write_numbers(t, out))
+        return PS_FAIL_NOMEM(err, "a reply");
+    ps_str_char(out, ']');
+    return PS_OK;
+}
+
+bool ps_tensor_raw_size(const ps_infer_tensor *t, size_t *ret) {
+    int form = find_form(t->dtype);
+    size_t size = 0;
+    if (form < 0) return false;
+    if (t->dtype != PS_DTYPE_STRING) return !ps_mul_overflow_size(t->elements, forms[form].size, ret);
+    const ps_string *s = t->data;
+    for (size_t i = 0; i < t->elements; i++)
+        if (s[i].size > UINT32_MAX || ps_add_overflow_size(size, s[i].size + 4, &size)) return false;
+    *ret = size;
+    return true;
+}
+
+void ps_tensor_raw_write(const ps_infer_tensor *t, ps_str *out) {
+    size_t size;
+    if (t->dtype != PS_DTYPE_STRING) {
+        if (ps_tensor_raw_size(t, &size)) ps_str_append_n(out, t->data, size);
+        return;
+    }
+    const ps_string *s = t->data;
+    for (size_t i = 0; i < t->elements; i++) {
+        uint32_t n = (uint32_t)s[i].size;
+        char length[4] = { (char)(n & 0xff), (char)(n >> 8 & 0xff), (char)(n >> 16 & 0xff), (char)(n >> 24) };
+        ps_str_append_n(out, length, 4);
+        ps_str_append_n(out, s[i].data, s[i].size);
+    }
+}

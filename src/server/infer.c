@@ -1,0 +1,121 @@
+/* Checking a request against its model, and its way through the runner. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/os.h"
+#include "server/classify.h"
+#include "server/runner.h"
+
+void ps_infer_init(ps_infer *infer, ps_engine *engine) {
+    *infer = (ps_infer) { .engine = engine, .id = "" };
+    ps_arena_init(&infer->arena, ps_engine_alloc(engine));
+}
+
+void ps_infer_release(ps_infer *infer) {
+    for (size_t i = 0; i < infer->n_tensors; i++)
+        ps_tensor_release(infer->tensors[i]);
+    ps_served_release(infer->served);
+    ps_arena_release(&infer->arena);
+    *infer = (ps_infer) { .engine = infer->engine, .id = "" };
+}
+
+void ps_core_count_failure(ps_served *served, int64_t arrived_ns) {
+    ps_stats_fail(&served->stats, ps_clock_ns() - arrived_ns);
+}
+
+/* ---- checks ---- */
+
+static const char *shape_text(const ps_shape *shape, char *buf, size_t size) {
+    size_t used = 0;
+    buf[0] = '\0';
+    if (shape->rank < 0) {
+        ps_snprintf(buf, size, "of any rank");
+        return buf;
+    }
+    ps_snprintf(buf, size, "[");
+    for (int i = 0; i < shape->rank; i++) {
+        used = strlen(buf);
+        ps_snprintf(buf + used, size - used, "%s%lld", i ? "," : "",
+                    (long long)(shape->dims[i] < 0 ? -1 : shape->dims[i]));
+    }
+    used = strlen(buf);
+    ps_snprintf(buf + used, size - used, "]");
+    return buf;
+}
+
+static bool shape_fits(const ps_shape *want, const ps_shape *got) {
+    if (want->rank < 0) return true;
+    if (want->rank != got->rank) return false;
+    for (int i = 0; i < want->rank; i++)
+        if (want->dims[i] >= 0 && want->dims[i] != got->dims[i]) return false;
+    return true;
+}
+
+static ps_status check_input(const ps_infer *infer, const ps_infer_tensor *t, int *ret_index, ps_error *err) {
+    const ps_served *s = infer->served;
+    char want[128], got[128];
+    *ret_index = ps_served_find_input(s, t->name);
+    PS_FAIL_IF(*ret_index < 0, err, INVALID, "model '%s' has no input '%.128s'", s->name, t->name);
+    const ps_value_info *info = &s->inputs[*ret_index];
+    PS_FAIL_IF(t->dtype != info->dtype, err, TYPE, "model '%s': input '%s' is %s, the request has %s", s->name, t->name,
+               ps_dtype_v2_name(info->dtype), ps_dtype_v2_name(t->dtype));
+    PS_FAIL_IF(!shape_fits(&info->shape, &t->shape), err, SHAPE,
+               "model '%s': input '%s' has shape %s, the request has %s", s->name, t->name,
+               shape_text(&info->shape, want, sizeof want), shape_text(&t->shape, got, sizeof got));
+    return PS_OK;
+}
+
+/* One tensor in the model's order for each input of the request. What needs more knowledge is left to the session:
+ * whether a missing input (NULL) has a default, and that dims of the same symbol agree. */
+static ps_status bind_inputs(ps_infer *infer, ps_error *err) {
+    const ps_served *s = infer->served;
+    infer->tensors = ps_arena_array(&infer->arena, s->n_inputs + 1, sizeof *infer->tensors);
+    if (!infer->tensors) return PS_FAIL_NOMEM(err, "the inputs of a request");
+    infer->n_tensors = s->n_inputs;
+    for (size_t i = 0; i < infer->n_inputs; i++) {
+        const ps_infer_tensor *t = &infer->inputs[i];
+        int index;
+        PS_TRY(check_input(infer, t, &index, err));
+        ps_tensor **slot = &infer->tensors[index];
+        PS_FAIL_IF(*slot, err, INVALID, "model '%s': input '%s' is given twice", s->name, t->name);
+        PS_TRY(ps_tensor_wrap(infer->engine, t->dtype, &t->shape, NULL, (void *)t->data, slot, err));
+    }
+    return PS_OK;
+}
+
+/* No list of outputs means all of them. */
+static ps_status default_wants(ps_infer *infer, ps_error *err) {
+    const ps_served *s = infer->served;
+    if (infer->n_wants) return PS_OK;
+    infer->wants = ps_arena_array(&infer->arena, s->n_outputs + 1, sizeof *infer->wants);
+    if (!infer->wants) return PS_FAIL_NOMEM(err, "the outputs of a request");
+    for (size_t i = 0; i < s->n_outputs; i++)
+        infer->wants[i] = (ps_infer_want) { .name = s->outputs[i].name, .binary = infer->want_binary };
+    infer->n_wants = s->n_outputs;
+    return PS_OK;
+}
+
+static ps_status select_outputs(ps_infer *infer, ps_error *err) {
+    const ps_served *s = infer->served;
+    PS_TRY(default_wants(infer, err));
+    infer->selected = ps_arena_array(&infer->arena, infer->n_wants + 1, sizeof *infer->selected);
+    infer->results = ps_arena_array(&infer->arena, infer->n_wants + 1, sizeof *infer->results);
+    if (!infer->selected || !infer->results) return PS_FAIL_NOMEM(err, "the outputs of a request");
+    for (size_t i = 0; i < infer->n_wants; i++) {
+        const ps_infer_want *w = &infer->wants[i];
+        int index = infer->selected[i] = ps_served_find_output(s, w->name);
+        PS_FAIL_IF(index < 0, err, INVALID, "model '%s' has no output '%.128s'", s->name, w->name);
+        for (size_t j = 0; j < i; j++)
+            PS_FAIL_IF(infer->selected[j] == index, err, INVALID, "model '%s': output '%s' is requested twice", s->name,
+                       w->name);
+        if (w->classes > 0) PS_TRY(ps_classify_check(s, &s->outputs[index], err));
+    }
+    return PS_OK;
+}
+
+ps_status ps_core_submit(ps_runner *runner, ps_infer *infer, ps_served *take_served, ps_error *err) {
+    infer->served = take_served;
+    PS_TRY(bind_inputs(infer, err));
+    PS_TRY(select_outputs(infer, err));
+    return ps_runner_submit(runner, infer, err);
+}

@@ -1,0 +1,59 @@
+/* repository.h - the models a server knows, by name.
+ *
+ * A model is known through an explicit path or because it lies in the repository folder:
+ *     DIR/NAME/VERSION/model.onnx   the highest VERSION (a positive integer) is served
+ *     DIR/NAME/model.onnx           version 1
+ *     DIR/NAME.onnx                 version 1
+ * A model that fails to load stays known, with the reason; the others serve. All functions may be called from any
+ * thread; load blocks for as long as the model takes. */
+#ifndef PS_SERVER_REPOSITORY_H
+#define PS_SERVER_REPOSITORY_H
+
+#include "base/log.h"
+#include "polestar/server.h"
+#include "server/served.h"
+
+#define PS_MODEL_NAME_MAX 255 /* bytes */
+
+typedef struct ps_repository ps_repository;
+
+typedef enum ps_model_state { PS_MODEL_UNLOADED, PS_MODEL_LOADING, PS_MODEL_READY, PS_MODEL_FAILED } ps_model_state;
+
+typedef struct ps_repository_options {
+    ps_engine *engine;
+    ps_log log;
+    const ps_server_model *models; /* explicit ones; a name twice is refused */
+    size_t model_count;
+    const char *dir; /* may be NULL */
+    const char *device;
+} ps_repository_options;
+
+/* Learns the names; loads nothing. Options are copied. */
+ps_status ps_repository_create(const ps_repository_options *options, ps_repository **ret, ps_error *err);
+void ps_repository_free(ps_repository *repo); /* NULL is allowed */
+
+/* Loads (or reloads) one model. When a reload fails, the loaded one keeps serving. PS_NOT_FOUND if nothing has that
+ * name. */
+ps_status ps_repository_load(ps_repository *repo, const char *name, ps_error *err);
+/* Loads every model that is not loaded; failures are logged and kept as the model's reason. */
+void ps_repository_load_all(ps_repository *repo);
+/* ps_repository_load_all returns after the model it is at. */
+void ps_repository_stop_loading(ps_repository *repo);
+/* Requests in flight finish on the old model. Unknown or unloaded names are fine. */
+void ps_repository_unload(ps_repository *repo, const char *name);
+
+/* A reference to the loaded model (ps_served_release it). version NULL: whichever is loaded. PS_NOT_FOUND: unknown name
+ * or version, or unloaded; PS_UNAVAILABLE: loading, or failed (with its reason). */
+ps_status ps_repository_acquire(ps_repository *repo, const char *name, const char *version, ps_served **ret,
+                                ps_error *err);
+/* References to all loaded models, in order of name; ps_alloc'ed array, release each. */
+ps_status ps_repository_acquire_all(ps_repository *repo, ps_served ***ret, size_t *ret_count, ps_error *err);
+/* The index as a JSON array in order of name; only loaded models if ready_only. Looks for new models in the folder
+ * first. */
+void ps_repository_write_index(ps_repository *repo, bool ready_only, ps_str *out);
+
+/* Not empty, at most PS_MODEL_NAME_MAX bytes of UTF-8 without '/', '\' and control characters, not starting with '.'.
+ */
+bool ps_model_name_valid(const char *name);
+
+#endif

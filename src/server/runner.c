@@ -1,0 +1,104 @@
+#include "server/runner.h"
+
+#include "base/os.h"
+#include "server/classify.h"
+
+struct ps_runner {
+    ps_alloc_state *alloc;
+    ps_pool *pool;
+    int threads;
+    int cancel; /* atomic; ps_run_options.cancel of every run */
+};
+
+/* A request that is alone gets all threads of the engine; requests that share the machine get one each. */
+static ps_session_kind choose_kind(ps_runner *runner) {
+    return runner->threads > 1 && ps_pool_load(runner->pool) > 1 ? PS_SESSION_NARROW : PS_SESSION_WIDE;
+}
+
+static ps_status collect(ps_infer *infer, ps_tensor *const *outputs, ps_error *err) {
+    for (size_t i = 0; i < infer->n_wants; i++) {
+        const ps_infer_want *w = &infer->wants[i];
+        const ps_tensor *t = outputs[infer->selected[i]];
+        infer->results[i] = (ps_infer_tensor) { w->name, ps_tensor_dtype(t), *ps_tensor_shape(t), ps_tensor_elements(t),
+                                                ps_tensor_data_const(t) };
+        if (w->classes > 0) PS_TRY(ps_classify(&infer->arena, w->classes, &infer->results[i], err));
+    }
+    return PS_OK;
+}
+
+static ps_status run_session(ps_infer *infer, ps_session *session, ps_stats_sample *sample, ps_error *err) {
+    const ps_served *s = infer->served;
+    ps_run_options options = PS_RUN_OPTIONS_INIT;
+    int64_t start = ps_clock_ns();
+    ps_tensor **outputs = ps_arena_array(&infer->arena, s->n_outputs + 1, sizeof *outputs);
+    if (!outputs) return PS_FAIL_NOMEM(err, "the outputs of a request");
+    options.cancel = &infer->runner->cancel;
+    int64_t bound = ps_clock_ns();
+    ps_status status = ps_session_run(session, (const ps_tensor *const *)infer->tensors, s->n_inputs, outputs,
+                                      s->n_outputs, &options, err);
+    if (status != PS_OK) {
+        ps_error_prefix(err, "model '%s'", s->name);
+        return status;
+    }
+    int64_t ran = ps_clock_ns();
+    PS_TRY(collect(infer, outputs, err));
+    PS_TRY(infer->encode(infer, err));
+    sample->input = bound - start;
+    sample->infer = ran - bound;
+    sample->output = ps_clock_ns() - ran;
+    return PS_OK;
+}
+
+static ps_status run_infer(ps_infer *infer, ps_stats_sample *sample, ps_error *err) {
+    ps_session *session;
+    ps_session_kind kind = choose_kind(infer->runner);
+    PS_FAIL_IF(__atomic_load_n(&infer->runner->cancel, __ATOMIC_RELAXED), err, UNAVAILABLE,
+               "the server is shutting down");
+    PS_TRY(ps_served_take_session(infer->served, kind, &session, err));
+    ps_status status = run_session(infer, session, sample, err);
+    ps_served_put_session(infer->served, kind, session);
+    return status;
+}
+
+static void run_job(ps_job *job) {
+    ps_infer *infer = (ps_infer *)job; /* its first member */
+    ps_stats_sample sample = { .queue = ps_clock_ns() - infer->queued_ns };
+    infer->status = run_infer(infer, &sample, &infer->error);
+    sample.total = ps_clock_ns() - infer->arrived_ns;
+    if (infer->status == PS_OK)
+        ps_stats_success(&infer->served->stats, &sample);
+    else
+        ps_stats_fail(&infer->served->stats, sample.total);
+    infer->done(infer);
+}
+
+ps_status ps_runner_create(ps_alloc_state *alloc, int runners, ps_runner **ret, ps_error *err) {
+    ps_runner *runner = ps_alloc_zero(alloc, sizeof *runner);
+    if (!runner) return PS_FAIL_NOMEM(err, "the runners");
+    runner->alloc = alloc;
+    runner->threads = runners ? runners : ps_cpu_count();
+    ps_status status = ps_pool_create(alloc, "ps-run", runner->threads, PS_RUNNER_MAX_QUEUE, &runner->pool, err);
+    if (status != PS_OK) {
+        ps_free(alloc, runner);
+        return status;
+    }
+    *ret = runner;
+    return PS_OK;
+}
+
+void ps_runner_free(ps_runner *runner) {
+    if (!runner) return;
+    ps_pool_free(runner->pool);
+    ps_free(runner->alloc, runner);
+}
+
+ps_status ps_runner_submit(ps_runner *runner, ps_infer *infer, ps_error *err) {
+    infer->runner = runner;
+    infer->job.run = run_job;
+    infer->queued_ns = ps_clock_ns();
+    return ps_pool_submit(runner->pool, &infer->job, err);
+}
+
+void ps_runner_cancel(ps_runner *runner) {
+    __atomic_store_n(&runner->cancel, 1, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,126 @@
+#include "server/served.h"
+
+#include <string.h>
+
+#include "base/error.h"
+
+typedef ps_status (*info_fn)(const ps_model *model, size_t index, ps_value_info *ret_info);
+
+static ps_status read_values(ps_served *s, info_fn get, size_t n, const char *what, ps_value_info **ret,
+                             ps_error *err) {
+    ps_value_info *v = ps_arena_array(&s->arena, n ? n : 1, sizeof *v);
+    if (!v) return PS_FAIL_NOMEM(err, "a model's inputs and outputs");
+    for (size_t i = 0; i < n; i++) {
+        v[i].size = sizeof v[i];
+        PS_FAIL_IF(get(s->model, i, &v[i]) != PS_OK, err, INTERNAL, "model '%s': %s %zu cannot be read", s->name, what,
+                   i);
+        PS_FAIL_IF(!*ps_dtype_v2_name(v[i].dtype), err, UNSUPPORTED,
+                   "model '%s': %s '%s' has element type %s, which the protocol cannot carry", s->name, what, v[i].name,
+                   ps_dtype_name(v[i].dtype));
+    }
+    *ret = v;
+    return PS_OK;
+}
+
+static ps_status fill(ps_served *s, ps_engine *engine, const char *name, const char *version, const char *path,
+                      const char *device, ps_error *err) {
+    ps_model_options options = PS_MODEL_OPTIONS_INIT;
+    options.device = device;
+    s->name = ps_arena_strdup(&s->arena, name);
+    s->version = ps_arena_strdup(&s->arena, version);
+    if (!s->name || !s->version) return PS_FAIL_NOMEM(err, "a model's name");
+    PS_TRY(ps_model_load(engine, path, &options, &s->model, err));
+    s->n_inputs = ps_model_input_count(s->model);
+    s->n_outputs = ps_model_output_count(s->model);
+    PS_TRY(read_values(s, ps_model_input, s->n_inputs, "input", &s->inputs, err));
+    return read_values(s, ps_model_output, s->n_outputs, "output", &s->outputs, err);
+}
+
+ps_status ps_served_load(ps_engine *engine, const char *name, const char *version, const char *path, const char *device,
+                         ps_served **ret, ps_error *err) {
+    ps_alloc_state *alloc = ps_engine_alloc(engine);
+    ps_served *s = ps_alloc_zero(alloc, sizeof *s);
+    if (!s) return PS_FAIL_NOMEM(err, "a served model");
+    s->alloc = alloc;
+    atomic_init(&s->refs, 1);
+    ps_arena_init(&s->arena, alloc);
+    if (!ps_mutex_init(&s->lock)) {
+        ps_free(alloc, s);
+        return PS_FAIL_NOMEM(err, "a served model");
+    }
+    if (!ps_stats_init(&s->stats)) {
+        ps_mutex_destroy(&s->lock);
+        ps_free(alloc, s);
+        return PS_FAIL_NOMEM(err, "a served model");
+    }
+    ps_status status = fill(s, engine, name, version, path, device, err);
+    if (status != PS_OK) {
+        ps_served_release(s);
+        return status;
+    }
+    *ret = s;
+    return PS_OK;
+}
+
+ps_served *ps_served_retain(ps_served *s) {
+    atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+    return s;
+}
+
+static void free_idle(ps_served *s) {
+    for (int kind = 0; kind < PS_SESSION_KINDS; kind++) {
+        for (size_t i = 0; i < s->idle[kind].size; i++)
+            ps_session_free(s->idle[kind].data[i]);
+        ps_vec_release(s->alloc, &s->idle[kind]);
+    }
+}
+
+void ps_served_release(ps_served *s) {
+    if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1) return;
+    free_idle(s);
+    ps_model_release(s->model);
+    ps_stats_destroy(&s->stats);
+    ps_mutex_destroy(&s->lock);
+    ps_arena_release(&s->arena);
+    ps_free(s->alloc, s);
+}
+
+void ps_served_retire(ps_served *s) {
+    ps_mutex_lock(&s->lock);
+    s->retired = true;
+    free_idle(s);
+    ps_mutex_unlock(&s->lock);
+}
+
+ps_status ps_served_take_session(ps_served *s, ps_session_kind kind, ps_session **ret, ps_error *err) {
+    ps_session_options options = PS_SESSION_OPTIONS_INIT;
+    ps_session *session = NULL;
+    ps_mutex_lock(&s->lock);
+    if (s->idle[kind].size) session = s->idle[kind].data[--s->idle[kind].size];
+    ps_mutex_unlock(&s->lock);
+    *ret = session;
+    if (session) return PS_OK;
+    options.threads = kind == PS_SESSION_NARROW ? 1 : 0;
+    return ps_session_create(s->model, &options, ret, err);
+}
+
+void ps_served_put_session(ps_served *s, ps_session_kind kind, ps_session *session) {
+    ps_mutex_lock(&s->lock);
+    bool kept = !s->retired && ps_vec_push(s->alloc, &s->idle[kind], session);
+    ps_mutex_unlock(&s->lock);
+    if (!kept) ps_session_free(session);
+}
+
+static int find(const ps_value_info *values, size_t n, const char *name) {
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(values[i].name, name) == 0) return (int)i;
+    return -1;
+}
+
+int ps_served_find_input(const ps_served *s, const char *name) {
+    return find(s->inputs, s->n_inputs, name);
+}
+
+int ps_served_find_output(const ps_served *s, const char *name) {
+    return find(s->outputs, s->n_outputs, name);
+}

@@ -1,0 +1,51 @@
+/* served.h - one loaded version of a model: what requests hold on to while they use it.
+ *
+ * Reference counted, so that unload and reload never free what a request uses. Sessions are kept in a free list: as
+ * many as were ever needed at once. After ps_served_retire no session is kept any more, and the last release frees the
+ * model. */
+#ifndef PS_SERVER_SERVED_H
+#define PS_SERVER_SERVED_H
+
+#include <stdatomic.h>
+
+#include "base/arena.h"
+#include "base/thread.h"
+#include "base/vec.h"
+#include "polestar/session.h"
+#include "server/stats.h"
+
+/* Sessions that run on all threads of the engine, and sessions that run on one. */
+typedef enum ps_session_kind { PS_SESSION_WIDE, PS_SESSION_NARROW, PS_SESSION_KINDS } ps_session_kind;
+
+typedef struct ps_served {
+    atomic_int refs;
+    ps_alloc_state *alloc;
+    const char *name, *version; /* in the arena, like the value infos */
+    ps_model *model;
+    ps_value_info *inputs, *outputs;
+    size_t n_inputs, n_outputs;
+    ps_stats stats;
+
+    ps_mutex lock;
+    bool retired;                                /* guarded by lock */
+    PS_VEC(ps_session *) idle[PS_SESSION_KINDS]; /* guarded by lock */
+    ps_arena arena;
+} ps_served;
+
+/* Loads the file; slow. Fails with the loader's sentence, or if an input or output has an element type that the
+ * protocol cannot carry. device may be NULL. */
+ps_status ps_served_load(ps_engine *engine, const char *name, const char *version, const char *path, const char *device,
+                         ps_served **ret, ps_error *err);
+ps_served *ps_served_retain(ps_served *s);
+void ps_served_release(ps_served *s); /* NULL is allowed */
+void ps_served_retire(ps_served *s);
+
+/* A session for one run; give it back with ps_served_put_session. */
+ps_status ps_served_take_session(ps_served *s, ps_session_kind kind, ps_session **ret, ps_error *err);
+void ps_served_put_session(ps_served *s, ps_session_kind kind, ps_session *session);
+
+/* Index of the input or output of that name, or -1. */
+int ps_served_find_input(const ps_served *s, const char *name);
+int ps_served_find_output(const ps_served *s, const char *name);
+
+#endif

@@ -1,0 +1,138 @@
+/* The public object: options, start, drain, stop. */
+#include "polestar/server.h"
+
+#include "base/os.h"
+#include "server/http/http.h"
+#include "server/repository.h"
+#include "server/runner.h"
+
+#define DEFAULT_BODY ((size_t)64 << 20)
+#define MAX_BODY ((size_t)4 << 30)
+#define LOADER_QUEUE 256
+#define LAST_REPLIES_NS (2 * INT64_C(1000000000)) /* for replies to requests that the drain cut short */
+
+struct ps_server {
+    ps_engine *engine;
+    ps_alloc_state *alloc;
+    ps_log log;
+    int drain_seconds;
+    ps_repository *repository;
+    ps_runner *runner;
+    ps_pool *loader; /* one thread: loads and unloads, in order */
+    ps_http *http;
+    ps_job load_all;
+    int port;
+    atomic_bool stopped;
+};
+
+static ps_status check_options(const ps_server_options *o, ps_error *err) {
+    PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_server_options.size is %zu, this library expects %zu", o->size,
+               sizeof *o);
+    PS_FAIL_IF(o->http_port < 0 || o->http_port > 65535, err, INVALID, "HTTP port %d is not between 0 and 65535",
+               o->http_port);
+    PS_FAIL_IF(o->max_body_bytes > MAX_BODY, err, INVALID, "the body limit of %zu bytes is above %zu",
+               o->max_body_bytes, MAX_BODY);
+    PS_FAIL_IF(o->max_connections < 0 || o->max_connections > 1000000, err, INVALID,
+               "%d connections are not between 0 and 1000000", o->max_connections);
+    PS_FAIL_IF(o->http_threads < 0 || o->http_threads > 256, err, INVALID, "%d HTTP threads are not between 0 and 256",
+               o->http_threads);
+    PS_FAIL_IF(o->runners < 0 || o->runners > 1024, err, INVALID, "%d runners are not between 0 and 1024", o->runners);
+    PS_FAIL_IF(o->drain_seconds < 0, err, INVALID, "drain_seconds is %d, which is negative", o->drain_seconds);
+    return PS_OK;
+}
+
+static void run_load_all(ps_job *job) {
+    ps_server *s = (ps_server *)((char *)job - offsetof(ps_server, load_all));
+    ps_repository_load_all(s->repository);
+    ps_http_set_ready(s->http, true);
+    ps_log_line(&s->log, PS_LOG_INFO, "event=ready");
+}
+
+static ps_status start_http(ps_server *s, const ps_server_options *o, ps_error *err) {
+    ps_http_options http = {
+        .engine = s->engine,
+        .log = s->log,
+        .repository = s->repository,
+        .runner = s->runner,
+        .loader = s->loader,
+        .host = o->host ? o->host : "127.0.0.1",
+        .port = o->http_port,
+        .max_body_bytes = o->max_body_bytes ? o->max_body_bytes : DEFAULT_BODY,
+        .max_connections = o->max_connections ? o->max_connections : 1024,
+        .threads = o->http_threads ? o->http_threads : 1,
+    };
+    if (http.max_connections < http.threads) http.max_connections = http.threads;
+    PS_TRY(ps_http_start(&http, &s->http, err));
+    s->port = ps_http_port(s->http);
+    ps_log_line(&s->log, PS_LOG_INFO, "event=listen host=%s port=%d", http.host, s->port);
+    return PS_OK;
+}
+
+static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) {
+    ps_repository_options repository = { .engine = s->engine,
+                                         .log = s->log,
+                                         .models = o->models,
+                                         .model_count = o->model_count,
+                                         .dir = o->model_repository,
+                                         .device = o->device };
+    PS_TRY(ps_repository_create(&repository, &s->repository, err));
+    PS_TRY(ps_runner_create(s->alloc, o->runners, &s->runner, err));
+    PS_TRY(ps_pool_create(s->alloc, "ps-load", 1, LOADER_QUEUE, &s->loader, err));
+    PS_TRY(start_http(s, o, err));
+    s->load_all.run = run_load_all;
+    return ps_pool_submit(s->loader, &s->load_all, err);
+}
+
+ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, ps_server **ret_server,
+                          ps_error *reterr) {
+    static const ps_server_options defaults = PS_SERVER_OPTIONS_INIT;
+    const ps_server_options *o = options ? options : &defaults;
+    PS_TRY(check_options(o, reterr));
+    ps_alloc_state *alloc = ps_engine_alloc(engine);
+    ps_server *s = ps_alloc_zero(alloc, sizeof *s);
+    if (!s) return PS_FAIL_NOMEM(reterr, "the server");
+    s->engine = engine;
+    s->alloc = alloc;
+    s->log = *ps_engine_log(engine);
+    s->drain_seconds = o->drain_seconds ? o->drain_seconds : 30;
+    ps_status status = start(s, o, reterr);
+    if (status != PS_OK) {
+        ps_server_free(s);
+        return status;
+    }
+    *ret_server = s;
+    return PS_OK;
+}
+
+int ps_server_http_port(const ps_server *server) {
+    return server->port;
+}
+
+/* Pools first: they resume every suspended connection, which the daemon needs before it can stop. */
+void ps_server_stop(ps_server *s) {
+    if (atomic_exchange(&s->stopped, true)) return;
+    if (s->http) {
+        ps_log_line(&s->log, PS_LOG_INFO, "event=drain seconds=%d", s->drain_seconds);
+        ps_http_drain(s->http);
+        ps_repository_stop_loading(s->repository);
+        if (!ps_http_wait_idle(s->http, ps_clock_ns() + s->drain_seconds * INT64_C(1000000000))) {
+            ps_log_line(&s->log, PS_LOG_WARN, "event=drain_timeout seconds=%d", s->drain_seconds);
+            ps_runner_cancel(s->runner);
+            (void)ps_http_wait_idle(s->http, ps_clock_ns() + LAST_REPLIES_NS);
+        }
+    }
+    ps_pool_free(s->loader);
+    ps_runner_free(s->runner);
+    ps_http_free(s->http);
+    s->loader = NULL;
+    s->runner = NULL;
+    s->http = NULL;
+    ps_log_line(&s->log, PS_LOG_INFO, "event=stopped");
+}
+
+void ps_server_free(ps_server *s) {
+    if (!s) return;
+    ps_server_stop(s);
+    ps_repository_free(s->repository);
+    ps_free(s->alloc, s);
+}

@@ -1,0 +1,36 @@
+/* stats.h - counters of one served model, in the terms of the v2 statistics extension. Thread-safe. */
+#ifndef PS_SERVER_STATS_H
+#define PS_SERVER_STATS_H
+
+#include "base/str.h"
+#include "base/thread.h"
+
+typedef struct ps_duration {
+    uint64_t count, ns;
+} ps_duration;
+
+/* What the counters hold at one moment. */
+typedef struct ps_stats_values {
+    uint64_t last_inference_ms; /* since 1970; 0: never */
+    uint64_t inferences, executions;
+    ps_duration success, fail, queue, input, infer, output;
+} ps_stats_values;
+
+typedef struct ps_stats {
+    ps_mutex lock;
+    ps_stats_values values; /* guarded by lock */
+} ps_stats;
+
+/* Durations of one request in nanoseconds. */
+typedef struct ps_stats_sample {
+    int64_t total, queue, input, infer, output;
+} ps_stats_sample;
+
+bool ps_stats_init(ps_stats *stats);
+void ps_stats_destroy(ps_stats *stats);
+void ps_stats_success(ps_stats *stats, const ps_stats_sample *sample);
+void ps_stats_fail(ps_stats *stats, int64_t total_ns);
+/* One element of "model_stats". */
+void ps_stats_write(ps_stats *stats, const char *name, const char *version, ps_str *out);
+
+#endif
