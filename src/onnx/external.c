@@ -103,7 +103,6 @@ static ps_status map_file(ps_onnx_external *ext, const char *location, const cha
         return status;
     }
     ext->files.data[ext->files.size++] = file;
-    ext->bytes += file.map.size;
     *ret = &ext->files.data[ext->files.size - 1].map;
     return PS_OK;
 }

@@ -72,7 +72,6 @@ typedef struct ps_onnx_external {
     ps_alloc_state *alloc;
     char *folder; /* resolved path of the model's folder, or NULL: there is none, external data is refused */
     PS_VEC(ps_onnx_external_file) files;
-    size_t bytes; /* of all files */
 } ps_onnx_external;
 
 /* path of the model, or NULL for a model in memory. */

@@ -173,8 +173,19 @@ def good_optional():
 
 
 def good_strings():
-    t = helper.make_tensor("w", TensorProto.STRING, [3], [b"one", b"", b"th\x00ree"])
-    return model(graph([node("Identity", ["w"], ["y"])], [], [info("y", TensorProto.STRING, [3])], [t]))
+    """Two equal tensors, two that differ in one element's content or length."""
+    def strings(name, *values):
+        return helper.make_tensor(name, TensorProto.STRING, [3], values)
+
+    inits = [strings("w", b"one", b"", b"th\x00ree"), strings("same", b"one", b"", b"th\x00ree"),
+             strings("content", b"one", b"", b"th\x00rex"), strings("length", b"one", b"x", b"th\x00ree")]
+    return model(graph([node("Identity", ["w"], ["y"])], [], [info("y", TensorProto.STRING, [3])], inits))
+
+
+def good_many():
+    """A hundred constants, with names beyond ASCII."""
+    nodes = [node("Constant", [], [f"größe_{i}_名_\U0001F600"], value_int=i) for i in range(100)]
+    return model(graph(nodes + [node("Relu", ["x"], ["y"])], [info("x")], [info("y")]))
 
 
 def good_sparse():
@@ -193,7 +204,11 @@ def external(location, offset=None, length=None, dims=(2, 3), dtype=F):
 
 
 def good_external():
-    return with_init(external("weights/w.bin", 8, 24))
+    """Two tensors of one file; the second has no offset and no length."""
+    m = with_init(external("weights/w.bin", 8, 24))
+    m.graph.initializer.append(external("weights/w.bin", dims=(2,)))
+    m.graph.initializer[1].name = "zeros"
+    return m
 
 
 # ---- bad models: name -> (model or bytes, part of the sentence) ----
@@ -314,6 +329,10 @@ def make_bad_nodes():
     bad("self_cycle", edit_node(input=["y"]), "cycle")
     bad("control_character", edit_node(name="a\nb"), "control character 0x0a")
     bad("broken_utf8", relu().SerializeToString().replace(b"\x1a\x01r", b"\x1a\x01\xff"), "not valid UTF-8")
+    for kind, code in (("overlong", b"\xe0\x80\x80"), ("surrogate", b"\xed\xa0\x80"), ("beyond", b"\xf4\x90\x80\x80")):
+        m = relu()
+        m.graph.node[0].name = "q" * len(code)
+        bad(f"utf8_{kind}", m.SerializeToString().replace(b"q" * len(code), code), "a node name is not valid UTF-8")
     twice = [node("Relu", ["x"], ["y"]), node("Abs", ["x"], ["y"])]
     bad("value_twice", model(graph(twice, [info("x")], [info("y")])), "Abs producing 'y': the name 'y' is already defined")
     circle = [node("Add", ["x", "b"], ["y"], name="one"), node("Abs", ["y"], ["b"], name="two")]
@@ -333,7 +352,8 @@ def make_bad_nodes():
     bad("attribute_no_tensor", attribute(name="a", type=AttributeProto.TENSOR), "holds no tensor")
     bad("attribute_no_graph", attribute(name="a", type=AttributeProto.GRAPH), "holds no graph")
     short = TensorProto(data_type=F, dims=[2], raw_data=b"1234")
-    bad("attribute_tensor", attribute(name="a", type=AttributeProto.TENSOR, t=short), "Relu 'r' attribute 'a': raw_data has 4 bytes")
+    bad("attribute_tensor", attribute(name="a", type=AttributeProto.TENSOR, t=short),
+        "Relu 'r' attribute 'a': raw_data has 4 bytes")
     bad("constant_empty", constant(), "exactly one value, this has 0")
     two = [helper.make_attribute("value_int", 1), helper.make_attribute("value_float", 1.0)]
     bad("constant_two_values", constant(*two), "exactly one value, this has 2")
@@ -361,6 +381,11 @@ def make_bad_interface():
     bad("input_unknown_type", set_input(info("x", 99)), "element type 99 is not known")
     sequence = helper.make_value_info("x", helper.make_sequence_type_proto(helper.make_tensor_type_proto(F, [2])))
     bad("input_sequence", set_input(sequence), "input 'x': is a sequence, only tensors are supported")
+    for kind, make in (("optional", helper.make_optional_type_proto(helper.make_tensor_type_proto(F, [2]))),
+                       ("map", helper.make_map_type_proto(I64, helper.make_tensor_type_proto(F, [2]))),
+                       ("sparse", helper.make_sparse_tensor_type_proto(F, [2]))):
+        said = {"optional": "an optional", "map": "a map", "sparse": "a sparse tensor"}[kind]
+        bad(f"input_{kind}", set_input(helper.make_value_info("x", make)), f"input 'x': is {said}, only tensors")
     bad("input_rank", set_input(info("x", F, [1] * 9)), "rank 9 is more than the 8 dims")
     bad("input_negative", set_input(info("x", F, [-2, 3])), "dim 0 is -2")
     bad("input_huge", set_input(info("x", F, [2**62, 4])), "input 'x': the number of elements overflows")
@@ -369,7 +394,8 @@ def make_bad_interface():
     bad("output_twice", changed(lambda m: m.graph.output.append(info("y"))), "output 'y': is listed twice")
     sequence = helper.make_value_info("y", helper.make_sequence_type_proto(helper.make_tensor_type_proto(F, [2])))
     bad("output_sequence", set_output(sequence), "output 'y': is a sequence")
-    bad("value_info_rank", changed(lambda m: m.graph.value_info.append(info("y2", F, [1] * 9)), two_relus), "value_info of 'y2': rank 9")
+    bad("value_info_rank", changed(lambda m: m.graph.value_info.append(info("y2", F, [1] * 9)), two_relus),
+        "value_info of 'y2': rank 9")
     mismatch = with_init(floats("w", 2, 3))
     mismatch.graph.input.append(info("w", I64))
     bad("default_type", mismatch, "is declared i64, its initializer is f32")
@@ -383,7 +409,8 @@ def make_bad_tensors():
     six = np.arange(6, dtype=np.float32).tobytes()
     ok = dict(dims=[2, 3], raw_data=six)
     bad("tensor_without_name", tensor(name="", **ok), "an initializer of graph 'g' has no name")
-    bad("tensor_twice", changed(lambda m: m.graph.initializer.append(floats("w", 2)), lambda: tensor(**ok)), "the name 'w' is already defined")
+    bad("tensor_twice", changed(lambda m: m.graph.initializer.append(floats("w", 2)), lambda: tensor(**ok)),
+        "the name 'w' is already defined")
     bad("tensor_without_type", tensor(data_type=0, **ok), "initializer 'w': has no element type")
     bad("tensor_unknown_type", tensor(data_type=27, **ok), "element type 27 is not known")
     bad("tensor_rank", tensor(dims=[1] * 9, raw_data=b"1234"), "rank 9 is more than the 8 dims")

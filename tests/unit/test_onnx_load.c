@@ -244,6 +244,21 @@ static void test_strings(void **state) {
     load(&l, "strings");
     expect_strings(constant(&l, "w"), 1, (const char *const[]) { "one", "", "th\0ree" }, (const size_t[]) { 3, 0, 6 },
                    3);
+    assert_ptr_equal(constant(&l, "same"), constant(&l, "w"));
+    assert_ptr_not_equal(constant(&l, "content"), constant(&l, "w"));
+    assert_ptr_not_equal(constant(&l, "length"), constant(&l, "w"));
+    unload(&l);
+}
+
+static void test_many(void **state) {
+    loaded l;
+    load(&l, "many");
+    for (int i = 0; i < 100; i++) {
+        char name[64];
+        ps_snprintf(name, sizeof name, "größe_%d_名_\xf0\x9f\x98\x80", i);
+        expect_ints(constant(&l, name), 0, (const int64_t[]) { i }, 1);
+    }
+    assert_int_equal(l.info.parameters, 100);
     unload(&l);
 }
 
@@ -258,6 +273,7 @@ static void test_external(void **state) {
     loaded l;
     load(&l, "external");
     expect_floats(constant(&l, "w"), 2, (const float[]) { 0, 0.25f, 0.5f, 0.75f, 1, 1.25f }, 6);
+    expect_floats(constant(&l, "zeros"), 1, (const float[]) { 0, 0 }, 2);
     assert_int_equal((uintptr_t)constant(&l, "w")->data % PS_ALIGN, 0);
     unload(&l);
 }
@@ -316,19 +332,28 @@ static void sweep(ps_alloc_state *a, const char *name) {
 static void test_allocation_failures(void **state) {
     ps_alloc_state a;
     ps_alloc_state_init(&a, NULL);
-    assert_int_equal(onnx_each(&a, "good", ".onnx", sweep), 13);
+    assert_int_equal(onnx_each(&a, "good", ".onnx", sweep), 14);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_basic),      cmocka_unit_test(test_constants),
-        cmocka_unit_test(test_if),         cmocka_unit_test(test_loop),
-        cmocka_unit_test(test_unsorted),   cmocka_unit_test(test_ir3),
-        cmocka_unit_test(test_dims),       cmocka_unit_test(test_shared),
-        cmocka_unit_test(test_attributes), cmocka_unit_test(test_optional),
-        cmocka_unit_test(test_strings),    cmocka_unit_test(test_sparse),
-        cmocka_unit_test(test_external),   cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_digest),     cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_basic),
+        cmocka_unit_test(test_constants),
+        cmocka_unit_test(test_if),
+        cmocka_unit_test(test_loop),
+        cmocka_unit_test(test_unsorted),
+        cmocka_unit_test(test_ir3),
+        cmocka_unit_test(test_dims),
+        cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_attributes),
+        cmocka_unit_test(test_optional),
+        cmocka_unit_test(test_strings),
+        cmocka_unit_test(test_sparse),
+        cmocka_unit_test(test_external),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_digest),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

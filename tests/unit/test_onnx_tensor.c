@@ -110,6 +110,40 @@ static void test_refusals(void **state) {
     expect_refusal(external, sizeof external, PS_UNSUPPORTED, "external data");
 }
 
+/* Typed fields need not be packed, and one may come in several parts, packed and not. */
+static void test_unpacked(void **state) {
+    static const uint8_t parts[] = { 0x08, 0x03, 0x10, 0x06, 0x28, 0x05, 0x2a, 0x01, 0x06, 0x2a, 0x00, 0x28, 0x07 };
+    static const uint8_t floats[] = { 0x08, 0x02, 0x10, 0x01, 0x25, 0, 0, 0x80, 0x3f, 0x25, 0, 0, 0, 0x40 };
+    ps_alloc_state a;
+    ps_tensor *t;
+    ps_error err = PS_ERROR_INIT;
+    ps_alloc_state_init(&a, NULL);
+    if (ps_onnx_tensor_read(&a, parts, sizeof parts, &t, NULL, &err) != PS_OK) fail_msg("%s", err.msg);
+    assert_memory_equal(t->data, ((const int32_t[]) { 5, 6, 7 }), 12);
+    ps_tensor_release(t);
+    if (ps_onnx_tensor_read(&a, floats, sizeof floats, &t, NULL, &err) != PS_OK) fail_msg("%s", err.msg);
+    assert_memory_equal(t->data, ((const float[]) { 1, 2 }), 8);
+    ps_tensor_release(t);
+    assert_int_equal(atomic_load(&a.bytes), 0);
+}
+
+/* Bools are stored as 0 or 1 and unused bits as 0, whatever the file says: equal tensors compare equal. */
+static void test_normal_form(void **state) {
+    static const uint8_t bools[] = { 0x08, 0x03, 0x10, 0x09, 0x4a, 0x03, 0x00, 0x02, 0xff };
+    static const uint8_t nibbles[] = { 0x08, 0x03, 0x10, 0x16, 0x4a, 0x02, 0x21, 0xf3 };
+    ps_alloc_state a;
+    ps_tensor *t;
+    ps_error err = PS_ERROR_INIT;
+    ps_alloc_state_init(&a, NULL);
+    if (ps_onnx_tensor_read(&a, bools, sizeof bools, &t, NULL, &err) != PS_OK) fail_msg("%s", err.msg);
+    assert_memory_equal(t->data, "\x00\x01\x01", 3);
+    ps_tensor_release(t);
+    if (ps_onnx_tensor_read(&a, nibbles, sizeof nibbles, &t, NULL, &err) != PS_OK) fail_msg("%s", err.msg);
+    assert_memory_equal(t->data, "\x21\x03", 2);
+    ps_tensor_release(t);
+    assert_int_equal(atomic_load(&a.bytes), 0);
+}
+
 static ps_status round_trip(ps_alloc_state *a, void *ctx) {
     const ps_string *file = ctx;
     ps_error err = PS_ERROR_INIT;
@@ -141,6 +175,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_type),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_unpacked),
+        cmocka_unit_test(test_normal_form),
         cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
