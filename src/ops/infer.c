@@ -68,10 +68,17 @@ bool ps_const_double(const ps_node *node, size_t i, double *ret) {
 
 /* ---- driver ---- */
 
+/* A branch that contradicts the present shapes is no error of the model: exporters guard what only fits some shapes by
+ * an If. Its values stay as unknown as they were; running it would fail with the sentence that is dropped here. */
 static ps_status infer_branches(ps_node *node, ps_error *err) {
     for (uint32_t i = 0; i < node->n_attrs; i++) {
         const ps_attr *a = &node->attrs[i];
-        if (a->type == PS_ATTR_GRAPH && a->u.graph->n_inputs == 0) PS_TRY(ps_ops_infer_graph(a->u.graph, err));
+        if (a->type != PS_ATTR_GRAPH || a->u.graph->n_inputs) continue;
+        ps_error inner = PS_ERROR_INIT;
+        ps_status status = ps_ops_infer_graph(a->u.graph, &inner);
+        if (status == PS_OK || status == PS_SHAPE || status == PS_TYPE) continue;
+        if (err) *err = inner;
+        return status;
     }
     return PS_OK;
 }

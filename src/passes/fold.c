@@ -94,7 +94,7 @@ static ps_status run(ps_rw *rw, ps_node *n, job *j) {
     return PS_OK;
 }
 
-static ps_status fold(ps_rw *rw, ps_node *n) {
+static ps_status fold_node(ps_rw *rw, ps_node *n) {
     /* Shapes may be known only now that an earlier node of this sweep was folded. */
     if (inputs_known(n) && output_bytes(n) == 0) PS_TRY(ps_ops_infer_node(n, rw->err));
     if (!worth_folding(n)) return PS_OK;
@@ -110,6 +110,18 @@ static ps_status fold(ps_rw *rw, ps_node *n) {
     for (uint32_t i = 0; i < n_out; i++)
         ps_tensor_release(j.out[i]);
     ps_free(rw->root->alloc, block);
+    return status;
+}
+
+/* A branch that the present shapes rule out may hold nodes that cannot be computed; they are never run. */
+static ps_status fold(ps_rw *rw, ps_node *n) {
+    if (n->graph == rw->root) return fold_node(rw, n);
+    ps_error err = PS_ERROR_INIT, *outer = rw->err;
+    rw->err = &err;
+    ps_status status = fold_node(rw, n);
+    rw->err = outer;
+    if (status == PS_OK || status == PS_SHAPE || status == PS_TYPE || status == PS_INVALID) return PS_OK;
+    if (outer) *outer = err;
     return status;
 }
 

@@ -19,8 +19,9 @@ static ps_status make_pointwise(ps_rw *rw, ps_node *p, size_t input, const ps_po
                                 size_t count, ps_node **ret) {
     ps_value *start = p->in[input];
     const char *text = p->fused ? p->fused : p->op_type;
-    PS_TRY(ps_rw_replace(rw, p, "Pointwise", "polestar", &start, 1, ret));
+    PS_TRY(ps_rw_begin(rw, p, "Pointwise", "polestar", &start, 1, ret));
     PS_TRY(ps_append_posts(rw, *ret, posts, operands, count));
+    PS_TRY(ps_rw_commit(rw, *ret, p));
     (*ret)->fused = text;
     return ps_rw_finish(rw, *ret, 0);
 }

@@ -114,23 +114,31 @@ ps_status ps_rw_insert(ps_rw *rw, ps_node *before, const char *op, const char *d
     return ps_graph_add_node(before->graph, before, op, domain, NULL, in, n_in, &out, 1, ret, rw->err);
 }
 
-ps_status ps_rw_replace(ps_rw *rw, ps_node *n, const char *op, const char *domain, ps_value *const *in, size_t n_in,
-                        ps_node **ret) {
-    ps_value *out = n->out[0];
+ps_status ps_rw_begin(ps_rw *rw, ps_node *n, const char *op, const char *domain, ps_value *const *in, size_t n_in,
+                      ps_node **ret) {
     ps_node *made;
     PS_TRY(ps_graph_add_node(n->graph, n, op, domain, n->name, in, n_in, NULL, 0, &made, rw->err));
-    /* The output moves by hand: a node is made with all its outputs, and this one has a producer until now. */
-    ps_value **outs = ps_arena_array(&rw->root->arena, 1, sizeof *outs);
-    if (!outs) return PS_FAIL_NOMEM(rw->err, "a node");
-    made->out = outs;
+    made->out = ps_arena_array(&rw->root->arena, 1, sizeof *made->out);
+    if (!made->out) return PS_FAIL_NOMEM(rw->err, "a node");
     made->n_out = 1;
-    PS_TRY(ps_node_set_output(n, 0, NULL, rw->err));
-    PS_TRY(ps_node_set_output(made, 0, out, rw->err));
     made->fused = n->fused;
-    ps_rw_prune(n);
-    rw->changes++;
     *ret = made;
     return PS_OK;
+}
+
+ps_status ps_rw_commit(ps_rw *rw, ps_node *made, ps_node *n) {
+    ps_value *out = n->out[0];
+    PS_TRY(ps_node_set_output(n, 0, NULL, rw->err));
+    PS_TRY(ps_node_set_output(made, 0, out, rw->err));
+    ps_rw_prune(n);
+    rw->changes++;
+    return PS_OK;
+}
+
+ps_status ps_rw_replace(ps_rw *rw, ps_node *n, const char *op, const char *domain, ps_value *const *in, size_t n_in,
+                        ps_node **ret) {
+    PS_TRY(ps_rw_begin(rw, n, op, domain, in, n_in, ret));
+    return ps_rw_commit(rw, *ret, n);
 }
 
 ps_status ps_rw_finish(ps_rw *rw, ps_node *n, int version) {

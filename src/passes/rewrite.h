@@ -52,6 +52,10 @@ ps_value *ps_other_input(const ps_node *n, const ps_value *v);
  * other outputs of n must be unused. Resolve with ps_rw_finish after setting attributes. */
 ps_status ps_rw_replace(ps_rw *rw, ps_node *n, const char *op, const char *domain, ps_value *const *in, size_t n_in,
                         ps_node **ret);
+/* The same in two steps, for a node that gets more inputs in between: what feeds n lives until the second. */
+ps_status ps_rw_begin(ps_rw *rw, ps_node *n, const char *op, const char *domain, ps_value *const *in, size_t n_in,
+                      ps_node **ret);
+ps_status ps_rw_commit(ps_rw *rw, ps_node *made, ps_node *n);
 /* A node before `before` with a new value as its output. */
 ps_status ps_rw_insert(ps_rw *rw, ps_node *before, const char *op, const char *domain, ps_value *const *in, size_t n_in,
                        ps_node **ret);

@@ -90,7 +90,7 @@ static ps_status graph_run_all(ps_graph *root, ps_tensor *const *inputs, ps_tens
 }
 
 /* Random numbers of any type for an input: floats in [-2, 2), integers 0 or 1. */
-static void graph_run_fill(ps_tensor *t, uint64_t *seed) {
+static inline void graph_run_fill(ps_tensor *t, uint64_t *seed) {
     for (size_t i = 0; i < ps_tensor_count(t); i++) {
         *seed = *seed * 6364136223846793005u + 1442695040888963407u;
         double u = (double)(*seed >> 40) / (1 << 24);
@@ -107,7 +107,7 @@ static void graph_run_fill(ps_tensor *t, uint64_t *seed) {
 
 /* Largest |a - b| / (atol / rtol + |a|) over two f32 tensors; INFINITY if they differ in shape. Other types: 0 or
  * INFINITY. */
-static double graph_run_difference(const ps_tensor *a, const ps_tensor *b, double floor) {
+static inline double graph_run_difference(const ps_tensor *a, const ps_tensor *b, double floor) {
     double worst = 0;
     if (a->dtype != b->dtype || !ps_shape_equal(&a->shape, &b->shape)) return INFINITY;
     if (a->dtype != PS_DTYPE_F32) return memcmp(a->data, b->data, a->bytes) ? INFINITY : 0;
