@@ -102,11 +102,27 @@ static void free_model(ps_model *m)
     ps_free(m->alloc, m);
 }
 
-static ps_status load(ps_engine *engine, const char *path, const void *data, size_t size, const ps_model_options *options,
-                      ps_model **ret, ps_error *err)
+/* Where a graph comes from: a file, memory, or the caller (who gives it away). */
+typedef struct model_source {
+    const char *path;
+    const void *data;
+    size_t size;
+    ps_graph *graph;
+} model_source;
+
+static ps_status read_source(ps_model *m, model_source *from, ps_error *err)
 {
-    static const ps_model_options defaults = PS_MODEL_OPTIONS_INIT;
-    const ps_model_options *o = options ? options : &defaults;
+    if (from->graph) {
+        m->graph = from->graph;
+        from->graph = NULL;
+        return PS_OK;
+    }
+    if (from->path) return ps_onnx_load_file(m->alloc, from->path, &m->graph, &m->info, err);
+    return ps_onnx_load_memory(m->alloc, from->data, from->size, &m->graph, &m->info, err);
+}
+
+static ps_status new_model(ps_engine *engine, const ps_model_options *o, ps_model **ret, ps_error *err)
+{
     PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_model_options.size is %zu, this library expects %zu", o->size, sizeof *o);
     ps_model *m = ps_alloc_zero(&engine->alloc, sizeof *m);
     if (!m) return PS_FAIL_NOMEM(err, "the model");
@@ -120,9 +136,17 @@ static ps_status load(ps_engine *engine, const char *path, const void *data, siz
         ps_free(m->alloc, m);
         return status;
     }
-    status = ps_weights_new(m->alloc, &m->weights, err);
-    if (status == PS_OK && path) status = ps_onnx_load_file(m->alloc, path, &m->graph, &m->info, err);
-    if (status == PS_OK && !path) status = ps_onnx_load_memory(m->alloc, data, size, &m->graph, &m->info, err);
+    *ret = m;
+    return PS_OK;
+}
+
+static ps_status load(ps_engine *engine, model_source *from, const ps_model_options *options, ps_model **ret, ps_error *err)
+{
+    static const ps_model_options defaults = PS_MODEL_OPTIONS_INIT;
+    ps_model *m;
+    PS_TRY(new_model(engine, options ? options : &defaults, &m, err));
+    ps_status status = ps_weights_new(m->alloc, &m->weights, err);
+    if (status == PS_OK) status = read_source(m, from, err);
     if (status == PS_OK) status = optimize(m, err);
     if (status != PS_OK) {
         free_model(m);
@@ -132,16 +156,26 @@ static ps_status load(ps_engine *engine, const char *path, const void *data, siz
     return PS_OK;
 }
 
+ps_status ps_model_from_graph(ps_engine *engine, ps_graph *graph, const ps_model_options *options, ps_model **ret, ps_error *err)
+{
+    model_source from = { .graph = graph };
+    ps_status status = load(engine, &from, options, ret, err);
+    ps_graph_free(from.graph);
+    return status;
+}
+
 ps_status ps_model_load(ps_engine *engine, const char *path, const ps_model_options *options, ps_model **ret, ps_error *err)
 {
     PS_FAIL_IF(!path, err, INVALID, "a model's path must be given");
-    return load(engine, path, NULL, 0, options, ret, err);
+    model_source from = { .path = path };
+    return load(engine, &from, options, ret, err);
 }
 
 ps_status ps_model_load_memory(ps_engine *engine, const void *data, size_t size, const ps_model_options *options,
                                ps_model **ret, ps_error *err)
 {
-    return load(engine, NULL, data, size, options, ret, err);
+    model_source from = { .data = data, .size = size };
+    return load(engine, &from, options, ret, err);
 }
 
 ps_model *ps_model_retain(ps_model *m)

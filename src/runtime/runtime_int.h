@@ -163,6 +163,9 @@ ps_status ps_graph_extract(const ps_graph *src, const ps_node *first, ps_value *
                            ps_value *const *outputs, size_t n_outputs, ps_graph **ret, ps_error *err);
 
 /* ---- model: plans by shape ---- */
+/* A model around a graph that did not come from a file (tests; other formats); takes the graph, also on failure. */
+ps_status ps_model_from_graph(ps_engine *engine, ps_graph *graph, const ps_model_options *options, ps_model **ret,
+                              ps_error *err);
 /* The plan for these input shapes, from the cache or compiled; retained for the caller. */
 ps_status ps_model_plan(ps_model *model, const ps_shape *const *shapes, int threads, ps_plan **ret, ps_error *err);
 ps_status ps_plan_branch(ps_plan *plan, int which, ps_plan **ret, ps_error *err); /* borrowed from the plan */
