@@ -296,14 +296,14 @@ static ps_status finish_deconv(const ps_node *node, const ps_conv_params *p, int
     if (strcmp(p->auto_pad, "VALID") == 0) w->pad_begin = w->pad_end = 0;
     if (p->output_shape.n || same) {
         size_t at = p->output_shape.n == (size_t)n + 2 ? (size_t)d + 2 : (size_t)d;
-        w->out = p->output_shape.n ? p->output_shape.data[at] : w->in * w->stride;
-        int64_t total = full - w->out;
-        /* The spec puts the odd element at the end for SAME_UPPER and at the beginning otherwise. */
+        int64_t wanted = p->output_shape.n ? p->output_shape.data[at] : w->in * w->stride, total = full - wanted;
+        /* The spec puts the odd element at the end for SAME_UPPER and at the beginning otherwise. SAME_* never pads by
+         * less than nothing: a kernel shorter than the stride gives less than in * stride (ONNX's own shape inference).
+         */
         split_pad(w, total, strcmp(p->auto_pad, "SAME_UPPER") == 0);
-        if (total < 0) w->pad_end = total;
-    } else {
-        w->out = full - w->pad_begin - w->pad_end;
+        if (total < 0 && p->output_shape.n) w->pad_end = total;
     }
+    w->out = full - w->pad_begin - w->pad_end;
     PS_FAIL_IF(w->out < 0, err, SHAPE, "%s: pads of %lld and %lld exceed an output of %lld",
                ps_node_label(node, label, sizeof label), (long long)w->pad_begin, (long long)w->pad_end,
                (long long)full);

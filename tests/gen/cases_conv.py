@@ -57,6 +57,7 @@ def transposed(add, rng):
     for mode in ("SAME_UPPER", "SAME_LOWER", "VALID"):
         deconv((1, 1, 3, 4), (1, 2, 3, 4), strides=[2, 2], auto_pad=mode, name=mode)
         deconv((1, 1, 3, 4), (1, 2, 4, 3), strides=[1, 2], auto_pad=mode, name=mode)
+        deconv((1, 1, 3, 4), (1, 2, 1, 2), strides=[3, 3], auto_pad=mode, name=mode)  # a kernel shorter than the stride
     for dtype in (np.float64, np.float16, BF16):
         deconv((1, 2, 3, 3), (2, 2, 2, 2), dtype=dtype, strides=[2, 2], name="type")
 
