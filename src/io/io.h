@@ -1,0 +1,51 @@
+/* io.h - inside of src/io: numpy files, photos, resampling. The public half is polestar/io.h. */
+#ifndef PS_IO_IO_H
+#define PS_IO_IO_H
+
+#include "polestar/io.h"
+#include "tensor/tensor.h"
+
+/* ---- npy ---- */
+/* A .npy file in memory (format 1.0 to 3.0, either order, little-endian) as a new tensor. Sentences start with "npy:".
+ */
+ps_status ps_npy_read(ps_alloc_state *a, const void *data, size_t size, ps_tensor **ret, ps_error *err);
+/* The file's bytes, format 1.0, C order; ps_free them. Types that numpy lacks are refused. */
+ps_status ps_npy_write(ps_alloc_state *a, const ps_tensor *t, void **ret_data, size_t *ret_size, ps_error *err);
+
+/* ---- photos ---- */
+#define PS_IMAGE_MAX_PIXELS 100000000
+#define PS_IMAGE_MAX_SIDE 65535
+#define PS_IMAGE_MAX_FILE ((size_t)256 << 20)
+
+/* Rows from top to bottom, pixels from left to right, `channels` bytes each (1: luma, 3: R, G, B). */
+typedef struct ps_image {
+    int width, height, channels;
+    uint8_t *data;
+    ps_alloc_state *alloc;
+} ps_image;
+
+/* Zeroed pixels are not promised. PS_LIMIT over PS_IMAGE_MAX_PIXELS or _MAX_SIDE. */
+ps_status ps_image_new(ps_alloc_state *a, int64_t width, int64_t height, int channels, ps_image *ret, ps_error *err);
+void ps_image_release(ps_image *image); /* of a zeroed one too */
+
+/* JPEG or PNG, told by content, as RGB: gray and palette are expanded, alpha is dropped, 16 bits lose the lower 8, and
+ * an EXIF orientation is not applied. CMYK is refused. Sentences start with "photo:". */
+ps_status ps_image_read(ps_alloc_state *a, const void *data, size_t size, ps_image *ret, ps_error *err);
+/* RGB → luma by ITU-R 601-2, in the fixed-point arithmetic of PIL's mode "L". */
+ps_status ps_image_luma(const ps_image *rgb, ps_image *ret, ps_error *err);
+
+typedef enum ps_filter { PS_FILTER_BICUBIC, PS_FILTER_BILINEAR } ps_filter;
+
+/* Antialiased resize as PIL does it: the filter is stretched when shrinking, weights are 22-bit fixed point, the
+ * horizontal pass runs first and is rounded to 8 bits. Bicubic has a = -0.5. */
+ps_status ps_image_resize(const ps_image *in, int64_t width, int64_t height, ps_filter filter, ps_image *ret,
+                          ps_error *err);
+
+/* Resize, centre crop and normalisation of a decoded photo: see ps_preprocess. */
+ps_status ps_image_prepare(ps_alloc_state *a, const ps_image *image, const ps_preprocess *p, ps_tensor **ret,
+                           ps_error *err);
+
+/* Checks numbers of a ps_preprocess; `what` starts the sentence. */
+ps_status ps_preprocess_check(const ps_preprocess *p, const char *what, ps_error *err);
+
+#endif

@@ -1,0 +1,144 @@
+/* test_image.c - photos against what Pillow decodes and resizes (tests/gen/io_data.py). */
+#include "io_fixture.h"
+
+/* Largest difference in levels of 255. */
+static int difference(const ps_image *image, const ps_tensor *want) {
+    assert_int_equal(want->dtype, PS_DTYPE_U8);
+    assert_int_equal(want->shape.dims[0], image->height);
+    assert_int_equal(want->shape.dims[1], image->width);
+    assert_int_equal(ps_tensor_count(want), (size_t)image->height * (size_t)image->width * (size_t)image->channels);
+    const uint8_t *a = image->data, *b = want->data;
+    int worst = 0;
+    for (size_t k = 0; k < ps_tensor_count(want); k++)
+        if (abs(a[k] - b[k]) > worst) worst = abs(a[k] - b[k]);
+    return worst;
+}
+
+static ps_image decode(const char *name) {
+    size_t size;
+    ps_image image = { 0 };
+    ps_error err = PS_ERROR_INIT;
+    char *data = read_data(name, &size);
+    if (ps_image_read(&heap, data, size, &image, &err) != PS_OK) fail_msg("%s: %s", name, err.msg);
+    ps_free(&heap, data);
+    return image;
+}
+
+static void decodes_as_pillow(void **state) {
+    /* PNG is lossless. JPEG: the same libjpeg-turbo algorithms (slow integer DCT, smooth chroma upsampling); a level or two are
+     * left for another version of the library. */
+    static const struct {
+        const char *file, *want;
+        int levels;
+    } rows[] = {
+        { "rgb.png", "rgb.npy", 0 },       { "gray.png", "gray.npy", 0 },      { "bits.png", "bits.npy", 0 },
+        { "palette.png", "palette.npy", 0 }, { "alpha.png", "alpha.npy", 0 },  { "rgb.jpg", "rgb_jpg.npy", 2 },
+        { "half.jpg", "half_jpg.npy", 2 }, { "gray.jpg", "gray_jpg.npy", 2 }, { "progressive.jpg", "progressive_jpg.npy", 2 },
+    };
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+        ps_image image = decode(rows[k].file);
+        ps_tensor *want = load_npy(rows[k].want);
+        int worst = difference(&image, want);
+        if (worst > rows[k].levels) fail_msg("%s differs by %d levels", rows[k].file, worst);
+        ps_tensor_release(want);
+        ps_image_release(&image);
+    }
+}
+
+static void luma_as_pillow(void **state) {
+    ps_image rgb = decode("rgb.png"), luma;
+    ps_tensor *want = load_npy("luma.npy");
+    assert_int_equal(ps_image_luma(&rgb, &luma, NULL), PS_OK);
+    assert_int_equal(difference(&luma, want), 0);
+    ps_tensor_release(want);
+    ps_image_release(&luma);
+    ps_image_release(&rgb);
+}
+
+static void resizes_as_pillow(void **state) {
+    static const int sizes[][2] = { { 12, 9 }, { 37, 50 }, { 80, 29 }, { 61, 64 }, { 1, 1 }, { 36, 28 } };
+    ps_image rgb = decode("rgb.png");
+    for (int filter = 0; filter < 2; filter++)
+        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+            char name[64];
+            ps_image out;
+            snprintf(name, sizeof name, "%s_%dx%d.npy", filter == PS_FILTER_BICUBIC ? "bicubic" : "bilinear", sizes[k][0],
+                     sizes[k][1]);
+            ps_tensor *want = load_npy(name);
+            assert_int_equal(ps_image_resize(&rgb, sizes[k][0], sizes[k][1], (ps_filter)filter, &out, NULL), PS_OK);
+            /* The arithmetic is the same, integer for integer. */
+            int worst = difference(&out, want);
+            if (worst > 0) fail_msg("%s differs by %d levels", name, worst);
+            ps_tensor_release(want);
+            ps_image_release(&out);
+        }
+    ps_image same;
+    assert_int_equal(ps_image_resize(&rgb, rgb.width, rgb.height, PS_FILTER_BICUBIC, &same, NULL), PS_OK);
+    assert_memory_equal(same.data, rgb.data, (size_t)rgb.width * (size_t)rgb.height * 3);
+    ps_image_release(&same);
+    ps_image_release(&rgb);
+}
+
+static ps_status try_bytes(const void *data, size_t size) {
+    ps_image image;
+    ps_error err = PS_ERROR_INIT;
+    ps_status status = ps_image_read(&heap, data, size, &image, &err);
+    if (status == PS_OK)
+        ps_image_release(&image);
+    else
+        assert_true(strncmp(err.msg, "photo:", 6) == 0 || status == PS_NO_MEMORY);
+    return status;
+}
+
+static void refuses_what_it_cannot_show(void **state) {
+    size_t size;
+    char *cmyk = read_data("cmyk.jpg", &size);
+    assert_int_equal(try_bytes(cmyk, size), PS_UNSUPPORTED);
+    ps_free(&heap, cmyk);
+    assert_int_equal(try_bytes("", 0), PS_FORMAT);
+    assert_int_equal(try_bytes("GIF89a", 6), PS_FORMAT);
+    /* A PNG header that promises 65535 x 65535 pixels must be refused before any pixel is allocated. */
+    char *png = read_data("rgb.png", &size);
+    memcpy(png + 16, "\0\0\xff\xff\0\0\xff\xff", 8);
+    memcpy(png + 29, "\x39\x67\x4e\x07", 4);
+    assert_int_equal(try_bytes(png, size), PS_LIMIT);
+    assert_true(atomic_load(&heap.peak) < 1 << 20);
+    ps_free(&heap, png);
+    ps_image image;
+    assert_int_equal(ps_image_new(&heap, 20000, 20000, 3, &image, NULL), PS_LIMIT);
+    assert_int_equal(ps_image_new(&heap, 0, 5, 3, &image, NULL), PS_LIMIT);
+    assert_int_equal(ps_image_new(&heap, 70000, 1, 3, &image, NULL), PS_LIMIT);
+}
+
+static void survives_damage(void **state) {
+    static const char *const files[] = { "rgb.png", "palette.png", "rgb.jpg", "progressive.jpg" };
+    for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
+        size_t size;
+        char *data = read_data(files[k], &size);
+        for (size_t n = 0; n < size; n += 7) {
+            char *prefix = ps_alloc(&heap, n ? n : 1);
+            memcpy(prefix, data, n);
+            /* all pixels are there when only the closing chunk is missing */
+            if (try_bytes(prefix, n) == PS_OK) assert_true(n + 16 > size);
+            ps_free(&heap, prefix);
+        }
+        for (size_t at = 0; at < size; at += 3) {
+            char old = data[at];
+            data[at] = (char)(old ^ (1 << at % 8));
+            try_bytes(data, size);
+            data[at] = old;
+        }
+        ps_free(&heap, data);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(decodes_as_pillow, io_setup, io_teardown),
+        cmocka_unit_test_setup_teardown(luma_as_pillow, io_setup, io_teardown),
+        cmocka_unit_test_setup_teardown(resizes_as_pillow, io_setup, io_teardown),
+        cmocka_unit_test_setup_teardown(refuses_what_it_cannot_show, io_setup, io_teardown),
+        cmocka_unit_test_setup_teardown(survives_damage, io_setup, io_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
