@@ -1,4 +1,5 @@
-/* Loads every model below $PS_SHARED_MODELS (skipped when unset), and every tensor of their test_data_set folders. */
+/* Loads every model below tests/models, and below $PS_SHARED_MODELS where that is set, with every tensor of their
+ * test_data_set folders. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -70,16 +71,13 @@ static void load_model(ps_alloc_state *a, const char *path, const char *name) {
     ps_onnx_info_release(&info);
 }
 
-static void test_shared_models(void **state) {
-    (void)state;
-    const char *root = getenv("PS_SHARED_MODELS");
-    if (!root) skip();
+static void load_folder(const char *root) {
     ps_alloc_state a;
     ps_error err = PS_ERROR_INIT;
     char **names, folder[512], path[600];
     size_t n, models = 0;
     ps_alloc_state_init(&a, NULL);
-    assert_int_equal(ps_dir_list(&a, root, &names, &n, &err), PS_OK);
+    if (ps_dir_list(&a, root, &names, &n, &err) != PS_OK) fail_msg("%s", err.msg);
     for (size_t i = 0; i < n; i++) {
         ps_snprintf(folder, sizeof folder, "%s/%s", root, names[i]);
         ps_snprintf(path, sizeof path, "%s/model.onnx", folder);
@@ -93,7 +91,17 @@ static void test_shared_models(void **state) {
     assert_int_equal(atomic_load(&a.bytes), 0);
 }
 
+static void test_own_models(void **state) {
+    load_folder(PS_TEST_DATA "/../models");
+}
+
+static void test_shared_models(void **state) {
+    const char *root = getenv("PS_SHARED_MODELS");
+    if (!root) skip();
+    load_folder(root);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_shared_models) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_own_models), cmocka_unit_test(test_shared_models) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
