@@ -62,7 +62,8 @@ static ps_status describe(const ps_lowering *l, bool deconv, psd_desc *d, psd_md
     *from = weights_md(&n->in[1]->shape, p->group, deconv);
     d->weights.ndims = from->ndims;
     memcpy(d->weights.dims, from->dims, sizeof from->dims);
-    d->weights.any = 1;
+    d->weights.any = n->in[1]->constant != NULL;
+    if (!d->weights.any) d->weights = *from; /* weights made at run time are used as they lie */
     d->bias = ps_has_in(n, 2);
     for (int i = 0; i < count && i < 3; i++) {
         d->stride[i] = w[i].stride;
@@ -76,7 +77,7 @@ static ps_status describe(const ps_lowering *l, bool deconv, psd_desc *d, psd_md
 static bool eligible(const ps_lowering *l)
 {
     const ps_node *n = l->node;
-    if (n->in[0]->dtype != PS_DTYPE_F32 || !n->in[1]->constant || n->in[0]->shape.rank < 3 || n->in[0]->shape.rank > 5) return false;
+    if (n->in[0]->dtype != PS_DTYPE_F32 || n->in[0]->shape.rank < 3 || n->in[0]->shape.rank > 5) return false;
     if (ps_has_in(n, 2) && !n->in[2]->constant) return false;
     const ps_shape *s[] = { &n->in[0]->shape, &n->in[1]->shape, &n->out[0]->shape };
     for (int i = 0; i < 3; i++) {

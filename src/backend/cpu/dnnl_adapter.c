@@ -248,6 +248,47 @@ static dnnl_status_t append_post(dnnl_post_ops_t po, const psd_post *p)
     return s;
 }
 
+/* oneDNN 2.6 keeps one code generator per elementwise algorithm and primitive: a second use with other parameters would run
+ * with those of the first (two relu, of which one leaky). */
+static bool same_generator_twice(const psd_post *a, const psd_post *b)
+{
+    static const struct {
+        int64_t kind;
+        unsigned generators;
+    } table[] = { { PS_POST_RELU, 1 },   { PS_POST_LEAKY_RELU, 1 },   { PS_POST_CLIP, 2 },  { PS_POST_LINEAR, 4 },
+                  { PS_POST_SWISH, 8 },  { PS_POST_HARD_SIGMOID, 6 }, { PS_POST_HARD_SWISH, 16 } };
+    unsigned x = 0, y = 0;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        if (table[i].kind == a->kind) x = table[i].generators;
+        if (table[i].kind == b->kind) y = table[i].generators;
+    }
+    return (x & y) && !(a->kind == b->kind && a->alpha == b->alpha && a->beta == b->beta);
+}
+
+/* Operands that oneDNN 2.6 broadcasts rightly: one number, one per channel (the last dim of a matrix), or the full shape. Others,
+ * such as one per image and channel, are taken for one per channel. */
+static bool operand_sound(const psd_desc *d, const psd_md *m)
+{
+    int channel = d->kind == PSD_MATMUL ? (int)d->dst.ndims - 1 : 1;
+    bool full = true, row = true;
+    for (int i = 0; i < m->ndims; i++) {
+        full = full && m->dims[i] == d->dst.dims[i];
+        row = row && (m->dims[i] == 1 || (i == channel && m->dims[i] == d->dst.dims[i]));
+    }
+    return full || row;
+}
+
+static bool posts_sound(const psd_desc *d)
+{
+    for (int64_t i = 0; i < d->n_posts; i++) {
+        if (d->posts[i].operand.ndims && !operand_sound(d, &d->posts[i].operand)) return false;
+        for (int64_t k = 0; k < i; k++) {
+            if (same_generator_twice(&d->posts[k], &d->posts[i])) return false;
+        }
+    }
+    return true;
+}
+
 /* Position of posts[i] in oneDNN's list: a hard sigmoid takes two places. */
 static int post_position(const psd_desc *d, int64_t i)
 {
@@ -420,6 +461,8 @@ ps_status psd_prim_get(ps_dnnl *d, const psd_desc *desc, psd_prim **ret, ps_erro
 {
     uint64_t hash = ps_hash_bytes(desc, sizeof *desc, 0);
     ps_status status = PS_OK;
+    *ret = NULL;
+    if (!posts_sound(desc)) return PS_OK;
     ps_mutex_lock(&d->lock);
     *ret = lookup(d, desc, hash);
     if (!*ret) status = create(d, desc, hash, ret, err);
