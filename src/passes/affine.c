@@ -120,9 +120,9 @@ static ps_status fold_before(ps_rw *rw, ps_node *conv) {
     int64_t group = ((const ps_conv_params *)conv->params)->group, m = w->shape.dims[0];
     if (group < 1 || m % group || w->shape.dims[1] > INT32_MAX || group > INT32_MAX) return PS_OK;
     int64_t channels = w->shape.dims[1] * group;
-    /* Without this the product could be what stretches x to its shape. */
-    if (channels < 1 || !per_channel(k, w->shape.rank, 1, channels) || !ps_shapes_agree(&x->shape, &n->out[0]->shape))
-        return PS_OK;
+    /* Otherwise the constant could be what stretches x to its shape. */
+    bool same = x->shape.rank == w->shape.rank && (ps_tensor_count(k) == 1 || x->shape.dims[1] == channels);
+    if (channels < 1 || !same || !per_channel(k, w->shape.rank, 1, channels)) return PS_OK;
     if (!coefficients(rw, op, k, channels, &scale, &shift)) return PS_OK;
     double *bias = ps_arena_array(&rw->root->arena, (size_t)m, sizeof *bias);
     if (!bias) return PS_FAIL_NOMEM(rw->err, "folded weights");

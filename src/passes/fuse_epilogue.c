@@ -19,16 +19,27 @@ static ps_status make_ours(ps_rw *rw, ps_node *n) {
     return n->n_in < 3 ? ps_node_resize_inputs(n, 3, rw->err) : PS_OK;
 }
 
-/* MatMul + constant [N] is a bias rather than an operand, as long as nothing else was hung behind it. */
-static bool is_bias(const ps_node *product, const ps_node *n, const ps_value *v) {
+/* MatMul + constant [N] (or [1, N] …) is a bias rather than an operand, as long as nothing else was hung behind it. */
+static bool is_bias(const ps_node *product, const ps_node *n, size_t chain) {
+    const ps_value *v = n->in[1 - chain];
     const ps_tensor *b = ps_const_floats(v);
     ps_post posts[PS_MAX_POSTS];
-    return b && ps_is_any(product, "MatMul") && ps_is(n, "Add") && !ps_has_in(product, 2) && b->shape.rank == 1 &&
-           b->shape.dims[0] == product->in[1]->shape.dims[1] && b->shape.dims[0] > 1 &&
-           ps_node_posts(product, posts) == 0;
+    if (!b || !ps_is_any(product, "MatMul") || !ps_is(n, "Add") || ps_has_in(product, 2)) return false;
+    int64_t columns = product->in[1]->shape.dims[1];
+    return ps_node_posts(product, posts) == 0 && b->shape.rank >= 1 && b->shape.dims[b->shape.rank - 1] == columns &&
+           (int64_t)ps_tensor_count(b) == columns && b->shape.rank <= n->in[chain]->shape.rank;
+}
+
+/* The bias as a vector. */
+static ps_status as_vector(ps_rw *rw, ps_value **bias) {
+    const ps_tensor *b = (*bias)->constant;
+    if (b->shape.rank == 1) return PS_OK;
+    ps_shape shape = ps_shape_make(1, &b->shape.dims[b->shape.rank - 1]);
+    return ps_rw_floats(rw, (*bias)->graph, &shape, b->data, bias);
 }
 
 static ps_status take_bias(ps_rw *rw, ps_node *product, ps_node *n, ps_value *bias) {
+    PS_TRY(as_vector(rw, &bias));
     PS_TRY(make_ours(rw, product));
     PS_TRY(ps_node_set_input(product, 2, bias, rw->err));
     bool done;
@@ -43,7 +54,7 @@ static ps_status try_input(ps_rw *rw, ps_node *n, size_t i, bool *done) {
     ps_node *product = ps_sole_producer(n->in[i], n->graph);
     if (!is_product(product)) return PS_OK;
     *done = true;
-    if (n->n_in == 2 && is_bias(product, n, n->in[1 - i]) && ps_shapes_agree(&n->in[i]->shape, &n->out[0]->shape)) {
+    if (n->n_in == 2 && is_bias(product, n, i)) {
         return take_bias(rw, product, n, n->in[1 - i]);
     }
     *done = false;

@@ -43,7 +43,7 @@ static ps_status try_input(ps_rw *rw, ps_node *n, size_t i, bool *done) {
 
 static ps_status rewrite(ps_rw *rw, ps_node *n) {
     bool done = false;
-    if (!n->op || n->n_out != 1) return PS_OK;
+    if (!n->op || n->n_out != 1 || !n->out[0] || !ps_shape_fixed(&n->out[0]->shape)) return PS_OK;
     for (size_t i = 0; i < 2 && i < n->n_in && !done; i++) {
         if (n->in[i]) PS_TRY(try_input(rw, n, i, &done));
     }

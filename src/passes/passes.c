@@ -3,33 +3,38 @@
 
 #include "passes/rewrite.h"
 
-#define MAX_ROUNDS 12 /* each round lets a pass build on what others exposed; real models settle in three to five */
+#define MAX_ROUNDS                                                                                                     \
+    12 /* of one stage: each lets a pass build on what others exposed; real models settle in two to four */
+
+/* A stage runs its passes and those of earlier stages until nothing changes, before the next may start: patterns are
+ * looked for once shapes are as known as they get, and chains are closed once no pattern can want their parts any more.
+ */
+typedef enum stage { CLEAN, PATTERNS, CHAINS, N_STAGES } stage;
 
 typedef struct pass {
     const char *name;
     ps_pass_fn fn;
-    ps_pass_level level;
+    stage stage;
 } pass;
 
-/* Order matters for quality, never for correctness: whatever a pass leaves, the next round sees again. Folding comes
- * first because shapes feed everything; weight folding comes before fusion because a fused node is not taken apart
- * again. */
+/* Order matters for quality, never for correctness. Weights are folded before fusion because a fused node is not taken
+ * apart again. */
 static const pass table[] = {
-    { "fold", ps_pass_fold, PS_PASSES_BASIC },
-    { "inline_if", ps_pass_inline_if, PS_PASSES_BASIC },
-    { "sink_cast", ps_pass_sink_cast, PS_PASSES_BASIC },
-    { "identity", ps_pass_identity, PS_PASSES_BASIC },
-    { "cse", ps_pass_cse, PS_PASSES_BASIC },
-    { "dead", ps_pass_dead, PS_PASSES_BASIC },
-    { "batchnorm", ps_pass_batchnorm, PS_PASSES_ALL },
-    { "pad_conv", ps_pass_pad_conv, PS_PASSES_ALL },
-    { "layernorm", ps_pass_layernorm, PS_PASSES_ALL },
-    { "softmax", ps_pass_softmax, PS_PASSES_ALL },
-    { "attention", ps_pass_attention, PS_PASSES_ALL },
-    { "activation", ps_pass_activation, PS_PASSES_ALL },
-    { "affine", ps_pass_affine, PS_PASSES_ALL },
-    { "fuse_epilogue", ps_pass_fuse_epilogue, PS_PASSES_ALL },
-    { "fuse_pointwise", ps_pass_fuse_pointwise, PS_PASSES_ALL },
+    { "fold", ps_pass_fold, CLEAN },
+    { "inline_if", ps_pass_inline_if, CLEAN },
+    { "sink_cast", ps_pass_sink_cast, CLEAN },
+    { "identity", ps_pass_identity, CLEAN },
+    { "cse", ps_pass_cse, CLEAN },
+    { "dead", ps_pass_dead, CLEAN },
+    { "batchnorm", ps_pass_batchnorm, PATTERNS },
+    { "pad_conv", ps_pass_pad_conv, PATTERNS },
+    { "layernorm", ps_pass_layernorm, PATTERNS },
+    { "softmax", ps_pass_softmax, PATTERNS },
+    { "attention", ps_pass_attention, PATTERNS },
+    { "activation", ps_pass_activation, PATTERNS },
+    { "affine", ps_pass_affine, PATTERNS },
+    { "fuse_epilogue", ps_pass_fuse_epilogue, CHAINS },
+    { "fuse_pointwise", ps_pass_fuse_pointwise, CHAINS },
 };
 
 #define N_PASSES (sizeof table / sizeof table[0])
@@ -48,17 +53,24 @@ static ps_status run_pass(ps_rw *rw, const pass *p) {
     return PS_OK;
 }
 
+static ps_status run_stage(ps_rw *rw, stage s) {
+    for (int round = 0; round < MAX_ROUNDS; round++) {
+        size_t before = rw->changes;
+        for (size_t i = 0; i < N_PASSES; i++) {
+            if (table[i].stage <= s) PS_TRY(run_pass(rw, &table[i]));
+        }
+        if (rw->changes == before) break;
+        PS_TRY(ps_ops_infer(rw->root, rw->err));
+    }
+    return PS_OK;
+}
+
 ps_status ps_passes_run(ps_graph *root, ps_pass_level level, const ps_caps *caps, ps_error *err) {
     ps_rw rw = { .root = root, .caps = caps ? caps : &no_caps, .err = err };
+    int stages = level == PS_PASSES_NONE ? 0 : level == PS_PASSES_BASIC ? CLEAN + 1 : N_STAGES;
     PS_TRY(ps_ops_infer(root, err));
-    for (int round = 0; round < MAX_ROUNDS && level != PS_PASSES_NONE; round++) {
-        size_t before = rw.changes;
-        for (size_t i = 0; i < N_PASSES; i++) {
-            if (table[i].level <= level) PS_TRY(run_pass(&rw, &table[i]));
-        }
-        if (rw.changes == before) break;
-        PS_TRY(ps_ops_infer(root, err));
-    }
+    for (int s = 0; s < stages; s++)
+        PS_TRY(run_stage(&rw, (stage)s));
     return PS_OK;
 }
 

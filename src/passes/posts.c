@@ -2,6 +2,7 @@
 #include "passes/posts.h"
 
 #include <float.h>
+#include <math.h>
 
 static float attr_float(const ps_node *n, const char *name, float def) {
     const ps_attr *a = ps_node_attr(n, name);
@@ -102,17 +103,15 @@ static bool binary_post(const ps_node *n, size_t index, ps_post *p, ps_value **o
     return false;
 }
 
-/* The chain keeps its shape: nothing it meets is wider. */
-static bool chain_keeps_shape(const ps_node *n, size_t index) {
-    return ps_shapes_agree(&n->in[index]->shape, &n->out[0]->shape);
-}
-
 size_t ps_node_as_posts(const ps_node *n, size_t index, ps_post ret_posts[PS_MAX_POSTS],
                         ps_value *ret_operands[PS_MAX_POSTS]) {
     if (!n->op || n->n_out != 1 || n->out[0]->dtype != PS_DTYPE_F32 || n->in[index]->dtype != PS_DTYPE_F32) return 0;
     ret_operands[0] = NULL;
     if (ps_is_ours(n, "Pointwise")) {
-        if (index != 0 || (n->n_in > 1 && !chain_keeps_shape(n, 0))) return 0;
+        for (uint32_t i = 1; i < n->n_in; i++) {
+            if (n->in[i] && !ps_shape_fits(&n->in[i]->shape, &n->in[0]->shape)) return 0;
+        }
+        if (index != 0) return 0;
         size_t count = ps_node_posts(n, ret_posts);
         for (size_t i = 0; i < count; i++)
             ret_operands[i] = ret_posts[i].operand >= 0 ? n->in[ret_posts[i].operand] : NULL;
@@ -120,15 +119,29 @@ size_t ps_node_as_posts(const ps_node *n, size_t index, ps_post ret_posts[PS_MAX
     }
     if (index == 0 && unary_post(n, &ret_posts[0])) return 1;
     if (!binary_post(n, index, &ret_posts[0], &ret_operands[0])) return 0;
-    /* A number of higher rank than the chain would widen it too. */
-    const ps_value *other = n->in[1 - index];
-    bool narrow = other->shape.rank == 0 || (ps_const(other) && other->shape.rank <= n->in[index]->shape.rank &&
-                                             ps_tensor_count(other->constant) == 1);
-    return narrow || chain_keeps_shape(n, index) ? 1 : 0;
+    return ps_shape_fits(&n->in[1 - index]->shape, &n->in[index]->shape) ? 1 : 0;
+}
+
+/* Two LINEARs in a row are one, unless a factor is so large that a difference before it would be lost behind it (attention
+ * masks: (1 - x) * -1e38). */
+static ps_status append_linear(ps_rw *rw, ps_node *base, const ps_post *p, bool *done) {
+    ps_post present[PS_MAX_POSTS];
+    size_t n = ps_node_posts(base, present);
+    *done = n && p->kind == PS_POST_LINEAR && present[n - 1].kind == PS_POST_LINEAR && fabsf(p->alpha) <= 1e3f;
+    if (!*done) return PS_OK;
+    const ps_attr *old = ps_node_attr(base, "post_arg");
+    float args[2 * PS_MAX_POSTS];
+    memcpy(args, old->u.floats, old->n * sizeof *args);
+    args[2 * n - 2] = p->alpha * present[n - 1].alpha;
+    args[2 * n - 1] = p->alpha * present[n - 1].beta + p->beta;
+    return ps_node_set_floats(base, "post_arg", args, 2 * n, rw->err);
 }
 
 ps_status ps_append_posts(ps_rw *rw, ps_node *base, const ps_post *posts, ps_value *const *operands, size_t n) {
     for (size_t i = 0; i < n; i++) {
+        bool done;
+        PS_TRY(append_linear(rw, base, &posts[i], &done));
+        if (done) continue;
         PS_TRY(ps_node_add_post(base, posts[i].kind, posts[i].alpha, posts[i].beta, operands[i], rw->err));
     }
     return PS_OK;

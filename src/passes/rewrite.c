@@ -81,6 +81,15 @@ bool ps_shapes_agree(const ps_shape *a, const ps_shape *b) {
     return true;
 }
 
+bool ps_shape_fits(const ps_shape *narrow, const ps_shape *wide) {
+    if (narrow->rank < 0 || wide->rank < narrow->rank) return false;
+    for (int d = 0; d < narrow->rank; d++) {
+        int64_t a = narrow->dims[d], b = wide->dims[wide->rank - narrow->rank + d];
+        if (a != 1 && (a == PS_DIM_UNKNOWN || a != b)) return false;
+    }
+    return true;
+}
+
 ps_value *ps_other_input(const ps_node *n, const ps_value *v) {
     return n->in[0] == v ? n->in[1] : n->in[0];
 }

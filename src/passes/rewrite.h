@@ -44,6 +44,8 @@ bool ps_node_axes(const ps_node *n, int rank, int ret[PS_MAX_RANK], size_t *ret_
 int64_t ps_attr_int(const ps_node *n, const char *name, int64_t def);
 /* Both known, rank and every dim, symbols included. */
 bool ps_shapes_agree(const ps_shape *a, const ps_shape *b);
+/* Broadcasting `narrow` into `wide` gives `wide`, whatever the symbols turn out to be. */
+bool ps_shape_fits(const ps_shape *narrow, const ps_shape *wide);
 /* The input of a one-output commutative two-input node that is not `v`. */
 ps_value *ps_other_input(const ps_node *n, const ps_value *v);
 

@@ -1,13 +1,29 @@
 /* softmax.c - exp(x - max(x)) / sum(exp(x - max(x))) along one axis becomes Softmax. */
+#include <math.h>
+
 #include "passes/rewrite.h"
+
+/* max(x, -inf) is x: some exporters start the maximum there. */
+static bool keeps_all(const ps_node *n, const ps_node **ret_next) {
+    float c;
+    if (!ps_is(n, "Max") || n->n_in != 2) return false;
+    size_t k = ps_const_f32(n->in[0], &c) ? 0 : 1;
+    if (!ps_const_f32(n->in[k], &c) || !(c < 0) || !isinf(c)) return false;
+    *ret_next = n->in[1 - k]->producer;
+    return true;
+}
 
 /* A reduction over one axis; looks through what only puts the lost dim back (a Reshape, Unsqueeze or Expand). */
 static const ps_node *reduction(const ps_value *v, const char *op, const ps_value *of, int *ret_axis) {
     const ps_node *n = v->producer;
     int axes[PS_MAX_RANK];
     size_t count;
-    for (int i = 0; i < 2 && n && n->op && ((n->op->traits & PS_OP_VIEW) || ps_is(n, "Expand")); i++)
-        n = n->in[0]->producer;
+    for (int i = 0; i < 4 && n && n->op; i++) {
+        if ((n->op->traits & PS_OP_VIEW) || ps_is(n, "Expand"))
+            n = n->in[0]->producer;
+        else if (!keeps_all(n, &n))
+            break;
+    }
     if (!ps_is(n, op) || n->in[0] != of || !ps_node_axes(n, of->shape.rank, axes, &count) || count != 1) return NULL;
     /* Where dims were put back by hand their place must be checked: [.., 1 at the axis, ..]. */
     ps_shape kept = of->shape;
