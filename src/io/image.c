@@ -29,12 +29,20 @@ static bool is_fatal(tjhandle handle) {
     return tjGetErrorCode(handle) == TJERR_FATAL || strstr(tjGetErrorStr2(handle), "remature end") != NULL;
 }
 
+/* libjpeg makes up an end-of-image marker where there is none, and of several warnings keeps only the last: look ourselves. */
+static bool has_end_marker(const uint8_t *data, size_t size) {
+    for (size_t k = size; k >= 2; k--)
+        if (data[k - 2] == 0xFF && data[k - 1] == 0xD9) return true;
+    return false;
+}
+
 static ps_status decode_jpeg(tjhandle handle, ps_alloc_state *a, const uint8_t *data, size_t size, ps_image *ret,
                              ps_error *err) {
     int width, height, sampling, space;
     int rc = tjDecompressHeader3(handle, data, (unsigned long)size, &width, &height, &sampling, &space);
     PS_FAIL_IF(rc != 0 && is_fatal(handle), err, FORMAT, "photo: JPEG header: %s", tjGetErrorStr2(handle));
     PS_FAIL_IF(space == TJCS_CMYK || space == TJCS_YCCK, err, UNSUPPORTED, "photo: this JPEG is CMYK, not RGB or gray");
+    PS_FAIL_IF(!has_end_marker(data, size), err, FORMAT, "photo: JPEG: the file ends early");
     PS_TRY(ps_image_new(a, width, height, 3, ret, err));
     memset(ret->data, 0, (size_t)width * (size_t)height * 3);
     rc = tjDecompress2(handle, data, (unsigned long)size, ret->data, width, 0, height, TJPF_RGB, TJFLAG_LIMITSCANS);
