@@ -184,7 +184,7 @@ static const ps_op ops[] = {
     { "If", "", 1, 1, 1, 1, PS_VARIADIC, if_attrs, sizeof(ps_if_params), if_infer, NULL, PS_OP_CONTROL },
     { "Loop", "", 1, 0, PS_VARIADIC, 1, PS_VARIADIC, loop_attrs, sizeof(ps_loop_params), loop_infer, NULL,
       PS_OP_CONTROL },
-    { "Scan", "", 8, 1, PS_VARIADIC, 1, PS_VARIADIC, NULL, 0, scan8_infer, NULL, PS_OP_CONTROL },
+    { "Scan", "", 8, 0, PS_VARIADIC, 1, PS_VARIADIC, NULL, 0, scan8_infer, NULL, PS_OP_CONTROL },
     { "Scan", "", 9, 1, PS_VARIADIC, 1, PS_VARIADIC, scan_attrs, sizeof(ps_scan_params), scan_infer, NULL,
       PS_OP_CONTROL },
 };

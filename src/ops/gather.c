@@ -63,11 +63,11 @@ static ps_status gather_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     ps_shape shape;
     int axis;
     PS_TRY(gather_shape(&f, &shape, &axis, err));
-    ps_move m;
-    PS_TRY(ps_move_begin(ctx, 0, in->dtype, &shape, &m, err));
     int64_t outer = ps_shape_product(&in->shape, 0, axis), n = (int64_t)ps_tensor_count(at);
     int64_t extent = in->shape.dims[axis], inner = ps_shape_product(&in->shape, axis + 1, in->shape.rank);
-    size_t run = (size_t)inner * m.size;
+    size_t run;
+    ps_move m;
+    PS_TRY(ps_move_begin_rows(ctx, 0, in->dtype, &shape, inner, &m, &run, err));
     ps_status status = PS_OK;
     for (int64_t k = 0; k < n && status == PS_OK; k++) {
         int64_t row;

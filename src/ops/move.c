@@ -21,11 +21,9 @@ ps_status ps_move_output(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, con
     return PS_OK;
 }
 
-ps_status ps_move_begin(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, const ps_shape *shape, ps_move *ret,
-                        ps_error *err) {
+static ps_status begin_any(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, const ps_shape *shape, ps_move *ret,
+                           ps_error *err) {
     *ret = (ps_move) { .out = ctx->out[i], .size = ps_dtype_size(dtype), .alloc = ctx->alloc };
-    PS_FAIL_IF(ret->size == 0, err, UNSUPPORTED, "%s: element type %s is packed below one byte and cannot be moved",
-               PS_LABEL(ctx->node), ps_dtype_name(dtype));
     PS_TRY(ps_move_output(ctx, i, dtype, shape, err));
     ret->dst = ret->out->data;
     if (dtype != PS_DTYPE_STRING) return PS_OK;
@@ -33,6 +31,21 @@ ps_status ps_move_begin(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, cons
     if (!ret->scratch) return PS_FAIL_NOMEM(err, "strings being moved");
     ret->dst = (uint8_t *)ret->scratch;
     return PS_OK;
+}
+
+ps_status ps_move_begin(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, const ps_shape *shape, ps_move *ret,
+                        ps_error *err) {
+    size_t bytes;
+    return ps_move_begin_rows(ctx, i, dtype, shape, 1, ret, &bytes, err);
+}
+
+ps_status ps_move_begin_rows(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, const ps_shape *shape, int64_t row,
+                             ps_move *ret, size_t *ret_bytes, ps_error *err) {
+    bool whole = ps_dtype_size(dtype) > 0 || row * (int64_t)ps_dtype_bits(dtype) % 8 == 0;
+    PS_FAIL_IF(!whole || !ps_dtype_bytes(dtype, row, ret_bytes), err, UNSUPPORTED,
+               "%s: element type %s is packed below one byte and cannot be moved by %lld", PS_LABEL(ctx->node),
+               ps_dtype_name(dtype), (long long)row);
+    return begin_any(ctx, i, dtype, shape, ret, err);
 }
 
 static ps_status copy_strings(ps_tensor *out, const ps_string *src, size_t n, ps_error *err) {

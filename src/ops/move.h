@@ -22,6 +22,10 @@ typedef struct ps_move {
 /* ps_move_output, then the place to write to. Pair with ps_move_end on success. */
 ps_status ps_move_begin(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, const ps_shape *shape, ps_move *ret,
                         ps_error *err);
+/* The same for a kernel that moves whole rows of `row` elements only: a packed type is fine where such a row is a whole
+ * number of bytes (m->size is 0 then). *ret_bytes: of one row. */
+ps_status ps_move_begin_rows(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, const ps_shape *shape, int64_t row,
+                             ps_move *ret, size_t *ret_bytes, ps_error *err);
 /* Finishes the output (copies strings) unless status is an error, releases scratch, returns the combined status. */
 ps_status ps_move_end(ps_move *m, ps_status status, ps_error *err);
 
