@@ -1,4 +1,5 @@
-/* caps.h - what a device can take, as plain facts: the only thing passes know of devices. All false: leave the graph alone. */
+/* caps.h - what a device can take, as plain facts: the only thing passes know of devices. All false: leave the graph
+ * alone. */
 #ifndef PS_GRAPH_CAPS_H
 #define PS_GRAPH_CAPS_H
 

@@ -25,6 +25,7 @@ ps_status ps_graph_new(ps_alloc_state *alloc, const char *name, ps_graph **ret, 
     if (!g) return PS_FAIL_NOMEM(err, "a graph");
     ps_arena_init(&g->arena, alloc);
     ps_map_init(&g->values, alloc);
+    ps_map_init(&g->symbol_ids, alloc);
     g->alloc = alloc;
     g->root = g;
     g->name = ps_arena_strdup(&g->arena, name ? name : "");
@@ -63,6 +64,7 @@ void ps_graph_free(ps_graph *root) {
     for (ps_graph *g = root->all_graphs; g; g = g->next_all)
         ps_map_release(&g->values);
     ps_map_release(&root->values);
+    ps_map_release(&root->symbol_ids);
     ps_arena_release(&root->arena);
     ps_free(root->alloc, root);
 }
@@ -138,12 +140,13 @@ int64_t ps_graph_opset(const ps_graph *g, const char *domain) {
 
 int64_t ps_graph_symbol(ps_graph *g, const char *name) {
     ps_graph *root = g->root;
-    for (size_t i = 0; i < root->n_symbols; i++) {
-        if (strcmp(root->symbols[i], name) == 0) return -2 - (int64_t)i;
-    }
+    uintptr_t known = (uintptr_t)ps_map_get(&root->symbol_ids, name);
+    if (known) return -1 - (int64_t)known;
     char *copy = ps_arena_strdup(&root->arena, name);
-    if (!copy || ps__arena_grow(&root->arena, (void **)&root->symbols, root->n_symbols, &root->symbols_room,
-                                sizeof *root->symbols, NULL) != PS_OK) {
+    if (!copy ||
+        ps__arena_grow(&root->arena, (void **)&root->symbols, root->n_symbols, &root->symbols_room,
+                       sizeof *root->symbols, NULL) != PS_OK ||
+        !ps_map_put(&root->symbol_ids, copy, (void *)(uintptr_t)(root->n_symbols + 1))) {
         return 0;
     }
     root->symbols[root->n_symbols] = copy;

@@ -1,16 +1,15 @@
 /* graph.h - the intermediate representation: values, nodes, attributes, subgraphs. Knows no file format and no device.
  *
- * A model is a tree of graphs: the root and the subgraphs held by attributes of control-flow nodes. A node reads values of
- * its own graph and of any enclosing graph (outer-scope capture); value->graph tells which.
+ * A model is a tree of graphs: the root and the subgraphs held by attributes of control-flow nodes. A node reads values
+ * of its own graph and of any enclosing graph (outer-scope capture); value->graph tells which.
  *
  * Invariants (ps_graph_verify checks them):
  *   - single assignment: a value has at most one producer, and either a producer, a constant, or is a graph input
  *     (a graph input may carry a constant: its default);
  *   - the node list is in topological order;
- *   - value->uses lists exactly the node inputs that read it, in every graph of the tree, and value->n_outputs counts the
- *     graph outputs that are it.
- * All memory is in the arena of the root; a graph is changed by one thread, then shared read-only.
- * Constants are reference-counted tensors; graphs and their clones share them. */
+ *   - value->uses lists exactly the node inputs that read it, in every graph of the tree, and value->n_outputs counts
+ * the graph outputs that are it. All memory is in the arena of the root; a graph is changed by one thread, then shared
+ * read-only. Constants are reference-counted tensors; graphs and their clones share them. */
 #ifndef PS_GRAPH_GRAPH_H
 #define PS_GRAPH_GRAPH_H
 
@@ -87,6 +86,7 @@ struct ps_node {
     ps_graph *graph;    /* the graph it stands in */
     ps_value **in;      /* NULL entries: omitted optional inputs */
     ps_value **out;     /* NULL entries: omitted optional outputs */
+    uint32_t *slots;  /* in[i]->uses[slots[i]] is this use; kept by graph/ */
     uint32_t n_in, n_out;
     ps_attr *attrs;
     uint32_t n_attrs;
@@ -124,6 +124,7 @@ struct ps_graph {
     ps_opset *opsets;
     size_t n_opsets;
     const char **symbols; /* symbol k is the dim -2 - k */
+    ps_map symbol_ids;    /* name → k + 1 as a pointer */
     size_t n_symbols, symbols_room;
     uint32_t n_fresh; /* counter of ps_graph_fresh_name */
     ps_tensor **held; /* tensors held by attributes, for release */
@@ -136,8 +137,8 @@ ps_status ps_graph_new(ps_alloc_state *alloc, const char *name, ps_graph **ret, 
 ps_status ps_graph_new_sub(ps_graph *outer, ps_node *parent, const char *name, ps_graph **ret, ps_error *err);
 void ps_graph_free(ps_graph *root); /* NULL is allowed */
 /* Deep copy of a root; constants are shared, values that nothing refers to are left behind. Nodes keep ->op and lose
- * ->params: ps_ops_resolve brings them back. ret_map (may be NULL): array of old value id → new value (or NULL), in the new
- * arena. */
+ * ->params: ps_ops_resolve brings them back. ret_map (may be NULL): array of old value id → new value (or NULL), in the
+ * new arena. */
 ps_status ps_graph_clone(const ps_graph *root, ps_graph **ret, ps_value ***ret_map, ps_error *err);
 
 /* Records or replaces the version of a domain; "ai.onnx" is stored as "". */
@@ -148,7 +149,8 @@ int64_t ps_graph_opset(const ps_graph *g, const char *domain);
 /* ---- values ---- */
 /* A new value named `name` (copied; NULL: a fresh name). PS_FORMAT if the graph has one of that name already. */
 ps_status ps_graph_add_value(ps_graph *g, const char *name, ps_value **ret, ps_error *err);
-ps_status ps_graph_add_constant(ps_graph *g, const char *name, ps_tensor *tensor, ps_value **ret, ps_error *err); /* retains */
+ps_status ps_graph_add_constant(ps_graph *g, const char *name, ps_tensor *tensor, ps_value **ret,
+                                ps_error *err); /* retains */
 ps_status ps_graph_add_input(ps_graph *g, ps_value *v, ps_error *err);
 ps_status ps_graph_add_output(ps_graph *g, ps_value *v, ps_error *err);
 void ps_graph_set_output(ps_graph *g, size_t index, ps_value *v);
@@ -156,8 +158,8 @@ void ps_graph_set_output(ps_graph *g, size_t index, ps_value *v);
 ps_value *ps_graph_find(const ps_graph *g, const char *name);
 ps_value *ps_graph_lookup(const ps_graph *g, const char *name);
 void ps_value_set_constant(ps_value *v, ps_tensor *tensor); /* retains; NULL clears */
-/* Every reader of `from` (nodes of all graphs, graph outputs) reads `to` afterwards. A graph output keeps its *name*: the
- * names of graph outputs are held by graph->outputs[i]->name at load time only, see ps_model. */
+/* Every reader of `from` (nodes of all graphs, graph outputs) reads `to` afterwards. A graph output keeps its *name*:
+ * the names of graph outputs are held by graph->outputs[i]->name at load time only, see ps_model. */
 ps_status ps_value_replace(ps_value *from, ps_value *to, ps_error *err);
 bool ps_value_unused(const ps_value *v);
 /* The only reader, if exactly one node input reads it and it is no graph output; else NULL. */
@@ -167,18 +169,19 @@ int64_t ps_graph_symbol(ps_graph *g, const char *name);
 const char *ps_graph_symbol_name(const ps_graph *g, int64_t dim); /* NULL if dim is no symbol */
 
 /* ---- nodes ---- */
-/* Appends a node (before == NULL) or inserts it before another. Strings and arrays are copied. in/out entries may be NULL.
- * PS_FORMAT if an output has a producer already. */
+/* Appends a node (before == NULL) or inserts it before another. Strings and arrays are copied. in/out entries may be
+ * NULL. PS_FORMAT if an output has a producer already. */
 ps_status ps_graph_add_node(ps_graph *g, ps_node *before, const char *op_type, const char *domain, const char *name,
                             ps_value *const *in, size_t n_in, ps_value *const *out, size_t n_out, ps_node **ret,
                             ps_error *err);
-/* Unlinks the node and drops its subgraphs; its outputs lose their producer and must be unused, replaced or given a constant. */
+/* Unlinks the node and drops its subgraphs; its outputs lose their producer and must be unused, replaced or given a
+ * constant. */
 void ps_node_remove(ps_node *n);
 /* Relinks n directly before another node of its graph; the caller answers for the order. */
 void ps_node_move(ps_node *n, ps_node *before);
-/* Moves all nodes and constants of a subgraph without inputs before its holder, into the holder's graph; captured values
- * resolve to what they were. Values get fresh names where the old one is taken. Afterwards sub->outputs are values of the
- * holder's graph (or outer ones) and sub has no nodes; the holder itself stays. */
+/* Moves all nodes and constants of a subgraph without inputs before its holder, into the holder's graph; captured
+ * values resolve to what they were. Values get fresh names where the old one is taken. Afterwards sub->outputs are
+ * values of the holder's graph (or outer ones) and sub has no nodes; the holder itself stays. */
 ps_status ps_graph_inline(ps_node *holder, ps_graph *sub, ps_error *err);
 ps_status ps_node_set_input(ps_node *n, size_t index, ps_value *v, ps_error *err); /* v may be NULL */
 ps_status ps_node_resize_inputs(ps_node *n, size_t n_in, ps_error *err);            /* new ones are NULL */
@@ -199,7 +202,8 @@ ps_status ps_node_captures(const ps_node *n, ps_value ***ret, size_t *ret_n, ps_
 bool ps_node_has_subgraph(const ps_node *n);
 /* "Conv 'features.0'" or "Conv producing 'x'" for messages; buf is returned. */
 const char *ps_node_label(const ps_node *n, char *buf, size_t size);
-/* Sorts the node lists of the tree topologically, keeping the present order where it can; PS_FORMAT naming a node on a cycle. */
+/* Sorts the node lists of the tree topologically, keeping the present order where it can; PS_FORMAT naming a node on a
+ * cycle. */
 ps_status ps_graph_sort(ps_graph *root, ps_error *err);
 
 /* ---- checking and text ---- */

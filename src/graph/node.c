@@ -54,8 +54,9 @@ ps_status ps_graph_add_node(ps_graph *g, ps_node *before, const char *op_type, c
     n->domain = domain && domain[0] ? ps_arena_strdup(&root->arena, domain) : "";
     n->name = name && name[0] ? ps_arena_strdup(&root->arena, name) : "";
     n->in = ps_arena_array(&root->arena, n_in ? n_in : 1, sizeof *n->in);
+    n->slots = ps_arena_array(&root->arena, n_in ? n_in : 1, sizeof *n->slots);
     n->out = ps_arena_array(&root->arena, n_out ? n_out : 1, sizeof *n->out);
-    if (!n->op_type || !n->domain || !n->name || !n->in || !n->out) return PS_FAIL_NOMEM(err, "a node");
+    if (!n->op_type || !n->domain || !n->name || !n->in || !n->slots || !n->out) return PS_FAIL_NOMEM(err, "a node");
     n->graph = g;
     for (; n->n_in < n_in; n->n_in++) {
         ps_status status = in[n->n_in] ? ps__value_add_use(in[n->n_in], n, n->n_in, err) : PS_OK;
@@ -190,9 +191,14 @@ ps_status ps_graph_inline(ps_node *holder, ps_graph *sub, ps_error *err) {
 }
 
 ps_status ps_node_set_input(ps_node *n, size_t index, ps_value *v, ps_error *err) {
-    if (n->in[index] == v) return PS_OK;
+    ps_value *old = n->in[index];
+    uint32_t old_slot = n->slots[index], new_slot;
+    if (old == v) return PS_OK;
     if (v) PS_TRY(ps__value_add_use(v, n, (uint32_t)index, err));
-    if (n->in[index]) ps__value_drop_use(n->in[index], n, (uint32_t)index);
+    new_slot = n->slots[index];
+    n->slots[index] = old_slot;
+    if (old) ps__value_drop_use(old, n, (uint32_t)index);
+    n->slots[index] = new_slot;
     n->in[index] = v;
     return PS_OK;
 }
@@ -216,9 +222,12 @@ ps_status ps_node_resize_inputs(ps_node *n, size_t n_in, ps_error *err) {
     }
     if (n_in > n->n_in) {
         ps_value **grown = ps_arena_array(&n->graph->root->arena, n_in, sizeof *grown);
-        if (!grown) return PS_FAIL_NOMEM(err, "a node");
+        uint32_t *slots = ps_arena_array(&n->graph->root->arena, n_in, sizeof *slots);
+        if (!grown || !slots) return PS_FAIL_NOMEM(err, "a node");
         memcpy(grown, n->in, n->n_in * sizeof *grown);
+        memcpy(slots, n->slots, n->n_in * sizeof *slots);
         n->in = grown;
+        n->slots = slots;
     }
     n->n_in = (uint32_t)n_in;
     return PS_OK;

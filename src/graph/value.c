@@ -59,17 +59,16 @@ ps_status ps__value_add_use(ps_value *v, ps_node *node, uint32_t index, ps_error
     size_t room = v->uses_room;
     PS_TRY(ps__arena_grow(&v->graph->root->arena, (void **)&v->uses, v->n_uses, &room, sizeof *v->uses, err));
     v->uses_room = (uint32_t)room;
+    node->slots[index] = v->n_uses;
     v->uses[v->n_uses++] = (ps_use) { node, index };
     return PS_OK;
 }
 
 void ps__value_drop_use(ps_value *v, const ps_node *node, uint32_t index) {
-    for (uint32_t i = 0; i < v->n_uses; i++) {
-        if (v->uses[i].node == node && v->uses[i].index == index) {
-            v->uses[i] = v->uses[--v->n_uses];
-            return;
-        }
-    }
+    uint32_t slot = node->slots[index];
+    ps_use last = v->uses[--v->n_uses];
+    v->uses[slot] = last;
+    last.node->slots[last.index] = slot;
 }
 
 static void replace_outputs(ps_graph *g, ps_value *from, ps_value *to) {

@@ -25,9 +25,8 @@ static ps_status check_read(checker *c, const ps_graph *g, const ps_value *v, co
 static ps_status check_use(checker *c, const ps_node *n, uint32_t i) {
     const ps_value *v = n->in[i];
     char label[160];
-    for (uint32_t k = 0; k < v->n_uses; k++) {
-        if (v->uses[k].node == n && v->uses[k].index == i) return PS_OK;
-    }
+    uint32_t slot = n->slots[i];
+    if (slot < v->n_uses && v->uses[slot].node == n && v->uses[slot].index == i) return PS_OK;
     return PS_FAIL(c->err, INTERNAL, "%s: input %u is missing from the use list of '%s'",
                    ps_node_label(n, label, sizeof label), i, v->name);
 }
@@ -36,8 +35,7 @@ static ps_status check_inputs(checker *c, const ps_node *n, const char *label) {
     for (uint32_t i = 0; i < n->n_in; i++) {
         if (!n->in[i]) continue;
         PS_TRY(check_read(c, n->graph, n->in[i], label));
-        /* Long use lists are checked by their count alone, to stay linear. */
-        if (n->in[i]->n_uses < 64) PS_TRY(check_use(c, n, i));
+        PS_TRY(check_use(c, n, i));
         c->uses[n->in[i]->id]++;
     }
     return PS_OK;

@@ -1,8 +1,8 @@
 /* ops.h - the operator table: one row per change of meaning in ONNX.
  *
- * A row holds the operator's arity, attribute table, shape rule and reference kernel. The reference kernel is a plain loop:
- * the oracle for every backend, and the fallback. Rows live in one file per family (conv.c, reduce.c …), each ending in its
- * table; ops.c lists the families. docs/adding-an-operator.md walks through an addition. */
+ * A row holds the operator's arity, attribute table, shape rule and reference kernel. The reference kernel is a plain
+ * loop: the oracle for every backend, and the fallback. Rows live in one file per family (conv.c, reduce.c …), each
+ * ending in its table; ops.c lists the families. docs/adding-an-operator.md walks through an addition. */
 #ifndef PS_OPS_OPS_H
 #define PS_OPS_OPS_H
 
@@ -52,18 +52,18 @@ typedef struct ps_attr_def {
 #define PS_ATTRS_END { NULL, PS_ATTR_NONE, 0, 0, 0, NULL, 0 }
 
 /* ---- shape rule ----
- * Reads node->in[i] (dtype, shape, constant) and sets node->out[i]->dtype and ->shape through ps_infer_set. Shapes may be
- * unknown or symbolic: say as much as can be said (rank -1 if nothing). Contradictions between known facts fail with
- * PS_SHAPE or PS_TYPE and a sentence naming the node (ps_node_label), the values and the rule. When every input shape is
- * fixed, and every input that the rule reads as data is constant, the output shapes must come out fixed; an operator whose
- * output shape depends on data that is not constant leaves rank or dims unknown. Never allocates on the heap. */
+ * Reads node->in[i] (dtype, shape, constant) and sets node->out[i]->dtype and ->shape through ps_infer_set. Shapes may
+ * be unknown or symbolic: say as much as can be said (rank -1 if nothing). Contradictions between known facts fail with
+ * PS_SHAPE or PS_TYPE and a sentence naming the node (ps_node_label), the values and the rule. When every input shape
+ * is fixed, and every input that the rule reads as data is constant, the output shapes must come out fixed; an operator
+ * whose output shape depends on data that is not constant leaves rank or dims unknown. Never allocates on the heap. */
 typedef ps_status (*ps_infer_fn)(const ps_node *node, ps_error *err);
 
 /* ---- reference kernel ----
- * in/out tensors are row-major with fixed shapes, dtypes and attributes already checked by the shape rule, which ran with the
- * very same shapes. Entries of in[] and out[] may be NULL where optional. An output whose shape the shape rule could not tell
- * arrives with data == NULL and is made by ps_kernel_output; so does every string output, which owns its bytes. No data of out[] overlaps in[] unless the row has
- * PS_OP_INPLACE. Must cope with zero-size dims and rank 0. */
+ * in/out tensors are row-major with fixed shapes, dtypes and attributes already checked by the shape rule, which ran
+ * with the very same shapes. Entries of in[] and out[] may be NULL where optional. An output whose shape the shape rule
+ * could not tell arrives with data == NULL and is made by ps_kernel_output; so does every string output, which owns its
+ * bytes. No data of out[] overlaps in[] unless the row has PS_OP_INPLACE. Must cope with zero-size dims and rank 0. */
 typedef struct ps_kernel_ctx {
     const ps_node *node;
     const void *params; /* node->params */
@@ -130,24 +130,25 @@ ps_status ps_ops_resolve_node(ps_node *node, ps_error *err);
 void ps_infer_set(const ps_node *node, size_t i, ps_dtype dtype, const ps_shape *shape);
 ps_status ps_infer_same(const ps_node *node, ps_error *err);      /* out[0] = in[0] */
 ps_status ps_infer_broadcast(const ps_node *node, ps_error *err); /* out[0]: dtype of in[0], broadcast of all inputs */
-/* Runs the shape rules over the tree in order; fixed shapes in, as fixed as possible out. Declared output shapes are never
- * read. Subgraphs without inputs (the branches of If) are done before the rule of their node; a rule whose subgraph has inputs
- * (Loop, Scan) sets what it knows about them and calls ps_ops_infer_graph itself. */
+/* Runs the shape rules over the tree in order; fixed shapes in, as fixed as possible out. Declared output shapes are
+ * never read. Subgraphs without inputs (the branches of If) are done before the rule of their node; a rule whose
+ * subgraph has inputs (Loop, Scan) sets what it knows about them and calls ps_ops_infer_graph itself. */
 ps_status ps_ops_infer(ps_graph *root, ps_error *err);
 ps_status ps_ops_infer_graph(ps_graph *g, ps_error *err);
 /* What holds for a value that is either a or b: rank -1 if the ranks differ, unknown dims where the dims do. */
 ps_shape ps_infer_join(const ps_shape *a, const ps_shape *b);
 ps_status ps_ops_infer_node(ps_node *node, ps_error *err);
-/* Integer data of a constant input: false if the input is absent, not constant, no integer tensor, or longer than max. */
+/* Integer data of a constant input: false if the input is absent, not constant, no integer tensor, or longer than max.
+ */
 bool ps_const_ints(const ps_node *node, size_t i, int64_t *ret, size_t max, size_t *ret_n);
 bool ps_const_double(const ps_node *node, size_t i, double *ret); /* one-element constant */
 static inline bool ps_has_in(const ps_node *n, size_t i) { return i < n->n_in && n->in[i]; }
 static inline bool ps_has_out(const ps_node *n, size_t i) { return i < n->n_out && n->out[i]; }
 
 /* ---- running a reference kernel ----
- * An output tensor that stands for "not yet allocated" has data == NULL and carries the dtype and shape from inference where
- * those are known. Storage that run_ref or ps_kernel_output makes is in tensor->owned, from `alloc`: ps_tensor_release frees
- * it for heap tensors, ps_free(alloc, t->owned) for tensors on the stack. */
+ * An output tensor that stands for "not yet allocated" has data == NULL and carries the dtype and shape from inference
+ * where those are known. Storage that run_ref or ps_kernel_output makes is in tensor->owned, from `alloc`:
+ * ps_tensor_release frees it for heap tensors, ps_free(alloc, t->owned) for tensors on the stack. */
 /* Runs the row's kernel on the host. out[i]->data may be NULL for outputs to be allocated. */
 ps_status ps_ops_run_ref(const ps_node *node, const ps_tensor *const *in, ps_tensor *const *out, ps_alloc_state *alloc,
                          int threads, ps_error *err);

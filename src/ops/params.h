@@ -1,5 +1,6 @@
 /* params.h - attributes of the operators that passes and backends look into, as parsed from the attribute tables.
- * Field names are the ONNX attribute names. Operators that nobody else looks into keep their struct in their own file. */
+ * Field names are the ONNX attribute names. Operators that nobody else looks into keep their struct in their own file.
+ */
 #ifndef PS_OPS_PARAMS_H
 #define PS_OPS_PARAMS_H
 
@@ -47,7 +48,8 @@ typedef struct ps_post {
 
 /* Reads the post-op attributes of a node that was resolved: the count, 0 if it has none. */
 size_t ps_node_posts(const ps_node *node, ps_post ret[PS_MAX_POSTS]);
-/* Appends one post-op; `operand` (may be NULL) becomes a new last input. PS_LIMIT when there are PS_MAX_POSTS already. */
+/* Appends one post-op; `operand` (may be NULL) becomes a new last input. PS_LIMIT when there are PS_MAX_POSTS already.
+ */
 ps_status ps_node_add_post(ps_node *node, ps_post_kind kind, float alpha, float beta, ps_value *operand, ps_error *err);
 const char *ps_post_name(ps_post_kind kind);
 float ps_post_apply(ps_post_kind kind, float x, float alpha, float beta, float operand);
@@ -75,8 +77,8 @@ typedef struct ps_window {
 #define PS_MAX_SPATIAL (PS_MAX_RANK - 2)
 
 /* Resolves auto_pad, defaults and output sizes for fixed shapes. Returns the number of spatial dims through ret_n.
- * Source: ONNX operator specs Conv-11/22, ConvTranspose-11/22, AveragePool-19/22, MaxPool-12/22 (ceil_mode: windows that start in
- * the right padding are dropped). */
+ * Source: ONNX operator specs Conv-11/22, ConvTranspose-11/22, AveragePool-19/22, MaxPool-12/22 (ceil_mode: windows
+ * that start in the right padding are dropped). */
 ps_status ps_conv_windows(const ps_node *node, ps_window ret[PS_MAX_SPATIAL], int *ret_n, ps_error *err);
 ps_status ps_deconv_windows(const ps_node *node, ps_window ret[PS_MAX_SPATIAL], int *ret_n, ps_error *err);
 ps_status ps_pool_windows(const ps_node *node, ps_window ret[PS_MAX_SPATIAL], int *ret_n, ps_error *err);

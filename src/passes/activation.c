@@ -11,7 +11,7 @@
 
 #include "passes/rewrite.h"
 
-enum { MAX_DEPTH = 12, MAX_CANDIDATES = 8, DEGREE = 3 };
+enum { MAX_DEPTH = 7, MAX_CANDIDATES = 8, DEGREE = 3 };
 
 typedef struct poly {
     double c[DEGREE + 1];

@@ -37,28 +37,29 @@ static kind affine_node(const ps_node *n, ps_value **ret_x, const ps_tensor **re
     return NONE;
 }
 
-/* scale and shift per channel of x op k, in the arena. */
-static bool coefficients(ps_rw *rw, kind op, const ps_tensor *k, int64_t channels, double **scale, double **shift) {
+/* scale and shift per channel of x op k, in the arena; *ret_ok is false if one is not finite. */
+static ps_status coefficients(ps_rw *rw, kind op, const ps_tensor *k, int64_t channels, double **scale, double **shift,
+                              bool *ret_ok) {
     double *v = ps_arena_array(&rw->root->arena, (size_t)channels, 2 * sizeof *v);
-    if (!v) return false;
+    if (!v) return PS_FAIL_NOMEM(rw->err, "folded weights");
     bool one = ps_tensor_count(k) == 1;
+    *ret_ok = true;
     for (int64_t c = 0; c < channels; c++) {
         double x = ((const float *)k->data)[one ? 0 : c];
-        if (op == DIV && x == 0) return false;
         v[c] = op == MUL ? x : op == DIV ? 1 / x : op == RSUB ? -1 : 1;
         v[channels + c] = op == ADD || op == RSUB ? x : op == SUB ? -x : 0;
-        if (!isfinite(v[c]) || !isfinite(v[channels + c])) return false;
+        if (!isfinite(v[c]) || !isfinite(v[channels + c])) *ret_ok = false;
     }
     *scale = op == ADD || op == SUB ? NULL : v;
     *shift = op == MUL || op == DIV ? NULL : v + channels;
-    return true;
+    return PS_OK;
 }
 
 static ps_status fold_behind(ps_rw *rw, ps_node *n) {
     ps_value *x = NULL;
     const ps_tensor *k = NULL;
     double *scale, *shift;
-    bool done;
+    bool done, ok;
     kind op = affine_node(n, &x, &k);
     if (op == NONE) return PS_OK;
     ps_node *p = ps_sole_producer(x, n->graph);
@@ -67,7 +68,8 @@ static ps_status fold_behind(ps_rw *rw, ps_node *n) {
     int64_t channels = ps_product_channels(p);
     if (rank < 1 || !per_channel(k, rank, ps_product_channels_last(p) ? rank - 1 : 1, channels)) return PS_OK;
     if (ps_is(p, "MatMul") && op != MUL && op != DIV) return PS_OK; /* a bias: fuse_epilogue's */
-    if (!coefficients(rw, op, k, channels, &scale, &shift)) return PS_OK;
+    PS_TRY(coefficients(rw, op, k, channels, &scale, &shift, &ok));
+    if (!ok) return PS_OK;
     PS_TRY(ps_product_scale(rw, p, scale, shift));
     return ps_rw_bypass(rw, n, x, &done);
 }
@@ -112,6 +114,7 @@ static ps_status fold_before(ps_rw *rw, ps_node *conv) {
     ps_value *x = NULL;
     const ps_tensor *k = NULL;
     double *scale, *shift;
+    bool ok;
     if (!ps_is(conv, "Conv") || !ps_product_foldable(conv)) return PS_OK;
     ps_node *n = ps_sole_producer(conv->in[0], conv->graph);
     kind op = affine_node(n, &x, &k);
@@ -123,7 +126,8 @@ static ps_status fold_before(ps_rw *rw, ps_node *conv) {
     /* Otherwise the constant could be what stretches x to its shape. */
     bool same = x->shape.rank == w->shape.rank && (ps_tensor_count(k) == 1 || x->shape.dims[1] == channels);
     if (channels < 1 || !same || !per_channel(k, w->shape.rank, 1, channels)) return PS_OK;
-    if (!coefficients(rw, op, k, channels, &scale, &shift)) return PS_OK;
+    PS_TRY(coefficients(rw, op, k, channels, &scale, &shift, &ok));
+    if (!ok) return PS_OK;
     double *bias = ps_arena_array(&rw->root->arena, (size_t)m, sizeof *bias);
     if (!bias) return PS_FAIL_NOMEM(rw->err, "folded weights");
     PS_TRY(scale_inputs(rw, conv, scale, shift, bias));

@@ -31,7 +31,7 @@ static bool same_dim(int64_t a, int64_t b) {
 
 /* Reshape [B, S, parts*H*D] -> [B, S, (parts,) H, D]. */
 static bool split_columns(const ps_node *n, int rank, heads *h) {
-    if (!n || !n->op || !(n->op->traits & PS_OP_VIEW)) return false;
+    if (!ps_is_view(n)) return false;
     const ps_shape *in = &n->in[0]->shape, *out = &n->out[0]->shape;
     if (in->rank != 3 || out->rank != rank || !same_dim(in->dims[0], out->dims[0]) ||
         !same_dim(in->dims[1], out->dims[1])) {
@@ -52,7 +52,7 @@ static bool part_of(const ps_node *n, const ps_graph *g, ps_value **ret_src, int
         *ret_src = n->in[0];
         return true;
     }
-    if (!n || !n->op || !(n->op->traits & PS_OP_VIEW)) return false;
+    if (!ps_is_view(n)) return false;
     const ps_shape *in = &n->in[0]->shape, *out = &n->out[0]->shape;
     if (in->rank != 5 || out->rank != 4 || in->dims[0] != 1 ||
         memcmp(in->dims + 1, out->dims, 4 * sizeof *in->dims) != 0) {
@@ -148,7 +148,7 @@ static bool match_all(const ps_node *n, match *m) {
     static const int64_t merge[] = { 0, 2, 1, 3 };
     const ps_graph *g = n->graph;
     const ps_shape *out = &n->out[0]->shape;
-    if (!n->op || !(n->op->traits & PS_OP_VIEW) || out->rank != 3 || n->out[0]->dtype != PS_DTYPE_F32) return false;
+    if (!ps_is_view(n) || out->rank != 3 || n->out[0]->dtype != PS_DTYPE_F32) return false;
     const ps_node *transpose = producer(n->in[0], g);
     if (!has_perm(transpose, merge, 4)) return false;
     const ps_node *context = producer(transpose->in[0], g);

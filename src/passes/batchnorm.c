@@ -10,13 +10,18 @@ static bool channel_floats(const ps_value *v, int64_t channels) {
     return t && t->shape.rank == 1 && t->shape.dims[0] == channels;
 }
 
-static bool coefficients(ps_rw *rw, const ps_node *n, int64_t channels, double **ret) {
-    const ps_batchnorm_params *p = n->params;
+static bool has_coefficients(const ps_node *n, int64_t channels) {
     for (size_t i = 1; i < 5; i++) {
         if (!channel_floats(ps_in(n, i), channels)) return false;
     }
+    return channels >= 1;
+}
+
+/* a and b of y = a x + b, in the arena. */
+static ps_status coefficients(ps_rw *rw, const ps_node *n, int64_t channels, double **ret) {
+    const ps_batchnorm_params *p = n->params;
     double *ab = ps_arena_array(&rw->root->arena, (size_t)channels, 2 * sizeof *ab);
-    if (!ab) return false;
+    if (!ab) return PS_FAIL_NOMEM(rw->err, "folded weights");
     const float *scale = n->in[1]->constant->data, *bias = n->in[2]->constant->data;
     const float *mean = n->in[3]->constant->data, *var = n->in[4]->constant->data;
     for (int64_t c = 0; c < channels; c++) {
@@ -24,7 +29,7 @@ static bool coefficients(ps_rw *rw, const ps_node *n, int64_t channels, double *
         ab[channels + c] = bias[c] - mean[c] * ab[c];
     }
     *ret = ab;
-    return true;
+    return PS_OK;
 }
 
 static ps_status coefficient_value(ps_rw *rw, ps_graph *g, const double *v, int64_t channels, int rank,
@@ -60,7 +65,8 @@ static ps_status rewrite(ps_rw *rw, ps_node *n) {
     const ps_tensor *scale = ps_const_floats(ps_in(n, 1));
     int64_t channels = scale ? (int64_t)ps_tensor_count(scale) : 0;
     double *ab = NULL;
-    if (channels < 1 || !coefficients(rw, n, channels, &ab)) return PS_OK;
+    if (!has_coefficients(n, channels)) return PS_OK;
+    PS_TRY(coefficients(rw, n, channels, &ab));
     ps_node *product = ps_sole_producer(n->in[0], n->graph);
     bool done;
     if (ps_product_foldable(product) && !ps_is(product, "MatMul") && ps_product_channels(product) == channels) {

@@ -58,13 +58,24 @@ static bool same_node(const ps_node *a, const ps_node *b) {
     return true;
 }
 
+static uint64_t hash_attr(const ps_attr *a, uint64_t h) {
+    switch (a->type) {
+    case PS_ATTR_INT: return ps_hash_bytes(&a->u.i, sizeof a->u.i, h);
+    case PS_ATTR_FLOAT: return ps_hash_bytes(&a->u.f, sizeof a->u.f, h);
+    case PS_ATTR_STRING: return ps_hash_bytes(a->u.s, a->n, h);
+    case PS_ATTR_INTS: return ps_hash_bytes(a->u.ints, a->n * sizeof *a->u.ints, h);
+    case PS_ATTR_FLOATS: return ps_hash_bytes(a->u.floats, a->n * sizeof *a->u.floats, h);
+    case PS_ATTR_TENSOR: return ps_hash_bytes(&a->u.tensor, sizeof(void *), h);
+    default: return h + 1;
+    }
+}
+
 static uint64_t hash_node(const ps_node *n) {
     uint64_t h = ps_hash_bytes(&n->op, sizeof n->op, n->n_in);
     for (uint32_t i = 0; i < n->n_in; i++)
         h = hash_input(n->in[i], h);
-    for (uint32_t i = 0; i < n->n_attrs; i++) {
-        if (n->attrs[i].type == PS_ATTR_INT) h = ps_hash_bytes(&n->attrs[i].u.i, sizeof n->attrs[i].u.i, h);
-    }
+    for (uint32_t i = 0; i < n->n_attrs; i++)
+        h = hash_attr(&n->attrs[i], h);
     return h;
 }
 

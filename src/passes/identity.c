@@ -42,10 +42,6 @@ static bool drops_nothing(const ps_node *n) {
     return all_ints_are(n, 2, "", 0); /* training_mode */
 }
 
-static bool is_view(const ps_node *n) {
-    return n && n->op && (n->op->traits & PS_OP_VIEW) && ps_has_in(n, 0) && n->n_out >= 1;
-}
-
 /* x * 1, x / 1, x ^ 1, x + 0, x - 0, with a constant that broadcasts into x. *ret is x. */
 static bool neutral(const ps_node *n, ps_value **ret) {
     bool mul = ps_is(n, "Mul"), add = ps_is(n, "Add"), right = ps_is(n, "Div") || ps_is(n, "Pow"),
@@ -81,11 +77,11 @@ static ps_value *same_as(const ps_node *n) {
     bool agree = x->dtype == n->out[0]->dtype && ps_shapes_agree(&x->shape, &n->out[0]->shape);
     if (!agree) {
         const ps_node *p = x->producer;
-        bool undone =
-            is_view(n) && is_view(p) && p->graph == n->graph && ps_shapes_agree(&p->in[0]->shape, &n->out[0]->shape);
+        bool undone = ps_is_view(n) && ps_is_view(p) && p->graph == n->graph &&
+                      ps_shapes_agree(&p->in[0]->shape, &n->out[0]->shape);
         return undone ? p->in[0] : NULL;
     }
-    if (is_view(n) || ps_is(n, "Expand")) return x;
+    if (ps_is_view(n) || ps_is(n, "Expand")) return x;
     if (ps_is(n, "Slice")) return all_ints_are(n, 4, "steps", 1) ? x : NULL;
     if (ps_is(n, "Pad")) return pads_nothing(n) ? x : NULL;
     return NULL;
@@ -95,7 +91,7 @@ static ps_value *same_as(const ps_node *n) {
 static ps_status merge_views(ps_rw *rw, ps_node *n) {
     ps_node *p = n->in[0]->producer, *made;
     const ps_shape *shape = &n->out[0]->shape;
-    if (!is_view(n) || !is_view(p) || p->graph != n->graph || !ps_shape_fixed(shape) || n->n_out != 1) return PS_OK;
+    if (!ps_is_view(n) || !ps_is_view(p) || p->graph != n->graph || !ps_shape_fixed(shape)) return PS_OK;
     bool zero = false;
     for (int d = 0; d < shape->rank; d++)
         zero |= shape->dims[d] == 0;

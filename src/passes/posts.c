@@ -122,8 +122,8 @@ size_t ps_node_as_posts(const ps_node *n, size_t index, ps_post ret_posts[PS_MAX
     return ps_shape_fits(&n->in[1 - index]->shape, &n->in[index]->shape) ? 1 : 0;
 }
 
-/* Two LINEARs in a row are one, unless a factor is so large that a difference before it would be lost behind it (attention
- * masks: (1 - x) * -1e38). */
+/* Two LINEARs in a row are one, unless a factor is so large that a difference before it would be lost behind it
+ * (attention masks: (1 - x) * -1e38). */
 static ps_status append_linear(ps_rw *rw, ps_node *base, const ps_post *p, bool *done) {
     ps_post present[PS_MAX_POSTS];
     size_t n = ps_node_posts(base, present);

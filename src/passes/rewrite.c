@@ -4,7 +4,7 @@
 static ps_status each_in(ps_rw *rw, ps_graph *g, ps_rw_fn fn) {
     for (ps_node *n = g->first, *next; n; n = next) {
         next = n->next;
-        PS_TRY(fn(rw, n));
+        if (n->n_out && n->out[0]) PS_TRY(fn(rw, n)); /* nobody wants the others' main result */
     }
     return PS_OK;
 }
@@ -29,6 +29,11 @@ bool ps_is_ours(const ps_node *n, const char *op) {
 
 bool ps_is_any(const ps_node *n, const char *op) {
     return ps_is(n, op) || ps_is_ours(n, op);
+}
+
+bool ps_is_view(const ps_node *n) {
+    /* Dropout is one in inference only, which the identity pass looks into. */
+    return n && n->op && (n->op->traits & PS_OP_VIEW) && n->n_out == 1 && n->n_in >= 1 && !ps_is(n, "Dropout");
 }
 
 const ps_tensor *ps_const(const ps_value *v) {

@@ -27,6 +27,8 @@ bool ps_is(const ps_node *n, const char *op);      /* ai.onnx; NULL is nothing *
 bool ps_is_ours(const ps_node *n, const char *op); /* polestar */
 /* Either. */
 bool ps_is_any(const ps_node *n, const char *op);
+/* Its output is its first input under another shape. */
+bool ps_is_view(const ps_node *n);
 /* The tensor of a value that never changes: not that of an input with a default. NULL if there is none. */
 const ps_tensor *ps_const(const ps_value *v);
 /* A constant f32 with one element. */

@@ -19,7 +19,7 @@ static const ps_node *reduction(const ps_value *v, const char *op, const ps_valu
     int axes[PS_MAX_RANK];
     size_t count;
     for (int i = 0; i < 4 && n && n->op; i++) {
-        if ((n->op->traits & PS_OP_VIEW) || ps_is(n, "Expand"))
+        if (ps_is_view(n) || ps_is(n, "Expand"))
             n = n->in[0]->producer;
         else if (!keeps_all(n, &n))
             break;

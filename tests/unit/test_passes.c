@@ -9,6 +9,7 @@
 
 #include "graph_run.h"
 #include "passes/passes.h"
+#include "test_alloc_fail.h"
 
 static ps_alloc_state alloc;
 static const ps_caps all_caps = { true, true, true, true, 16 };
@@ -441,6 +442,33 @@ static void symbolic_shapes(void **state) {
     ps_graph_free(g);
 }
 
+/* Every allocation may fail: nothing leaks, and the failure is reported. */
+static ps_status everything(ps_alloc_state *a, void *ctx) {
+    ps_graph *g = NULL;
+    ps_status status = ps_graph_parse(a, ctx, &g, NULL);
+    if (status == PS_OK) status = ps_ops_resolve(g, NULL);
+    if (status == PS_OK) status = ps_passes_run(g, PS_PASSES_ALL, &all_caps, NULL);
+    ps_graph_free(g);
+    return status;
+}
+
+static void survives_allocation_failure(void **state) {
+    (void)state;
+    static const char text[] =
+        "graph (x: f32[2,4,5,5], q: f32[2,5,12]) -> (y, o, n) opset 15 { c: bool[] = {1} w: f32[4,2,3,3] = random(3)\n"
+        "  p = Pad(x, i64[8]{0,0,1,1,0,0,1,1}) a = Conv(p, w) {group=2}\n"
+        "  b = BatchNormalization(a, f32[4]{1,-2,.5,3}, f32[4]{0,1,2,3}, f32[4]{.1,.2,.3,.4}, f32[4]{1,2,3,4})\n"
+        "  m = Mul(b, f32[]{2}) s = Sigmoid(m) t = Mul(m, s) k = If(c) {then_branch=graph () -> (z) { z = Abs(t) },\n"
+        "  else_branch=graph () -> (z) { z = Neg(t) }} y = Exp(k)\n  " HEADS(
+            "q") "tq = Transpose(rq) {perm=[0,2,1,3]} tk = Transpose(rq) {perm=[0,2,3,1]} v = MatMul(tq, tk) e = "
+                 "Softmax(v)\n"
+                 "  u = MatMul(e, tq) f = Transpose(u) {perm=[0,2,1,3]} o = Reshape(f, i64[3]{2,5,12})\n"
+                 "  g = ReduceMean(q) {axes=[2]} h = Sub(q, g) i = Mul(h, h) j = ReduceMean(i) {axes=[2]} l = Add(j, "
+                 "f32[]{.1}) r = Sqrt(l)\n"
+                 "  n = Div(h, r) }";
+    assert_true(ps_test_sweep(everything, (void *)(uintptr_t)text) > 100);
+}
+
 static int setup(void **state) {
     (void)state;
     ps_alloc_state_init(&alloc, NULL);
@@ -472,6 +500,7 @@ int main(void) {
         cmocka_unit_test(respects_caps),
         cmocka_unit_test(fuses_pointwise),
         cmocka_unit_test(symbolic_shapes),
+        cmocka_unit_test(survives_allocation_failure),
     };
     return cmocka_run_group_tests_name("passes", tests, setup, teardown);
 }
