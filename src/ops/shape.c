@@ -299,9 +299,10 @@ static ps_status size_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return PS_OK;
 }
 
-/* ---- Dropout: this is an inference engine, so out = in. A node that asks for training is refused (opset 12 and
- * later); before opset 7 `is_test` defaults to training in files that were only ever meant for inference, and is
- * ignored. ---- */
+/* ---- Dropout ----
+ * This is an inference engine, so out = in. A node that asks for training is refused (opset 12 and later); before opset 7
+ * `is_test` defaults to training in files that were only ever meant for inference, and is ignored. Not a view for the
+ * planner, since there may be a mask to make; a pass removes nodes without one. */
 static ps_status dropout_mode(const ps_facts *f, ps_error *err) {
     double training = 0, ratio = 0.5;
     if (f->node->op->since < 12 || !ps_facts_double(f, 2, &training) || training == 0) return PS_OK;
@@ -349,9 +350,9 @@ static const ps_op ops[] = {
     { "Shape", "", 1, 1, 1, 1, 1, NULL, 0, shape_infer, shape_ref, PS_OP_SHAPE_ONLY },
     { "Shape", "", 15, 1, 1, 1, 1, shape15_attrs, sizeof(shape_params), shape_infer, shape_ref, PS_OP_SHAPE_ONLY },
     { "Size", "", 1, 1, 1, 1, 1, NULL, 0, size_infer, size_ref, PS_OP_SHAPE_ONLY },
-    { "Dropout", "", 1, 1, 1, 1, 2, NULL, 0, dropout_infer, dropout_ref, PS_OP_VIEW },
-    { "Dropout", "", 10, 1, 1, 1, 2, NULL, 0, dropout_infer, dropout_ref, PS_OP_VIEW },
-    { "Dropout", "", 12, 1, 3, 1, 2, NULL, 0, dropout_infer, dropout_ref, PS_OP_VIEW },
+    { "Dropout", "", 1, 1, 1, 1, 2, NULL, 0, dropout_infer, dropout_ref, 0 },
+    { "Dropout", "", 10, 1, 1, 1, 2, NULL, 0, dropout_infer, dropout_ref, 0 },
+    { "Dropout", "", 12, 1, 3, 1, 2, NULL, 0, dropout_infer, dropout_ref, 0 },
 };
 
 const ps_op_family ps_ops_shape = PS_OP_FAMILY("shape", ops);
