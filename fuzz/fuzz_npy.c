@@ -13,7 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     ps_error err = PS_ERROR_INIT;
     ps_alloc_state_init(&heap, NULL);
     if (ps_npy_read(&heap, data, size, &t, &err) == PS_OK) {
-        if (ps_npy_write(&heap, t, &written, &n, &err) != PS_OK || ps_npy_read(&heap, written, n, &again, &err) != PS_OK)
+        if (ps_npy_write(&heap, t, &written, &n, &err) != PS_OK ||
+            ps_npy_read(&heap, written, n, &again, &err) != PS_OK)
             abort(); /* what we read we must write, and read back */
         if (again->bytes != t->bytes || (t->bytes && memcmp(again->data, t->data, t->bytes) != 0)) abort();
     } else if (!err.msg[0]) {

@@ -16,8 +16,8 @@ PS_API ps_status ps_tensor_load(ps_engine *engine, const char *path, ps_tensor *
 PS_API ps_status ps_tensor_save(ps_engine *engine, const ps_tensor *tensor, const char *path, const char *name,
                                 ps_error *reterr);
 
-/* How a photo becomes a model input: shorter side resized (not at all when resize is 0, unless the photo is smaller than
- * size), centre crop to size x size, x = (u8 - mean) / std per channel. */
+/* How a photo becomes a model input: shorter side resized (not at all when resize is 0, unless the photo is smaller
+ * than size), centre crop to size x size, x = (u8 - mean) / std per channel. */
 typedef struct ps_preprocess {
     size_t size_of; /* sizeof(ps_preprocess) */
     int resize;     /* length of the shorter side in pixels; 0: keep */
@@ -35,9 +35,10 @@ PS_API ps_status ps_preprocess_load(ps_engine *engine, const char *path, ps_prep
 /* Named presets ("efficientnet-lite0", "imagenet"); PS_NOT_FOUND lists them. */
 PS_API ps_status ps_preprocess_preset(const char *name, ps_preprocess *ret, ps_error *reterr);
 
-/* Decodes a JPEG or PNG (by content) and prepares it: an f32 tensor [1, C, size, size]. Photos over 100 megapixels are refused. */
-PS_API ps_status ps_image_load(ps_engine *engine, const char *path, const ps_preprocess *preprocess, ps_tensor **ret_tensor,
-                               ps_error *reterr);
+/* Decodes a JPEG or PNG (by content) and prepares it: an f32 tensor [1, C, size, size]. Photos over 100 megapixels are
+ * refused. */
+PS_API ps_status ps_image_load(ps_engine *engine, const char *path, const ps_preprocess *preprocess,
+                               ps_tensor **ret_tensor, ps_error *reterr);
 PS_API ps_status ps_image_decode(ps_engine *engine, const void *data, size_t size, const ps_preprocess *preprocess,
                                  ps_tensor **ret_tensor, ps_error *reterr);
 

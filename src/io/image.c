@@ -29,7 +29,8 @@ static bool is_fatal(tjhandle handle) {
     return tjGetErrorCode(handle) == TJERR_FATAL || strstr(tjGetErrorStr2(handle), "remature end") != NULL;
 }
 
-/* libjpeg makes up an end-of-image marker where there is none, and of several warnings keeps only the last: look ourselves. */
+/* libjpeg makes up an end-of-image marker where there is none, and of several warnings keeps only the last: look
+ * ourselves. */
 static bool has_end_marker(const uint8_t *data, size_t size) {
     for (size_t k = size; k >= 2; k--)
         if (data[k - 2] == 0xFF && data[k - 1] == 0xD9) return true;

@@ -300,8 +300,8 @@ static ps_status size_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 }
 
 /* ---- Dropout ----
- * This is an inference engine, so out = in. A node that asks for training is refused (opset 12 and later); before opset 7
- * `is_test` defaults to training in files that were only ever meant for inference, and is ignored. Not a view for the
+ * This is an inference engine, so out = in. A node that asks for training is refused (opset 12 and later); before opset
+ * 7 `is_test` defaults to training in files that were only ever meant for inference, and is ignored. Not a view for the
  * planner, since there may be a mask to make; a pass removes nodes without one. */
 static ps_status dropout_mode(const ps_facts *f, ps_error *err) {
     double training = 0, ratio = 0.5;

@@ -25,15 +25,21 @@ static ps_image decode(const char *name) {
 }
 
 static void decodes_as_pillow(void **state) {
-    /* PNG is lossless. JPEG: the same libjpeg-turbo algorithms (slow integer DCT, smooth chroma upsampling); a level or two are
-     * left for another version of the library. */
+    /* PNG is lossless. JPEG: the same libjpeg-turbo algorithms (slow integer DCT, smooth chroma upsampling); a level or
+     * two are left for another version of the library. */
     static const struct {
         const char *file, *want;
         int levels;
     } rows[] = {
-        { "rgb.png", "rgb.npy", 0 },       { "gray.png", "gray.npy", 0 },      { "bits.png", "bits.npy", 0 },
-        { "palette.png", "palette.npy", 0 }, { "alpha.png", "alpha.npy", 0 },  { "rgb.jpg", "rgb_jpg.npy", 2 },
-        { "half.jpg", "half_jpg.npy", 2 }, { "gray.jpg", "gray_jpg.npy", 2 }, { "progressive.jpg", "progressive_jpg.npy", 2 },
+        { "rgb.png", "rgb.npy", 0 },
+        { "gray.png", "gray.npy", 0 },
+        { "bits.png", "bits.npy", 0 },
+        { "palette.png", "palette.npy", 0 },
+        { "alpha.png", "alpha.npy", 0 },
+        { "rgb.jpg", "rgb_jpg.npy", 2 },
+        { "half.jpg", "half_jpg.npy", 2 },
+        { "gray.jpg", "gray_jpg.npy", 2 },
+        { "progressive.jpg", "progressive_jpg.npy", 2 },
     };
     for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
         ps_image image = decode(rows[k].file);
@@ -62,8 +68,8 @@ static void resizes_as_pillow(void **state) {
         for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
             char name[64];
             ps_image out;
-            snprintf(name, sizeof name, "%s_%dx%d.npy", filter == PS_FILTER_BICUBIC ? "bicubic" : "bilinear", sizes[k][0],
-                     sizes[k][1]);
+            snprintf(name, sizeof name, "%s_%dx%d.npy", filter == PS_FILTER_BICUBIC ? "bicubic" : "bilinear",
+                     sizes[k][0], sizes[k][1]);
             ps_tensor *want = load_npy(name);
             assert_int_equal(ps_image_resize(&rgb, sizes[k][0], sizes[k][1], (ps_filter)filter, &out, NULL), PS_OK);
             /* The arithmetic is the same, integer for integer. */

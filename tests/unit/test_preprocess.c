@@ -90,11 +90,12 @@ static void reads_json(void **state) {
     ps_preprocess p;
     ps_error err = PS_ERROR_INIT;
     assert_int_equal(ps_engine_create(NULL, &engine, NULL), PS_OK);
-    assert_int_equal(load_text(engine,
-                               "{\"resize\": 256, \"size\": 224, \"filter\": \"bilinear\", \"mean\": [1, 2.5, 3], \"std\": 4,"
-                               " \"layout\": \"NHWC\", \"color\": \"BGR\", \"labels\": \"names.txt\"}",
-                               &p, &err),
-                     PS_OK);
+    assert_int_equal(
+        load_text(engine,
+                  "{\"resize\": 256, \"size\": 224, \"filter\": \"bilinear\", \"mean\": [1, 2.5, 3], \"std\": 4,"
+                  " \"layout\": \"NHWC\", \"color\": \"BGR\", \"labels\": \"names.txt\"}",
+                  &p, &err),
+        PS_OK);
     assert_true(p.resize == 256 && p.size == 224 && p.bilinear && p.nhwc && p.bgr && !p.gray);
     assert_true(p.mean[0] == 1 && p.mean[1] == 2.5f && p.std[0] == 4 && p.std[2] == 4);
     assert_string_equal(p.labels, "/tmp/names.txt");
