@@ -131,7 +131,7 @@ static ps_status pack(void *ctx, void *dst, ps_error *err)
 
 static ps_status pack_weights(const ps_lowering *l, const cpu_dense *what, dense_kernel *k, ps_error *err)
 {
-    char key[512];
+    char key[64];
     if (!what->weights) return PS_OK;
     pack_job job = { k->dnnl, k->prim, &what->from, what->weights->data };
     psd_prim_weights_key(k->prim, key, sizeof key);

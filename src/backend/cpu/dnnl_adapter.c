@@ -509,11 +509,12 @@ size_t psd_prim_weights_size(const psd_prim *p)
     return dnnl_memory_desc_get_size(query_md(p, dnnl_query_weights_md, 0));
 }
 
-void psd_prim_weights_key(const psd_prim *p, char *buf, size_t size)
+/* Numbers that tell one layout of weights from another; returns how many, at most LAYOUT_WORDS. */
+#define LAYOUT_WORDS (4 * DNNL_MAX_NDIMS + 1)
+
+static size_t layout_words(cmd_t m, int64_t *words)
 {
-    ps_str s;
-    cmd_t m = query_md(p, dnnl_query_weights_md, 0);
-    ps_str_init(&s, p->owner->alloc);
+    size_t n = 0;
 #if V3
     int ndims = 0, nblks = 0;
     const dnnl_dims_t *strides = NULL, *padded = NULL, *blks = NULL, *idxs = NULL;
@@ -523,19 +524,32 @@ void psd_prim_weights_key(const psd_prim *p, char *buf, size_t size)
     dnnl_memory_desc_query(m, dnnl_query_inner_nblks_s32, &nblks);
     dnnl_memory_desc_query(m, dnnl_query_inner_blks, &blks);
     dnnl_memory_desc_query(m, dnnl_query_inner_idxs, &idxs);
-    for (int i = 0; i < ndims && strides && padded; i++) ps_str_printf(&s, "%lld/%lld,", (long long)(*strides)[i], (long long)(*padded)[i]);
-    for (int i = 0; i < nblks && blks && idxs; i++) ps_str_printf(&s, "%lldx%lld,", (long long)(*blks)[i], (long long)(*idxs)[i]);
+    words[n++] = ndims;
+    for (int i = 0; i < ndims && strides && padded; i++) words[n++] = (*strides)[i], words[n++] = (*padded)[i];
+    for (int i = 0; i < nblks && blks && idxs; i++) words[n++] = (*blks)[i], words[n++] = (*idxs)[i];
 #else
     const dnnl_blocking_desc_t *b = &m->format_desc.blocking;
-    for (int i = 0; i < m->ndims; i++) ps_str_printf(&s, "%lld/%lld,", (long long)b->strides[i], (long long)m->padded_dims[i]);
-    for (int i = 0; i < b->inner_nblks; i++) ps_str_printf(&s, "%lldx%lld,", (long long)b->inner_blks[i], (long long)b->inner_idxs[i]);
+    words[n++] = m->ndims;
+    if (m->format_kind != dnnl_blocked) return n; /* a union: no such fields */
+    for (int i = 0; i < m->ndims; i++) words[n++] = b->strides[i], words[n++] = m->padded_dims[i];
+    for (int i = 0; i < b->inner_nblks; i++) words[n++] = b->inner_blks[i], words[n++] = b->inner_idxs[i];
+#endif
+    return n;
+}
+
+/* Hashes, not text: it has to fit and must not fail, for a key that is cut short would hand out the weights of another layout. */
+void psd_prim_weights_key(const psd_prim *p, char *buf, size_t size)
+{
+    int64_t words[LAYOUT_WORDS];
+    cmd_t m = query_md(p, dnnl_query_weights_md, 0);
+    size_t n = layout_words(m, words) * sizeof *words;
+    uint64_t low = ps_hash_bytes(words, n, 0), high = ps_hash_bytes(words, n, 1);
+#if !V3
     if (m->format_kind != dnnl_blocked) { /* winograd and other opaque layouts: by their bytes */
-        uint64_t h = ps_hash_bytes(&m->format_desc, sizeof m->format_desc, (uint64_t)m->format_kind);
-        ps_str_printf(&s, "opaque %llx", (unsigned long long)h);
+        low = ps_hash_bytes(&m->format_desc, sizeof m->format_desc, (uint64_t)m->format_kind);
     }
 #endif
-    ps_snprintf(buf, size, "dnnl %s", s.data);
-    ps_str_release(&s);
+    ps_snprintf(buf, size, "dnnl %016llx%016llx", (unsigned long long)high, (unsigned long long)low);
 }
 
 ps_status psd_pack(ps_dnnl *d, const psd_prim *p, const psd_md *from, const void *src, void *dst, ps_error *err)
