@@ -1,8 +1,9 @@
 /* fold.c - computes nodes with constant inputs once, by their reference kernels.
  *
  * Bytes may not grow beyond 64 KiB or those of the inputs, whichever is more: a model that stores a small table and
- * expands it at run time keeps the small table. Casts and dequantisation of big weights stay (sink_cast moves them
- * below a Gather); so does what is random. Shape and Size fold as soon as the shape they read is fixed. */
+ * expands it at run time keeps the small table. Rows of big tables, casts and dequantisation of big weights stay
+ * (sink_cast moves them below a Gather); so does what is random. Shape and Size fold as soon as the shape they read is
+ * fixed. */
 #include "passes/rewrite.h"
 
 #define MAX_GROWN_BYTES (64 * 1024)
@@ -37,15 +38,18 @@ static size_t output_bytes(const ps_node *n) {
     return sum;
 }
 
-static bool is_weight_cast(const ps_node *n) {
+/* Conversions of big weights, and rows picked from them (each plan would hold its own copy). */
+static bool is_weight_copy(const ps_node *n, size_t out) {
+    if (ps_is(n, "Gather")) return out > MAX_GROWN_BYTES;
     return (ps_is(n, "Cast") || ps_is(n, "CastLike") || ps_is(n, "DequantizeLinear")) && ps_const(n->in[0]) &&
            n->in[0]->constant->bytes > MAX_GROWN_BYTES;
 }
 
 static bool worth_folding(const ps_node *n) {
     if (!n->op->ref || (n->op->traits & (PS_OP_CONTROL | PS_OP_RANDOM))) return false;
-    if (!inputs_known(n) || is_weight_cast(n)) return false;
+    if (!inputs_known(n)) return false;
     size_t in = input_bytes(n), out = output_bytes(n);
+    if (is_weight_copy(n, out)) return false;
     if (out == 0) return (n->op->traits & PS_OP_DATA_SHAPE) && in <= MAX_GROWN_BYTES;
     size_t limit = in > MAX_GROWN_BYTES && !(n->op->traits & PS_OP_EXPANDS) ? in : MAX_GROWN_BYTES;
     return out - 1 <= limit;

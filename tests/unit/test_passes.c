@@ -323,6 +323,19 @@ static void recognises_softmax(void **state) {
         "Softmax");
 }
 
+/* Inputs are 0 or 1: shifted so that rows below, inside and above the table are met. */
+static void recognises_one_hot(void **state) {
+    (void)state;
+    check_ops("graph (x: i32[2,7], k: i32[2,7]) -> (y) opset 15 { w: f32[3,4] = random(1) n: i32[1,1,3] = {0,1,2}\n"
+              "  a = Mul(x, i32[]{4}) b = Sub(a, k) s = Add(b, k) t = Sub(s, i32[]{1}) q = Sub(t, k) r = Reshape(q, "
+              "i64[3]{2,7,1})\n"
+              "  e = Equal(r, n) f = Cast(e) {to=1} m = MatMul(f, w) c = Add(m, f32[1,1,4]{1,2,3,4}) y = Tanh(c) }",
+              "Mul Sub Add Sub Sub Clip Add Gather");
+    check_ops("graph (x: i32[2,1]) -> (y) opset 15 { w: f32[3,4] = random(1) n: i32[3] = {0,2,1}\n"
+              "  e = Equal(x, n) f = Cast(e) {to=1} y = MatMul(f, w) }",
+              "Equal Cast MatMul");
+}
+
 /* ---- attention ---- */
 
 #define HEADS(v) "r" v " = Reshape(" v ", i64[4]{2,5,3,4})\n  "
@@ -494,6 +507,7 @@ int main(void) {
         cmocka_unit_test(recognises_activations),
         cmocka_unit_test(recognises_layernorm),
         cmocka_unit_test(recognises_softmax),
+        cmocka_unit_test(recognises_one_hot),
         cmocka_unit_test(recognises_attention),
         cmocka_unit_test(fuses_epilogues),
         cmocka_unit_test(epilogue_text),

@@ -77,6 +77,9 @@ static void check_model(const char *folder, const char *name) {
     if (ps_passes_run(g, PS_PASSES_ALL, &all_caps, &err) != PS_OK) fail_msg("%s: %s", name, err.msg);
     int64_t loaded = ps_clock_ns();
     size_t middle = count_nodes(g);
+    char loaded_name[128];
+    ps_snprintf(loaded_name, sizeof loaded_name, "%s.load", name);
+    dump(g, loaded_name);
     assert_int_equal(ps_graph_clone(g, &plan, NULL, &err), PS_OK);
     for (size_t i = 0; i < plan->n_inputs; i++) {
         in[i] = load_tensor(folder, "input", i);
