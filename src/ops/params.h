@@ -170,6 +170,10 @@ typedef struct ps_resize_axis {
 
 /* All dims, for fixed shapes and constant scales or sizes; PS_UNSUPPORTED if these are not constant. */
 ps_status ps_resize_axes(const ps_node *node, ps_resize_axis ret[PS_MAX_RANK], ps_error *err);
+/* Source coordinate of output position `at` along an axis (an axis that keeps its size is left alone). */
+float ps_resize_coordinate(const ps_resize_params *p, const ps_resize_axis *axis, int64_t at);
+/* Source index of mode nearest, or -1 where the extrapolation value belongs. */
+int64_t ps_resize_nearest(const ps_resize_params *p, const ps_resize_axis *axis, int64_t at);
 
 /* "polestar" Attention: inputs q [B, Sq, H*D], k [B, Sk, H*D], v [B, Sk, H*Dv], mask (optional; broadcasts to
  * [B, H, Sq, Sk] and is added); output [B, Sq, H*Dv] = softmax(scale q k^T + mask) v, per head. */

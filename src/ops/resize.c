@@ -259,7 +259,7 @@ ps_status ps_resize_axes(const ps_node *node, ps_resize_axis ret[PS_MAX_RANK], p
 }
 
 /* ---- nearest ---- */
-static float source_of(const ps_resize_params *p, const ps_resize_axis *a, int64_t at) {
+float ps_resize_coordinate(const ps_resize_params *p, const ps_resize_axis *a, int64_t at) {
     bool crop = strcmp(p->coordinate_transformation_mode, "tf_crop_and_resize") == 0;
     if (a->scale == 1 && a->in == a->out && !crop) return (float)at;
     return ps_resize_source(p, at, a->in, a->out, a->scale, a->roi_start, a->roi_end);
@@ -313,13 +313,15 @@ static void taps_release(const ps_kernel_ctx *ctx, taps t[PS_MAX_RANK]) {
     }
 }
 
+int64_t ps_resize_nearest(const ps_resize_params *p, const ps_resize_axis *a, int64_t at) {
+    float x = ps_resize_coordinate(p, a, at);
+    return is_outside(p, a, x) ? -1 : nearest_index(p->nearest_mode, x, a);
+}
+
 static ps_status nearest_taps(const ps_kernel_ctx *ctx, const ps_resize_axis *a, taps *t, ps_error *err) {
     const ps_resize_params *p = ctx->params;
     PS_TRY(taps_alloc(ctx, t, a->out, 1, false, err));
-    for (int64_t k = 0; k < a->out; k++) {
-        float x = source_of(p, a, k);
-        t->index[k] = is_outside(p, a, x) ? -1 : nearest_index(p->nearest_mode, x, a);
-    }
+    for (int64_t k = 0; k < a->out; k++) t->index[k] = ps_resize_nearest(p, a, k);
     return PS_OK;
 }
 
@@ -406,7 +408,7 @@ static ps_status weighted_taps(const ps_kernel_ctx *ctx, const ps_resize_axis *a
     int64_t half = (int64_t)ceil(reach);
     PS_TRY(taps_alloc(ctx, t, a->out, 2 * half, true, err));
     for (int64_t k = 0; k < a->out; k++) {
-        float x = source_of(p, a, k);
+        float x = ps_resize_coordinate(p, a, k);
         int64_t *index = t->index + k * t->n;
         double *weight = t->weight + k * t->n;
         if (is_outside(p, a, x) || !(fabsf(x) < 0x1p62f)) {

@@ -173,11 +173,19 @@ static bool all_constant(const ps_node *n)
     return true;
 }
 
+/* A view that only regroups the spatial dims is the same memory in channels-last too. */
+static bool regroups_spatial(const ps_shape *in, const ps_shape *out)
+{
+    return in->rank >= 3 && out->rank >= 3 && in->dims[0] == out->dims[0] && in->dims[1] == out->dims[1];
+}
+
 static ps_status lower_view(compiler *c, const ps_node *n)
 {
     uint32_t s;
-    PS_TRY(want(c, n->in[0], PS_LAYOUT_PLAIN, &s));
-    settle(c, n->out[0], PS_LAYOUT_PLAIN, s);
+    ps_layout layout = place_of(c, n->in[0])->home;
+    if (!regroups_spatial(&n->in[0]->shape, &n->out[0]->shape)) layout = PS_LAYOUT_PLAIN;
+    PS_TRY(want(c, n->in[0], layout, &s));
+    settle(c, n->out[0], layout, s);
     return PS_OK;
 }
 

@@ -47,6 +47,56 @@ static bool operand_md(const ps_shape *s, const ps_shape *out, psd_md *ret)
     return true;
 }
 
+/* oneDNN's convolutions walk the last spatial dim: if that is 1 wide, exchange it with the one before. In channels-last memory
+ * both are the same. */
+static void exchange(int64_t *a, int64_t *b)
+{
+    int64_t t = *a;
+    *a = *b;
+    *b = t;
+}
+
+static void exchange_spatial(psd_md *m)
+{
+    int last = (int)m->ndims - 1;
+    exchange(&m->dims[last], &m->dims[last - 1]);
+    exchange(&m->strides[last], &m->strides[last - 1]);
+}
+
+/* Strides anew: oneDNN recognises channels-last by them, and those of dims of 1 are free to choose. */
+static void exchange_image(psd_md *m)
+{
+    ps_shape s = { (int32_t)m->ndims, { 0 } };
+    exchange_spatial(m);
+    memcpy(s.dims, m->dims, sizeof s.dims);
+    *m = md_of(&s, PS_LAYOUT_CHANNELS_LAST);
+}
+
+static bool is_column(const ps_node *n)
+{
+    const ps_shape *x = &n->in[0]->shape, *w = &n->in[1]->shape, *y = &n->out[0]->shape;
+    return x->rank == 4 && x->dims[3] == 1 && w->dims[3] == 1 && y->dims[3] == 1 && x->dims[2] > 1;
+}
+
+static bool operand_md_column(const ps_shape *s, const ps_shape *out, psd_md *ret)
+{
+    if (!operand_md(s, out, ret)) return false;
+    exchange_image(ret);
+    return true;
+}
+
+static void make_column(psd_desc *d, psd_md *from)
+{
+    exchange_image(&d->src);
+    exchange_image(&d->dst);
+    exchange_spatial(&d->weights);
+    exchange_spatial(from);
+    exchange(&d->stride[0], &d->stride[1]);
+    exchange(&d->dilation[0], &d->dilation[1]);
+    exchange(&d->pad_begin[0], &d->pad_begin[1]);
+    exchange(&d->pad_end[0], &d->pad_end[1]);
+}
+
 static ps_status describe(const ps_lowering *l, bool deconv, psd_desc *d, psd_md *from, ps_error *err)
 {
     const ps_node *n = l->node;
@@ -92,6 +142,10 @@ static ps_status lower(ps_device *device, ps_lowering *l, bool deconv, ps_error 
     if (!eligible(l)) return PS_OK;
     PS_TRY(describe(l, deconv, &what.desc, &what.from, err));
     what.weights = l->node->in[1]->constant;
+    if (is_column(l->node)) {
+        make_column(&what.desc, &what.from);
+        what.operand_md = operand_md_column;
+    }
     return cpu_lower_dense(device, l, &what, err);
 }
 

@@ -39,6 +39,9 @@ ps_status cpu_lower_layernorm(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_attention(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_lstm(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_concat(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_deconv_disjoint(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_resize(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_cast(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_reduce(ps_device *device, ps_lowering *l, ps_error *err);
 
 /* Strided copy (transpose.c): dst row-major over `dims`, src by strides in elements; element size 1, 2, 4, 8 or 16 bytes. */

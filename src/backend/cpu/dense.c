@@ -106,7 +106,7 @@ static ps_status best_prim(const cpu_device *dev, const ps_lowering *l, const cp
     for (int count = e->n; count >= 0; count--) {
         if (!fill_posts(l, what, e, count, d)) continue;
         PS_TRY(psd_prim_get(dev->dnnl, d, ret, err));
-        if (*ret && (!psd_prim_is_slow(*ret) || count == 0)) {
+        if (*ret && !psd_prim_is_slow(*ret)) {
             *ret_inside = count;
             return PS_OK;
         }

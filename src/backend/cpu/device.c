@@ -12,6 +12,8 @@ static const ps_impl impls[] = {
 #ifdef PS_WITH_DNNL
     { "Conv", "", cpu_lower_conv },
     { "Conv", "polestar", cpu_lower_conv },
+    { "ConvTranspose", "", cpu_lower_deconv_disjoint },
+    { "ConvTranspose", "polestar", cpu_lower_deconv_disjoint },
     { "ConvTranspose", "", cpu_lower_deconv },
     { "ConvTranspose", "polestar", cpu_lower_deconv },
     { "MatMul", "", cpu_lower_matmul },
@@ -47,6 +49,8 @@ static const ps_impl impls[] = {
     { "LayerNormalization", "", cpu_lower_layernorm },
     { "LSTM", "", cpu_lower_lstm },
     { "Concat", "", cpu_lower_concat },
+    { "Resize", "", cpu_lower_resize },
+    { "Cast", "", cpu_lower_cast },
     { "Transpose", "", cpu_lower_transpose },
 };
 

@@ -170,7 +170,19 @@ static bool is_row_major(int rank, const int64_t *dims, const int64_t *strides)
     return true;
 }
 
-/* Reads its input in whatever layout it lies: a Transpose that undoes channels-last costs nothing. */
+/* Is the output, laid out channels-last, the very memory of the input? */
+static bool is_channels_last(const ps_shape *out, const int64_t *strides)
+{
+    int64_t want[PS_MAX_RANK];
+    if (out->rank < 3) return false;
+    ps_layout_strides(out, PS_LAYOUT_CHANNELS_LAST, want);
+    for (int i = 0; i < out->rank; i++) {
+        if (out->dims[i] != 1 && strides[i] != want[i]) return false;
+    }
+    return true;
+}
+
+/* Reads its input in whatever layout it lies: a Transpose that undoes channels-last, or that only makes it, costs nothing. */
 ps_status cpu_lower_transpose(ps_device *device, ps_lowering *l, ps_error *err)
 {
     const ps_node *n = l->node;
@@ -187,6 +199,11 @@ ps_status cpu_lower_transpose(ps_device *device, ps_lowering *l, ps_error *err)
     const ps_shape *out = &n->out[0]->shape;
     if (is_row_major(out->rank, out->dims, src)) {
         l->alias = true;
+        return PS_OK;
+    }
+    if (is_channels_last(out, src)) {
+        l->alias = true;
+        l->out_layout[0] = PS_LAYOUT_CHANNELS_LAST;
         return PS_OK;
     }
     return cpu_strided_copy_new(l->alloc, "cpu.transpose", out->rank, out->dims, src, element, l->threads, &l->kernel, err);
