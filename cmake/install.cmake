@@ -22,3 +22,17 @@ file(RELATIVE_PATH to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(${CMAKE_SOURCE_DIR}/cmake/polestar.pc.in polestar.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/polestar.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(FILES ${CMAKE_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+# Manual pages and completions are printed by the binary from its command table; a cross-build cannot run it.
+if(TARGET polestar_bin AND NOT CMAKE_CROSSCOMPILING)
+  set(pages ${CMAKE_BINARY_DIR}/share)
+  add_custom_command(OUTPUT ${pages}/stamp
+    COMMAND ${CMAKE_COMMAND} -DBINARY=$<TARGET_FILE:polestar_bin> -DOUT=${pages} -P ${CMAKE_SOURCE_DIR}/cmake/pages.cmake
+    COMMAND ${CMAKE_COMMAND} -E touch ${pages}/stamp
+    DEPENDS polestar_bin ${CMAKE_SOURCE_DIR}/cmake/pages.cmake VERBATIM)
+  add_custom_target(polestar_pages ALL DEPENDS ${pages}/stamp)
+  install(DIRECTORY ${pages}/man1 DESTINATION ${CMAKE_INSTALL_MANDIR})
+  install(FILES ${pages}/polestar.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME polestar)
+  install(FILES ${pages}/polestar.zsh DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions RENAME _polestar)
+  install(FILES ${pages}/polestar.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
+endif()

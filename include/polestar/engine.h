@@ -56,6 +56,21 @@ typedef struct ps_device_info {
 PS_API size_t ps_engine_device_count(const ps_engine *engine);
 PS_API ps_status ps_engine_device_info(const ps_engine *engine, size_t index, ps_device_info *ret_info);
 
+/* One entry of the cache on disk; strings live during the call. */
+typedef struct ps_cache_info {
+    size_t size;
+    const char *kind, *version, *target; /* what it is, of which version of the library, for which device */
+    uint64_t bytes;
+    int64_t last_used_ns; /* since 1970 */
+} ps_cache_info;
+
+/* Calls fn for every entry, most recently used first, and writes the cache's folder to folder ("" if there is none; may be
+ * NULL). Fails if the folder is not safe to use: another user's, or writable by others. */
+PS_API ps_status ps_engine_cache_list(ps_engine *engine, void (*fn)(void *ctx, const ps_cache_info *info), void *ctx,
+                                      char *folder, size_t folder_size, ps_error *reterr);
+/* Deletes all entries; nothing in the cache is ever needed. ret_removed may be NULL. */
+PS_API ps_status ps_engine_cache_clear(ps_engine *engine, size_t *ret_removed, ps_error *reterr);
+
 /* "1.2.3" of the library; static storage. */
 PS_API const char *ps_version(void);
 /* One line naming the libraries polestar was built with; static storage. */

@@ -1,0 +1,193 @@
+/* cli.h - what the commands share: the command table, parsed arguments, models, tensors, text and JSON out.
+ *
+ * A command is one file and one row: its options are a table from which --help, completions, man pages and the parser
+ * are all made. The tool uses the library's public headers only, as any program would. It ends by itself when memory
+ * runs out (cli_alloc), so that commands need no checks for that. */
+#ifndef CLI_H
+#define CLI_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "polestar/polestar.h"
+
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+
+/* ---- the table ---- */
+
+/* What an option's argument names: completions offer files, folders or words. Words are checked by the parser, a device
+ * by the library, which knows what the machine has. */
+typedef enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_FILE, CLI_DIR, CLI_WORDS, CLI_DEVICE } cli_kind;
+
+typedef struct cli_option {
+    const char *name; /* without the dashes */
+    cli_kind kind;
+    const char *arg;     /* "NAME=FILE"; of CLI_WORDS and CLI_DEVICE words, "cpu|ref|auto" */
+    const char *help;    /* one line */
+    const char *initial; /* text of the default, or NULL */
+} cli_option;
+
+typedef struct cli_args cli_args;
+
+typedef struct cli_command {
+    const char *name;
+    const char *args;          /* "MODEL [FILE]...", "" for none */
+    cli_kind args_kind;        /* for completions */
+    const char *summary;       /* one line, no full stop */
+    const char *details;       /* paragraphs for --help and the man page */
+    const cli_option *options; /* ended by a row without a name */
+    int min_args, max_args;    /* max < 0: any number */
+    int (*run)(const cli_args *args);
+} cli_command;
+
+/* Options that several commands have. */
+#define CLI_OPT_JSON                                                                                                   \
+    { "json", CLI_FLAG, NULL, "print one JSON document on standard output and nothing else", NULL }
+#define CLI_OPT_DEVICE                                                                                                 \
+    {                                                                                                                  \
+        "device", CLI_DEVICE, "auto|cpu|ref", "where to run, one of 'polestar devices'; ref: reference kernels only",  \
+            "auto"                                                                                                     \
+    }
+#define CLI_OPT_THREADS                                                                                                \
+    { "threads", CLI_TEXT, "N", "threads of one run", "what the cgroup and the affinity mask allow" }
+#define CLI_OPT_PRECISION                                                                                              \
+    { "precision", CLI_WORDS, "auto|fp32", "arithmetic; auto never changes results beyond the model's own", "auto" }
+#define CLI_OPT_SHAPE                                                                                                  \
+    {                                                                                                                  \
+        "shape", CLI_TEXT, "NAME=1x3x224x224", "shape of an input whose dims the file leaves open; may be repeated",   \
+            "1 for every open dim"                                                                                     \
+    }
+#define CLI_OPT_NO_FUSION                                                                                              \
+    { "no-fusion", CLI_FLAG, NULL, "run the graph as it stands in the file", NULL }
+#define CLI_OPT_END                                                                                                    \
+    { NULL, CLI_FLAG, NULL, NULL, NULL }
+
+extern const cli_command *const cli_commands[]; /* ended by NULL */
+const cli_command *cli_command_find(const char *name);
+/* Prints "did you mean" for a word that is no command. */
+int cli_unknown_command(const char *name);
+
+/* ---- parsed arguments ---- */
+
+typedef struct cli_value {
+    const cli_option *option;
+    const char *text; /* "" for flags */
+} cli_value;
+
+struct cli_args {
+    const cli_command *command;
+    cli_value *values;
+    size_t n_values;
+    const char **words; /* arguments that are no options */
+    size_t n_words;
+    bool json;
+};
+
+/* Parses argv after the command's name. CLI_OK, or CLI_USAGE after one sentence on stderr. *ret_help: --help was given.
+ */
+int cli_args_parse(const cli_command *command, int argc, char **argv, cli_args *ret, bool *ret_help);
+void cli_args_release(cli_args *args);
+/* The last value given, or NULL. */
+const char *cli_get(const cli_args *args, const char *name);
+bool cli_has(const cli_args *args, const char *name);
+/* The n-th value of a repeated option, or NULL. */
+const char *cli_get_nth(const cli_args *args, const char *name, size_t n);
+/* A number in [min, max]; untouched if the option is absent; false after a usage sentence. */
+bool cli_get_int(const cli_args *args, const char *name, int min, int max, int *ret);
+bool cli_get_double(const cli_args *args, const char *name, double min, double max, double *ret);
+/* Comma-separated positive integers, at most max; *ret_n untouched if absent. */
+bool cli_get_ints(const cli_args *args, const char *name, int *ret, size_t max, size_t *ret_n);
+/* "64MiB", "2G", "1000": bytes. */
+bool cli_get_size(const cli_args *args, const char *name, size_t *ret);
+/* One sentence on stderr, "polestar COMMAND: ..."; return CLI_USAGE and CLI_FAILED. */
+int cli_usage(const cli_args *args, const char *fmt, ...) PS_PRINTF(2, 3);
+int cli_fail(const cli_args *args, const char *fmt, ...) PS_PRINTF(2, 3);
+int cli_fail_error(const cli_args *args, const ps_error *err);
+
+/* The word of a list that a mistyped one is nearest to, or NULL when none is near. next(ctx, i): NULL at the end. */
+const char *cli_nearest(const char *word, const char *(*next)(const void *ctx, size_t i), const void *ctx);
+
+/* ---- texts made from the table ---- */
+void cli_print_overview(FILE *out);
+void cli_print_help(const cli_command *command, FILE *out);
+void cli_print_man(const cli_command *command, FILE *out); /* NULL: the page of the tool */
+bool cli_print_completion(const char *shell, FILE *out);   /* false: unknown shell */
+
+/* ---- memory, text, time ---- */
+void *cli_alloc(size_t n, size_t size); /* zeroed; ends the program when memory runs out */
+void *cli_realloc(void *ptr, size_t n, size_t size);
+char *cli_format(const char *fmt, ...) PS_PRINTF(1, 2); /* free() it */
+int64_t cli_now_ns(void);
+const char *cli_base_name(const char *path);
+/* "f32[1,3,224,224]"-style dims; symbols by name, open dims "?". buf is returned. */
+const char *cli_shape_text(const ps_model *model, const ps_shape *shape, char *buf, size_t size);
+const char *cli_bytes_text(double bytes, char *buf, size_t size); /* "12.3 MiB" */
+const char *cli_count_text(double count, char *buf, size_t size); /* "4.7 M" */
+/* NAME=REST: the length of NAME, or 0 if there is no '='. */
+size_t cli_name_length(const char *text);
+
+/* A bar on stderr while it is a terminal, nothing otherwise. */
+typedef struct cli_progress {
+    const char *what;
+    int shown; /* last per mille drawn */
+    bool on;
+} cli_progress;
+void cli_progress_start(cli_progress *p, const cli_args *args, const char *what);
+void cli_progress_set(cli_progress *p, double share, const char *note);
+void cli_progress_end(cli_progress *p);
+
+/* ---- JSON ---- */
+json_t *cli_json_text(const char *text); /* bytes that are no UTF-8 become '?'; NULL gives null */
+json_t *cli_json_real(double value);     /* NaN and infinities become null */
+json_t *cli_json_shape(const ps_model *model, const ps_shape *shape);
+int cli_json_print(json_t *document); /* takes it; CLI_OK */
+
+/* ---- models and tensors ---- */
+
+/* Engine and model from the options --device, --threads, --precision, --no-fusion. */
+typedef struct cli_model {
+    ps_engine *engine;
+    ps_model *model;
+    int64_t load_ns;
+} cli_model;
+/* CLI_OK, or an exit code after the sentence. Release in any case. */
+int cli_engine_open(const cli_args *args, ps_log_fn log, ps_engine **ret);
+int cli_model_open(const cli_args *args, const char *path, cli_model *ret);
+ps_status cli_model_load(const cli_args *args, ps_engine *engine, const char *path, ps_model **ret, ps_error *err);
+void cli_model_close(cli_model *m);
+
+/* Shapes of all inputs: --shape, then symbols shared with inputs given that way, then 1. batch > 0 sets the first dim
+ * of every input that leaves it open. CLI_OK or a usage error. */
+int cli_input_shapes(const cli_args *args, const ps_model *model, int batch, ps_shape *ret);
+/* Deterministic random data: N(0, 1) for floats, 0 and 1 for integers and bools. */
+ps_status cli_tensor_random(ps_engine *engine, ps_dtype dtype, const ps_shape *shape, uint64_t seed, ps_tensor **ret,
+                            ps_error *err);
+/* Random tensors for all inputs; release each. CLI_OK or an exit code. */
+int cli_random_inputs(const cli_args *args, const cli_model *m, int batch, ps_tensor **ret);
+void cli_tensors_release(ps_tensor **tensors, size_t n);
+size_t cli_input_index(const ps_model *model, const char *name, size_t length); /* SIZE_MAX if there is none */
+/* Element as double; NaN for types that are no numbers. f16, bf16 and the integers of whole bytes included. */
+double cli_element(const ps_tensor *t, size_t i);
+bool cli_dtype_float(ps_dtype t);
+/* Letters, digits, '_', '.', '-' stay; everything else becomes '_'. free() it. */
+char *cli_safe_name(const char *name);
+/* dir/a/b; free() it. */
+char *cli_path_join(const char *dir, const char *name);
+bool cli_is_dir(const char *path);
+bool cli_is_file(const char *path);
+/* dir if it is a file, else dir/model.onnx. free() it. */
+char *cli_model_path(const char *path);
+
+/* ---- folders of test data: test_data_set_*: input_N.pb and output_N.pb ---- */
+typedef struct cli_test_set {
+    char *path;
+    ps_tensor **inputs, **outputs;
+    size_t n_inputs, n_outputs;
+} cli_test_set;
+/* Names of the sets below dir in the order of their numbers; free with cli_names_free. */
+char **cli_test_sets(const char *dir, size_t *ret_n);
+void cli_names_free(char **names, size_t n);
+ps_status cli_test_set_load(ps_engine *engine, const char *path, cli_test_set *ret, ps_error *err);
+void cli_test_set_release(cli_test_set *set);
+
+#endif

@@ -1,0 +1,37 @@
+/* devices.c - `polestar devices`. */
+#include <string.h>
+
+#include "cli.h"
+
+static json_t *device_json(const ps_device_info *d) {
+    return json_pack("{s:o, s:o, s:o, s:I, s:i}", "name", cli_json_text(d->name), "hardware",
+                     cli_json_text(d->hardware), "driver", cli_json_text(d->driver), "memory", (json_int_t)d->memory,
+                     "units", d->units);
+}
+
+static int run_devices(const cli_args *args) {
+    ps_engine *engine;
+    const int code = cli_engine_open(args, NULL, &engine);
+    if (code != CLI_OK) return code;
+    json_t *list = json_array();
+    char memory[32];
+    for (size_t i = 0; i < ps_engine_device_count(engine); i++) {
+        ps_device_info d = { .size = sizeof d };
+        ps_engine_device_info(engine, i, &d);
+        json_array_append_new(list, device_json(&d));
+        if (!args->json)
+            printf("%-10s %s, %d %s, %s, %s\n", d.name, d.hardware, d.units,
+                   strcmp(d.name, "cpu") == 0 || strcmp(d.name, "ref") == 0 ? "threads" : "units",
+                   d.memory ? cli_bytes_text((double)d.memory, memory, sizeof memory) : "memory unknown", d.driver);
+    }
+    ps_engine_free(engine);
+    if (args->json) return cli_json_print(json_pack("{s:o}", "devices", list));
+    json_decref(list);
+    return CLI_OK;
+}
+
+static const cli_option options[] = { CLI_OPT_JSON, CLI_OPT_END };
+
+const cli_command cli_devices = {
+    "devices", "", CLI_FLAG, "list the devices models can run on", NULL, options, 0, 0, run_devices,
+};

@@ -1,0 +1,67 @@
+/* main.c - the command table and its dispatch. */
+#include <string.h>
+
+#include "cli.h"
+
+extern const cli_command cli_bench, cli_cache, cli_completion, cli_devices, cli_doctor, cli_help, cli_inspect, cli_man,
+    cli_run, cli_verify, cli_version;
+#ifdef PS_WITH_SERVER
+extern const cli_command cli_serve;
+#endif
+
+const cli_command *const cli_commands[] = {
+    &cli_inspect, &cli_run,    &cli_verify, &cli_bench,
+#ifdef PS_WITH_SERVER
+    &cli_serve,
+#endif
+    &cli_devices, &cli_doctor, &cli_cache,  &cli_completion, &cli_man, &cli_version, &cli_help, NULL,
+};
+
+const cli_command *cli_command_find(const char *name) {
+    for (size_t i = 0; cli_commands[i]; i++)
+        if (strcmp(cli_commands[i]->name, name) == 0) return cli_commands[i];
+    return NULL;
+}
+
+static const char *next_command(const void *ctx, size_t i) {
+    return cli_commands[i] ? cli_commands[i]->name : NULL;
+}
+
+int cli_unknown_command(const char *name) {
+    const char *near = cli_nearest(name, next_command, NULL);
+    if (near)
+        fprintf(stderr, "polestar: no command '%s'; did you mean '%s'?\n", name, near);
+    else
+        fprintf(stderr, "polestar: no command '%s'; 'polestar help' lists them\n", name);
+    return CLI_USAGE;
+}
+
+static int run_command(const cli_command *command, int argc, char **argv) {
+    cli_args args;
+    bool help = false;
+    int code = cli_args_parse(command, argc, argv, &args, &help);
+    if (help)
+        cli_print_help(command, stdout);
+    else if (code == CLI_OK)
+        code = command->run(&args);
+    cli_args_release(&args);
+    return code;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) {
+        cli_print_overview(stderr);
+        return CLI_USAGE;
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) name = "help";
+    if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) name = "version";
+    const cli_command *command = cli_command_find(name);
+    if (!command) return cli_unknown_command(name);
+    int code = run_command(command, argc - 2, argv + 2);
+    if (fflush(stdout) != 0 && code == CLI_OK) {
+        fprintf(stderr, "polestar: standard output could not be written\n");
+        code = CLI_FAILED;
+    }
+    return code;
+}

@@ -1,0 +1,135 @@
+/* serve.c - the server in the foreground, until SIGTERM or SIGINT. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli.h"
+
+/* ---- log lines on stderr ---- */
+
+static const char *const level_names[] = { "error", "warn", "info", "debug" };
+
+static void log_line(void *ctx, ps_log_level level, const char *line) {
+    struct timespec now;
+    struct tm t;
+    char when[32] = "";
+    if (level > PS_LOG_INFO) return;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (gmtime_r(&now.tv_sec, &t)) strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &t);
+    /* one call a line, so that lines of several threads do not mix */
+    fprintf(stderr, "time=%s.%03ldZ level=%s %s\n", when, now.tv_nsec / 1000000, level_names[level], line);
+}
+
+/* ---- models on the command line ---- */
+
+/* NAME=PATH or PATH; a '=' after a '/' belongs to the path. */
+static void read_models(const cli_args *args, ps_server_model *models, char **names) {
+    for (size_t i = 0; i < args->n_words; i++) {
+        const char *word = args->words[i];
+        const size_t length = cli_name_length(word);
+        models[i].path = word;
+        if (!length || memchr(word, '/', length)) continue;
+        names[i] = cli_format("%.*s", (int)length, word);
+        models[i] = (ps_server_model) { names[i], word + length + 1 };
+    }
+}
+
+/* A mistyped path is an error here; the server itself goes on without a model that does not load, and says so. */
+static int check_paths(const cli_args *args, const ps_server_model *models, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!cli_is_file(models[i].path) && !cli_is_dir(models[i].path))
+            return cli_fail(args, "model '%s' does not exist", models[i].path);
+    return CLI_OK;
+}
+
+static bool read_options(const cli_args *args, ps_server_options *o) {
+    o->host = cli_get(args, "host");
+    o->device = cli_get(args, "device");
+    o->model_repository = cli_get(args, "model-repository");
+    return cli_get_int(args, "http-port", 0, 65535, &o->http_port) &&
+           cli_get_int(args, "max-connections", 1, 1 << 20, &o->max_connections) &&
+           cli_get_int(args, "http-threads", 1, 256, &o->http_threads) &&
+           cli_get_int(args, "runners", 1, 1024, &o->runners) &&
+           cli_get_int(args, "drain-seconds", 1, 86400, &o->drain_seconds) &&
+           cli_get_size(args, "max-body", &o->max_body_bytes);
+}
+
+/* ---- life ---- */
+
+/* Blocked in every thread made from here on; wait_for_stop takes them. */
+static void block_signals(sigset_t *set) {
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigprocmask(SIG_BLOCK, set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static int serve(const cli_args *args, ps_engine *engine, const ps_server_options *o, const sigset_t *signals) {
+    ps_server *server = NULL;
+    ps_error err = PS_ERROR_INIT;
+    char line[128];
+    int signal_number = 0;
+    if (ps_server_start(engine, o, &server, &err) != PS_OK) return cli_fail_error(args, &err);
+    const char *host = o->host ? o->host : "127.0.0.1";
+    const bool six = strchr(host, ':') != NULL;
+    printf("polestar: ready on http://%s%s%s:%d\n", six ? "[" : "", host, six ? "]" : "", ps_server_http_port(server));
+    fflush(stdout);
+    sigwait(signals, &signal_number);
+    snprintf(line, sizeof line, "event=stop signal=%s", signal_number == SIGINT ? "SIGINT" : "SIGTERM");
+    log_line(NULL, PS_LOG_INFO, line);
+    sigprocmask(SIG_UNBLOCK, signals, NULL); /* a second signal ends the process at once */
+    ps_server_stop(server);
+    ps_server_free(server);
+    return CLI_OK;
+}
+
+static int run_serve(const cli_args *args) {
+    ps_server_options o = PS_SERVER_OPTIONS_INIT;
+    ps_engine *engine = NULL;
+    sigset_t signals;
+    if (!read_options(args, &o)) return CLI_USAGE;
+    if (!args->n_words && !o.model_repository) return cli_usage(args, "needs a MODEL or --model-repository DIR");
+    ps_server_model *models = cli_alloc(args->n_words, sizeof *models);
+    char **names = cli_alloc(args->n_words, sizeof *names);
+    read_models(args, models, names);
+    int code = check_paths(args, models, args->n_words);
+    o.models = models;
+    o.model_count = args->n_words;
+    block_signals(&signals);
+    if (code == CLI_OK) code = cli_engine_open(args, log_line, &engine);
+    if (code == CLI_OK) code = serve(args, engine, &o, &signals);
+    ps_engine_free(engine);
+    cli_names_free(names, args->n_words);
+    free(models);
+    return code;
+}
+
+static const cli_option options[] = {
+    { "model-repository", CLI_DIR, "DIR", "serve every model of DIR/<model>/<version>/model.onnx", NULL },
+    { "host", CLI_TEXT, "ADDRESS", "address to listen on", "127.0.0.1" },
+    { "http-port", CLI_TEXT, "PORT", "port to listen on; 0: any free one", "8000" },
+    { "max-connections", CLI_TEXT, "N", "connections at once", "1024" },
+    { "max-body", CLI_TEXT, "SIZE", "largest request body", "64M" },
+    { "http-threads", CLI_TEXT, "N", "threads that read and write requests", "1" },
+    { "runners", CLI_TEXT, "N", "models running at once", "one for each core" },
+    { "drain-seconds", CLI_TEXT, "S", "time for requests in flight when stopping", "30" },
+    CLI_OPT_DEVICE,
+    CLI_OPT_THREADS,
+    CLI_OPT_END,
+};
+
+const cli_command cli_serve = {
+    "serve",
+    "[MODEL | NAME=MODEL]...",
+    CLI_FILE,
+    "serve models over HTTP (Open Inference Protocol, KServe v2)",
+    "Prints one line with the address when requests are answered, log lines (key=value) on standard error. SIGTERM or "
+    "SIGINT "
+    "stop accepting, answer what is in flight and end with code 0; a second one ends at once.",
+    options,
+    0,
+    -1,
+    run_serve,
+};
