@@ -90,6 +90,7 @@ static bool too_slow(const ps_exchange *x) {
 bool ps_body_take(ps_exchange *x, const char *data, size_t size) {
     size_t limit = x->http->options.max_body_bytes;
     x->body_total += size;
+    atomic_store_explicit(&x->http->last_upload, ps_clock_ns(), memory_order_relaxed);
     if (too_slow(x) || x->body_total > 2 * limit) return false;
     if (!x->handler) return true; /* the reply is decided */
     if (x->body_total > limit) {

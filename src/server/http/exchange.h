@@ -22,7 +22,9 @@ struct ps_http {
     size_t max_body_total;
     ps_mutex lock;
     ps_cond idle;
-    size_t active; /* exchanges; guarded by lock */
+    size_t active;            /* exchanges; guarded by lock, like the next */
+    size_t answering;         /* of them, those whose body has arrived */
+    atomic_llong last_upload; /* ps_clock_ns of the last piece of any body */
 };
 
 typedef struct ps_exchange ps_exchange;

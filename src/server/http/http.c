@@ -12,6 +12,7 @@
 #define CONNECTION_MEMORY ((size_t)32 << 10) /* of one connection: bounds the headers */
 #define IDLE_SECONDS 60u                     /* without a byte, before a connection is closed */
 #define BACKLOG 1024u
+#define STALLED_NS INT64_C(2000000000)     /* a drain does not wait for bodies of which nothing came for so long */
 #define MIN_BODY_TOTAL ((size_t)256 << 20) /* bodies of all requests together: this, or four of the largest */
 
 /* ---- life of an exchange ---- */
@@ -35,13 +36,25 @@ static ps_exchange *exchange_create(ps_http *http, struct MHD_Connection *connec
 
 static void exchange_free(ps_exchange *x) {
     ps_http *http = x->http;
+    bool answering = x->called;
     ps_infer_release(&x->infer);
     ps_body_release(x);
     ps_str_release(&x->reply);
     ps_free(http->alloc, x);
     ps_mutex_lock(&http->lock);
-    if (--http->active == 0) ps_cond_broadcast(&http->idle);
+    http->active--;
+    http->answering -= answering;
+    if (http->answering == 0) ps_cond_broadcast(&http->idle);
     ps_mutex_unlock(&http->lock);
+}
+
+/* The body is complete. */
+static void exchange_call(ps_exchange *x) {
+    x->called = true;
+    ps_mutex_lock(&x->http->lock);
+    x->http->answering++;
+    ps_mutex_unlock(&x->http->lock);
+    if (x->handler) x->handler(x);
 }
 
 static void log_exchange(const ps_exchange *x, bool complete) {
@@ -115,8 +128,7 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
         return ok ? MHD_YES : MHD_NO;
     }
     if (!x->called) {
-        x->called = true;
-        if (x->handler) x->handler(x);
+        exchange_call(x);
         if (x->suspended) return MHD_YES; /* another thread has it; we are called again when it is done */
     }
     return send_reply(x);
@@ -194,12 +206,21 @@ void ps_http_drain(ps_http *http) {
     ps_listener_refuse(http->listen_fd);
 }
 
+/* Called with the lock held. With edge-triggered epoll libmicrohttpd can miss that a client hung up in the middle of a
+ * body: such a request would stay active until its connection times out. */
+static bool is_idle(const ps_http *http, int64_t *ret_stalled_at) {
+    *ret_stalled_at = atomic_load_explicit(&http->last_upload, memory_order_relaxed) + STALLED_NS;
+    return http->active == 0 || (http->answering == 0 && ps_clock_ns() >= *ret_stalled_at);
+}
+
 bool ps_http_wait_idle(ps_http *http, int64_t deadline_ns) {
-    bool in_time = true;
+    int64_t stalled_at;
+    bool idle;
     ps_mutex_lock(&http->lock);
-    while (http->active && in_time)
-        in_time = ps_cond_wait_until(&http->idle, &http->lock, deadline_ns);
-    bool idle = http->active == 0;
+    while (!(idle = is_idle(http, &stalled_at)) && ps_clock_ns() < deadline_ns) {
+        int64_t until = http->answering == 0 && stalled_at < deadline_ns ? stalled_at : deadline_ns;
+        (void)ps_cond_wait_until(&http->idle, &http->lock, until);
+    }
     ps_mutex_unlock(&http->lock);
     return idle;
 }

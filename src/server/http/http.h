@@ -29,7 +29,8 @@ void ps_http_set_ready(ps_http *http, bool ready);
 /* No new connections, ready is false for good, every reply closes its connection. Requests on open connections are
  * served. */
 void ps_http_drain(ps_http *http);
-/* Waits until no request is in progress; false if the deadline (of ps_clock_ns) came first. */
+/* Waits until no request is in progress (but for bodies that stall); false if the deadline (of ps_clock_ns) came first.
+ */
 bool ps_http_wait_idle(ps_http *http, int64_t deadline_ns);
 /* Closes all connections. No request may be queued or running any more. NULL is allowed. */
 void ps_http_free(ps_http *http);

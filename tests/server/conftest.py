@@ -1,0 +1,144 @@
+"""A running server for the tests: `polestar serve` with small models made here."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import requests
+from onnx import TensorProto, helper, numpy_helper
+
+TOP = Path(__file__).resolve().parent.parent.parent
+BINARY = Path(os.environ.get("POLESTAR", TOP / "build/release/bin/polestar"))
+READY_SECONDS = 30
+
+IDENTITY_TYPES = {"FP32": TensorProto.FLOAT, "FP64": TensorProto.DOUBLE, "FP16": TensorProto.FLOAT16,
+                  "BF16": TensorProto.BFLOAT16, "INT8": TensorProto.INT8, "INT16": TensorProto.INT16,
+                  "INT32": TensorProto.INT32, "INT64": TensorProto.INT64, "UINT8": TensorProto.UINT8,
+                  "UINT16": TensorProto.UINT16, "UINT32": TensorProto.UINT32, "UINT64": TensorProto.UINT64,
+                  "BOOL": TensorProto.BOOL}
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    """`polestar serve` on a port of its own."""
+
+    def __init__(self, *arguments):
+        self.port = free_port()
+        self.url = f"127.0.0.1:{self.port}"
+        self.base = f"http://{self.url}"
+        self.process = subprocess.Popen([BINARY, "serve", *map(str, arguments), "--http-port", str(self.port)],
+                                        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        try:
+            self.wait_ready()
+        except Exception:
+            self.process.kill()
+            raise
+
+    def wait_ready(self):
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.process.stderr.read()
+            try:
+                if requests.get(self.base + "/v2/health/ready", timeout=5).status_code == 200:
+                    return
+            except requests.ConnectionError:
+                pass
+            time.sleep(0.02)
+        raise TimeoutError("the server does not become ready")
+
+    def memory_kb(self):
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0])
+
+    def stop(self):
+        """SIGTERM; returns the exit code and the log."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        _, log = self.process.communicate(timeout=60)
+        return self.process.returncode, log
+
+
+def save(path, nodes, inputs, outputs, initializers=()):
+    graph = helper.make_graph(nodes, path.stem, inputs, outputs, list(initializers))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
+def value(name, dtype, shape):
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def add_model(path, amount):
+    """y = x + amount, FP32 [n, 4]"""
+    return save(path, [helper.make_node("Add", ["x", "c"], ["y"])], [value("x", TensorProto.FLOAT, ["n", 4])],
+                [value("y", TensorProto.FLOAT, ["n", 4])],
+                [numpy_helper.from_array(np.array(amount, np.float32), "c")])
+
+
+def identity_model(path):
+    """One input and output [n] of every type of numbers."""
+    nodes = [helper.make_node("Identity", [f"in_{t}"], [f"out_{t}"]) for t in IDENTITY_TYPES]
+    return save(path, nodes, [value(f"in_{t}", d, ["n"]) for t, d in IDENTITY_TYPES.items()],
+                [value(f"out_{t}", d, ["n"]) for t, d in IDENTITY_TYPES.items()])
+
+
+def text_model(path):
+    """BYTES [n] in and out."""
+    return save(path, [helper.make_node("Identity", ["s"], ["t"])], [value("s", TensorProto.STRING, ["n"])],
+                [value("t", TensorProto.STRING, ["n"])])
+
+
+def pair_model(path):
+    """sum = a + b, difference = a - b, INT32 [n, m]"""
+    return save(path, [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Sub", ["a", "b"], ["difference"])],
+                [value(n, TensorProto.INT32, ["n", "m"]) for n in ("a", "b")],
+                [value(n, TensorProto.INT32, ["n", "m"]) for n in ("sum", "difference")])
+
+
+def slow_model(path, layers=60, width=1024):
+    """A chain of matrix products that takes about a second."""
+    weight = np.eye(width, dtype=np.float32)
+    nodes = [helper.make_node("MatMul", [f"t{i}" if i else "x", "w"], [f"t{i + 1}" if i + 1 < layers else "y"])
+             for i in range(layers)]
+    return save(path, nodes, [value("x", TensorProto.FLOAT, ["n", width])], [value("y", TensorProto.FLOAT, ["n", width])],
+                [numpy_helper.from_array(weight, "w")])
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A folder of single files and a repository."""
+    folder = tmp_path_factory.mktemp("models")
+    add_model(folder / "add one.onnx", 1)
+    identity_model(folder / "types.onnx")
+    pair_model(folder / "pair.onnx")
+    text_model(folder / "text.onnx")
+    slow_model(folder / "slow.onnx")
+    (folder / "broken.onnx").write_bytes(b"this is no model")
+    add_model(folder / "repository/versioned/2/model.onnx", 2)
+    add_model(folder / "repository/versioned/10/model.onnx", 10)
+    add_model(folder / "repository/plain/model.onnx", 3)
+    add_model(folder / "repository/file.onnx", 4)
+    (folder / "repository/empty").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(models):
+    running = Server(models / "add one.onnx", f"types={models / 'types.onnx'}", models / "pair.onnx",
+                     models / "text.onnx", models / "broken.onnx", "--model-repository", models / "repository")
+    yield running
+    code, log = running.stop()
+    assert code == 0, log

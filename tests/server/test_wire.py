@@ -1,0 +1,235 @@
+"""Raw requests: every way to be wrong, and the limits. Every reply that is not 200 is {"error": "one sentence"}."""
+
+import json
+import socket
+import struct
+import time
+
+import numpy as np
+import pytest
+import requests
+from conftest import Server
+
+INFER = "/v2/models/add%20one/infer"
+GOOD = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
+
+
+def post(server, path, data=b"", headers=None):
+    return requests.post(server.base + path, data=data, headers=headers or {}, timeout=20)
+
+
+def check_error(reply, code, part=""):
+    assert reply.status_code == code, reply.text
+    body = reply.json()
+    assert list(body) == ["error"] and part in body["error"] and not body["error"].endswith((".", "\n"))
+    assert reply.headers["Content-Type"] == "application/json"
+
+
+def replace(**members):
+    return {"inputs": [{**GOOD["inputs"][0], **members}]}
+
+
+@pytest.mark.parametrize("method, path, code", [
+    ("GET", "/", 404), ("GET", "/v2/", 404), ("GET", "/v3", 404), ("POST", "/v2/models/x/infer/more", 404),
+    ("GET", "/v2/models/nothing", 404), ("GET", "/v2/models/nothing/config", 404), ("GET", "/v2/models/nothing/stats", 404),
+    ("GET", "/v2/models/nothing/ready", 404), ("GET", "/v2/models/plain/versions/9", 404),
+    ("GET", "/v2/models/plain/versions/x", 404), ("GET", "/v2/models/%ff%00", 404), ("GET", "/v2/models/" + "a" * 300, 404),
+    ("GET", "/v2/models/..%2f..%2fetc", 404), ("GET", INFER, 405), ("PUT", INFER, 405), ("DELETE", "/v2", 405),
+    ("POST", "/v2/health/live", 405), ("GET", "/v2/repository/index", 405), ("GET", "/v2/models/broken", 503),
+])
+def test_wrong_routes(server, method, path, code):
+    reply = requests.request(method, server.base + path, timeout=10)
+    check_error(reply, code)
+    if code == 405:
+        assert reply.headers["Allow"] in ("GET, HEAD", "POST")
+
+
+@pytest.mark.parametrize("body, part", [
+    (b"", "object"), (b"{", "string"), (b"[]", "object"), (b"nonsense", "object"), (b"{} {}", "behind the end"),
+    (b"\xff\xfe{}", "object"), (b'{"inputs":[]', "','"), (b"{}", "inputs"), (b'{"inputs":1}', "array"),
+    (b'{"inputs":[],"id":"\xff"}', "UTF-8"), (b'{"x":' + b"[" * 5000, "deeper"),
+    (b'{"x":' + b'{"x":' * 5000, "deeper"), (b'{"inputs":[' + b"{}," * 3, "name"), (b'{"inputs":[]}', "missing"),
+    (json.dumps(replace(name=7)).encode(), "string"), (json.dumps(replace(shape=[4])).encode(), "shape"),
+    (json.dumps(replace(shape=[1, -4])).encode(), "negative"), (json.dumps(replace(shape="x")).encode(), "array"),
+    (json.dumps(replace(shape=[2**62, 2**62])).encode(), "too many"), (json.dumps(replace(shape=[2**40, 4])).encode(), "fewer"),
+    (json.dumps(replace(shape=[1] * 20)).encode(), "dims"), (json.dumps(replace(datatype="FP31")).encode(), "FP31"),
+    (json.dumps(replace(data=[1, 2, 3])).encode(), "has 3 elements"), (json.dumps(replace(data=[1] * 5)).encode(), "more elements"),
+    (json.dumps(replace(data=[[1, 2], [3, 4]])).encode(), "a row has 2"), (json.dumps(replace(data=["a"] * 4)).encode(), "element 0"),
+    (json.dumps(replace(data=[1, 2, 3, float("nan")])).encode(), "element 3"), (json.dumps(replace(data=None)).encode(), "array"),
+    (json.dumps(replace(parameters={"binary_data_size": 16})).encode(), "both"),
+    (json.dumps({"inputs": GOOD["inputs"] * 2}).encode(), "twice"),
+    (json.dumps({**GOOD, "outputs": [{"name": "q"}]}).encode(), "no output 'q'"),
+    (json.dumps({**GOOD, "outputs": [{"name": "y"}] * 2}).encode(), "twice"),
+    (json.dumps({**GOOD, "outputs": [{"name": "y", "parameters": {"classification": "a"}}]}).encode(), "integer"),
+    (json.dumps({**GOOD, "outputs": [{"name": "y", "parameters": {"shared_memory_region": "a"}}]}).encode(), "shared memory"),
+])
+def test_wrong_bodies(server, body, part):
+    check_error(post(server, INFER, body), 400, part)
+
+
+def binary_request(values, size=None, shape=None):
+    head = json.dumps({"inputs": [{"name": "x", "shape": shape or list(values.shape), "datatype": "FP32",
+                                   "parameters": {"binary_data_size": values.nbytes if size is None else size}}]}).encode()
+    return head, head + values.tobytes()
+
+
+@pytest.mark.parametrize("length", ["-1", "abc", "", "99999999999999999999", "1e3", "100000", "0", "5", "+10", "1 2"])
+def test_wrong_header_length(server, length):
+    _, body = binary_request(np.ones((1, 4), np.float32))
+    check_error(post(server, INFER, body, {"Inference-Header-Content-Length": length}), 400)
+
+
+@pytest.mark.parametrize("size, shape, part", [(12, None, "take 16 bytes"), (20, None, "only 16 bytes"), (0, None, "take 16"),
+                                               (2**62, None, "only 16 bytes"), (-1, None, "negative"), (16, [2, 4], "take 32"),
+                                               (16, [2**61, 4], "")])
+def test_wrong_binary_sizes(server, size, shape, part):
+    head, body = binary_request(np.ones((1, 4), np.float32), size, shape)
+    check_error(post(server, INFER, body, {"Inference-Header-Content-Length": str(len(head))}), 400, part)
+
+
+def test_bytes_behind_the_last_tensor(server):
+    head, body = binary_request(np.ones((1, 4), np.float32))
+    check_error(post(server, INFER, body + b"x", {"Inference-Header-Content-Length": str(len(head))}), 400, "belong to no input")
+
+
+def test_header_length_of_pure_json(server):
+    body = json.dumps(GOOD).encode()
+    reply = post(server, INFER, body, {"Inference-Header-Content-Length": str(len(body))})
+    assert reply.status_code == 200 and reply.json()["outputs"][0]["data"] == [2, 3, 4, 5]
+    assert "Inference-Header-Content-Length" not in reply.headers
+
+
+def test_bad_raw_strings(server):
+    for raw in (b"", b"\0\0\0", b"\5\0\0\0ab", b"\xff\xff\xff\xffab", b"\0\0\0\0x"):
+        head = json.dumps({"inputs": [{"name": "s", "shape": [1], "datatype": "BYTES",
+                                       "parameters": {"binary_data_size": len(raw)}}]}).encode()
+        check_error(post(server, "/v2/models/text/infer", head + raw, {"Inference-Header-Content-Length": str(len(head))}), 400)
+
+
+def test_any_content_type_and_none(server):
+    body = json.dumps(GOOD)
+    for kind in (None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "nonsense"):
+        reply = post(server, INFER, body, {"Content-Type": kind} if kind else {})
+        assert reply.status_code == 200 and reply.json()["outputs"][0]["data"] == [2, 3, 4, 5]
+
+
+def test_compressed_body_is_refused_politely(server):
+    check_error(post(server, INFER, b"\x1f\x8b", {"Content-Encoding": "gzip"}), 415)
+
+
+def test_repository_bodies(server):
+    check_error(post(server, "/v2/repository/index", b"{"), 400)
+    check_error(post(server, "/v2/repository/models/plain/load", b"[1]"), 400)
+    check_error(post(server, "/v2/repository/models/plain/load", b'{"parameters":{"file:1/model.onnx":"AA=="}}'), 400, "file:1")
+    names = [m["name"] for m in post(server, "/v2/repository/index", b'{"ready":true}').json()]
+    assert "plain" in names and "broken" not in names
+
+
+def test_head_and_health_bodies(server):
+    assert requests.get(server.base + "/v2/health/live", timeout=5).json() == {"live": True}
+    assert requests.get(server.base + "/v2/health/ready", timeout=5).json() == {"ready": True}
+    reply = requests.head(server.base + "/v2", timeout=5)
+    assert reply.status_code == 200 and reply.content == b"" and int(reply.headers["Content-Length"]) > 0
+
+
+# ---- sockets ----
+
+
+def connect(server):
+    return socket.create_connection(("127.0.0.1", server.port), timeout=20)
+
+
+def read_all(s):
+    data = b""
+    while True:
+        try:
+            piece = s.recv(65536)
+        except ConnectionResetError:
+            return data
+        if not piece:
+            return data
+        data += piece
+
+
+def request_bytes(body, path=INFER, extra=""):
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\n{extra}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def test_pipelined_requests_are_answered_in_order(server):
+    bodies = [json.dumps({**GOOD, "id": str(i)}).encode() for i in range(5)]
+    with connect(server) as s:
+        s.sendall(b"".join(request_bytes(b) for b in bodies[:-1]) + request_bytes(bodies[-1], extra="Connection: close\r\n"))
+        data = read_all(s).decode()
+    assert [data.find(f'"id":"{i}"') for i in range(5)] == sorted(data.find(f'"id":"{i}"') for i in range(5))
+    assert data.count("HTTP/1.1 200") == 5
+
+
+def test_body_in_small_pieces_and_expect_continue(server):
+    body = json.dumps(GOOD).encode()
+    with connect(server) as s:
+        head = request_bytes(body, extra="Expect: 100-continue\r\nConnection: close\r\n")[:-len(body)]
+        s.sendall(head)
+        assert s.recv(100).startswith(b"HTTP/1.1 100")
+        for i in range(len(body)):
+            s.sendall(body[i:i + 1])
+        assert b"200 OK" in read_all(s)
+
+
+def test_chunked_body(server):
+    def pieces():
+        text = json.dumps(GOOD).encode()
+        yield text[:20]
+        yield text[20:]
+
+    assert post(server, INFER, pieces()).json()["outputs"][0]["data"] == [2, 3, 4, 5]
+
+
+@pytest.fixture(scope="module")
+def small(models):
+    running = Server(models / "add one.onnx", "--max-body", "64KiB")
+    yield running
+    running.stop()
+
+
+def test_announced_body_over_the_limit_is_not_read(small):
+    with connect(small) as s:
+        s.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {10**12}\r\n\r\n".encode())
+        head, _, body = read_all(s).partition(b"\r\n\r\n")
+    assert b" 413 " in head and "limit" in json.loads(body)["error"]
+
+
+def test_chunked_body_over_the_limit(small):
+    def pieces(n):
+        for _ in range(n):
+            yield b" " * 4096
+
+    check_error(post(small, INFER, pieces(20)), 413, "limit")
+    with pytest.raises(requests.ConnectionError):
+        post(small, INFER, pieces(1000))
+    assert post(small, INFER, json.dumps(GOOD)).status_code == 200
+
+
+def test_body_at_the_limit(small):
+    body = json.dumps(GOOD).encode()
+    body += b" " * (64 * 1024 - len(body))
+    assert post(small, INFER, body).status_code == 200
+    check_error(post(small, INFER, body + b" "), 413)
+
+
+def test_rubbish_and_hangups_do_no_harm(server):
+    for data in (b"\0" * 100, b"GET\r\n\r\n", b"POST / HTTP/9.9\r\n\r\n", b"A" * 70000, b"POST /v2 HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+                 request_bytes(b"{}")[:-1], request_bytes(json.dumps(GOOD).encode()), struct.pack("!HBB", 0x1603, 1, 0)):
+        with connect(server) as s:
+            try:
+                s.sendall(data)
+            except OSError:
+                pass
+    time.sleep(0.1)
+    assert post(server, INFER, json.dumps(GOOD)).status_code == 200
+
+
+def test_many_connections(server):
+    held = [connect(server) for _ in range(200)]
+    assert post(server, INFER, json.dumps(GOOD)).status_code == 200
+    for s in held:
+        s.close()
