@@ -1,5 +1,5 @@
 /* fuzz_image.c - libFuzzer entry for decoding, resizing and preparing photos.
- *   clang -g -O1 -fsanitize=fuzzer,address,undefined … (docs/testing.md), corpus: the .png and .jpg files of tests/data/io */
+ *   corpus: the .png and .jpg files of fuzz/corpus/image */
 #include "io/io.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

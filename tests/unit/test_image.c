@@ -1,5 +1,6 @@
 /* test_image.c - photos against what Pillow decodes and resizes (tests/gen/io_data.py). */
 #include "io_fixture.h"
+#include "test_alloc_fail.h"
 
 /* Largest difference in levels of 255. */
 static int difference(const ps_image *image, const ps_tensor *want) {
@@ -138,6 +139,37 @@ static void survives_damage(void **state) {
     }
 }
 
+typedef struct photo_file {
+    char *data;
+    size_t size;
+} photo_file;
+
+static ps_status whole_way(ps_alloc_state *a, void *ctx) {
+    const photo_file *file = ctx;
+    ps_image image;
+    ps_tensor *t = NULL;
+    ps_preprocess p;
+    ps_preprocess_init(&p);
+    p.size = 16;
+    p.resize = 20;
+    p.gray = true;
+    PS_TRY(ps_image_read(a, file->data, file->size, &image, NULL));
+    ps_status status = ps_image_prepare(a, &image, &p, &t, NULL);
+    ps_image_release(&image);
+    ps_tensor_release(t);
+    return status;
+}
+
+static void failing_allocations_leak_nothing(void **state) {
+    static const char *const files[] = { "rgb.png", "half.jpg" };
+    for (size_t k = 0; k < 2; k++) {
+        photo_file file;
+        file.data = read_data(files[k], &file.size);
+        assert_true(ps_test_sweep(whole_way, &file) > 5);
+        ps_free(&heap, file.data);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(decodes_as_pillow, io_setup, io_teardown),
@@ -145,6 +177,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(resizes_as_pillow, io_setup, io_teardown),
         cmocka_unit_test_setup_teardown(refuses_what_it_cannot_show, io_setup, io_teardown),
         cmocka_unit_test_setup_teardown(survives_damage, io_setup, io_teardown),
+        cmocka_unit_test_setup_teardown(failing_allocations_leak_nothing, io_setup, io_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

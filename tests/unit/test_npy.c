@@ -1,5 +1,6 @@
 /* test_npy.c - .npy files that numpy wrote, files that are wrong in one way each, and garbage. */
 #include "io_fixture.h"
+#include "test_alloc_fail.h"
 
 static void reads_every_type(void **state) {
     static const struct {
@@ -147,6 +148,25 @@ static void survives_damage(void **state) {
     ps_free(&heap, data);
 }
 
+static ps_status round_trip(ps_alloc_state *a, void *ctx) {
+    ps_tensor *t;
+    void *bytes;
+    size_t size = 224, n; /* of fortran.npy */
+    PS_TRY(ps_npy_read(a, ctx, size, &t, NULL));
+    ps_status status = ps_npy_write(a, t, &bytes, &n, NULL);
+    if (status == PS_OK) ps_free(a, bytes);
+    ps_tensor_release(t);
+    return status;
+}
+
+static void failing_allocations_leak_nothing(void **state) {
+    size_t size;
+    char *data = read_data("fortran.npy", &size);
+    assert_int_equal(size, 224);
+    assert_int_equal(ps_test_sweep(round_trip, data), 3);
+    ps_free(&heap, data);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(reads_every_type, io_setup, io_teardown),
@@ -154,6 +174,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(refuses_foreign_types, io_setup, io_teardown),
         cmocka_unit_test_setup_teardown(reads_headers_by_the_grammar, io_setup, io_teardown),
         cmocka_unit_test_setup_teardown(survives_damage, io_setup, io_teardown),
+        cmocka_unit_test_setup_teardown(failing_allocations_leak_nothing, io_setup, io_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
