@@ -16,6 +16,7 @@
     FAMILY(layout)                                                                                                     \
     FAMILY(pad)                                                                                                        \
     FAMILY(resize)                                                                                                     \
+    FAMILY(sample)                                                                                                     \
     FAMILY(control)                                                                                                    \
     FAMILY(select)                                                                                                     \
     FAMILY(shape)                                                                                                      \

@@ -428,6 +428,61 @@ static ps_status scatter_nd_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return ps_move_end(&m, status, err);
 }
 
+/* ---- ReverseSequence: the first sequence_lens[b] steps of batch entry b in reverse order ---- */
+typedef struct reverse_params {
+    int64_t batch_axis, time_axis;
+} reverse_params;
+
+static const ps_attr_def reverse_attrs[] = { PS_A_INT(reverse_params, batch_axis, 1),
+                                             PS_A_INT(reverse_params, time_axis, 0), PS_ATTRS_END };
+
+static ps_status reverse_check(const ps_node *node, const ps_shape *in, const ps_shape *lens, ps_error *err) {
+    const reverse_params *p = node->params;
+    bool axes = p->batch_axis + p->time_axis == 1 && p->batch_axis * p->time_axis == 0;
+    PS_FAIL_IF(!axes, err, INVALID, "%s: batch_axis %lld and time_axis %lld are not 0 and 1", PS_LABEL(node),
+               (long long)p->batch_axis, (long long)p->time_axis);
+    PS_FAIL_IF((in->rank >= 0 && in->rank < 2) || (lens->rank >= 0 && lens->rank != 1), err, SHAPE,
+               "%s: input %s and lengths %s are not [time, batch, ...] and [batch]", PS_LABEL(node), PS_SHAPE_TEXT(in),
+               PS_SHAPE_TEXT(lens));
+    bool clash = in->rank >= 0 && lens->rank >= 0 && in->dims[p->batch_axis] >= 0 && lens->dims[0] >= 0 &&
+                 in->dims[p->batch_axis] != lens->dims[0];
+    PS_FAIL_IF(clash, err, SHAPE, "%s: %lld lengths for a batch of %lld", PS_LABEL(node), (long long)lens->dims[0],
+               (long long)in->dims[p->batch_axis]);
+    return PS_OK;
+}
+
+static ps_status reverse_infer(const ps_node *node, ps_error *err) {
+    PS_TRY(reverse_check(node, &node->in[0]->shape, &node->in[1]->shape, err));
+    PS_TRY(check_index_type(node, 1, err));
+    return ps_infer_same(node, err);
+}
+
+static ps_status reverse_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    const reverse_params *p = ctx->params;
+    const ps_tensor *in = ctx->in[0], *lens = ctx->in[1];
+    const ps_shape *s = &in->shape;
+    int64_t strides[PS_MAX_RANK], batch = s->dims[p->batch_axis], time = s->dims[p->time_axis];
+    PS_TRY(reverse_check(ctx->node, s, &lens->shape, err));
+    ps_shape_strides(s, strides);
+    ps_move m;
+    PS_TRY(ps_move_begin(ctx, 0, in->dtype, s, &m, err));
+    size_t run = (size_t)ps_shape_product(s, 2, s->rank) * m.size, element = m.size;
+    ps_status status = PS_OK;
+    for (int64_t b = 0; b < batch && status == PS_OK && run > 0; b++) {
+        int64_t n = lens->dtype == PS_DTYPE_I32 ? ((const int32_t *)lens->data)[b] : ((const int64_t *)lens->data)[b];
+        bool fits = n >= 0 && n <= time;
+        if (!fits)
+            status = PS_FAIL(err, INVALID, "%s: length %lld of batch entry %lld is outside [0, %lld]",
+                             PS_LABEL(ctx->node), (long long)n, (long long)b, (long long)time);
+        for (int64_t t = 0; t < time && fits; t++) {
+            int64_t from = t < n ? n - 1 - t : t, row = b * strides[p->batch_axis];
+            memcpy(m.dst + (size_t)(row + t * strides[p->time_axis]) * element,
+                   (const uint8_t *)in->data + (size_t)(row + from * strides[p->time_axis]) * element, run);
+        }
+    }
+    return ps_move_end(&m, status, err);
+}
+
 static const ps_op ops[] = {
     { "Gather", "", 1, 2, 2, 1, 1, axis0_attrs, sizeof(ps_axis_params), gather_infer, gather_ref, 0 },
     { "GatherElements", "", 11, 2, 2, 1, 1, axis0_attrs, sizeof(ps_axis_params), gather_elements_infer,
@@ -439,6 +494,7 @@ static const ps_op ops[] = {
       scatter_elements_ref, PS_OP_INPLACE },
     { "ScatterND", "", 11, 3, 3, 1, 1, scatter_attrs, sizeof(scatter_params), scatter_nd_infer, scatter_nd_ref,
       PS_OP_INPLACE },
+    { "ReverseSequence", "", 10, 2, 2, 1, 1, reverse_attrs, sizeof(reverse_params), reverse_infer, reverse_ref, 0 },
 };
 
 const ps_op_family ps_ops_gather = PS_OP_FAMILY("gather", ops);

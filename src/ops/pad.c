@@ -1,6 +1,6 @@
-/* pad.c - Pad. Negative pads crop first; positive ones are then filled from what is left.
+/* pad.c - Pad, CenterCropPad. Negative pads crop first; positive ones are then filled from what is left.
  *
- * Source: ONNX operator spec Pad, opsets 1, 2, 11, 13, 18, 19, 21, 23. */
+ * Source: ONNX operator specs Pad, opsets 1, 2, 11, 13, 18, 19, 21, 23, and CenterCropPad 18. */
 #include "ops/kernel_util.h"
 #include "ops/move.h"
 
@@ -187,32 +187,91 @@ static void pad_repeat(const pad_job *job, pad_mode mode, const ps_move *m, int 
     }
 }
 
-static ps_status pad_ref(const ps_kernel_ctx *ctx, ps_error *err) {
-    ps_facts f = ps_facts_ctx(ctx);
+/* Runs a job whose in, out, begin and end are set. */
+static ps_status pad_run(const ps_kernel_ctx *ctx, pad_job *job, pad_mode mode, const uint8_t value[16],
+                         ps_error *err) {
     const ps_tensor *in = ctx->in[0];
-    pad_job job = { .in = in->shape };
-    pad_mode mode;
-    uint8_t value[16];
-    PS_TRY(pad_mode_of(ctx->node, &mode, err));
-    PS_TRY(pad_shape(&f, mode, job.begin, job.end, &job.out, err));
-    ps_shape_strides(&job.in, job.src);
-    ps_shape_strides(&job.out, job.dst);
+    ps_shape_strides(&job->in, job->src);
+    ps_shape_strides(&job->out, job->dst);
     ps_move m;
-    PS_TRY(ps_move_begin(ctx, 0, in->dtype, &job.out, &m, err));
+    PS_TRY(ps_move_begin(ctx, 0, in->dtype, &job->out, &m, err));
     int64_t count = (int64_t)ps_tensor_count(m.out);
     if (count == 0) return ps_move_end(&m, PS_OK, err);
-    ps_status status = mode == PAD_CONSTANT ? pad_value(ctx, value, err) : PS_OK;
-    if (status == PS_OK && mode == PAD_CONSTANT) ps_move_fill(m.dst, value, m.size, count);
-    if (status == PS_OK) pad_copy(&job, &m, in, ctx->threads);
-    for (int d = job.out.rank - 1; d >= 0 && mode != PAD_CONSTANT && status == PS_OK; d--)
-        pad_repeat(&job, mode, &m, d);
-    return ps_move_end(&m, status, err);
+    if (mode == PAD_CONSTANT) ps_move_fill(m.dst, value, m.size, count);
+    pad_copy(job, &m, in, ctx->threads);
+    for (int d = job->out.rank - 1; d >= 0 && mode != PAD_CONSTANT; d--)
+        pad_repeat(job, mode, &m, d);
+    return ps_move_end(&m, PS_OK, err);
+}
+
+static ps_status pad_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    ps_facts f = ps_facts_ctx(ctx);
+    pad_job job = { .in = ctx->in[0]->shape };
+    pad_mode mode;
+    uint8_t value[16] = { 0 };
+    PS_TRY(pad_mode_of(ctx->node, &mode, err));
+    PS_TRY(pad_shape(&f, mode, job.begin, job.end, &job.out, err));
+    if (mode == PAD_CONSTANT) PS_TRY(pad_value(ctx, value, err));
+    return pad_run(ctx, &job, mode, value, err);
+}
+
+/* ---- CenterCropPad: each axis brought to a length, the middle staying in the middle ---- */
+typedef struct center_params {
+    ps_ints axes;
+} center_params;
+
+static const ps_attr_def center_attrs[] = { PS_A_INTS(center_params, axes), PS_ATTRS_END };
+
+static ps_status center_shape(const ps_facts *f, int64_t begin[PS_MAX_RANK], int64_t end[PS_MAX_RANK], ps_shape *out,
+                              ps_error *err) {
+    const center_params *p = f->node->params;
+    int64_t target[PS_MAX_RANK];
+    size_t n;
+    bool known, seen[PS_MAX_RANK] = { false };
+    *out = ps_facts_shape(f, 0);
+    if (out->rank < 0) return PS_OK;
+    size_t want = p->axes.n ? p->axes.n : (size_t)out->rank;
+    PS_TRY(ps_axes_mark(f->node, p->axes.data, p->axes.n, out->rank, seen, err));
+    PS_TRY(ps_facts_ints(f, 1, "the target shape", target, PS_MAX_RANK, &n, &known, err));
+    PS_FAIL_IF(known && n != want, err, SHAPE, "%s: %zu lengths for %zu axes", PS_LABEL(f->node), n, want);
+    for (int d = 0; d < out->rank; d++)
+        begin[d] = end[d] = 0;
+    for (size_t k = 0; k < want; k++) {
+        int d = (int)k;
+        if (p->axes.n) ps_axis_normalize(p->axes.data[k], out->rank, &d);
+        PS_FAIL_IF(known && target[k] < 0, err, SHAPE, "%s: length %lld is negative", PS_LABEL(f->node),
+                   (long long)target[k]);
+        if (known && out->dims[d] >= 0) {
+            int64_t more = target[k] - out->dims[d];
+            begin[d] = more / 2; /* toward zero: the odd element is added or taken at the end */
+            end[d] = more - begin[d];
+        }
+        out->dims[d] = known ? target[k] : PS_DIM_UNKNOWN;
+    }
+    return PS_OK;
+}
+
+static ps_status center_infer(const ps_node *node, ps_error *err) {
+    ps_facts f = ps_facts_graph(node);
+    int64_t begin[PS_MAX_RANK], end[PS_MAX_RANK];
+    ps_shape out;
+    PS_TRY(center_shape(&f, begin, end, &out, err));
+    return ps_infer_checked(node, 0, node->in[0]->dtype, &out, err);
+}
+
+static ps_status center_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    static const uint8_t zero[16] = { 0 };
+    ps_facts f = ps_facts_ctx(ctx);
+    pad_job job = { .in = ctx->in[0]->shape };
+    PS_TRY(center_shape(&f, job.begin, job.end, &job.out, err));
+    return pad_run(ctx, &job, PAD_CONSTANT, zero, err);
 }
 
 static const ps_op ops[] = {
     { "Pad", "", 1, 1, 1, 1, 1, pad1_attrs, sizeof(pad_params), pad_infer, pad_ref, 0 },
     { "Pad", "", 2, 1, 1, 1, 1, pad2_attrs, sizeof(pad_params), pad_infer, pad_ref, 0 },
     { "Pad", "", 11, 2, 4, 1, 1, pad11_attrs, sizeof(pad_params), pad_infer, pad_ref, 0 },
+    { "CenterCropPad", "", 18, 2, 2, 1, 1, center_attrs, sizeof(center_params), center_infer, center_ref, 0 },
 };
 
 const ps_op_family ps_ops_pad = PS_OP_FAMILY("pad", ops);

@@ -1,4 +1,4 @@
-/* select.c - operators that pick by value: OneHot, NonZero, TopK, Compress.
+/* select.c - operators that pick by value: OneHot, NonZero, TopK, Compress, NonMaxSuppression.
  *
  * Source: ONNX operator specs, ai.onnx opsets 1 to 23. */
 #include <math.h>
@@ -271,6 +271,137 @@ static ps_status compress_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return ps_move_end(&m, PS_OK, err);
 }
 
+/* ---- NonMaxSuppression ---- */
+typedef struct nms_params {
+    int64_t center_point_box; /* 0: two corners y, x; 1: centre x, y, width, height */
+} nms_params;
+
+static const ps_attr_def nms_attrs[] = { PS_A_INT(nms_params, center_point_box, 0), PS_ATTRS_END };
+
+static ps_status nms_check(const ps_node *node, const ps_shape *boxes, const ps_shape *scores, ps_error *err) {
+    bool wrong = (boxes->rank >= 0 && (boxes->rank != 3 || (boxes->dims[2] >= 0 && boxes->dims[2] != 4))) ||
+                 (scores->rank >= 0 && scores->rank != 3);
+    if (!wrong && boxes->rank == 3 && scores->rank == 3) {
+        int64_t b0 = boxes->dims[0], s0 = scores->dims[0], b1 = boxes->dims[1], s2 = scores->dims[2];
+        wrong = (b0 >= 0 && s0 >= 0 && b0 != s0) || (b1 >= 0 && s2 >= 0 && b1 != s2);
+    }
+    PS_FAIL_IF(wrong, err, SHAPE, "%s: boxes %s and scores %s are not [N, boxes, 4] and [N, classes, boxes]",
+               PS_LABEL(node), PS_SHAPE_TEXT(boxes), PS_SHAPE_TEXT(scores));
+    return PS_OK;
+}
+
+static ps_status nms_infer(const ps_node *node, ps_error *err) {
+    PS_TRY(nms_check(node, &node->in[0]->shape, &node->in[1]->shape, err));
+    for (size_t i = 0; i < 2; i++) {
+        ps_dtype t = node->in[i]->dtype;
+        PS_FAIL_IF(t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_F32, err, TYPE, "%s: input %zu is %s, not f32",
+                   PS_LABEL(node), i, ps_dtype_name(t));
+    }
+    ps_shape out = { 2, { PS_DIM_UNKNOWN, 3 } };
+    ps_infer_set(node, 0, PS_DTYPE_I64, &out);
+    return PS_OK;
+}
+
+typedef struct nms_box {
+    float y0, x0, y1, x1, area;
+} nms_box;
+
+typedef struct nms_job {
+    int64_t boxes, most; /* at most this many of a class */
+    float iou, score;
+    bool has_score;
+    nms_box *box;     /* of one batch entry */
+    topk_item *order; /* of one class, best first */
+    int64_t *kept;    /* indices of one class */
+} nms_job;
+
+static nms_box nms_corners(const float *p, bool centre) {
+    nms_box b;
+    if (centre) {
+        b = (nms_box) { p[1] - p[3] / 2, p[0] - p[2] / 2, p[1] + p[3] / 2, p[0] + p[2] / 2, 0 };
+    } else { /* any two opposite corners */
+        b = (nms_box) { fminf(p[0], p[2]), fminf(p[1], p[3]), fmaxf(p[0], p[2]), fmaxf(p[1], p[3]), 0 };
+    }
+    b.area = (b.y1 - b.y0) * (b.x1 - b.x0);
+    return b;
+}
+
+/* Intersection over union above the limit? */
+static bool nms_overlap(const nms_box *a, const nms_box *b, float limit) {
+    float height = fminf(a->y1, b->y1) - fmaxf(a->y0, b->y0), width = fminf(a->x1, b->x1) - fmaxf(a->x0, b->x0);
+    if (!(height > 0 && width > 0) || a->area <= 0 || b->area <= 0) return false;
+    float both = height * width, either = a->area + b->area - both;
+    return either > 0 && both / either > limit;
+}
+
+/* Greedy: from the best score down, a box stays unless it overlaps one that stayed. Returns how many stay. */
+static int64_t nms_class(const nms_job *job, const ps_tensor *scores, int64_t first) {
+    int64_t n = 0, kept = 0;
+    for (int64_t k = 0; k < job->boxes; k++) {
+        float score = ((const float *)scores->data)[first + k];
+        if (score != score || (job->has_score && !(score > job->score))) continue;
+        job->order[n++] = (topk_item) { topk_key(scores, first + k), k };
+    }
+    qsort(job->order, (size_t)n, sizeof *job->order, topk_compare);
+    for (int64_t k = 0; k < n && kept < job->most; k++) {
+        const nms_box *box = &job->box[job->order[k].index];
+        bool keep = true;
+        for (int64_t i = 0; i < kept && keep; i++)
+            keep = !nms_overlap(box, &job->box[job->kept[i]], job->iou);
+        if (keep) job->kept[kept++] = job->order[k].index;
+    }
+    return kept;
+}
+
+/* Rows (batch, class, box) of everything that stays; into `out` if it is not NULL. Returns their number. */
+static int64_t nms_all(const ps_kernel_ctx *ctx, const nms_job *job, int64_t *out) {
+    const ps_tensor *boxes = ctx->in[0], *scores = ctx->in[1];
+    bool centre = ((const nms_params *)ctx->params)->center_point_box != 0;
+    int64_t rows = 0, classes = scores->shape.dims[1];
+    for (int64_t b = 0; b < boxes->shape.dims[0]; b++) {
+        for (int64_t k = 0; k < job->boxes; k++)
+            job->box[k] = nms_corners((const float *)boxes->data + (b * job->boxes + k) * 4, centre);
+        for (int64_t c = 0; c < classes; c++) {
+            int64_t kept = nms_class(job, scores, (b * classes + c) * job->boxes);
+            for (int64_t k = 0; k < kept && out; k++)
+                memcpy(out + (rows + k) * 3, (int64_t[3]) { b, c, job->kept[k] }, 3 * sizeof *out);
+            rows += kept;
+        }
+    }
+    return rows;
+}
+
+static ps_status nms_run(const ps_kernel_ctx *ctx, const nms_job *job, ps_error *err) {
+    ps_shape shape = { 2, { nms_all(ctx, job, NULL), 3 } }; /* done twice: the number of rows must be known first */
+    PS_TRY(ps_move_output(ctx, 0, PS_DTYPE_I64, &shape, err));
+    nms_all(ctx, job, ctx->out[0]->data);
+    return PS_OK;
+}
+
+static ps_status nms_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    ps_facts f = ps_facts_ctx(ctx);
+    double most = 0, iou = 0, score = 0;
+    nms_job job = { .boxes = ctx->in[0]->shape.dims[1] };
+    PS_TRY(nms_check(ctx->node, &ctx->in[0]->shape, &ctx->in[1]->shape, err));
+    ps_facts_double(&f, 2, &most);
+    ps_facts_double(&f, 3, &iou);
+    job.has_score = ps_facts_double(&f, 4, &score);
+    PS_FAIL_IF(!(iou >= 0 && iou <= 1), err, INVALID, "%s: iou_threshold %g is outside [0, 1]", PS_LABEL(ctx->node),
+               iou);
+    job.most = !(most > 0) ? 0 : most > (double)job.boxes ? job.boxes : (int64_t)most;
+    job.iou = (float)iou;
+    job.score = (float)score;
+    job.box = ps_alloc_array(ctx->alloc, (size_t)job.boxes, sizeof *job.box);
+    job.order = ps_alloc_array(ctx->alloc, (size_t)job.boxes, sizeof *job.order);
+    job.kept = ps_alloc_array(ctx->alloc, (size_t)job.boxes, sizeof *job.kept);
+    bool ready = job.box && job.order && job.kept;
+    ps_status status = ready ? nms_run(ctx, &job, err) : PS_FAIL_NOMEM(err, "box lists");
+    ps_free(ctx->alloc, job.box);
+    ps_free(ctx->alloc, job.order);
+    ps_free(ctx->alloc, job.kept);
+    return status;
+}
+
 static const ps_op ops[] = {
     { "OneHot", "", 9, 3, 3, 1, 1, last_axis_attrs, sizeof(ps_axis_params), one_hot_infer, one_hot_ref, 0 },
     { "NonZero", "", 9, 1, 1, 1, 1, NULL, 0, nonzero_infer, nonzero_ref, PS_OP_DATA_SHAPE },
@@ -279,6 +410,7 @@ static const ps_op ops[] = {
     { "TopK", "", 11, 2, 2, 2, 2, topk11_attrs, sizeof(topk_params), topk_infer, topk_ref, 0 },
     { "Compress", "", 9, 2, 2, 1, 1, compress_attrs, sizeof(ps_axis_params), compress_infer, compress_ref,
       PS_OP_DATA_SHAPE },
+    { "NonMaxSuppression", "", 10, 2, 5, 1, 1, nms_attrs, sizeof(nms_params), nms_infer, nms_ref, PS_OP_DATA_SHAPE },
 };
 
 const ps_op_family ps_ops_select = PS_OP_FAMILY("select", ops);

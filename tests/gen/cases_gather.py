@@ -87,6 +87,17 @@ def scatter_nd(add):
     add.fails("SHAPE", "ScatterND", 13, [x, np.zeros((2, 1), np.int64), arange((2, 2))])
 
 
+def reverse_sequence(add):
+    x = arange((4, 3, 2))
+    lens = np.array([4, 1, 3], np.int64)
+    add("ReverseSequence", 10, [x, lens])
+    add("ReverseSequence", 10, [arange((3, 4), np.int8), lens], batch_axis=0, time_axis=1)
+    add("ReverseSequence", 10, [arange((4, 3)), np.array([0, 2, 4], np.int64)], want=[np.array(
+        [[0, 4, 11], [3, 1, 8], [6, 7, 5], [9, 10, 2]], np.float32)])
+    add.fails("SHAPE", "ReverseSequence", 10, [x, lens[:2]])
+    add.fails("INVALID", "ReverseSequence", 10, [x, lens], batch_axis=1, time_axis=2)
+
+
 def build(add):
-    for group in (gather, gather_elements, gather_nd, scatter, scatter_nd):
+    for group in (reverse_sequence, gather, gather_elements, gather_nd, scatter, scatter_nd):
         group(add)

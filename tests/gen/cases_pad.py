@@ -43,3 +43,9 @@ def build(add):
     add.fails("LIMIT", "Pad", 13, [x, C([2**62, 2**62, 2**62, 2**62])])
     add.fails("TYPE", "Pad", 13, [x, C([0, 0, 0, 0]), C(np.array(1, np.int32))])
     add.fails("SHAPE", "Pad", 18, [x, C([0, 0]), None, C([2])])
+    for target in ([4, 3], [1, 5], [2, 3], [0, 2], [5, 1]):
+        add("CenterCropPad", 18, [x, C(target)], oracle="reference")
+    add("CenterCropPad", 18, [arange((3, 4, 2), np.int64), C([5, 1])], axes=[-1, 0], oracle="reference")
+    add.fails("SHAPE", "CenterCropPad", 18, [x, C([4])])
+    add.fails("SHAPE", "CenterCropPad", 18, [x, C([4, -1])])
+    add.fails("LIMIT", "CenterCropPad", 18, [x, C([2**62, 2**62])])

@@ -63,6 +63,24 @@ def compress(add):
     add.fails("SHAPE", "Compress", 11, [x, np.array([[True]])], axis=1)
 
 
+def suppression(add):
+    rng = np.random.default_rng(7)
+    corners = rng.uniform(0, 1, (2, 40, 4)).astype(np.float32)
+    scores = rng.uniform(0, 1, (2, 3, 40)).astype(np.float32)
+    one, f32 = (lambda v: np.array(v, np.int64)), (lambda v: np.array(v, np.float32))
+    for most, iou, least in ((5, 0.3, 0.2), (100, 0.0, 0.5), (3, 1.0, 0.0), (0, 0.5, 0.0)):
+        add("NonMaxSuppression", 11, [corners, scores, one(most), f32(iou), f32(least)])
+    boxes = np.concatenate([corners[..., :2], corners[..., 2:] * 0.4], -1)
+    add("NonMaxSuppression", 10, [boxes, scores, one(10), f32(0.4)], center_point_box=1)
+    add("NonMaxSuppression", 11, [corners, scores], name="default", want=[np.zeros((0, 3), np.int64)])
+    add("NonMaxSuppression", 11, [corners[:, :0], scores[..., :0], one(5)], name="empty", want=[np.zeros((0, 3), np.int64)])
+    same = np.tile(corners[:1, :1], (1, 3, 1))
+    add("NonMaxSuppression", 11, [same, f32([[[0.5, 0.5, 0.5]]]), one(5), f32(0.5)], name="ties", want=[one([[0, 0, 0]])])
+    add.fails("SHAPE", "NonMaxSuppression", 11, [corners[..., :3], scores])
+    add.fails("SHAPE", "NonMaxSuppression", 11, [corners, scores[:1]])
+    add.fails("TYPE", "NonMaxSuppression", 11, [corners.astype(np.float64), scores])
+
+
 def build(add):
-    for group in (one_hot, nonzero, topk, compress):
+    for group in (one_hot, nonzero, topk, compress, suppression):
         group(add)

@@ -244,6 +244,9 @@ static void wrong_data_is_named(void **state) {
         { "(x: f32[6], k: i64[1] = {7}) -> (y) opset 17 { y, z = TopK(x, k) }", PS_SHAPE, "k 7" },
         { "(x: f32[6], k: i64[2] = {2, 3}) -> (y) opset 17 { y, z = Split(x, k) }", PS_SHAPE, "add up to 5" },
         { "(x: f32[6], k: i64[2] = {9223372036854775807, 1}) -> (y) opset 17 { y = Pad(x, k) }", PS_LIMIT, "" },
+        { "(x: f32[3,2], n: i64[2] = {1, 4}) -> (y) opset 17 { y = ReverseSequence(x, n) }", PS_INVALID, "length 4" },
+        { "(b: f32[1,2,4], s: f32[1,1,2], t: f32 = {1.5}) -> (y) opset 17 { y = NonMaxSuppression(b, s, _, t) }",
+          PS_INVALID, "1.5" },
         { "(x: i4[3,3], i: i64[1] = {0}) -> (y) opset 21 { y = Gather(x, i) }", PS_UNSUPPORTED, "packed" },
     };
     for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
@@ -285,6 +288,8 @@ static const char *const nodes[] = {
     "(x: f32[1,1,9,9]) -> (y) opset 18 { y = Resize(x, _, f32[4]{1, 1, 0.4, 0.4}) {mode=\"linear\", antialias=1} }",
     "(x: f32[20,30]) -> (y) opset 17 { y, z = TopK(x, i64[1]{5}) }",
     "(x: f32[20,30]) -> (y) opset 17 { y = NonZero(x) }",
+    "(b: f32[1,9,4], s: f32[1,2,9]) -> (y) opset 17 { y = NonMaxSuppression(b, s, i64{5}, f32{0.5}) }",
+    "(x: f16[2,3,20,20], g: f16[2,30,30,2]) -> (y) opset 17 { y = GridSample(x, g) {mode=\"bicubic\"} }",
     "(x: i64[4]) -> (y) opset 17 { y = OneHot(x, i64{5}, string[2]{\"off\", \"on\"}) }",
     "() -> (y) opset 17 { y = Constant() {value_strings=[\"a\",\"b\"]} }",
 };

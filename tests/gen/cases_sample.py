@@ -1,0 +1,29 @@
+"""GridSample: all modes and paddings, positions inside, on the border and far outside; 2-d and 3-d."""
+import numpy as np
+
+TOLERANCE = {"GridSample": (1e-5, 2e-5, "the oracle interpolates in f32, ours in f64")}
+
+
+def build(add):
+    rng = np.random.default_rng(5)
+    x = rng.uniform(-1, 1, (2, 2, 4, 5)).astype(np.float32)
+    grid = rng.uniform(-1.9, 1.9, (2, 3, 4, 2)).astype(np.float32)
+    cube = rng.uniform(-1, 1, (1, 2, 3, 4, 3)).astype(np.float32)
+    space = rng.uniform(-1.5, 1.5, (1, 2, 2, 3, 3)).astype(np.float32)
+    for padding in ("zeros", "border", "reflection"):
+        for align in (0, 1):
+            for mode in ("bilinear", "nearest", "bicubic"):
+                add("GridSample", 16, [x, grid], mode=mode, padding_mode=padding, align_corners=align)
+            for mode in ("linear", "nearest"):
+                add("GridSample", 20, [cube, space], mode=mode, padding_mode=padding, align_corners=align, name="3d")
+    add("GridSample", 20, [x, grid], mode="cubic")
+    add("GridSample", 20, [x.astype(np.float16), grid.astype(np.float16)], name="f16", tol=(2e-3, 1e-3))
+    add("GridSample", 16, [x[:0], grid[:0]], name="empty", want=[np.zeros((0, 2, 3, 4), np.float32)])
+    odd = np.array([[[[np.nan, 0], [np.inf, 0], [-1e30, 1e30]]]], np.float32)
+    add("GridSample", 16, [x[:1], odd], name="far", want=[np.zeros((1, 2, 1, 3), np.float32)], padding_mode="zeros", mode="nearest")
+    add.fails("SHAPE", "GridSample", 16, [x, grid[:1]])
+    add.fails("SHAPE", "GridSample", 16, [x, grid[..., :1]])
+    add.fails("SHAPE", "GridSample", 16, [x[:, :, :0], grid])
+    add.fails("INVALID", "GridSample", 16, [x, grid], mode="spline")
+    add.fails("INVALID", "GridSample", 16, [x, grid], padding_mode="wrap")
+    add.fails("TYPE", "GridSample", 16, [x.astype(np.int32), grid])
