@@ -1,0 +1,346 @@
+"""The command line's contract: every command, exit codes 0/1/2, one sentence on stderr, one JSON document with --json."""
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import urllib.request
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+
+from conftest import BINARY, write_set
+
+COMMANDS = ["inspect", "run", "verify", "bench", "serve", "devices", "doctor", "cache", "completion", "man", "version", "help"]
+
+
+def document(done):
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def assert_fails(done, code, *words):
+    """One sentence on stderr, nothing on stdout."""
+    assert done.code == code, (done.out, done.err)
+    assert done.out == ""
+    assert len(done.err.strip().splitlines()) == 1 and done.err.startswith("polestar")
+    for word in words:
+        assert word in done.err
+
+
+# ---- the table and what is made from it ----
+def test_overview_names_every_command(tool):
+    done = tool("help")
+    assert done.code == 0
+    assert re.findall(r"^  (\w+) ", done.out, re.M) == COMMANDS
+    assert tool("--help").out == done.out
+    empty = tool()
+    assert empty.code == 2 and empty.err == done.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_command(tool, command):
+    done = tool(command, "--help")
+    assert done.code == 0 and done.out.startswith(f"usage: polestar {command}")
+    assert max(map(len, done.out.splitlines())) <= 110
+    assert tool("help", command).out == done.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_man_page_holds_every_option(tool, command):
+    options = re.findall(r"^  --([\w-]+)", tool(command, "--help").out, re.M)
+    page = tool("man", command)
+    assert page.code == 0 and page.out.startswith(f'.TH "polestar-{command}" 1')
+    for option in options:
+        assert r"\fB\-\-" + option.replace("-", r"\-") + r"\fR" in page.out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(tool, shell, tmp_path):
+    done = tool("completion", shell)
+    assert done.code == 0
+    for word in (*COMMANDS, "output-dir", "model-repository"):
+        assert word in done.out
+    if shutil.which(shell):
+        script = tmp_path / "completion"
+        script.write_text(done.out)
+        assert subprocess.run([shell, "-n", script], capture_output=True, check=False).returncode == 0
+
+
+def test_bash_completion_answers(tool, tmp_path):
+    script = tmp_path / "completion"
+    script.write_text(tool("completion", "bash").out)
+    ask = 'source "$1"; COMP_WORDS=(polestar "${@:2}"); COMP_CWORD=$(($#-1)); _polestar; echo "${COMPREPLY[*]}"'
+    def answer(*words):
+        return subprocess.run(["bash", "-c", ask, "-", script, *words], capture_output=True, text=True, check=True).stdout.split()
+    assert answer("ver") == ["verify", "version"]
+    assert answer("run", "--out") == ["--output-dir"]
+    assert answer("bench", "--device", "c") == ["cpu"]
+    assert answer("cache", "") == ["list", "clear"]
+
+
+# ---- usage errors ----
+@pytest.mark.parametrize("words, hints", [
+    (["rnu"], ["'rnu'", "'run'"]),
+    (["qqqqqq"], ["help"]),
+    (["run"], ["MODEL"]),
+    (["run", "m.onnx", "--inptu", "x"], ["--inptu", "'--input'"]),
+    (["run", "m.onnx", "--input"], ["--input", "NAME=FILE"]),
+    (["run", "m.onnx", "--json=1"], ["no value"]),
+    (["run", "-x", "m.onnx"], ["-x"]),
+    (["run", "m.onnx", "--threads", "0"], ["--threads", "'0'"]),
+    (["run", "m.onnx", "--precision", "fp8"], ["auto|fp32"]),
+    (["bench", "m.onnx", "--batch", "1,,2"], ["--batch"]),
+    (["bench", "m.onnx", "--seconds", "nan"], ["--seconds"]),
+    (["verify", "--rtol", "x", "."], ["--rtol"]),
+    (["inspect", "a", "b"], ["'b'"]),
+    (["cache", "drop"], ["'drop'"]),
+    (["completion", "tcsh"], ["bash"]),
+    (["help", "rnu"], ["'run'"]),
+    (["serve"], ["MODEL"]),
+    (["serve", "m.onnx", "--http-port", "70000"], ["--http-port"]),
+    (["serve", "m.onnx", "--max-body", "0"], ["--max-body"]),
+])
+def test_usage_error(tool, words, hints):
+    assert_fails(tool(*words), 2, *hints)
+
+
+def test_missing_model_is_no_usage_error(tool):
+    for command in ("inspect", "run", "bench", "serve"):
+        assert_fails(tool(command, "nothing.onnx"), 1, "nothing.onnx")
+
+
+def test_broken_model(tool, tmp_path):
+    file = tmp_path / "broken.onnx"
+    file.write_bytes(b"\x08\x07garbage" * 20)
+    assert_fails(tool("inspect", file), 1)
+
+
+def test_unknown_device(tool, pair):
+    assert_fails(tool("run", pair, "--device", "opencl:7"), 1, "opencl:7", "cpu")
+
+
+# ---- version, devices, cache, doctor ----
+def test_version(tool):
+    info = document(tool("version", "--json"))
+    assert re.fullmatch(r"\d+\.\d+\.\d+", info["version"])
+    assert tool("version").out.startswith(f"polestar {info['version']}\n")
+    assert tool("--version").out == tool("version").out
+
+
+def test_devices(tool):
+    devices = document(tool("devices", "--json"))["devices"]
+    assert devices[0]["name"] == "cpu" and devices[0]["units"] >= 1
+    assert tool("devices").out.startswith("cpu ")
+
+
+def test_cache(tool, tmp_path):
+    info = document(tool("cache", "list", "--json"))
+    assert info["folder"] == str(tmp_path / "cache/polestar") and info["entries"] == []
+    assert document(tool("cache", "clear", "--json")) == {"removed": 0}
+    assert "0 entries" in tool("cache", "list").out
+
+
+def test_cache_of_others_is_refused(tool, tmp_path):
+    folder = tmp_path / "cache/polestar"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    assert_fails(tool("cache", "list"), 1, str(folder))
+
+
+def test_doctor(tool):
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", 8001))
+            taken.listen()
+        except OSError:
+            pass  # somebody else has it: as good
+        done = tool("doctor", "--json")
+    checks = {check["check"]: check for check in json.loads(done.out)["checks"]}
+    assert list(checks) == ["cpu", "threads", "memory", "gpu", "ports", "cache"]
+    assert not checks["ports"]["ok"] and "8001" in checks["ports"]["message"]
+    assert done.code == 1 and "to fix" in done.err
+    assert all(re.match(r"(ok  |fix ) \w+ ", line) for line in tool("doctor").out.splitlines())
+
+
+# ---- inspect ----
+def test_inspect(tool, classifier):
+    info = document(tool("inspect", classifier, "--json", "--shape", "x=5x4"))
+    assert info["inputs"] == [{"name": "x", "dtype": "f32", "shape": ["batch", 4]}]
+    assert info["outputs"][0]["name"] == "logits" and info["operators"] == {"Relu": 1, "MatMul": 1}
+    assert info["parameters"] == 12 and info["weight_bytes"] == 48 and info["metadata"] == {"author": "tests"}
+    assert info["run"]["macs"] == 5 * 4 * 3 and info["run"]["arena_bytes"] > 0
+    assert {step["device"] for step in info["run"]["operators"]} == {"cpu"}
+    text = tool("inspect", classifier).out
+    assert "f32[batch,4]" in text and "author = tests" in text
+    assert "MatMul" in tool("inspect", classifier, "--steps", "--no-fusion").out
+    assert tool("inspect", classifier / "model.onnx", "--graph").out.startswith("graph small")
+
+
+# ---- run ----
+def test_run_is_deterministic(tool, classifier):
+    first = document(tool("run", classifier, "--json"))["runs"][0]["outputs"]
+    assert first == document(tool("run", classifier, "--json"))["runs"][0]["outputs"]
+    assert first[0]["shape"] == [1, 3] and first[0]["dtype"] == "f32"
+
+
+def test_run_files(tool, pair, tmp_path):
+    a, b = np.array([1, 5, np.nan], np.float32), np.array([2, 3, 4], np.float32)
+    np.save(tmp_path / "a.npy", a)
+    (tmp_path / "b.pb").write_bytes(numpy_helper.from_array(b).SerializeToString())
+    done = tool("run", pair, "--input", f"a={tmp_path}/a.npy", "b=b.pb", "--output-dir", "out", "--json")
+    outputs = {o["name"]: o for o in document(done)["runs"][0]["outputs"]}
+    assert outputs["out/sum:0"] | {"mean": 0} == {"name": "out/sum:0", "dtype": "f32", "shape": [3], "min": 3.0, "max": 8.0,
+                                                  "mean": 0, "nan": 1, "inf": 0}
+    np.testing.assert_array_equal(np.load(tmp_path / "out/out_sum_0.npy"), a + b)
+    np.testing.assert_array_equal(np.load(tmp_path / "out/flag.npy"), a > b)
+
+
+def test_run_symbols_are_shared(tool, pair):
+    outputs = document(tool("run", pair, "--shape", "a=7", "--json"))["runs"][0]["outputs"]
+    assert [o["shape"] for o in outputs] == [[7], [7]]
+
+
+@pytest.mark.parametrize("words, code, hint", [
+    (["--input", "c=x.npy"], 2, "'c'"),
+    (["--input", "x.npy"], 2, "NAME=FILE"),
+    (["--input", "a=x.txt"], 2, ".npy"),
+    (["--input", "a=missing.npy"], 1, "missing.npy"),
+    (["--shape", "aa=3"], 2, "'a'"),
+    (["--shape", "a=3x"], 2, "1x3x224x224"),
+    (["--shape", "a=3x3"], 2, "[n]"),
+    (["--shape", "a=3", "--shape", "b=4"], 1, ""),
+    (["--labels", "none.txt", "--top", "1"], 1, "none.txt"),
+])
+def test_run_wrong_input(tool, pair, words, code, hint):
+    assert_fails(tool("run", pair, *words), code, hint)
+
+
+def test_run_many_files_and_top(tool, classifier, tmp_path):
+    weight = np.arange(12, dtype=np.float32).reshape(4, 3) / 10
+    (tmp_path / "labels.txt").write_text("cat\ndog\nbird\n")
+    for name, x in (("one.npy", [[1, 0, 0, 0]]), ("two.npy", [[0, 0, 0, 2]])):
+        np.save(tmp_path / name, np.array(x, np.float32))
+    done = tool("run", classifier, "one.npy", "two.npy", "--top", "2", "--labels", "labels.txt", "--softmax", "--json",
+                "--output-dir", "out")
+    runs = document(done)["runs"]
+    assert [run["file"] for run in runs] == ["one.npy", "two.npy"]
+    logits = 2 * weight[3]
+    softmax = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    top = runs[1]["top"][0]
+    assert [(t["index"], t["label"]) for t in top] == [(2, "bird"), (1, "dog")]
+    np.testing.assert_allclose([t["score"] for t in top], softmax[[2, 1]], rtol=1e-5)
+    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == ["one.npy.logits.npy", "two.npy.logits.npy"]
+    assert "bird" in tool("run", classifier, "two.npy", "--top", "1", "--labels", "labels.txt").out
+
+
+def test_run_photo(tool, photo_model, tmp_path):
+    photo = np.zeros((8, 8, 3), np.uint8)
+    photo[..., 0], photo[..., 2] = 200, 10
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    def means(*words):
+        assert tool("run", photo_model, "photo.png", "--output-dir", "out", *words).code == 0
+        return np.load(tmp_path / "out/y.npy")[0].tolist()
+    assert means() == [200, 0, 10]
+    assert means("--image-mean", "100", "--image-std", "2,1,1") == [50, -100, -90]
+    (tmp_path / "photo.preprocess.json").write_text(json.dumps({"mean": [0, 0, 10], "std": [100, 100, 100]}))
+    np.testing.assert_allclose(means(), [2, 0, 0], atol=1e-6)
+    assert means("--image-mean", "0", "--image-std", "1") == [200, 0, 10]
+    assert_fails(tool("run", photo_model, "photo.png", "--image-std", "1,2"), 2, "--image-std")
+    assert_fails(tool("run", photo_model, "photo.png", "--preset", "nonsense"), 2, "nonsense")
+
+
+# ---- verify ----
+def test_verify(tool, classifier, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    done = tool("verify", classifier, empty)
+    assert done.code == 0 and done.out.splitlines()[-1] == "1 passed, 0 failed, 1 skipped"
+    info = document(tool("verify", classifier, empty, "--json", "--device", "ref"))
+    assert (info["passed"], info["failed"], info["skipped"]) == (1, 0, 1)
+    assert info["models"][0]["sets"] == 2 and info["models"][0]["max_abs_error"] < 1e-5
+    assert info["models"][1]["message"] == "no model.onnx"
+
+
+@pytest.mark.parametrize("spoil, hint", [
+    (lambda y: y + np.float32(0.01), "element 0"),
+    (lambda y: np.where(y == y, np.nan, y).astype(np.float32), "expected nan"),
+    (lambda y: y.astype(np.float64), "expected f64"),
+    (lambda y: y[:, :2], "expected f32[1,2]"),
+])
+def test_verify_sees(tool, classifier, spoil, hint):
+    folder = classifier / "test_data_set_0"
+    x, y = (numpy_helper.to_array(onnx.load_tensor(folder / f"{k}_0.pb")) for k in ("input", "output"))
+    shutil.rmtree(folder)
+    write_set(folder, [x], [spoil(y)])
+    done = tool("verify", classifier)
+    assert done.code == 1 and "1 of 1" in done.err
+    assert hint in done.out and "output 'logits' of test_data_set_0" in done.out
+    assert done.out.splitlines()[-1] == "0 passed, 1 failed, 0 skipped"
+
+
+def test_verify_tolerances(tool, classifier):
+    folder = classifier / "test_data_set_0"
+    x, y = (numpy_helper.to_array(onnx.load_tensor(folder / f"{k}_0.pb")) for k in ("input", "output"))
+    shutil.rmtree(folder)
+    write_set(folder, [x], [y + np.float32(0.01)])
+    assert tool("verify", classifier, "--atol", "0.1").code == 0
+    assert tool("verify", classifier, "--atol", "0.001", "--rtol", "0").code == 1
+
+
+# ---- bench ----
+def test_bench(tool, classifier):
+    info = document(tool("bench", classifier, "--batch", "1,3", "--threads", "1", "--seconds", "0.05", "--json", "--profile"))
+    assert [row["batch"] for row in info["results"]] == [1, 3] and info["load_ms"] > 0
+    for row in info["results"]:
+        assert 0 < row["min_ms"] <= row["median_ms"] <= row["p90_ms"] <= row["p99_ms"]
+        assert row["runs"] >= 5 and row["macs"] == row["batch"] * 12 and row["arena_bytes"] > 0
+        assert sum(step["share"] for step in row["steps"]) == pytest.approx(1)
+        assert all(step["calls"] == row["runs"] for step in row["steps"])
+    text = tool("bench", classifier, "--seconds", "0.05")
+    assert text.code == 0 and "median ms" in text.out
+    assert tool("bench", classifier, "--seconds", "0.05", "--inputs", classifier / "test_data_set_1").code == 0
+
+
+def test_bench_wrong(tool, classifier, photo_model, tmp_path):
+    assert_fails(tool("bench", classifier, "--inputs", tmp_path), 1, "input_0.pb")
+    assert_fails(tool("bench", classifier, "--inputs", tmp_path, "--batch", "2"), 2, "--batch")
+    done = tool("bench", photo_model, "--batch", "4", "--seconds", "0.05")
+    assert done.code == 2 and "--batch 4" in done.err
+
+
+# ---- serve ----
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_serve(classifier, stop):
+    server = subprocess.Popen([BINARY, "serve", f"mine={classifier / 'model.onnx'}", "--http-port", "0"], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        ready = server.stdout.readline()
+        address = re.fullmatch(r"polestar: ready on (http://127\.0\.0\.1:\d+)\n", ready).group(1)
+        body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 0, 0, 0]}]}).encode()
+        request = urllib.request.Request(f"{address}/v2/models/mine/infer", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            outputs = json.load(answer)["outputs"]
+        np.testing.assert_allclose(outputs[0]["data"], [0, 0.1, 0.2], atol=1e-6)
+    finally:
+        server.send_signal(stop)
+        out, err = server.communicate(timeout=30)
+    assert server.returncode == 0 and out == ""
+    lines = err.strip().splitlines()
+    assert all(re.match(r"time=\S+Z level=(info|warn|error) \w+=", line) for line in lines)
+    assert any("event=stop " in line for line in lines)
+
+
+def test_serve_port_in_use(tool, classifier):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = tool("serve", classifier, "--http-port", port)
+    assert done.code == 1 and str(port) in done.err.splitlines()[-1]
