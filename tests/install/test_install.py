@@ -31,8 +31,13 @@ def library_folder(root):
 
 def test_layout(root):
     for pattern in ("usr/bin/polestar", "usr/include/polestar/polestar.h", "usr/lib/**/libpolestar.so.0",
-                    "usr/lib/**/pkgconfig/polestar.pc", "usr/lib/**/cmake/polestar/polestarConfig.cmake"):
+                    "usr/lib/**/pkgconfig/polestar.pc", "usr/lib/**/cmake/polestar/polestarConfig.cmake",
+                    "usr/share/man/man1/polestar-run.1", "usr/share/bash-completion/completions/polestar"):
         assert list(root.glob(pattern)), pattern
+
+
+def test_completion_is_valid_shell(root):
+    execute("bash", "-n", root / "usr/share/bash-completion/completions/polestar")
 
 
 def test_only_our_symbols(root):
