@@ -30,7 +30,7 @@ fuzz: ## fuzz every parser for FUZZ_SECONDS each (clang)
 	@tools/bootstrap --build
 	@tools/fuzz $(FUZZ_SECONDS)
 
-docs: build ## write what is printed from tables: docs/operators.md, docs/cli/
+docs: build ## write what is printed from tables: docs/operators.md, docs/cli.md
 	@tools/docs
 
 install: build ## into $(DESTDIR)$(PREFIX)
