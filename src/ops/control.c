@@ -82,7 +82,7 @@ static const ps_attr_def loop_attrs[] = { PS_A_GRAPH_REQ(ps_loop_params, body), 
 
 static ps_status loop_infer(const ps_node *node, ps_error *err) {
     static const ps_shape scalar = { 0, { 0 } };
-    const ps_graph *body = ((const ps_loop_params *)node->params)->body;
+    ps_graph *body = ((const ps_loop_params *)node->params)->body;
     size_t carried = node->n_in > 2 ? node->n_in - 2 : 0;
     PS_FAIL_IF(body->n_inputs != carried + 2 || body->n_outputs != node->n_out + 1 || node->n_out < carried, err,
                FORMAT, "%s: %zu carried values and %u outputs do not fit a body of %zu inputs and %zu outputs",
@@ -93,7 +93,7 @@ static ps_status loop_infer(const ps_node *node, ps_error *err) {
         PS_FAIL_IF(!node->in[k + 2], err, FORMAT, "%s: carried value %zu has no initial value", PS_LABEL(node), k);
         body_input(body, k + 2, node->in[k + 2]->dtype, NULL);
     }
-    PS_TRY(ps_ops_infer_graph((ps_graph *)(uintptr_t)body, err));
+    PS_TRY(ps_ops_infer_graph(body, err));
     for (size_t k = 0; k < node->n_out; k++) {
         const ps_value *result = body->outputs[k + 1];
         if (k < carried)
@@ -148,7 +148,7 @@ static ps_status scan_lists(const ps_node *node, size_t scans, size_t outs, ps_e
 
 static ps_status scan_infer(const ps_node *node, ps_error *err) {
     const ps_scan_params *p = node->params;
-    const ps_graph *body = p->body;
+    ps_graph *body = p->body;
     PS_TRY(check_arity(node, body, "body", node->n_in, node->n_out, err));
     PS_FAIL_IF(p->num_scan_inputs < 1 || p->num_scan_inputs > node->n_in, err, FORMAT,
                "%s: num_scan_inputs is %lld of %u inputs", PS_LABEL(node), (long long)p->num_scan_inputs, node->n_in);
@@ -163,7 +163,7 @@ static ps_status scan_infer(const ps_node *node, ps_error *err) {
     }
     for (size_t k = 0; k < scans; k++)
         PS_TRY(scan_input(node, body, states + k, p->scan_input_axes.n ? p->scan_input_axes.data[k] : 0, &count, err));
-    PS_TRY(ps_ops_infer_graph((ps_graph *)(uintptr_t)body, err));
+    PS_TRY(ps_ops_infer_graph(body, err));
     for (size_t k = 0; k < node->n_out; k++) {
         const ps_value *result = body->outputs[k];
         if (k < states)

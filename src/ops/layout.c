@@ -309,9 +309,10 @@ static void slice_one(const ps_shape *in, int d, int64_t start, int64_t end, int
     plan->step[d] = plan->count[d] > 1 ? step : 1;
 }
 
-/* INT32_MAX and -INT32_MAX are also used by exporters as "to the end". */
+/* The spec's way to say "to the end" of a dim of unknown size is the greatest or least number of either integer type. */
 static int64_t widen_end(int64_t end) {
-    return end >= INT32_MAX ? INT64_MAX : end <= -INT32_MAX ? INT64_MIN : end;
+    if (end == INT32_MAX) return INT64_MAX;
+    return end == INT32_MIN || end == -INT32_MAX ? INT64_MIN : end;
 }
 
 static ps_status slice_lists(const ps_facts *f, slice_list lists[4], ps_error *err) {
