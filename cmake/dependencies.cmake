@@ -23,9 +23,11 @@ target_link_libraries(ps_deps_onnx INTERFACE PkgConfig::PROTOBUF_C PkgConfig::XX
 target_link_libraries(ps_deps_io INTERFACE PkgConfig::JANSSON PkgConfig::SPNG PkgConfig::TURBOJPEG)
 target_link_libraries(ps_deps_cli INTERFACE PkgConfig::JANSSON)
 if(PS_WITH_DNNL)
-  # oneDNN 2.6 ships dnnl-config.cmake; 3.x installs the same under the same name.
-  find_package(dnnl REQUIRED CONFIG)
-  target_link_libraries(ps_deps_backend INTERFACE DNNL::dnnl)
+  # Not through dnnl-config.cmake: Debian 12's wants OpenCL's development files, which nothing here uses.
+  find_path(DNNL_INCLUDE_DIR oneapi/dnnl/dnnl.h REQUIRED)
+  find_library(DNNL_LIBRARY dnnl REQUIRED)
+  target_include_directories(ps_deps_backend SYSTEM INTERFACE ${DNNL_INCLUDE_DIR})
+  target_link_libraries(ps_deps_backend INTERFACE ${DNNL_LIBRARY})
   target_compile_definitions(ps_deps_backend INTERFACE PS_WITH_DNNL=1)
 endif()
 if(PS_WITH_SERVER)
