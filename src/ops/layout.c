@@ -309,7 +309,8 @@ static void slice_one(const ps_shape *in, int d, int64_t start, int64_t end, int
     plan->step[d] = plan->count[d] > 1 ? step : 1;
 }
 
-/* The spec's way to say "to the end" of a dim of unknown size is the greatest or least number of either integer type. */
+/* The spec's way to say "to the end" of a dim of unknown size is the greatest or least number of either integer type.
+ */
 static int64_t widen_end(int64_t end) {
     if (end == INT32_MAX) return INT64_MAX;
     return end == INT32_MIN || end == -INT32_MAX ? INT64_MIN : end;
