@@ -128,9 +128,17 @@ static int64_t floor_mod(int64_t x, int64_t y) {
     return r && (r < 0) != (y < 0) ? r + y : r;
 }
 
+/* The same of reals; a zero has the divisor's sign, and NaN goes through. */
+static double floor_fmod(double x, double y) {
+    const double r = fmod(x, y);
+    if (r == 0) return copysign(0, y);
+    return (r < 0) != (y < 0) ? r + y : r;
+}
+
 #define MOD_SIGNED(D, T, name, ...) PS_PW_LOOP2(D, T, name, floor_mod(x, y))
 #define MOD_UNSIGNED(D, T, name, ...) PS_PW_LOOP2(D, T, name, y == 0 ? 0 : x % y)
 #define TRUNC_MOD(D, T, name, ...) PS_PW_LOOP2(D, T, name, y == 0 || y == -1 ? 0 : x % y)
+PS_PW_FLOATS(PS_PW_LOOP2, mod, floor_fmod((double)x, (double)y))
 PS_PW_SIGNEDS(MOD_SIGNED, mod)
 PS_PW_UNSIGNEDS(MOD_UNSIGNED, mod)
 PS_PW_FLOATS(PS_PW_LOOP2, fmod, fmod(x, y))
@@ -138,14 +146,9 @@ PS_PW_SIGNEDS(TRUNC_MOD, fmod)
 PS_PW_UNSIGNEDS(MOD_UNSIGNED, fmod)
 
 static ps_status mod_ref(const ps_kernel_ctx *ctx, ps_error *err) {
-    static const ps_pw_loop floored[] = { PS_PW_INTS(PS_PW_ROW, mod) PS_PW_END };
+    static const ps_pw_loop floored[] = { PS_PW_FLOATS(PS_PW_ROW, mod) PS_PW_INTS(PS_PW_ROW, mod) PS_PW_END };
     static const ps_pw_loop truncated[] = { PS_PW_FLOATS(PS_PW_ROW, fmod) PS_PW_INTS(PS_PW_ROW, fmod) PS_PW_END };
     return ps_pw_binary(ctx, ((const mod_params *)ctx->params)->fmod ? truncated : floored, err);
-}
-
-static ps_status infer_mod(const ps_node *node, ps_error *err) {
-    const bool floats = ((const mod_params *)node->params)->fmod != 0;
-    return ps_pw_infer_binary(node, floats ? PS_PW_NUMBER : PS_PW_INT, PS_DTYPE_UNDEFINED, err);
 }
 
 /* ---- Pow: base and exponent may differ in type; the result has the base's ---- */
@@ -282,7 +285,7 @@ static const ps_op ops[] = {
     { "Div", "", 7, 2, 2, 1, 1, NULL, 0, infer_arithmetic, div_ref, UNARY_TRAITS },
     { "Pow", "", 1, 2, 2, 1, 1, LEGACY, infer_pow, pow_ref, PS_OP_POINTWISE },
     { "Pow", "", 7, 2, 2, 1, 1, NULL, 0, infer_pow, pow_ref, UNARY_TRAITS },
-    { "Mod", "", 10, 2, 2, 1, 1, mod_attrs, sizeof(mod_params), infer_mod, mod_ref, UNARY_TRAITS },
+    { "Mod", "", 10, 2, 2, 1, 1, mod_attrs, sizeof(mod_params), infer_arithmetic, mod_ref, UNARY_TRAITS },
     /* not in place: an operand that stands twice in the list would be overwritten before its second use */
     { "Max", "", 1, 1, PS_VARIADIC, 1, 1, NULL, 0, ps_pw_infer_number, max_ref, PS_OP_POINTWISE },
     { "Min", "", 1, 1, PS_VARIADIC, 1, 1, NULL, 0, ps_pw_infer_number, min_ref, PS_OP_POINTWISE },

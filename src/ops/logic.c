@@ -88,9 +88,14 @@ BITWISE(bit_and, x &y)
 BITWISE(bit_or, x | y)
 BITWISE(bit_xor, x ^ y)
 PS_PW_INTS(PS_PW_LOOP1, bit_not, ~x)
-/* A shift by the width or more gives 0; C leaves it undefined. */
-PS_PW_UNSIGNEDS(PS_PW_LOOP2, shift_left, y < sizeof(x) * 8 ? (uint64_t)x << y : 0)
-PS_PW_UNSIGNEDS(PS_PW_LOOP2, shift_right, y < sizeof(x) * 8 ? (uint64_t)x >> y : 0)
+/* Shifts by a negative number, the width or more, which C leaves undefined, give what the sign bit fills in: 0 or -1.
+ */
+#define IN_RANGE(y) ((uint64_t)(y) < sizeof(x) * 8)
+#define RIGHT_SIGNED(D, T, name, ...) PS_PW_LOOP2(D, T, name, IN_RANGE(y) ? x >> y : x < 0 ? -1 : 0)
+#define RIGHT_UNSIGNED(D, T, name, ...) PS_PW_LOOP2(D, T, name, IN_RANGE(y) ? (uint64_t)x >> y : 0)
+PS_PW_INTS(PS_PW_LOOP2, shift_left, IN_RANGE(y) ? (uint64_t)x << y : 0)
+PS_PW_SIGNEDS(RIGHT_SIGNED, shift_right)
+PS_PW_UNSIGNEDS(RIGHT_UNSIGNED, shift_right)
 
 static ps_status bit_not_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     static const ps_pw_loop loops[] = { PS_PW_INTS(PS_PW_ROW, bit_not) PS_PW_END };
@@ -104,8 +109,8 @@ typedef struct shift_params {
 static const ps_attr_def shift_attrs[] = { PS_A_STR(shift_params, direction, ""), PS_ATTRS_END };
 
 static ps_status shift_ref(const ps_kernel_ctx *ctx, ps_error *err) {
-    static const ps_pw_loop left[] = { PS_PW_UNSIGNEDS(PS_PW_ROW, shift_left) PS_PW_END };
-    static const ps_pw_loop right[] = { PS_PW_UNSIGNEDS(PS_PW_ROW, shift_right) PS_PW_END };
+    static const ps_pw_loop left[] = { PS_PW_INTS(PS_PW_ROW, shift_left) PS_PW_END };
+    static const ps_pw_loop right[] = { PS_PW_INTS(PS_PW_ROW, shift_right) PS_PW_END };
     return ps_pw_binary(ctx, ((const shift_params *)ctx->params)->direction[0] == 'L' ? left : right, err);
 }
 
@@ -113,7 +118,7 @@ static ps_status infer_shift(const ps_node *node, ps_error *err) {
     const char *direction = ((const shift_params *)node->params)->direction;
     PS_NODE_FAIL_IF(strcmp(direction, "LEFT") != 0 && strcmp(direction, "RIGHT") != 0, node, err, FORMAT,
                     "direction is '%s', not LEFT or RIGHT", direction);
-    return ps_pw_infer_binary(node, PS_PW_UNSIGNED, PS_DTYPE_UNDEFINED, err);
+    return ps_pw_infer_binary(node, PS_PW_INT, PS_DTYPE_UNDEFINED, err);
 }
 
 static ps_status infer_bitwise(const ps_node *node, ps_error *err) {

@@ -57,22 +57,21 @@ static bool unary_post(const ps_node *n, ps_post *p) {
     return true;
 }
 
-/* x op c with one constant number: one LINEAR instead of an operand. */
+/* x op c with one constant number: one LINEAR instead of an operand. *p is untouched where that cannot be said. */
 static bool linear_post(const char *op, bool chain_first, float c, ps_post *p) {
-    p->kind = PS_POST_LINEAR;
-    p->alpha = 1;
-    p->beta = 0;
+    ps_post linear = { PS_POST_LINEAR, -1, 1, 0 };
     if (strcmp(op, "Add") == 0)
-        p->beta = c;
+        linear.beta = c;
     else if (strcmp(op, "Mul") == 0)
-        p->alpha = c;
+        linear.alpha = c;
     else if (strcmp(op, "Sub") == 0) {
-        p->alpha = chain_first ? 1 : -1;
-        p->beta = chain_first ? -c : c;
+        linear.alpha = chain_first ? 1 : -1;
+        linear.beta = chain_first ? -c : c;
     } else if (strcmp(op, "Div") == 0 && chain_first && c != 0)
-        p->alpha = 1 / c;
+        linear.alpha = 1 / c;
     else
         return false;
+    *p = linear;
     return true;
 }
 

@@ -72,6 +72,9 @@ def build(add):
         add("BitShift", 11, [x, y], want=[x >> y], direction="RIGHT", name="type")
     wide = np.array([8, 200], np.uint8)
     add("BitShift", 11, [np.array([255, 255], np.uint8), wide], want=[np.zeros(2, np.uint8)], direction="LEFT", name="wide")
+    x, y = np.array([-8, 4, -1, 5, -128], np.int8), np.array([1, 2, 8, -1, 100], np.int8)  # by the text of BitShift-28
+    add("BitShift", 28, [x, y], want=[np.array([-16, 16, 0, 0, 0], np.int8)], direction="LEFT", name="signed")
+    add("BitShift", 28, [x, y], want=[np.array([-4, 1, -1, 0, -1], np.int8)], direction="RIGHT", name="signed")
     add.fails("FORMAT", "BitShift", 11, [wide, wide], direction="UP")
     for t in FLOATS:
         x = EDGE[:9].astype(t)

@@ -428,6 +428,10 @@ static void fuses_pointwise(void **state) {
     check_ops("graph (x: f32[2,3], r: f32[3], s: f32[2,3]) -> (y) opset 17 { a = Sub(r, x) b = Abs(a) c = Mul(b, "
               "f32[]{2}) d = Max(c, s) y = Pow(d, f32[]{3}) }",
               "Sub+Abs+Mul+Max+Pow");
+    /* A constant number that is no factor and no summand stays an operand. */
+    check_ops("graph (x: f32[2,5]) -> (y) opset 17 {\n"
+              "  e = Exp(x) d = Div(f32[]{3}, e) m = Max(d, f32[]{2}) i = Min(m, f32[]{2.5}) y = Abs(i) }",
+              "Exp+Div+Max+Min+Abs");
     /* Integers are left alone, and chains that would widen. */
     check_ops("graph (x: i64[2,3], r: f32[3], s: f32[2,3]) -> (y, z) opset 17 { a = Add(x, x) y = Mul(a, x) b = Exp(r) "
               "z = Add(b, s) }",
