@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -37,8 +38,9 @@ class Server:
         self.port = free_port()
         self.url = f"127.0.0.1:{self.port}"
         self.base = f"http://{self.url}"
+        self.log = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill up and stop the server
         self.process = subprocess.Popen([BINARY, "serve", *map(str, arguments), "--http-port", str(self.port)],
-                                        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+                                        stderr=self.log, stdout=subprocess.DEVNULL)
         try:
             self.wait_ready()
         except Exception:
@@ -48,7 +50,7 @@ class Server:
     def wait_ready(self):
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.process.stderr.read()
+            assert self.process.poll() is None, self.read_log()
             try:
                 if requests.get(self.base + "/v2/health/ready", timeout=5).status_code == 200:
                     return
@@ -65,8 +67,14 @@ class Server:
         """SIGTERM; returns the exit code and the log."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        _, log = self.process.communicate(timeout=60)
-        return self.process.returncode, log
+        return self.wait_stopped()
+
+    def wait_stopped(self):
+        return self.process.wait(timeout=60), self.read_log()
+
+    def read_log(self):
+        self.log.seek(0)
+        return self.log.read()
 
 
 def save(path, nodes, inputs, outputs, initializers=()):

@@ -54,7 +54,8 @@ def test_wrong_routes(server, method, path, code):
     (json.dumps(replace(shape=[2**62, 2**62])).encode(), "too many"), (json.dumps(replace(shape=[2**40, 4])).encode(), "fewer"),
     (json.dumps(replace(shape=[1] * 20)).encode(), "dims"), (json.dumps(replace(datatype="FP31")).encode(), "FP31"),
     (json.dumps(replace(data=[1, 2, 3])).encode(), "has 3 elements"), (json.dumps(replace(data=[1] * 5)).encode(), "more elements"),
-    (json.dumps(replace(data=[[1, 2], [3, 4]])).encode(), "a row has 2"), (json.dumps(replace(data=["a"] * 4)).encode(), "element 0"),
+    (json.dumps(replace(data=[[1, 2], [3, 4]])).encode(), "a row has 2"),
+    (json.dumps(replace(data=["a"] * 4)).encode(), "element 0"),
     (json.dumps(replace(data=[1, 2, 3, float("nan")])).encode(), "element 3"), (json.dumps(replace(data=None)).encode(), "array"),
     (json.dumps(replace(parameters={"binary_data_size": 16})).encode(), "both"),
     (json.dumps({"inputs": GOOD["inputs"] * 2}).encode(), "twice"),
@@ -217,7 +218,8 @@ def test_body_at_the_limit(small):
 
 
 def test_rubbish_and_hangups_do_no_harm(server):
-    for data in (b"\0" * 100, b"GET\r\n\r\n", b"POST / HTTP/9.9\r\n\r\n", b"A" * 70000, b"POST /v2 HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+    for data in (b"\0" * 100, b"GET\r\n\r\n", b"POST / HTTP/9.9\r\n\r\n", b"A" * 70000,
+                 b"POST /v2 HTTP/1.1\r\nContent-Length: x\r\n\r\n",
                  request_bytes(b"{}")[:-1], request_bytes(json.dumps(GOOD).encode()), struct.pack("!HBB", 0x1603, 1, 0)):
         with connect(server) as s:
             try:
