@@ -320,6 +320,62 @@ static void test_reply_without_json_form(void **state) {
     }
 }
 
+/* ---- out of memory at every allocation ---- */
+
+typedef struct failing {
+    long left; /* allocations that still succeed */
+} failing;
+
+static void *failing_alloc(void *ctx, size_t size, size_t align) {
+    failing *f = ctx;
+    void *block = NULL;
+    if (f->left-- <= 0 || posix_memalign(&block, align < sizeof(void *) ? sizeof(void *) : align, size ? size : 1) != 0)
+        return NULL;
+    return block;
+}
+
+static void failing_free(void *ctx, void *ptr, size_t size) {
+    free(ptr);
+}
+
+static ps_status read_and_write(ps_alloc_state *a, ps_error *err) {
+    static const char json[] =
+        "{\"id\":\"\\u0041\",\"inputs\":[{\"name\":\"f\",\"shape\":[2],\"datatype\":\"FP32\",\"data\":[1,2]},"
+        "{\"name\":\"s\",\"shape\":[1],\"datatype\":\"BYTES\",\"data\":[\"\\n\"]}],"
+        "\"outputs\":[{\"name\":\"a\"},{\"name\":\"b\",\"parameters\":{\"binary_data\":true}}]}";
+    ps_infer infer = { .id = "" };
+    ps_served served = { .name = "m", .version = "1" };
+    ps_str out;
+    size_t json_size;
+    ps_arena_init(&infer.arena, a);
+    ps_str_init(&out, a);
+    ps_status status = ps_infer_json_read(&infer, json, sizeof json - 1, sizeof json - 1, err);
+    if (status == PS_OK) {
+        infer.served = &served;
+        infer.results = infer.inputs;
+        status = ps_infer_json_write(&infer, &out, &json_size, err);
+    }
+    ps_str_release(&out);
+    ps_arena_release(&infer.arena);
+    return status;
+}
+
+static void test_out_of_memory(void **state) {
+    failing f = { 0 };
+    ps_allocator user = { failing_alloc, failing_free, &f };
+    ps_status status = PS_NO_MEMORY;
+    for (long n = 0; status != PS_OK; n++) {
+        ps_alloc_state a;
+        ps_error err = PS_ERROR_INIT;
+        assert_true(n < 1000);
+        f.left = n;
+        ps_alloc_state_init(&a, &user);
+        status = read_and_write(&a, &err);
+        assert_true(status == PS_OK || (status == PS_NO_MEMORY && err.msg[0]));
+        assert_int_equal(a.bytes, 0);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forms_of_data),
@@ -331,6 +387,7 @@ int main(void) {
         cmocka_unit_test(test_nesting_limit),
         cmocka_unit_test(test_reply),
         cmocka_unit_test(test_reply_without_json_form),
+        cmocka_unit_test(test_out_of_memory),
     };
     ps_alloc_state_init(&alloc, NULL);
     return cmocka_run_group_tests_name("server_infer_json", tests, NULL, NULL);
