@@ -47,6 +47,7 @@ struct ps_kernel {
     const ps_kernel_ops *ops;
     ps_alloc_state *alloc; /* it came from here */
     size_t workspace;
+    size_t bytes; /* memory it brings beside shared weights, for the plan cache's count; device code may be an estimate */
     char label[80]; /* "onednn.conv brgconv:avx512_core" */
 };
 

@@ -66,6 +66,7 @@ ps_status ps_kernel_new(ps_alloc_state *alloc, size_t size, const ps_kernel_ops 
     if (!k) return PS_FAIL_NOMEM(err, "a kernel");
     k->ops = ops;
     k->alloc = alloc;
+    k->bytes = size;
     ps_snprintf(k->label, sizeof k->label, "%s", label);
     *(ps_kernel **)ret = k;
     return PS_OK;

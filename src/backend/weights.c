@@ -81,7 +81,7 @@ static ps_status make(ps_weights *w, uint64_t hash, const char *key, size_t size
 ps_status ps_weights_get(ps_weights *w, const ps_tensor *src, const char *key, size_t size, ps_pack_fn pack, void *ctx,
                          const void **ret, ps_error *err)
 {
-    uint64_t hash = ps_hash_bytes(key, strlen(key), ps_tensor_hash(src));
+    uint64_t hash = ps_hash_bytes(key, strlen(key), ps_tensor_hash_once(src));
     ps_status status = PS_OK;
     ps_mutex_lock(&w->lock);
     entry *e = find(w, hash, key, size);

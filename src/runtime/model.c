@@ -324,28 +324,65 @@ static ps_plan *find_plan(ps_model *m, const int64_t *key, size_t words, uint64_
     return p;
 }
 
-/* The cache keeps the newest plan whatever its size, and older ones while they fit. */
-static void cache_plan(ps_model *m, ps_plan *p)
+/* Takes plans out of the cache, oldest first, until it is within its limit, but never `keep`; returns them as a list. */
+static ps_plan *evict(ps_model *m, const ps_plan *keep)
 {
     ps_plan *evicted = NULL;
-    ps_mutex_lock(&m->lock);
-    push_plan(m, ps_plan_retain(p));
-    m->cache_bytes += p->bytes;
-    m->plans_made++;
-    while (m->cache_bytes > m->cache_limit && m->oldest != p) {
+    while (m->cache_bytes > m->cache_limit && m->oldest && m->oldest != keep) {
         ps_plan *old = m->oldest;
         unlink_plan(m, old);
         m->cache_bytes -= old->bytes;
+        atomic_store_explicit(&old->evicted, true, memory_order_relaxed);
         old->older = evicted;
         evicted = old;
     }
-    ps_mutex_unlock(&m->lock);
+    return evicted;
+}
+
+static void release_list(ps_plan *evicted)
+{
     while (evicted) {
         ps_plan *next = evicted->older;
         evicted->older = NULL;
         ps_plan_release(evicted);
         evicted = next;
     }
+}
+
+/* The cache keeps the newest plan whatever its size, and older ones while they fit. */
+static void cache_plan(ps_model *m, ps_plan *p)
+{
+    ps_mutex_lock(&m->lock);
+    push_plan(m, ps_plan_retain(p));
+    m->cache_bytes += p->bytes;
+    m->plans_made++;
+    ps_plan *evicted = evict(m, p);
+    ps_mutex_unlock(&m->lock);
+    release_list(evicted);
+}
+
+/* Counts a plan made for `parent` at run time with the plan of the cache that it belongs to. */
+static void adopt(ps_plan *parent, ps_plan *child)
+{
+    ps_model *m = parent->model;
+    ps_plan *root = parent->root ? parent->root : parent;
+    child->root = root;
+    ps_mutex_lock(&m->lock);
+    root->bytes += child->bytes;
+    if (!atomic_load_explicit(&root->evicted, memory_order_relaxed)) m->cache_bytes += child->bytes;
+    ps_plan *evicted = evict(m, root);
+    ps_mutex_unlock(&m->lock);
+    release_list(evicted);
+}
+
+static void disown(ps_plan *child)
+{
+    ps_model *m = child->model;
+    ps_mutex_lock(&m->lock);
+    child->root->bytes -= child->bytes;
+    if (!atomic_load_explicit(&child->root->evicted, memory_order_relaxed)) m->cache_bytes -= child->bytes;
+    ps_mutex_unlock(&m->lock);
+    ps_plan_release(child);
 }
 
 static void set_input_shapes(ps_graph *g, const ps_shape *const *shapes)
@@ -414,6 +451,7 @@ ps_status ps_plan_branch(ps_plan *p, int which, ps_plan **ret, ps_error *err)
             ps_graph *g;
             status = ps_graph_clone(b->graph, &g, NULL, err);
             if (status == PS_OK) status = ps_plan_compile(p->model, g, p->threads, &plan, err);
+            if (status == PS_OK) adopt(p, plan);
             if (status == PS_OK) atomic_store_explicit(&b->plan, plan, memory_order_release);
         }
         ps_mutex_unlock(&p->model->compile_lock);
@@ -447,11 +485,12 @@ static ps_status new_rest(ps_plan *p, const ps_dtype *dtypes, const ps_shape *sh
     }
     PS_TRY(ps_plan_compile(p->model, g, p->threads, ret, err));
     if (t->n_rests == PS_MAX_RESTS) {
-        ps_plan_release(t->rests[0]);
+        disown(t->rests[0]);
         memmove(t->rests, t->rests + 1, (PS_MAX_RESTS - 1) * sizeof *t->rests);
         t->n_rests--;
     }
     t->rests[t->n_rests++] = *ret;
+    adopt(p, *ret);
     return PS_OK;
 }
 

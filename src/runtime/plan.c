@@ -470,6 +470,15 @@ static ps_status lower_graph(compiler *c)
     return make_outputs(c);
 }
 
+static size_t plan_bytes(const ps_plan *p)
+{
+    size_t n = sizeof *p + p->arena.bytes + p->graph->arena.bytes + p->n_steps * sizeof *p->steps;
+    for (size_t i = 0; i < p->n_steps; i++) n += p->steps[i].kernel->bytes;
+    if (!p->tail) return n;
+    for (int b = 0; b < 2; b++) n += p->tail->branch[b].graph ? p->tail->branch[b].graph->arena.bytes : 0;
+    return n + (p->tail->rest ? p->tail->rest->arena.bytes : 0);
+}
+
 static ps_status finish(compiler *c)
 {
     ps_plan *p = c->plan;
@@ -479,7 +488,7 @@ static ps_status finish(compiler *c)
     if (!p->storages) return PS_FAIL_NOMEM(c->err, "a plan");
     lifetimes(p);
     PS_TRY(ps_plan_memory(p, c->alloc, c->err));
-    p->bytes = sizeof *p + p->arena.bytes + p->graph->arena.bytes + p->n_steps * 16384; /* primitives: an estimate */
+    p->bytes = plan_bytes(p);
     return PS_OK;
 }
 
@@ -510,6 +519,7 @@ ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **r
         return PS_FAIL_NOMEM(err, "a plan");
     }
     atomic_init(&p->refs, 1);
+    atomic_init(&p->evicted, false);
     p->model = model;
     p->graph = g;
     p->threads = threads;

@@ -143,9 +143,10 @@ struct ps_plan {
     int64_t *key; /* threads, then rank and dims of every input */
     size_t key_words;
     uint64_t key_hash;
-    size_t bytes;
-    ps_plan *newer, *older; /* in the model's cache */
-    bool cached;
+    size_t bytes;           /* of the plan, its kernels, and the plans it has made since; guarded by the model's lock */
+    ps_plan *newer, *older; /* in the model's cache; guarded by the model's lock */
+    ps_plan *root;          /* of a branch or a rest: the plan in the cache it belongs to (outlives it in use), else NULL */
+    atomic_bool evicted;    /* the cache has let it go: sessions do so too when they next make room */
 };
 
 /* Compiles g, whose input shapes are fixed; the plan owns g from here on, also on failure. */

@@ -161,6 +161,15 @@ static void touch_state(ps_session *s, ps_state *st)
     push_state(s, st);
 }
 
+/* A state keeps its plan alive: without this, sessions would hold many more plans than the cache's limit allows. */
+static void drop_evicted(ps_session *s)
+{
+    for (ps_state *st = s->newest, *next; st; st = next) {
+        next = st->older;
+        if (atomic_load_explicit(&st->plan->evicted, memory_order_relaxed)) drop_state(s, st);
+    }
+}
+
 /* The state for the present input shapes: from the session's list, or around a plan of the model. */
 static ps_status find_state(ps_session *s, ps_state **ret, ps_error *err)
 {
@@ -173,6 +182,7 @@ static ps_status find_state(ps_session *s, ps_state **ret, ps_error *err)
         return PS_OK;
     }
     PS_TRY(ps_model_plan(s->model, s->input_shapes, s->threads, &plan, err));
+    drop_evicted(s);
     ps_status status = ps_state_new(s, plan, ret, err);
     ps_plan_release(plan); /* the state holds it */
     if (status != PS_OK) return status;

@@ -270,3 +270,13 @@ uint64_t ps_tensor_hash(const ps_tensor *t) {
     hash_content(t, &state);
     return XXH3_64bits_digest(&state);
 }
+
+uint64_t ps_tensor_hash_once(const ps_tensor *t) {
+    _Atomic uint64_t *known = &((ps_tensor *)t)->content_hash; /* a memo: no change that a reader could see */
+    uint64_t hash = atomic_load_explicit(known, memory_order_relaxed);
+    if (hash == 0) {
+        hash = ps_tensor_hash(t);
+        atomic_store_explicit(known, hash, memory_order_relaxed);
+    }
+    return hash;
+}

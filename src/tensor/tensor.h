@@ -24,6 +24,7 @@ struct ps_tensor {
     void *owned;             /* block to free with the tensor, or NULL when data is borrowed */
     struct ps_tensor *base;  /* retained tensor whose memory data points into, or NULL */
     atomic_int refs;
+    _Atomic uint64_t content_hash; /* of ps_tensor_hash_once; 0: not known yet */
     int64_t own_strides[PS_MAX_RANK];
 };
 
@@ -72,6 +73,8 @@ bool ps_tensor_get_double(const ps_tensor *t, size_t index, double *ret);
 /* All elements equal to one value? (float and integer types) */
 bool ps_tensor_uniform(const ps_tensor *t, double *ret_value);
 uint64_t ps_tensor_hash(const ps_tensor *t); /* of dtype, shape and content */
+/* The same, computed once and remembered: for a tensor that nobody will write to again. Any thread. */
+uint64_t ps_tensor_hash_once(const ps_tensor *t);
 size_t ps_tensor_count(const ps_tensor *t);  /* elements */
 
 #endif

@@ -195,6 +195,7 @@ ps_status cpu_lower_dense(ps_device *device, ps_lowering *l, cpu_dense *what, ps
     k->simd = dev->simd;
     k->dnnl = dev->dnnl;
     k->prim = prim;
+    k->base.bytes += psd_prim_charge(prim);
     k->n_inside = inside;
     k->residual = -1;
     k->bias = what->desc.bias ? 2 : -1;

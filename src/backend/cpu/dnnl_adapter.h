@@ -56,6 +56,9 @@ ps_status psd_prim_get(ps_dnnl *d, const psd_desc *desc, psd_prim **ret, ps_erro
 void psd_prim_release(psd_prim *p); /* NULL is allowed */
 const char *psd_prim_info(const psd_prim *p); /* "brgconv:avx512_core" */
 bool psd_prim_is_slow(const psd_prim *p);     /* a reference implementation */
+/* Resident bytes of the primitive (descriptor and generated code, an estimate) for the first who asks, 0 for all others: plans
+ * share primitives, and the plan that made one is charged for it. */
+size_t psd_prim_charge(psd_prim *p);
 size_t psd_prim_scratchpad(const psd_prim *p);
 /* Bytes of weights as the primitive wants them, and a name of that layout for the weight store. */
 size_t psd_prim_weights_size(const psd_prim *p);
