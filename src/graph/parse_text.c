@@ -167,7 +167,7 @@ static ps_status parse_string_element(ps_parser *p, ps_tensor *t, size_t i) {
 }
 
 static void set_packed(ps_tensor *t, size_t i, double v, bool *ok) {
-    int q = (int)v;
+    int q = v >= -8 && v <= 15 ? (int)v : 0; /* out of range has no meaning in four bits */
     uint8_t *d = t->data;
     if (t->dtype == PS_DTYPE_U4 || t->dtype == PS_DTYPE_I4)
         ps_u4_set(d, i, q);

@@ -102,13 +102,19 @@ static ps_status merge_views(ps_rw *rw, ps_node *n) {
     return ps_rw_finish(rw, made, 14);
 }
 
+/* The rank, or 0 if it is unknown or perm is none (with an unknown rank nobody has checked it). */
 static size_t permutation(const ps_node *n, int64_t perm[PS_MAX_RANK]) {
     const ps_transpose_params *p = n->params;
     size_t rank = p->perm.n ? p->perm.n : n->in[0]->shape.rank > 0 ? (size_t)n->in[0]->shape.rank : 0;
+    unsigned seen = 0;
     if (rank > PS_MAX_RANK) return 0;
-    for (size_t i = 0; i < rank; i++)
-        perm[i] = p->perm.n ? p->perm.data[i] : (int64_t)(rank - 1 - i);
-    return rank;
+    for (size_t i = 0; i < rank; i++) {
+        int axis;
+        if (!ps_axis_normalize(p->perm.n ? p->perm.data[i] : (int64_t)(rank - 1 - i), (int)rank, &axis)) return 0;
+        perm[i] = axis;
+        seen |= 1u << axis;
+    }
+    return seen + 1 == 1u << rank ? rank : 0;
 }
 
 static ps_status merge_transposes(ps_rw *rw, ps_node *n) {
