@@ -67,7 +67,7 @@ static bool linear_post(const char *op, bool chain_first, float c, ps_post *p) {
     else if (strcmp(op, "Sub") == 0) {
         linear.alpha = chain_first ? 1 : -1;
         linear.beta = chain_first ? -c : c;
-    } else if (strcmp(op, "Div") == 0 && chain_first && c != 0)
+    } else if (strcmp(op, "Div") == 0 && chain_first && isfinite(1 / c))
         linear.alpha = 1 / c;
     else
         return false;
