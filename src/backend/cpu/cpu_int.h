@@ -31,6 +31,8 @@ ps_status cpu_lower_transpose(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_conv(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_deconv(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_matmul(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_matmul_packed(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_gemm_packed(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_gemm(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_pool(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_global_pool(ps_device *device, ps_lowering *l, ps_error *err);

@@ -9,6 +9,10 @@
 
 /* First that accepts wins; then the reference kernel. */
 static const ps_impl impls[] = {
+    { "MatMul", "", cpu_lower_matmul_packed },
+    { "MatMul", "polestar", cpu_lower_matmul_packed },
+    { "Gemm", "", cpu_lower_gemm_packed },
+    { "Gemm", "polestar", cpu_lower_gemm_packed },
 #ifdef PS_WITH_DNNL
     { "Conv", "", cpu_lower_conv },
     { "Conv", "polestar", cpu_lower_conv },

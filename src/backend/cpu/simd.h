@@ -31,8 +31,12 @@ typedef struct ps_simd {
     void (*layernorm_row)(const float *src, const float *gamma, const float *beta, float *dst, int64_t n, float eps);
     /* One LSTM step of H units from gate sums i, o, f, c (ONNX order iofc, sigmoid / tanh / tanh): c and h in place. */
     void (*lstm_cell)(const float *gates, float *c, float *h, int64_t hidden);
-    /* dst[m][n] = src[m][k] b[k][n] + init[n] (init may be NULL: 0), b row-major: small and skinny products */
+    /* c[m][n] = a[m][k] b[k][n] + init[n] (init may be NULL: 0), b row-major: small and skinny products */
     void (*gemm_small)(const float *a, int64_t lda, const float *b, int64_t ldb, const float *init, float *c, int64_t ldc, int64_t m,
+                       int64_t n, int64_t k);
+    /* c[m][n] = a[m][k] panel + init[n], n <= panel_width: one panel of packed weights, [k][panel_width], zero-padded */
+    int64_t panel_width;
+    void (*gemm_panel)(const float *a, int64_t lda, const float *panel, const float *init, float *c, int64_t ldc, int64_t m,
                        int64_t n, int64_t k);
     void (*f16_to_f32)(const uint16_t *src, float *dst, int64_t n);
 } ps_simd;

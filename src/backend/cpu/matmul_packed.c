@@ -1,0 +1,145 @@
+/* matmul_packed.c - products with constant weights by our own panels, where oneDNN has no packed product (below AVX-512 it copies
+ * the weights in every run, and loses up to half its speed when their rows are a multiple of 4 KiB apart).
+ *
+ * Weights are packed as panels [K][panel_width]; a panel is walked by all rows while it is in cache. Bias goes in with the
+ * product, post-ops follow as a chain over the output. */
+#include "backend/cpu/chain.h"
+
+typedef struct packed_kernel {
+    ps_kernel base;
+    const ps_simd *simd;
+    const float *panels;
+    int64_t m, n, k;
+    int threads;
+    bool has_bias, has_chain;
+    cpu_chain chain;
+} packed_kernel;
+
+typedef struct packed_job {
+    const packed_kernel *k;
+    const float *a, *bias;
+    float *c;
+    int64_t chunks, chunk; /* of rows */
+} packed_job;
+
+/* One item is one panel against one chunk of rows. */
+static void run_items(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    const packed_job *j = ctx;
+    const packed_kernel *k = j->k;
+    int64_t width = k->simd->panel_width;
+    for (int64_t item = begin; item < end; item++) {
+        int64_t panel = item / j->chunks, row = item % j->chunks * j->chunk, col = panel * width;
+        int64_t rows = k->m - row < j->chunk ? k->m - row : j->chunk, cols = k->n - col < width ? k->n - col : width;
+        k->simd->gemm_panel(j->a + row * k->k, k->k, k->panels + panel * width * k->k, j->bias ? j->bias + col : NULL,
+                            j->c + row * k->n + col, k->n, rows, cols, k->k);
+    }
+}
+
+static ps_status packed_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)
+{
+    const packed_kernel *k = (const packed_kernel *)kernel;
+    packed_job job = { k, args->in[0], k->has_bias ? args->in[2] : NULL, args->out[0], 1, k->m };
+    int64_t panels = (k->n + k->simd->panel_width - 1) / k->simd->panel_width;
+    int64_t rows_in_cache = 1 + 65536 / k->k; /* 256 KiB of the left side: half a second-level cache */
+    if (job.chunk > rows_in_cache) {
+        job.chunk = rows_in_cache;
+        job.chunks = (k->m + job.chunk - 1) / job.chunk;
+    }
+    ps_parallel_for(panels * job.chunks, 1, k->m * k->n * k->k < 32768 ? 1 : k->threads, run_items, &job);
+    if (k->has_chain) cpu_chain_run(&k->chain, k->simd, args->out[0], args->out[0], args->in);
+    return PS_OK;
+}
+
+typedef struct pack_job {
+    const float *src;
+    int64_t n, k, row, col, width; /* strides of the source */
+} pack_job;
+
+static ps_status pack(void *ctx, void *dst, ps_error *err)
+{
+    const pack_job *j = ctx;
+    float *d = dst;
+    for (int64_t at = 0; at < j->n; at += j->width) {
+        for (int64_t p = 0; p < j->k; p++) {
+            for (int64_t c = 0; c < j->width; c++) *d++ = at + c < j->n ? j->src[p * j->row + (at + c) * j->col] : 0.0f;
+        }
+    }
+    return PS_OK;
+}
+
+static ps_status fill(ps_lowering *l, packed_kernel *k, bool transposed, ps_error *err)
+{
+    const ps_node *n = l->node;
+    char key[64];
+    const void *data;
+    int64_t width = k->simd->panel_width, panels = (k->n + width - 1) / width;
+    pack_job job = { n->in[1]->constant->data, k->n, k->k, transposed ? 1 : k->n, transposed ? k->k : 1, width };
+    ps_snprintf(key, sizeof key, "panels %lld%s", (long long)width, transposed ? " transposed" : "");
+    PS_TRY(ps_weights_get(l->weights, n->in[1]->constant, key, (size_t)(panels * width * k->k) * sizeof(float), pack, &job, &data,
+                          err));
+    k->panels = data;
+    return PS_OK;
+}
+
+static ps_status lower(ps_device *device, ps_lowering *l, int64_t rows, bool transposed, ps_error *err)
+{
+    static const ps_kernel_ops ops = { packed_run, cpu_kernel_free, NULL, NULL };
+    const ps_node *n = l->node;
+    const ps_shape *w = &n->in[1]->shape, *out = &n->out[0]->shape;
+    ps_post posts[PS_MAX_POSTS];
+    int n_posts = (int)ps_node_posts(n, posts);
+    packed_kernel *k;
+    PS_TRY(ps_kernel_new(l->alloc, sizeof *k, &ops, "cpu.matmul packed", &k, err));
+    k->simd = cpu_of(device)->simd;
+    k->threads = l->threads;
+    k->m = rows;
+    k->n = w->dims[transposed ? 0 : 1];
+    k->k = w->dims[transposed ? 1 : 0];
+    k->has_bias = ps_has_in(n, 2);
+    k->has_chain = n_posts > 0;
+    for (uint32_t i = 0; i < n->n_in; i++) l->in_layout[i] = PS_LAYOUT_PLAIN;
+    bool laid_out = cpu_chain_init(&k->chain, n, posts, n_posts, out, PS_LAYOUT_PLAIN, l->in_layout, out, PS_LAYOUT_PLAIN,
+                                   l->threads);
+    ps_status status = laid_out ? fill(l, k, transposed, err) : PS_OK;
+    if (status != PS_OK || !laid_out) {
+        cpu_kernel_free(&k->base);
+        return status;
+    }
+    l->kernel = &k->base;
+    return PS_OK;
+}
+
+/* AVX-512 has oneDNN's own packed product, which is as good. */
+static bool wanted(const ps_device *device, const ps_node *n)
+{
+    if (cpu_of(device)->simd->lanes >= 16 && cpu_of(device)->dnnl) return false;
+    if (!n->in[1]->constant || n->in[1]->shape.rank != 2 || n->in[0]->shape.rank < 2) return false;
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        if (n->in[i] && n->in[i]->dtype != PS_DTYPE_F32) return false;
+    }
+    return ps_shape_product(&n->out[0]->shape, 0, n->out[0]->shape.rank) > 0 && n->in[1]->shape.dims[0] > 0 &&
+           n->in[1]->shape.dims[1] > 0;
+}
+
+static bool is_row(const ps_shape *s, int64_t n)
+{
+    return s->rank >= 1 && s->dims[s->rank - 1] == n && ps_shape_product(s, 0, s->rank) == n;
+}
+
+ps_status cpu_lower_matmul_packed(ps_device *device, ps_lowering *l, ps_error *err)
+{
+    const ps_node *n = l->node;
+    const ps_shape *a = &n->in[0]->shape;
+    if (!wanted(device, n)) return PS_OK;
+    return lower(device, l, ps_shape_product(a, 0, a->rank - 1), false, err);
+}
+
+ps_status cpu_lower_gemm_packed(ps_device *device, ps_lowering *l, ps_error *err)
+{
+    const ps_node *n = l->node;
+    const ps_gemm_params *p = n->params;
+    if (!wanted(device, n) || p->alpha != 1.0f || p->transA) return PS_OK;
+    if (ps_has_in(n, 2) && (p->beta != 1.0f || !is_row(&n->in[2]->shape, n->out[0]->shape.dims[1]))) return PS_OK;
+    return lower(device, l, n->in[0]->shape.dims[0], p->transB != 0, err);
+}
