@@ -38,6 +38,9 @@ static ps_status value_bytes(compiler *c, const ps_value *v, size_t *ret)
                v->name);
     PS_FAIL_IF(!ps_shape_elements(&v->shape, &n) || !ps_dtype_bytes(v->dtype, n, ret), c->err, LIMIT,
                "value '%s' of shape %s is too large to address", v->name, ps_shape_text(&v->shape, text, sizeof text));
+    uint64_t memory = c->device->info.memory; /* 0: unknown */
+    PS_FAIL_IF(memory && *ret > memory, c->err, LIMIT, "value '%s' of shape %s takes %zu bytes, device '%s' has %llu", v->name,
+               ps_shape_text(&v->shape, text, sizeof text), *ret, c->device->name, (unsigned long long)memory);
     return PS_OK;
 }
 

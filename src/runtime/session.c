@@ -120,7 +120,8 @@ static ps_status bind_input(ps_session *s, size_t i, const ps_tensor *t, ps_erro
     bool aligned = size == 0 || (uintptr_t)t->data % (size < 8 ? size : 8) == 0;
     s->input_ptrs[i] = t->data;
     if (!t->strides && aligned) return PS_OK;
-    PS_TRY(ps_buffer_grow(s->alloc, &s->staging[i], t->bytes, err));
+    PS_FAIL_IF(ps_buffer_grow(s->alloc, &s->staging[i], t->bytes, NULL) != PS_OK, err, NO_MEMORY,
+               "input '%s': out of memory for a packed copy of %zu bytes", s->model->inputs[i].name, t->bytes);
     if (t->strides) ps_tensor_copy_packed(t, s->staging[i].data);
     else memcpy(s->staging[i].data, t->data, t->bytes);
     s->input_ptrs[i] = s->staging[i].data;
