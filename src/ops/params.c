@@ -85,10 +85,6 @@ ps_status ps_node_add_post(ps_node *node, ps_post_kind kind, float alpha, float 
     return ps_node_set_floats(node, "post_arg", args, 2 * n, err);
 }
 
-static float clamp(float x, float lo, float hi) {
-    return fminf(fmaxf(x, lo), hi);
-}
-
 /* max/min that keep a NaN of either side, as ONNX's Max, Min and Relu do. */
 static float max_nan(float a, float b) {
     return a > b || a != a ? a : b;
@@ -96,6 +92,10 @@ static float max_nan(float a, float b) {
 
 static float min_nan(float a, float b) {
     return a < b || a != a ? a : b;
+}
+
+static float clamp(float x, float lo, float hi) {
+    return min_nan(max_nan(x, lo), hi);
 }
 
 float ps_post_apply(ps_post_kind kind, float x, float alpha, float beta, float operand) {
