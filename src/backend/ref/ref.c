@@ -62,6 +62,13 @@ static void ref_free(ps_kernel *kernel)
 
 static const ps_kernel_ops ref_ops = { ref_run, ref_free, ref_state_new, ref_state_free };
 
+/* As the trait's contract says: only where type and shape agree. */
+static bool may_overwrite(const ps_node *n)
+{
+    return (n->op->traits & PS_OP_INPLACE) && ps_has_in(n, 0) && ps_has_out(n, 0) && n->in[0]->dtype == n->out[0]->dtype &&
+           ps_shape_equal(&n->in[0]->shape, &n->out[0]->shape);
+}
+
 ps_status ps_lower_ref(ps_device *device, ps_lowering *l, ps_error *err)
 {
     const ps_node *n = l->node;
@@ -73,7 +80,7 @@ ps_status ps_lower_ref(ps_device *device, ps_lowering *l, ps_error *err)
     k->threads = l->threads;
     for (uint32_t i = 0; i < n->n_in; i++) l->in_layout[i] = PS_LAYOUT_PLAIN;
     for (uint32_t i = 0; i < n->n_out; i++) l->out_layout[i] = PS_LAYOUT_PLAIN;
-    l->inplace = (n->op->traits & PS_OP_INPLACE) ? 0 : -1;
+    l->inplace = may_overwrite(n) ? 0 : -1;
     l->kernel = &k->base;
     return PS_OK;
 }
