@@ -17,7 +17,7 @@ typedef struct ps_simd {
     void (*binary_scalar)(ps_post_kind kind, const float *src, float operand, float *dst, int64_t n);
     void (*fill)(float *dst, float value, int64_t n);
     float (*sum)(const float *x, int64_t n);
-    float (*max)(const float *x, int64_t n);
+    float (*max)(const float *x, int64_t n); /* NaN if there is one */
     /* acc[i] += x[i]; acc[i] = max(acc[i], x[i]) */
     void (*add_to)(float *acc, const float *x, int64_t n);
     void (*max_to)(float *acc, const float *x, int64_t n);
