@@ -6,7 +6,7 @@ typedef struct row_kernel {
     const ps_simd *simd;
     int64_t rows, row;
     int threads;
-    bool log;
+    bool log, has_beta;
     float epsilon;
 } row_kernel;
 
@@ -48,7 +48,7 @@ static void layernorm_rows(void *ctx, int64_t begin, int64_t end, int thread)
 static ps_status layernorm_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)
 {
     const row_kernel *k = (const row_kernel *)kernel;
-    row_job job = { k, args->in[0], args->in[1], args->in[2], args->out[0] };
+    row_job job = { k, args->in[0], args->in[1], k->has_beta ? args->in[2] : NULL, args->out[0] };
     if (k->row) ps_parallel_for(k->rows, grain(k), k->threads, layernorm_rows, &job);
     return PS_OK;
 }
@@ -100,6 +100,7 @@ ps_status cpu_lower_layernorm(ps_device *device, ps_lowering *l, ps_error *err)
     }
     PS_TRY(new_rows(device, l, &ops, "cpu.layernorm", axis, &k, err));
     k->epsilon = p->epsilon;
+    k->has_beta = ps_has_in(n, 2);
     l->inplace = 0;
     return PS_OK;
 }

@@ -97,6 +97,7 @@ ps_status cpu_lower_binary(ps_device *device, ps_lowering *l, ps_error *err)
     static const op_kind table[] = { { "Add", PS_POST_ADD }, { "Sub", PS_POST_SUB }, { "Mul", PS_POST_MUL },
                                      { "Div", PS_POST_DIV }, { "Max", PS_POST_MAX }, { "Min", PS_POST_MIN } };
     ps_post post = { PS_POST_ADD, 1, 0, 0 };
+    if (l->node->op->since < 7 && ps_node_attr(l->node, "broadcast")) return PS_OK; /* an axis says which dims meet */
     if (l->node->n_in != 2 || !kind_of(table, sizeof table / sizeof *table, l->node->op_type, &post.kind)) return PS_OK;
     return lower_chain(device, l, &post, 1, 0, err);
 }
