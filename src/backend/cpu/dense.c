@@ -134,7 +134,7 @@ static ps_status pack_weights(const ps_lowering *l, const cpu_dense *what, dense
     char key[64];
     if (!what->weights) return PS_OK;
     pack_job job = { k->dnnl, k->prim, &what->from, what->weights->data };
-    psd_prim_weights_key(k->prim, key, sizeof key);
+    psd_prim_weights_key(k->prim, &what->from, key, sizeof key);
     return ps_weights_get(l->weights, what->weights, key, psd_prim_weights_size(k->prim), pack, &job, &k->weights, err);
 }
 

@@ -33,7 +33,6 @@ struct psd_prim {
 struct ps_dnnl {
     ps_alloc_state *alloc;
     dnnl_engine_t engine;
-    dnnl_stream_t stream; /* for packing, under lock */
     ps_mutex lock;
     psd_prim *buckets[BUCKETS]; /* guarded by lock */
 };
@@ -72,7 +71,6 @@ ps_status psd_new(ps_alloc_state *alloc, ps_dnnl **ret, ps_error *err)
     /* Our cache knows when a plan dies; oneDNN's own would keep every primitive ever made. */
     dnnl_set_primitive_cache_capacity(0);
     dnnl_status_t s = dnnl_engine_create(&d->engine, dnnl_cpu, 0);
-    if (s == dnnl_success) s = dnnl_stream_create(&d->stream, d->engine, dnnl_stream_default_flags);
     if (s != dnnl_success) {
         psd_free(d);
         return fail(err, s, "creating the CPU engine");
@@ -84,7 +82,6 @@ ps_status psd_new(ps_alloc_state *alloc, ps_dnnl **ret, ps_error *err)
 void psd_free(ps_dnnl *d)
 {
     if (!d) return;
-    if (d->stream) dnnl_stream_destroy(d->stream);
     if (d->engine) dnnl_engine_destroy(d->engine);
     ps_mutex_destroy(&d->lock);
     ps_free(d->alloc, d);
@@ -423,6 +420,20 @@ static dnnl_status_t build(ps_dnnl *dn, psd_prim *p)
     return s;
 }
 
+/* oneDNN 2.6's convolution by gemm (below AVX2, where channels are no multiple of 8) reads a full-size operand at wrong places
+ * when channels lie innermost. */
+static bool impl_sound(const psd_prim *p)
+{
+    const psd_desc *d = &p->desc;
+    if (d->kind != PSD_CONV && d->kind != PSD_DECONV) return true;
+    if (!strstr(psd_prim_info(p), "gemm")) return true;
+    for (int64_t i = 0; i < d->n_posts; i++) {
+        const psd_md *m = &d->posts[i].operand;
+        if (m->ndims && memcmp(m->dims, d->dst.dims, sizeof m->dims) == 0) return false;
+    }
+    return true;
+}
+
 static void destroy(psd_prim *p)
 {
     if (p->prim) dnnl_primitive_destroy(p->prim);
@@ -451,6 +462,11 @@ static ps_status create(ps_dnnl *d, const psd_desc *desc, uint64_t hash, psd_pri
         *ret = NULL;
         /* invalid_arguments too: what we describe is checked against ONNX, but not every such thing is one for oneDNN */
         return s == dnnl_unimplemented || s == dnnl_invalid_arguments ? PS_OK : fail(err, s, "creating a primitive");
+    }
+    if (!impl_sound(p)) {
+        destroy(p);
+        *ret = NULL;
+        return PS_OK;
     }
     p->next = d->buckets[hash % BUCKETS];
     d->buckets[hash % BUCKETS] = p;
@@ -561,15 +577,16 @@ static size_t layout_words(cmd_t m, int64_t *words)
 }
 
 /* Hashes, not text: it has to fit and must not fail, for a key that is cut short would hand out the weights of another layout. */
-void psd_prim_weights_key(const psd_prim *p, char *buf, size_t size)
+void psd_prim_weights_key(const psd_prim *p, const psd_md *from, char *buf, size_t size)
 {
     int64_t words[LAYOUT_WORDS];
     cmd_t m = query_md(p, dnnl_query_weights_md, 0);
     size_t n = layout_words(m, words) * sizeof *words;
-    uint64_t low = ps_hash_bytes(words, n, 0), high = ps_hash_bytes(words, n, 1);
+    uint64_t source = ps_hash_bytes(from, sizeof *from, 0);
+    uint64_t low = ps_hash_bytes(words, n, source), high = ps_hash_bytes(words, n, source + 1);
 #if !V3
     if (m->format_kind != dnnl_blocked) { /* winograd and other opaque layouts: by their bytes */
-        low = ps_hash_bytes(&m->format_desc, sizeof m->format_desc, (uint64_t)m->format_kind);
+        low = ps_hash_bytes(&m->format_desc, sizeof m->format_desc, source + (uint64_t)m->format_kind);
     }
 #endif
     ps_snprintf(buf, size, "dnnl %016llx%016llx", (unsigned long long)high, (unsigned long long)low);
@@ -581,6 +598,7 @@ ps_status psd_pack(ps_dnnl *d, const psd_prim *p, const psd_md *from, const void
     dnnl_memory_t a = NULL, b = NULL;
     dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_t reorder = NULL;
+    dnnl_stream_t stream = NULL; /* its own: two models may be packed at once */
     cmd_t to = query_md(p, dnnl_query_weights_md, 0);
     dnnl_status_t s = md_make(from, &from_md);
     if (s != dnnl_success) return fail(err, s, "describing weights");
@@ -588,11 +606,13 @@ ps_status psd_pack(ps_dnnl *d, const psd_prim *p, const psd_md *from, const void
     if (s == dnnl_success) s = dnnl_memory_create(&b, to, d->engine, dst);
     if (s == dnnl_success) s = dnnl_reorder_primitive_desc_create(&pd, MD_ARG(from_md), d->engine, to, d->engine, NULL);
     if (s == dnnl_success) s = dnnl_primitive_create(&reorder, pd);
+    if (s == dnnl_success) s = dnnl_stream_create(&stream, d->engine, dnnl_stream_default_flags);
     if (s == dnnl_success) {
         dnnl_exec_arg_t args[2] = { { DNNL_ARG_FROM, a }, { DNNL_ARG_TO, b } };
-        s = dnnl_primitive_execute(reorder, d->stream, 2, args);
-        if (s == dnnl_success) s = dnnl_stream_wait(d->stream);
+        s = dnnl_primitive_execute(reorder, stream, 2, args);
+        if (s == dnnl_success) s = dnnl_stream_wait(stream);
     }
+    if (stream) dnnl_stream_destroy(stream);
     if (reorder) dnnl_primitive_destroy(reorder);
     if (pd) dnnl_primitive_desc_destroy(pd);
     if (a) dnnl_memory_destroy(a);

@@ -60,9 +60,10 @@ bool psd_prim_is_slow(const psd_prim *p);     /* a reference implementation */
  * share primitives, and the plan that made one is charged for it. */
 size_t psd_prim_charge(psd_prim *p);
 size_t psd_prim_scratchpad(const psd_prim *p);
-/* Bytes of weights as the primitive wants them, and a name of that layout for the weight store. */
+/* Bytes of weights as the primitive wants them, and a name of that layout for the weight store: it tells how the weights lie
+ * in the model too, for one square matrix can be read as it is and transposed. */
 size_t psd_prim_weights_size(const psd_prim *p);
-void psd_prim_weights_key(const psd_prim *p, char *buf, size_t size);
+void psd_prim_weights_key(const psd_prim *p, const psd_md *from, char *buf, size_t size);
 /* Converts plain f32 weights, lying as `from` says, into the primitive's layout at dst. */
 ps_status psd_pack(ps_dnnl *d, const psd_prim *p, const psd_md *from, const void *src, void *dst, ps_error *err);
 
