@@ -355,6 +355,8 @@ static ps_status make_tail(compiler *c, const ps_node *n)
     c->plan->tail = t;
     t->node = n;
     t->is_if = strcmp(n->op_type, "If") == 0 && !*n->domain;
+    PS_FAIL_IF(n->n_in > PS_LOWER_MAX || n->n_out > PS_LOWER_MAX, c->err, LIMIT, "%s has more than %d inputs or outputs",
+               ps_node_label(n, label, sizeof label), PS_LOWER_MAX);
     PS_FAIL_IF(!t->is_if && (!n->op || !n->op->ref), c->err, UNSUPPORTED,
                "%s: operator '%s' cannot run yet when it depends on data", ps_node_label(n, label, sizeof label), n->op_type);
     t->args = ps_arena_array(&c->plan->arena, (size_t)n->n_in + 1, sizeof *t->args);
