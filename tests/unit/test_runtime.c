@@ -304,6 +304,42 @@ static void test_plan_cache_is_bounded(void **state)
     ps_model_release(m);
 }
 
+static void assert_accounted(const ps_model *m)
+{
+    size_t sum = 0;
+    for (const ps_plan *p = m->newest; p; p = p->older) sum += p->bytes;
+    assert_int_equal(m->cache_bytes, sum);
+}
+
+/* Plans made at run time, behind an operator whose output shape depends on data, count with the plan they belong to, in the cache
+ * and after it has let go of that plan; a session lets go of evicted plans too. */
+static void test_plans_made_at_run_time_are_counted(void **state)
+{
+    ps_graph *g;
+    ps_model *m;
+    ps_model_options o = PS_MODEL_OPTIONS_INIT;
+    o.plan_cache_bytes = 1 << 17;
+    assert_int_equal(ps_graph_parse(&engine->alloc, "graph g (x: f32[n]) -> (z) opset 17 {\n"
+                                                    "  i = NonZero(x)\n"
+                                                    "  f = Cast(i) {to=1}\n"
+                                                    "  z = Add(f, f)\n"
+                                                    "}\n", &g, NULL), PS_OK);
+    assert_int_equal(ps_model_from_graph(engine, g, &o, &m, NULL), PS_OK);
+    ps_session *s = fixture_session(m, 1);
+    float x[40] = { 0 };
+    for (int n = 0; n < 40 * 6; n++) {
+        for (int i = 0; i < 40; i++) x[i] = i < n % 40;
+        ps_tensor *in = fixture_wrap(engine, PS_DTYPE_F32, 1, DIMS(40 - n / 40), x), *out = NULL;
+        run_ok(s, (const ps_tensor *const *)&in, 1, &out, 1);
+        ps_tensor_release(in);
+        assert_accounted(m);
+        assert_true(m->cache_bytes <= m->cache_limit || m->newest == m->oldest);
+    }
+    assert_true(m->plans_made > 0 && s->n_states < 6);
+    ps_session_free(s);
+    ps_model_release(m);
+}
+
 static void test_loops_are_refused_at_load(void **state)
 {
     ps_model *m = NULL;
@@ -471,6 +507,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_shapes_that_depend_on_data, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cancel_and_deadline, setup, teardown),
         cmocka_unit_test_setup_teardown(test_plan_cache_is_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_plans_made_at_run_time_are_counted, setup, teardown),
         cmocka_unit_test_setup_teardown(test_loops_are_refused_at_load, setup, teardown),
         cmocka_unit_test_setup_teardown(test_eight_threads_share_plans, setup, teardown),
         cmocka_unit_test_setup_teardown(test_allocation_failure_everywhere, setup, teardown),
