@@ -36,6 +36,8 @@ typedef struct ps_run_options {
 /* Runs the model once. inputs: one per model input, in the model's order, NULL only for an input that has a default.
  * outputs: one slot per model output. A slot holding NULL receives a tensor of the session, valid until its next run or
  * free (do not release it). A slot holding a row-major tensor of the right dtype and shape is written in place.
+ * An input may lie where an output will be written (the last run's output given back, or one tensor given as both): it is
+ * copied first.
  * Symbolic dims of the same name must agree over all inputs. options may be NULL. */
 PS_API ps_status ps_session_run(ps_session *session, const ps_tensor *const *inputs, size_t n_inputs,
                                 ps_tensor **outputs, size_t n_outputs, const ps_run_options *options,

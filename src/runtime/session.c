@@ -114,12 +114,29 @@ static ps_status check_input(const ps_session *s, size_t i, const ps_tensor *t, 
     return PS_OK;
 }
 
-static ps_status bind_input(ps_session *s, size_t i, const ps_tensor *t, ps_error *err)
+static bool meets(const void *a, size_t a_bytes, const void *b, size_t b_bytes)
+{
+    return (uintptr_t)a < (uintptr_t)b + b_bytes && (uintptr_t)b < (uintptr_t)a + a_bytes;
+}
+
+/* Will this run write where the input lies: the last run's output given back as an input (recurrent models), or one tensor given
+ * as input and output? */
+static bool will_be_overwritten(const ps_session *s, const ps_tensor *t, ps_tensor *const *outputs)
+{
+    for (size_t k = 0; k < s->model->n_outputs; k++) {
+        const ps_tensor *given = outputs[k];
+        if (given && !given->strides && meets(t->data, t->bytes, given->data, given->bytes)) return true;
+        if (!given && meets(t->data, t->bytes, s->output_buffers[k].data, s->output_buffers[k].size)) return true;
+    }
+    return false;
+}
+
+static ps_status bind_input(ps_session *s, size_t i, const ps_tensor *t, ps_tensor *const *outputs, ps_error *err)
 {
     size_t size = ps_dtype_size(t->dtype);
     bool aligned = size == 0 || (uintptr_t)t->data % (size < 8 ? size : 8) == 0;
     s->input_ptrs[i] = t->data;
-    if (!t->strides && aligned) return PS_OK;
+    if (!t->strides && aligned && !will_be_overwritten(s, t, outputs)) return PS_OK;
     PS_FAIL_IF(ps_buffer_grow(s->alloc, &s->staging[i], t->bytes, NULL) != PS_OK, err, NO_MEMORY,
                "input '%s': out of memory for a packed copy of %zu bytes", s->model->inputs[i].name, t->bytes);
     if (t->strides) ps_tensor_copy_packed(t, s->staging[i].data);
@@ -128,14 +145,14 @@ static ps_status bind_input(ps_session *s, size_t i, const ps_tensor *t, ps_erro
     return PS_OK;
 }
 
-static ps_status take_inputs(ps_session *s, const ps_tensor *const *inputs, size_t n, ps_error *err)
+static ps_status take_inputs(ps_session *s, const ps_tensor *const *inputs, size_t n, ps_tensor *const *outputs, ps_error *err)
 {
     symbol_binding bound[MAX_SYMBOLS];
     size_t n_bound = 0;
     PS_FAIL_IF(n != s->model->n_inputs, err, INVALID, "%zu inputs are given, the model takes %zu", n, s->model->n_inputs);
     for (size_t i = 0; i < n; i++) {
         PS_TRY(check_input(s, i, inputs[i], bound, &n_bound, err));
-        PS_TRY(bind_input(s, i, inputs[i], err));
+        PS_TRY(bind_input(s, i, inputs[i], outputs, err));
         s->input_shapes[i] = &inputs[i]->shape;
     }
     return PS_OK;
@@ -203,7 +220,7 @@ ps_status ps_session_run(ps_session *s, const ps_tensor *const *inputs, size_t n
                s->model->n_outputs);
     PS_FAIL_IF(options && options->size != sizeof *options, err, INVALID, "ps_run_options.size is %zu, this library expects %zu",
                options->size, sizeof *options);
-    PS_TRY(take_inputs(s, inputs, n_inputs, err));
+    PS_TRY(take_inputs(s, inputs, n_inputs, outputs, err));
     PS_TRY(find_state(s, &st, err));
     for (size_t i = 0; i < n_outputs; i++) {
         s->user_outputs[i] = outputs[i];

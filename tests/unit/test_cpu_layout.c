@@ -160,12 +160,34 @@ static void test_in_place_needs_equal_shapes(void **state)
     }
 }
 
+/* A state handed back: first as the session's own output tensor, then as one tensor that is input and output. y = x^T - x would
+ * read what it has written. */
+static void test_output_given_back_as_input(void **state)
+{
+    static const char text[] = "graph (x: f32[2,2]) -> (y) opset 17 {\n  t = Transpose(x)\n  y = Sub(t, x)\n}";
+    float start[4] = { 1, 2, 4, 8 };
+    ps_error err = PS_ERROR_INIT;
+    ps_model *m = fixture_model(cmp_engine, text, "cpu");
+    ps_session *s = fixture_session(m, 1);
+    ps_tensor *x = fixture_wrap(cmp_engine, PS_DTYPE_F32, 2, DIMS(2, 2), start), *y = NULL, *z = NULL;
+    assert_int_equal(ps_session_run(s, (const ps_tensor *const *)&x, 1, &y, 1, NULL, &err), PS_OK);
+    assert_memory_equal(ps_tensor_data(y), ((float[]){ 0, 2, -2, 0 }), 16);
+    assert_int_equal(ps_session_run(s, (const ps_tensor *const *)&y, 1, &z, 1, NULL, &err), PS_OK);
+    assert_memory_equal(ps_tensor_data(z), ((float[]){ 0, -4, 4, 0 }), 16);
+    assert_int_equal(ps_session_run(s, (const ps_tensor *const *)&x, 1, &x, 1, NULL, &err), PS_OK);
+    assert_memory_equal(start, ((float[]){ 0, 2, -2, 0 }), 16);
+    ps_tensor_release(x);
+    ps_session_free(s);
+    ps_model_release(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CMP_TEST(test_concat),           CMP_TEST(test_transpose),
         CMP_TEST(test_views_and_outputs), CMP_TEST(test_empty_and_scalar),
         CMP_TEST(test_in_place_needs_equal_shapes), CMP_TEST(test_resize), CMP_TEST(test_cast),
+        CMP_TEST(test_output_given_back_as_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
