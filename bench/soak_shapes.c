@@ -1,13 +1,15 @@
-/* soak_shapes.c - a text model at thousands of random shapes: does memory stay flat, what does a first run cost, is it right?
+/* soak_shapes.c - a text model at thousands of random shapes: does memory stay flat, what does a first run cost, is it
+ * right?
  *
  *     soak_shapes [FOLDER|NAME [RUNS [THREADS [MAX_SEQUENCE [CACHE_MIB]]]]]
  *
  * defaults: minilm-l6-v2-emb16 200 1 16 8, which fills a plan cache of 8 MiB in a few seconds; batch sizes are 1 to 8.
  *
- * Every input must be i64 [batch, sequence]: ids, a mask (name holds "mask") or segment numbers ("type"). Prints resident memory
- * every 500 runs, how long the first run at a new shape takes beyond a later one (wall clock; and time of the calling thread on a
- * CPU, which other load disturbs less), and the largest difference from the reference
- * kernels over a sample of shapes. Exit codes: 0 well, 1 memory grew, an output is wrong or not finite, 77 no such model. */
+ * Every input must be i64 [batch, sequence]: ids, a mask (name holds "mask") or segment numbers ("type"). Prints
+ * resident memory every 500 runs, how long the first run at a new shape takes beyond a later one (wall clock; and time
+ * of the calling thread on a CPU, which other load disturbs less), and the largest difference from the reference
+ * kernels over a sample of shapes. Exit codes: 0 well, 1 memory grew, an output is wrong or not finite, 77 no such
+ * model. */
 #include <math.h>
 #include <string.h>
 #include <time.h>
@@ -80,8 +82,8 @@ static ps_status run(soak *s, ps_session *session, const model_tensors *in, ps_t
     memset(out, 0, MODEL_MAX_ENDS * sizeof *out);
     int64_t start = ps_clock_ns();
     double cpu = thread_ms();
-    ps_status status = ps_session_run(session, (const ps_tensor *const *)in->t, in->n, out, ps_model_output_count(s->model), NULL,
-                                      &s->err);
+    ps_status status = ps_session_run(session, (const ps_tensor *const *)in->t, in->n, out,
+                                      ps_model_output_count(s->model), NULL, &s->err);
     *ret = (cost){ (double)(ps_clock_ns() - start) / 1e6, thread_ms() - cpu };
     return status;
 }
@@ -137,7 +139,8 @@ static ps_status step(soak *s)
         s->first_cpu[s->n_first] = once.cpu_ms - fmin(again.cpu_ms, third.cpu_ms);
         s->first[s->n_first++] = once.ms - fmin(again.ms, third.ms);
         /* the reference is slow: small shapes only */
-        if (status == PS_OK && s->n_first % 8 == 1 && shape.dims[0] * shape.dims[1] <= 64) status = compare(s, &in, out);
+        if (status == PS_OK && s->n_first % 8 == 1 && shape.dims[0] * shape.dims[1] <= 64)
+            status = compare(s, &in, out);
     }
     model_tensors_release(&in);
     if (status == PS_OK && !finite_outputs(s, out)) status = PS_FAIL(&s->err, INTERNAL, "an output is not finite");
@@ -155,7 +158,8 @@ static double megabytes(uint64_t bytes)
     return (double)bytes / (1 << 20);
 }
 
-/* Resident memory may move by this much after the first fifth of the runs: fragmentation, and the largest shape seen. */
+/* Resident memory may move by this much after the first fifth of the runs: fragmentation, and the largest shape seen.
+ */
 #define MAY_GROW_MB 12
 
 /* Sanitizers keep freed blocks for a while and count memory of their own. */
@@ -169,8 +173,8 @@ static void print_first(double *ms, size_t n, const char *what)
 {
     if (n == 0) return;
     qsort(ms, n, sizeof *ms, ascending);
-    printf("first run beyond a later one, %s: median %.1f ms, p95 %.1f ms, max %.1f ms over %zu plans\n", what, ms[n / 2],
-           ms[n * 95 / 100], ms[n - 1], n);
+    printf("first run beyond a later one, %s: median %.1f ms, p95 %.1f ms, max %.1f ms over %zu plans\n", what,
+           ms[n / 2], ms[n * 95 / 100], ms[n - 1], n);
 }
 
 static int report(soak *s, double settled)
@@ -194,8 +198,8 @@ static int loop(soak *s, long runs)
         }
         if (i == runs / 5) settled = megabytes(ps_memory_resident());
         if (i % SAMPLE_EVERY != 0 && i != runs / 5) continue;
-        printf("run %5ld: resident %.1f MB, held by the engine %.1f MB, %lld plans made\n", i, megabytes(ps_memory_resident()),
-               megabytes(ps_engine_memory(s->engine, NULL)), (long long)plans(s));
+        printf("run %5ld: resident %.1f MB, held by the engine %.1f MB, %lld plans made\n", i,
+               megabytes(ps_memory_resident()), megabytes(ps_engine_memory(s->engine, NULL)), (long long)plans(s));
         fflush(stdout);
     }
     return report(s, settled);

@@ -1,5 +1,6 @@
-/* model_files.h - real models for tests: those of tests/models, and further ones in $POLESTAR_MODELS (default: shared/models
- * beside the source tree), each a folder with model.onnx and test_data_set_N/{input,output}_N.pb in the model's order. */
+/* model_files.h - real models for tests: those of tests/models, and further ones in $POLESTAR_MODELS (default:
+ * shared/models beside the source tree), each a folder with model.onnx and test_data_set_N/{input,output}_N.pb in the
+ * model's order. */
 #ifndef PS_TEST_MODEL_FILES_H
 #define PS_TEST_MODEL_FILES_H
 
@@ -38,9 +39,8 @@ typedef struct model_tensors {
     size_t n;
 } model_tensors;
 
-static inline ps_status model_tensors_load(ps_engine *e, const char *folder, int set, const char *prefix, model_tensors *ret,
-                                           ps_error *err)
-{
+static inline ps_status model_tensors_load(ps_engine *e, const char *folder, int set, const char *prefix,
+                                           model_tensors *ret, ps_error *err) {
     ret->n = 0;
     for (; ret->n < MODEL_MAX_ENDS; ret->n++) {
         char path[1024];
@@ -57,8 +57,8 @@ static inline void model_tensors_release(model_tensors *m)
     while (m->n > 0) ps_tensor_release(m->t[--m->n]);
 }
 
-static inline ps_status model_load(ps_engine *e, const char *folder, const char *device, int threads, ps_model **ret, ps_error *err)
-{
+static inline ps_status model_load(ps_engine *e, const char *folder, const char *device, int threads, ps_model **ret,
+                                   ps_error *err) {
     char path[1024];
     ps_model_options o = PS_MODEL_OPTIONS_INIT;
     o.device = device;

@@ -1,6 +1,7 @@
-/* Files that are read without complaint but cannot be run (tests/data/models/bad, from tests/gen/bad_models.py), and files that
- * cannot even be read, through the public API: loading or the first run refuses each with one sentence that says which node it
- * is about. Nothing crashes, nothing leaks, and no error of ours (PS_INTERNAL) stands in for theirs. */
+/* Files that are read without complaint but cannot be run (tests/data/models/bad, from tests/gen/bad_models.py), and
+ * files that cannot even be read, through the public API: loading or the first run refuses each with one sentence that
+ * says which node it is about. Nothing crashes, nothing leaks, and no error of ours (PS_INTERNAL) stands in for theirs.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -89,10 +90,11 @@ static bool refused(const char *path, const char *device, const char *parts)
     ps_status status = load_and_run(e, path, device, &err);
     ps_engine_free(e);
     assert_int_equal(atomic_load(&t.live), 0);
-    if (getenv("PS_SHOW_REFUSALS")) print_message("%s: %s: %s\n", path, ps_status_name(status), status == PS_OK ? "" : err.msg);
+    if (getenv("PS_SHOW_REFUSALS"))
+        print_message("%s: %s: %s\n", path, ps_status_name(status), status == PS_OK ? "" : err.msg);
     if (status != PS_OK && status != PS_INTERNAL && one_sentence(err.msg) && says(err.msg, parts)) return true;
-    print_error("%s on %s: %s: '%s' does not say '%s'\n", path, device, ps_status_name(status), status == PS_OK ? "" : err.msg,
-                parts);
+    print_error("%s on %s: %s: '%s' does not say '%s'\n", path, device, ps_status_name(status),
+                status == PS_OK ? "" : err.msg, parts);
     return false;
 }
 

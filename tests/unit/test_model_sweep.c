@@ -1,5 +1,5 @@
-/* Real models under failing allocations: engine, load, session and two runs, with the n-th allocation failing. Each time the
- * status is PS_NO_MEMORY with a sentence, and every block is given back.
+/* Real models under failing allocations: engine, load, session and two runs, with the n-th allocation failing. Each
+ * time the status is PS_NO_MEMORY with a sentence, and every block is given back.
  *
  *     test_model_sweep                     tests/models, $PS_SWEEP_POINTS (default 200) points each
  *     test_model_sweep POINTS FOLDER...    model folders; all n if there are at most POINTS, else POINTS spread evenly
@@ -48,8 +48,8 @@ static ps_status life(const ps_allocator *allocator, const char *folder, ps_erro
     return status;
 }
 
-/* A life with the nth allocation failing; false, with a line on stderr, if it did not end well. An nth that is never reached
- * counts the allocations. */
+/* A life with the nth allocation failing; false, with a line on stderr, if it did not end well. An nth that is never
+ * reached counts the allocations. */
 static bool point(const char *folder, long nth, long *ret_calls)
 {
     ps_test_alloc t;

@@ -1,5 +1,5 @@
-/* One model and its plans used by eight sessions on eight threads, two threads in each, every output compared: bit by bit with
- * what one session alone makes of the same input, and the file's own input with ONNX Runtime's output. */
+/* One model and its plans used by eight sessions on eight threads, two threads in each, every output compared: bit by
+ * bit with what one session alone makes of the same input, and the file's own input with ONNX Runtime's output. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -35,8 +35,8 @@ static void scale(model_tensors *in, int k)
 static bool run(ps_session *s, const worker *w, ps_tensor **out)
 {
     memset(out, 0, MODEL_MAX_ENDS * sizeof *out);
-    return ps_session_run(s, (const ps_tensor *const *)w->in.t, w->in.n, out, ps_model_output_count(w->model), NULL, NULL) ==
-           PS_OK;
+    return ps_session_run(s, (const ps_tensor *const *)w->in.t, w->in.n, out, ps_model_output_count(w->model), NULL,
+                          NULL) == PS_OK;
 }
 
 static const char *work_session(worker *w, ps_session *s)
@@ -97,7 +97,8 @@ static void compare_with_file(const worker *w, ps_engine *e, const char *folder)
         const float *a = w->want[i], *b = ps_tensor_data(want.t[i]);
         if (ps_tensor_dtype(want.t[i]) != PS_DTYPE_F32) continue;
         for (size_t j = 0; j < ps_tensor_elements(want.t[i]); j++) {
-            if (!(fabsf(a[j] - b[j]) <= 1e-4f + 1e-3f * fabsf(b[j]))) fail_msg("output %zu[%zu]: %g, want %g", i, j, a[j], b[j]);
+            if (!(fabsf(a[j] - b[j]) <= 1e-4f + 1e-3f * fabsf(b[j])))
+                fail_msg("output %zu[%zu]: %g, want %g", i, j, a[j], b[j]);
         }
     }
     model_tensors_release(&want);
