@@ -1,8 +1,9 @@
-/* cpu_compare.h - runs a graph given as text on the CPU device, with one and with two threads, and compares every output with the
- * reference kernels. Inputs are made from the declared shapes. For tests.
+/* cpu_compare.h - runs a graph given as text on the CPU device, with one and with two threads, and compares every
+ * output with the reference kernels. Inputs are made from the declared shapes. For tests.
  *
- * Tolerance: f32 sums of up to a few hundred products in another order, and elementary functions good to 4e-7: 2e-5 relative to
- * 1 + |value| leaves a factor of ten. NaN must meet NaN and an infinity the same infinity; all other types must be equal. */
+ * Tolerance: f32 sums of up to a few hundred products in another order, and elementary functions good to 4e-7: 2e-5
+ * relative to 1 + |value| leaves a factor of ten. NaN must meet NaN and an infinity the same infinity; all other types
+ * must be equal. */
 #ifndef PS_TEST_CPU_COMPARE_H
 #define PS_TEST_CPU_COMPARE_H
 
@@ -65,8 +66,9 @@ static uint32_t cmp_next(uint32_t *seed)
 
 static float cmp_float(uint32_t *seed)
 {
-    static const float special[] = { NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 1e-40f, 1e-20f, 20, -20, 87, -87, 88.5f, 88.7f,
-                                     -88.5f, 100, -100, 1e10f, -1e10f, 3e38f, -3e38f, 0.005f, -0.5f };
+    static const float special[] = { NAN,   INFINITY, -INFINITY, 0.0f,   -0.0f,  1e-40f, 1e-20f, 20,
+                                     -20,   87,       -87,       88.5f,  88.7f,  -88.5f, 100,    -100,
+                                     1e10f, -1e10f,   3e38f,     -3e38f, 0.005f, -0.5f };
     float small = ((float)cmp_next(seed) / (float)(1 << 24) - 0.5f) * 6;
     if (cmp_values == CMP_SMALL) return small;
     size_t skip = cmp_values == CMP_FINITE ? 3 : 0, n = sizeof special / sizeof *special - skip;
@@ -179,7 +181,8 @@ static inline void cmp_outputs(const char *text, int threads, const cmp_result *
         float scale = cmp_scaled ? cmp_largest(x, want->bytes[i] / sizeof *x) : 0;
         for (size_t k = 0; k < want->bytes[i] / sizeof *x; k++) {
             if (cmp_same(x[k], y[k], scale)) continue;
-            snprintf(what, sizeof what, "output %zu, element %zu: %.9g, reference %.9g", i, k, (double)y[k], (double)x[k]);
+            snprintf(what, sizeof what, "output %zu, element %zu: %.9g, reference %.9g", i, k, (double)y[k],
+                     (double)x[k]);
             cmp_report(text, threads, what);
             return;
         }
@@ -195,7 +198,8 @@ static inline bool cmp_starts(const char *name, const char *alternatives)
     return false;
 }
 
-/* Is there a step whose kernel's name starts with this (or this|or that)? Without oneDNN its kernels are not asked for. */
+/* Is there a step whose kernel's name starts with this (or this|or that)? Without oneDNN its kernels are not asked for.
+ */
 static inline bool cmp_has_kernel(ps_model *m, const char *prefix)
 {
     ps_step_info step;
@@ -208,8 +212,8 @@ static inline bool cmp_has_kernel(ps_model *m, const char *prefix)
 #endif
     ps_session *s = fixture_session(m, 1);
     cmp_make_inputs(m, true, in, data);
-    ps_status status = ps_session_run(s, (const ps_tensor *const *)in, ps_model_input_count(m), out, ps_model_output_count(m),
-                                      NULL, &err);
+    ps_status status = ps_session_run(s, (const ps_tensor *const *)in, ps_model_input_count(m), out,
+                                      ps_model_output_count(m), NULL, &err);
     for (size_t i = 0; status == PS_OK && ps_session_step(s, i, &step) == PS_OK; i++) {
         found = found || cmp_starts(step.kernel, prefix);
     }

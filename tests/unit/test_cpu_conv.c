@@ -7,11 +7,13 @@
 static void conv(const char *x, const char *w, int out_channels, const char *attrs)
 {
     check(ONE,
-          "graph (x: f32[%s]) -> (y) opset 17 {\n  w: f32[%s] = random(3)\n  b: f32[%d] = random(4)\n  y = Conv(x, w, b) {%s}\n}",
+          "graph (x: f32[%s]) -> (y) opset 17 {\n  w: f32[%s] = random(3)\n  b: f32[%d] = random(4)\n  y = Conv(x, w, "
+          "b) {%s}\n}",
           x, w, out_channels, attrs);
     check(ONE, "graph (x: f32[%s]) -> (y) opset 17 {\n  w: f32[%s] = random(3)\n  y = Conv(x, w) {%s}\n}", x, w, attrs);
-    check(ONE, "graph (x: f32[%s]) -> (y) opset 17 {\n  w: f32[%s] = random(3)\n  t = Conv(x, w) {%s}\n  y = Relu(t)\n}", x, w,
-          attrs);
+    check(ONE,
+          "graph (x: f32[%s]) -> (y) opset 17 {\n  w: f32[%s] = random(3)\n  t = Conv(x, w) {%s}\n  y = Relu(t)\n}", x,
+          w, attrs);
 }
 
 static void test_channels_and_batches(void **state)
@@ -51,7 +53,8 @@ static void test_windows(void **state)
         conv("1,16,11,9", "16,1,3,3", 16, "group=16");
     }
     /* a negative pad crops; oneDNN refuses it */
-    check("ref", "graph (x: f32[2,5,9,9]) -> (y) opset 17 {\n  w: f32[4,5,3,3] = random(1)\n  y = Conv(x, w) {pads=[-1,0,-1,2]}\n}");
+    check("ref", "graph (x: f32[2,5,9,9]) -> (y) opset 17 {\n  w: f32[4,5,3,3] = random(1)\n  y = Conv(x, w) "
+                 "{pads=[-1,0,-1,2]}\n}");
     conv("1,4,8,8", "6,4,8,8", 6, "group=1"); /* window as large as the input */
     conv("1,4,8,8", "6,4,1,8", 6, "group=1");
     conv("1,4,8,8", "6,4,5,2", 6, "pads=[2,1,2,0]");
@@ -84,7 +87,9 @@ static void test_weights_made_at_run_time(void **state)
     check(NULL, "graph (x: f32[2,5,7,7], w: f32[6,5,3,3]) -> (y) opset 17 {\n  y = Conv(x, w) {pads=[1,1,1,1]}\n}");
     check(NULL, "graph (x: f32[2,6,7,7], w: f32[6,1,3,3]) -> (y) opset 17 {\n  y = Conv(x, w) {group=6}\n}");
     check(NULL, "graph (x: f32[2,5,7,7], w: f32[6,5,3,3], b: f32[6]) -> (y) opset 17 {\n  y = Conv(x, w, b)\n}");
-    check(NULL, "graph (x: f32[2,5,7,7], b: f32[6]) -> (y) opset 17 {\n  w: f32[6,5,3,3] = random(1)\n  y = Conv(x, w, b)\n}");
+    check(
+        NULL,
+        "graph (x: f32[2,5,7,7], b: f32[6]) -> (y) opset 17 {\n  w: f32[6,5,3,3] = random(1)\n  y = Conv(x, w, b)\n}");
     /* weights that lie channels-last where they are made */
     check(NULL, "graph (x: f32[2,5,7,7], v: f32[6,4,3,3]) -> (y) opset 17 {\n  k: f32[5,4,1,1] = random(1)\n"
                 "  w = Conv(v, k)\n  y = Conv(x, w)\n}");
@@ -102,13 +107,15 @@ static void test_residuals(void **state)
         "  r = Relu(b)\n  s = Add(r, a)\n  t = Add(s, x)\n  y = Mul(t, x)\n",
         "  s = Add(b, b)\n  y = Sub(s, x)\n",
         "  m = Mul(b, a)\n  y = Add(m, a)\n",
-        "  r = Reshape(a, i64[3]{2,8,42})\n  p = ReduceMean(r) {axes=[2], keepdims=1}\n  q = Reshape(p, i64[4]{2,8,1,1})\n"
+        "  r = Reshape(a, i64[3]{2,8,42})\n  p = ReduceMean(r) {axes=[2], keepdims=1}\n  q = Reshape(p, "
+        "i64[4]{2,8,1,1})\n"
         "  s = Mul(b, q)\n  y = Add(s, a)\n",
     };
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
         for (int outputs = 0; outputs < 2; outputs++) {
             check(ONE,
-                  "graph (x: f32[2,8,7,6]) -> (y%s) opset 17 {\n  v: f32[8,8,1,1] = random(1)\n  w: f32[8,8,3,3] = random(2)\n"
+                  "graph (x: f32[2,8,7,6]) -> (y%s) opset 17 {\n  v: f32[8,8,1,1] = random(1)\n  w: f32[8,8,3,3] = "
+                  "random(2)\n"
                   "  a = Conv(x, v)\n  b = Conv(a, w) {pads=[1,1,1,1]}\n%s}",
                   outputs ? ", a" : "", bodies[i]);
         }
@@ -125,11 +132,14 @@ static void deconv(const char *x, const char *w, int out_channels, const char *a
           "graph (x: f32[%s]) -> (y) opset 17 {\n  w: f32[%s] = random(3)\n  b: f32[%d] = random(4)\n"
           "  y = ConvTranspose(x, w, b) {%s}\n}", x, w, out_channels, attrs);
     check("onednn.deconv|cpu.deconv",
-          "graph (x: f32[%s]) -> (y) opset 17 {\n  w: f32[%s] = random(3)\n  t = ConvTranspose(x, w) {%s}\n  y = Sigmoid(t)\n}", x,
-          w, attrs);
+          "graph (x: f32[%s]) -> (y) opset 17 {\n  w: f32[%s] = random(3)\n  t = ConvTranspose(x, w) {%s}\n  y = "
+          "Sigmoid(t)\n}",
+          x, w, attrs);
     check("onednn.deconv|cpu.deconv",
-          "graph (x: f32[%s]) -> (y) opset 17 {\n  w: f32[%s] = random(3)\n  t = ConvTranspose(x, w) {%s}\n  u = Relu(t)\n"
-          "  y = Add(u, t)\n}", x, w, attrs);
+          "graph (x: f32[%s]) -> (y) opset 17 {\n  w: f32[%s] = random(3)\n  t = ConvTranspose(x, w) {%s}\n  u = "
+          "Relu(t)\n"
+          "  y = Add(u, t)\n}",
+          x, w, attrs);
 }
 
 static void test_deconv(void **state)
@@ -167,9 +177,11 @@ static void test_columns(void **state)
     conv("1,3,64,1", "9,3,10,1", 9, "strides=[5,1]");
     conv("2,16,19,1", "16,1,5,1", 16, "group=16, pads=[2,0,2,0]");
     conv("2,16,2,1", "16,16,1,1", 16, "group=1");
-    check(ONE, "graph (x: f32[2,8,9,1], z: f32[2,8,9,1], o: f32[2,1,9,1]) -> (y) opset 17 {\n  w: f32[8,8,3,1] = random(1)\n"
-               "  b: f32[8,1,1] = random(2)\n  a = Conv(x, w) {pads=[1,0,1,0]}\n  c = Add(a, b)\n  d = Add(c, z)\n  e = Mul(d, o)\n"
-               "  f = Conv(e, w) {pads=[1,0,1,0]}\n  y = Mul(f, e)\n}");
+    check(ONE,
+          "graph (x: f32[2,8,9,1], z: f32[2,8,9,1], o: f32[2,1,9,1]) -> (y) opset 17 {\n  w: f32[8,8,3,1] = random(1)\n"
+          "  b: f32[8,1,1] = random(2)\n  a = Conv(x, w) {pads=[1,0,1,0]}\n  c = Add(a, b)\n  d = Add(c, z)\n  e = "
+          "Mul(d, o)\n"
+          "  f = Conv(e, w) {pads=[1,0,1,0]}\n  y = Mul(f, e)\n}");
 }
 
 /* The same weights read in two ways must not share one packed form. */
@@ -185,8 +197,11 @@ static void test_one_tensor_packed_two_ways(void **state)
 
 static void test_empty(void **state)
 {
-    check(NULL, "graph (x: f32[0,3,5,5]) -> (y) opset 17 {\n  w: f32[4,3,3,3] = random(1)\n  t = Conv(x, w)\n  y = Relu(t)\n}");
-    check(NULL, "graph (x: f32[0,3,5,5]) -> (y) opset 17 {\n  w: f32[3,4,3,3] = random(1)\n  y = ConvTranspose(x, w)\n}");
+    check(
+        NULL,
+        "graph (x: f32[0,3,5,5]) -> (y) opset 17 {\n  w: f32[4,3,3,3] = random(1)\n  t = Conv(x, w)\n  y = Relu(t)\n}");
+    check(NULL,
+          "graph (x: f32[0,3,5,5]) -> (y) opset 17 {\n  w: f32[3,4,3,3] = random(1)\n  y = ConvTranspose(x, w)\n}");
     check(NULL, "graph (x: f32[0,3,5,5]) -> (y) opset 17 {\n  w: f32[4,3,3,3] = random(1)\n  t = Conv(x, w)\n"
                 "  p = MaxPool(t) {kernel_shape=[2,2]}\n  q = GlobalAveragePool(p)\n  y = Concat(q, q) {axis=1}\n}");
 }

@@ -1,5 +1,6 @@
-/* Post-operations behind convolutions and matrix products: each kind, each shape of operand, in pairs and longer chains. oneDNN
- * takes a prefix of them; some that it accepts it computes wrongly (dnnl_adapter.c), which is what these tests found. */
+/* Post-operations behind convolutions and matrix products: each kind, each shape of operand, in pairs and longer
+ * chains. oneDNN takes a prefix of them; some that it accepts it computes wrongly (dnnl_adapter.c), which is what these
+ * tests found. */
 #include "cpu_compare.h"
 
 #include "ops/params.h"
@@ -53,23 +54,28 @@ static const anchor anchors[] = {
     { "Conv", "2,6,6,5", "24,3,3,3", "pads=[1,1,1,1], group=2, " },
 };
 
+__attribute__((format(printf, 3, 4))) static void append(char *buf, size_t size, const char *format, ...)
+{
+    size_t at = strlen(buf);
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(buf + at, size - at, format, ap);
+    va_end(ap);
+}
+
 static void with_posts(const anchor *a, const post_case *const *posts, size_t n)
 {
-    char inputs[160] = "", args[64] = "", ops[160] = "", floats[256] = "", part[96];
+    char inputs[160] = "", args[64] = "", ops[160] = "", floats[256] = "";
     int operands = 0;
     for (size_t i = 0; i < n; i++) {
         int operand = -1;
         if (posts[i]->operand) {
             operand = 3 + operands++;
-            snprintf(part, sizeof part, ", o%zu: f32%s", i, posts[i]->operand);
-            strcat(inputs, part);
-            snprintf(part, sizeof part, ", o%zu", i);
-            strcat(args, part);
+            append(inputs, sizeof inputs, ", o%zu: f32%s", i, posts[i]->operand);
+            append(args, sizeof args, ", o%zu", i);
         }
-        snprintf(part, sizeof part, "%s%d, %d", i ? ", " : "", (int)posts[i]->kind, operand);
-        strcat(ops, part);
-        snprintf(part, sizeof part, "%s%#g, %#g", i ? ", " : "", (double)posts[i]->alpha, (double)posts[i]->beta);
-        strcat(floats, part);
+        append(ops, sizeof ops, "%s%d, %d", i ? ", " : "", (int)posts[i]->kind, operand);
+        append(floats, sizeof floats, "%s%#g, %#g", i ? ", " : "", (double)posts[i]->alpha, (double)posts[i]->beta);
     }
     check("onednn.|cpu.deconv",
           "graph (x: f32[%s]%s) -> (z) opset 17, polestar 1 {\n  w: f32[%s] = random(5)\n  b: f32[24] = random(6)\n"
@@ -109,22 +115,27 @@ static void test_longer(void **state)
 /* The same for a product of matrices [6,8] x [8,5] and [2,3,8] x [8,5]. */
 static void test_matrix_products(void **state)
 {
-    static const char *const shapes[][5] = { { "6,8", "[6,5]", "[1,5]", "[6,1]", "[5]" }, { "2,3,8", "[2,3,5]", "[1,1,5]", "[2,1,1]", "[3,5]" } };
+    static const char *const shapes[][5] = { { "6,8", "[6,5]", "[1,5]", "[6,1]", "[5]" },
+                                             { "2,3,8", "[2,3,5]", "[1,1,5]", "[2,1,1]", "[3,5]" } };
     for (size_t s = 0; s < 2; s++) {
         for (int kind = 0; kind < PS_POST_COUNT; kind++) {
             double alpha = kind == PS_POST_CLIP ? -1 : kind == PS_POST_POW ? 2 : 0.3, beta = 0.6;
-            if (kind == PS_POST_EXP || kind == PS_POST_SQRT || kind == PS_POST_RECIPROCAL) continue; /* ill-conditioned here */
+            if (kind == PS_POST_EXP || kind == PS_POST_SQRT || kind == PS_POST_RECIPROCAL)
+                continue; /* ill-conditioned here */
             for (int o = 1; o < 5; o++) {
                 if (!ps_post_is_binary((ps_post_kind)kind)) {
-                    check("onednn.matmul|cpu.matmul", "graph (x: f32[%s]) -> (z) opset 17, polestar 1 {\n  w: f32[8,5] = random(5)\n"
-                                           "  z = polestar.MatMul(x, w, _) {post_op=[%d, -1, 0, -1], post_arg=[%#g, %#g, 0.0, 0.0]}\n}",
+                    check("onednn.matmul|cpu.matmul",
+                          "graph (x: f32[%s]) -> (z) opset 17, polestar 1 {\n  w: f32[8,5] = random(5)\n"
+                          "  z = polestar.MatMul(x, w, _) {post_op=[%d, -1, 0, -1], post_arg=[%#g, %#g, 0.0, 0.0]}\n}",
                           shapes[s][0], kind, alpha, beta);
                     break;
                 }
                 if (kind == PS_POST_DIV || kind == PS_POST_RDIV) continue;
-                check("onednn.matmul|cpu.matmul", "graph (x: f32[%s], o: f32%s) -> (z) opset 17, polestar 1 {\n  w: f32[8,5] = random(5)\n"
-                                       "  b: f32[5] = random(6)\n"
-                                       "  z = polestar.MatMul(x, w, b, o) {post_op=[4, -1, %d, 3, 0, -1], post_arg=[0.0, 0.0, 0.0, 0.0, 0.0, 0.0]}\n}",
+                check("onednn.matmul|cpu.matmul",
+                      "graph (x: f32[%s], o: f32%s) -> (z) opset 17, polestar 1 {\n  w: f32[8,5] = random(5)\n"
+                      "  b: f32[5] = random(6)\n"
+                      "  z = polestar.MatMul(x, w, b, o) {post_op=[4, -1, %d, 3, 0, -1], post_arg=[0.0, 0.0, 0.0, 0.0, "
+                      "0.0, 0.0]}\n}",
                       shapes[s][0], shapes[s][o], kind);
             }
         }

@@ -1,45 +1,66 @@
-/* Concat, Transpose, views and what the memory planner makes of them: values that lie channels-last, outputs that are views or
- * copies, zero sizes, rank 0. */
+/* Concat, Transpose, views and what the memory planner makes of them: values that lie channels-last, outputs that are
+ * views or copies, zero sizes, rank 0. */
 #include "cpu_compare.h"
 
 static void test_concat(void **state)
 {
     for (int axis = 0; axis < 4; axis++) {
         char b[32];
-        snprintf(b, sizeof b, "%d,%d,%d,%d", axis == 0 ? 3 : 2, axis == 1 ? 5 : 3, axis == 2 ? 7 : 4, axis == 3 ? 1 : 5);
-        check("cpu.concat", "graph (a: f32[2,3,4,5], b: f32[%s]) -> (y) opset 17 {\n  y = Concat(a, b, a) {axis=%d}\n}", b, axis);
-        check("cpu.concat", "graph (a: f32[2,3,4,5], b: f32[%s]) -> (y) opset 17 {\n  p = MaxPool(a) {kernel_shape=[1,1]}\n"
-                            "  y = Concat(p, b, a) {axis=%d}\n}", b, axis - 4);
-        check("cpu.concat", "graph (a: f32[2,3,4,5], b: f32[%s]) -> (z, y, p) opset 17 {\n  p = MaxPool(a) {kernel_shape=[1,1]}\n"
-                            "  q = MaxPool(b) {kernel_shape=[1,1]}\n  y = Concat(q, p) {axis=%d}\n  z = Neg(y)\n}", b, axis);
-        check("cpu.concat", "graph (a: i64[2,3,4,5], b: i64[%s]) -> (y) opset 17 {\n  y = Concat(a, b) {axis=%d}\n}", b, axis);
-        check("cpu.concat", "graph (a: u8[2,3,4,5], b: u8[%s]) -> (y) opset 17 {\n  y = Concat(a, b) {axis=%d}\n}", b, axis);
+        snprintf(b, sizeof b, "%d,%d,%d,%d", axis == 0 ? 3 : 2, axis == 1 ? 5 : 3, axis == 2 ? 7 : 4,
+                 axis == 3 ? 1 : 5);
+        check("cpu.concat", "graph (a: f32[2,3,4,5], b: f32[%s]) -> (y) opset 17 {\n  y = Concat(a, b, a) {axis=%d}\n}",
+              b, axis);
+        check("cpu.concat",
+              "graph (a: f32[2,3,4,5], b: f32[%s]) -> (y) opset 17 {\n  p = MaxPool(a) {kernel_shape=[1,1]}\n"
+              "  y = Concat(p, b, a) {axis=%d}\n}",
+              b, axis - 4);
+        check("cpu.concat",
+              "graph (a: f32[2,3,4,5], b: f32[%s]) -> (z, y, p) opset 17 {\n  p = MaxPool(a) {kernel_shape=[1,1]}\n"
+              "  q = MaxPool(b) {kernel_shape=[1,1]}\n  y = Concat(q, p) {axis=%d}\n  z = Neg(y)\n}",
+              b, axis);
+        check("cpu.concat", "graph (a: i64[2,3,4,5], b: i64[%s]) -> (y) opset 17 {\n  y = Concat(a, b) {axis=%d}\n}", b,
+              axis);
+        check("cpu.concat", "graph (a: u8[2,3,4,5], b: u8[%s]) -> (y) opset 17 {\n  y = Concat(a, b) {axis=%d}\n}", b,
+              axis);
     }
     check(NULL, "graph (a: f32[3], b: f32[0], c: f32[2]) -> (y) opset 17 {\n  y = Concat(a, b, c) {axis=0}\n}");
     check(NULL, "graph (a: f32[0,3], b: f32[0,2]) -> (y) opset 17 {\n  y = Concat(a, b) {axis=1}\n}");
-    check(NULL, "graph (a: f32[2,0,3,3], b: f32[2,4,3,3]) -> (y) opset 17 {\n  p = MaxPool(b) {kernel_shape=[1,1]}\n  y = Concat(a, p) {axis=1}\n}");
-    check(NULL, "graph (a: f32[2,4,1,1], b: f32[2,4,3,1]) -> (y) opset 17 {\n  p = MaxPool(b) {kernel_shape=[1,1]}\n  y = Concat(a, p) {axis=2}\n}");
-    check(NULL, "graph (a: f32[2,1,3,3], b: f32[2,1,3,3]) -> (y) opset 17 {\n  p = MaxPool(b) {kernel_shape=[1,1]}\n  y = Concat(a, p, b) {axis=1}\n}");
-    check(NULL, "graph (a: f32[2,6,3]) -> (y) opset 17 {\n  p = MaxPool(a) {kernel_shape=[1]}\n  y = Concat(a, p) {axis=2}\n}");
+    check(NULL, "graph (a: f32[2,0,3,3], b: f32[2,4,3,3]) -> (y) opset 17 {\n  p = MaxPool(b) {kernel_shape=[1,1]}\n  "
+                "y = Concat(a, p) {axis=1}\n}");
+    check(NULL, "graph (a: f32[2,4,1,1], b: f32[2,4,3,1]) -> (y) opset 17 {\n  p = MaxPool(b) {kernel_shape=[1,1]}\n  "
+                "y = Concat(a, p) {axis=2}\n}");
+    check(NULL, "graph (a: f32[2,1,3,3], b: f32[2,1,3,3]) -> (y) opset 17 {\n  p = MaxPool(b) {kernel_shape=[1,1]}\n  "
+                "y = Concat(a, p, b) {axis=1}\n}");
+    check(
+        NULL,
+        "graph (a: f32[2,6,3]) -> (y) opset 17 {\n  p = MaxPool(a) {kernel_shape=[1]}\n  y = Concat(a, p) {axis=2}\n}");
 }
 
 static void test_transpose(void **state)
 {
-    static const char *const perms[] = { "[0,1,2,3]", "[0,2,3,1]", "[0,3,1,2]", "[3,2,1,0]", "[1,0,2,3]", "[0,2,1,3]", "[2,3,0,1]", "[0,1,3,2]", "[2,0,3,1]" };
+    static const char *const perms[] = { "[0,1,2,3]", "[0,2,3,1]", "[0,3,1,2]", "[3,2,1,0]", "[1,0,2,3]",
+                                         "[0,2,1,3]", "[2,3,0,1]", "[0,1,3,2]", "[2,0,3,1]" };
     static const char *const types[] = { "f32", "i64", "u8", "f16", "bool" };
     static const char *const shapes[] = { "2,3,20,37", "1,1,3,3", "2,1,3,1", "2,17,1,1", "0,2,3,4", "2,3,0,4" };
     for (size_t i = 0; i < sizeof perms / sizeof *perms; i++) {
         for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
-            check(NULL, "graph (x: %s[2,3,20,37]) -> (y) opset 17 {\n  y = Transpose(x) {perm=%s}\n}", types[k], perms[i]);
+            check(NULL, "graph (x: %s[2,3,20,37]) -> (y) opset 17 {\n  y = Transpose(x) {perm=%s}\n}", types[k],
+                  perms[i]);
         }
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
-            check(NULL, "graph (x: f32[%s]) -> (y, z) opset 17 {\n  p = MaxPool(x) {kernel_shape=[1,1]}\n  y = Transpose(p) {perm=%s}\n"
-                        "  z = Neg(p)\n}", *shapes[s] == '0' || strstr(shapes[s], ",0,") ? "1,1,1,1" : shapes[s], perms[i]);
+            check(NULL,
+                  "graph (x: f32[%s]) -> (y, z) opset 17 {\n  p = MaxPool(x) {kernel_shape=[1,1]}\n  y = Transpose(p) "
+                  "{perm=%s}\n"
+                  "  z = Neg(p)\n}",
+                  *shapes[s] == '0' || strstr(shapes[s], ",0,") ? "1,1,1,1" : shapes[s], perms[i]);
             check(NULL, "graph (x: f32[%s]) -> (y) opset 17 {\n  y = Transpose(x) {perm=%s}\n}", shapes[s], perms[i]);
         }
         /* the transposed value is worked on in place although the source is read later */
-        check(NULL, "graph (x: f32[2,3,4,5]) -> (y, z) opset 17 {\n  p = MaxPool(x) {kernel_shape=[1,1]}\n  t = Transpose(p) {perm=%s}\n"
-                    "  y = Relu(t)\n  z = Sigmoid(p)\n}", perms[i]);
+        check(NULL,
+              "graph (x: f32[2,3,4,5]) -> (y, z) opset 17 {\n  p = MaxPool(x) {kernel_shape=[1,1]}\n  t = Transpose(p) "
+              "{perm=%s}\n"
+              "  y = Relu(t)\n  z = Sigmoid(p)\n}",
+              perms[i]);
     }
     check(NULL, "graph (x: f32[5,7]) -> (y) opset 17 {\n  y = Transpose(x)\n}");
     check(NULL, "graph (x: f32[5]) -> (y) opset 17 {\n  y = Transpose(x)\n}");
@@ -59,7 +80,8 @@ static void test_views_and_outputs(void **state)
         "  r = Reshape(p, i64[2]{4,24})\n  s = Relu(r)\n  t = Reshape(s, i64[4]{2,4,3,4})\n  y = Add(t, p)\n",
         "  r = Reshape(p, i64[4]{2,2,6,4})\n  s = MaxPool(r) {kernel_shape=[2,2]}\n  y = Reshape(s, i64[1]{-1})\n",
         "  t = Transpose(p) {perm=[0,2,3,1]}\n  r = Reshape(t, i64[3]{2,12,4})\n  y = Softmax(r)\n",
-        "  t = Transpose(p) {perm=[0,2,3,1]}\n  r = Reshape(t, i64[3]{2,12,4})\n  s = Transpose(r) {perm=[0,2,1]}\n  u = Reshape(s, i64[4]{2,4,3,4})\n"
+        "  t = Transpose(p) {perm=[0,2,3,1]}\n  r = Reshape(t, i64[3]{2,12,4})\n  s = Transpose(r) {perm=[0,2,1]}\n  u "
+        "= Reshape(s, i64[4]{2,4,3,4})\n"
         "  y = Sub(u, p)\n",
         "  g = GlobalAveragePool(p)\n  s = Squeeze(g, i64[2]{2,3})\n  y = Relu(s)\n",
         "  g = GlobalAveragePool(p)\n  s = Sigmoid(g)\n  y = Mul(p, s)\n",
@@ -73,12 +95,15 @@ static void test_views_and_outputs(void **state)
         const char *head = "  p = MaxPool(x) {kernel_shape=[2,2]}\n";
         check(NULL, "graph (x: f32[2,4,4,5]) -> (y) opset 13 {\n%s%s}", head, bodies[i]);
         check(NULL, "graph (x: f32[2,4,4,5]) -> (y, p, y, z) opset 13 {\n%s%s  z = Neg(p)\n}", head, bodies[i]);
-        check(NULL, "graph (x: f32[2,4,4,5]) -> (z, y) opset 13 {\n%s%s  z = Reshape(y, i64[1]{-1})\n}", head, bodies[i]);
+        check(NULL, "graph (x: f32[2,4,4,5]) -> (z, y) opset 13 {\n%s%s  z = Reshape(y, i64[1]{-1})\n}", head,
+              bodies[i]);
     }
     check(NULL, "graph (x: f32[2,3]) -> (x, y, x) opset 13 {\n  y = Reshape(x, i64[1]{6})\n}");
     check(NULL, "graph (x: f32[2,3]) -> (c, d) opset 13 {\n  c: f32[2] = {1,2}\n  d = Reshape(c, i64[2]{2,1})\n}");
-    check(NULL, "graph (x: f32[2,3]) -> (y, z) opset 13 {\n  a = Relu(x)\n  y = Reshape(a, i64[1]{6})\n  z = Reshape(a, i64[2]{3,2})\n}");
-    check(NULL, "graph (x: f32[2,3]) -> (y, a, z) opset 13 {\n  a = Relu(x)\n  y = Reshape(a, i64[1]{6})\n  z = Exp(y)\n}");
+    check(NULL, "graph (x: f32[2,3]) -> (y, z) opset 13 {\n  a = Relu(x)\n  y = Reshape(a, i64[1]{6})\n  z = "
+                "Reshape(a, i64[2]{3,2})\n}");
+    check(NULL,
+          "graph (x: f32[2,3]) -> (y, a, z) opset 13 {\n  a = Relu(x)\n  y = Reshape(a, i64[1]{6})\n  z = Exp(y)\n}");
 }
 
 static void test_resize(void **state)
@@ -92,12 +117,16 @@ static void test_resize(void **state)
         "mode=\"linear\", coordinate_transformation_mode=\"pytorch_half_pixel\"",
         "mode=\"nearest\", coordinate_transformation_mode=\"half_pixel\", nearest_mode=\"round_prefer_ceil\"",
     };
-    static const char *const sizes[] = { "2,3,8,10", "2,3,2,3", "2,3,7,1", "2,3,1,13", "2,3,4,5", "2,6,4,5", "2,3,9,4" };
+    static const char *const sizes[] = {
+        "2,3,8,10", "2,3,2,3", "2,3,7,1", "2,3,1,13", "2,3,4,5", "2,6,4,5", "2,3,9,4"
+    };
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-            check(NULL, "graph (x: f32[2,3,4,5]) -> (y) opset 13 {\n  y = Resize(x, _, _, i64[4]{%s}) {%s}\n}", sizes[k], modes[i]);
+            check(NULL, "graph (x: f32[2,3,4,5]) -> (y) opset 13 {\n  y = Resize(x, _, _, i64[4]{%s}) {%s}\n}",
+                  sizes[k], modes[i]);
         }
-        check(NULL, "graph (x: f32[1,17,3,3]) -> (y) opset 13 {\n  y = Resize(x, _, f32[4]{1,1,2.5,0.7}) {%s}\n}", modes[i]);
+        check(NULL, "graph (x: f32[1,17,3,3]) -> (y) opset 13 {\n  y = Resize(x, _, f32[4]{1,1,2.5,0.7}) {%s}\n}",
+              modes[i]);
         check(NULL, "graph (x: f32[0,3,3,3]) -> (y) opset 13 {\n  y = Resize(x, _, f32[4]{1,1,2,2}) {%s}\n}", modes[i]);
         check(NULL, "graph (x: f32[2,3,5]) -> (y) opset 13 {\n  y = Resize(x, _, f32[3]{1,1,2}) {%s}\n}", modes[i]);
     }
@@ -116,8 +145,9 @@ static void test_cast(void **state)
             check(NULL, "graph (x: %s[2,0]) -> (y) opset 21 {\n  y = Cast(x) {to=%d}\n}", types[i], to[k]);
         }
     }
-    check(NULL, "graph (x: f32[2,5,6,7]) -> (y, z) opset 21 {\n  p = MaxPool(x) {kernel_shape=[2,2]}\n  q = Cast(p) {to=6}\n"
-                "  r = Cast(q) {to=1}\n  y = Sub(p, r)\n  z = Transpose(q) {perm=[0,2,3,1]}\n}");
+    check(NULL,
+          "graph (x: f32[2,5,6,7]) -> (y, z) opset 21 {\n  p = MaxPool(x) {kernel_shape=[2,2]}\n  q = Cast(p) {to=6}\n"
+          "  r = Cast(q) {to=1}\n  y = Sub(p, r)\n  z = Transpose(q) {perm=[0,2,3,1]}\n}");
     check(NULL, "graph (x: i32[9,40001]) -> (y) opset 21 {\n  y4 = Cast(x) {to=22}\n  y = Cast(y4) {to=1}\n}");
 }
 
@@ -130,25 +160,32 @@ static void test_empty_and_scalar(void **state)
             if (strcmp(shapes[i], "[]") == 0 && strcmp(ops[k], "Softmax") == 0) continue;
             const char *type = strcmp(ops[k], "Not") == 0 ? "bool" : "f32";
             check(NULL, "graph (x: %s%s) -> (y) opset 13 {\n  y = %s(x)\n}", type, shapes[i], ops[k]);
-            check(NULL, "graph (x: %s%s) -> (y, z) opset 13 {\n  a = Identity(x)\n  y = %s(a)\n  z = Reshape(a, i64[1]{-1}) {allowzero=0}\n}", type,
-                  i == 0 || i == 1 || i == 2 || i == 3 ? "[1,2]" : shapes[i], ops[k]);
+            check(NULL,
+                  "graph (x: %s%s) -> (y, z) opset 13 {\n  a = Identity(x)\n  y = %s(a)\n  z = Reshape(a, i64[1]{-1}) "
+                  "{allowzero=0}\n}",
+                  type, i == 0 || i == 1 || i == 2 || i == 3 ? "[1,2]" : shapes[i], ops[k]);
         }
-        check(NULL, "graph (x: f32%s, z: f32[]) -> (y) opset 13 {\n  a = Add(x, z)\n  b = Mul(z, a)\n  y = Sub(b, x)\n}", shapes[i]);
+        check(NULL,
+              "graph (x: f32%s, z: f32[]) -> (y) opset 13 {\n  a = Add(x, z)\n  b = Mul(z, a)\n  y = Sub(b, x)\n}",
+              shapes[i]);
     }
-    check(NULL, "graph (x: f32[], z: f32[]) -> (y) opset 13 {\n  a = Add(x, z)\n  b = Unsqueeze(a, i64[1]{0})\n  y = Concat(b, b) {axis=0}\n}");
+    check(NULL, "graph (x: f32[], z: f32[]) -> (y) opset 13 {\n  a = Add(x, z)\n  b = Unsqueeze(a, i64[1]{0})\n  y = "
+                "Concat(b, b) {axis=0}\n}");
 }
 
-/* Comparisons make one byte an element: an output with as many bytes as a shorter input is not that input's memory. The reference
- * device shares the planner, so the oracle is the same graph with the input kept. */
+/* Comparisons make one byte an element: an output with as many bytes as a shorter input is not that input's memory. The
+ * reference device shares the planner, so the oracle is the same graph with the input kept. */
 static void test_in_place_needs_equal_shapes(void **state)
 {
     ps_error err = PS_ERROR_INIT;
     cmp_result want, got;
     for (int device = 0; device < 2; device++) {
-        ps_model *in_place = fixture_model(cmp_engine, "graph (x: f32[1,4], z: f32[4,4]) -> (y) opset 17 {\n  a = Neg(x)\n  y = Less(a, z)\n}",
-                                           device ? "cpu" : "ref");
-        ps_model *kept = fixture_model(cmp_engine, "graph (x: f32[1,4], z: f32[4,4]) -> (y, a) opset 17 {\n  a = Neg(x)\n  y = Less(a, z)\n}",
-                                       device ? "cpu" : "ref");
+        ps_model *in_place = fixture_model(
+            cmp_engine, "graph (x: f32[1,4], z: f32[4,4]) -> (y) opset 17 {\n  a = Neg(x)\n  y = Less(a, z)\n}",
+            device ? "cpu" : "ref");
+        ps_model *kept = fixture_model(
+            cmp_engine, "graph (x: f32[1,4], z: f32[4,4]) -> (y, a) opset 17 {\n  a = Neg(x)\n  y = Less(a, z)\n}",
+            device ? "cpu" : "ref");
         assert_true(cmp_run_session(in_place, 1, &got, &err));
         assert_true(cmp_run_session(kept, 1, &want, &err));
         assert_int_equal(got.bytes[0], want.bytes[0]);
@@ -160,8 +197,8 @@ static void test_in_place_needs_equal_shapes(void **state)
     }
 }
 
-/* A state handed back: first as the session's own output tensor, then as one tensor that is input and output. y = x^T - x would
- * read what it has written. */
+/* A state handed back: first as the session's own output tensor, then as one tensor that is input and output. y = x^T -
+ * x would read what it has written. */
 static void test_output_given_back_as_input(void **state)
 {
     static const char text[] = "graph (x: f32[2,2]) -> (y) opset 17 {\n  t = Transpose(x)\n  y = Sub(t, x)\n}";

@@ -7,9 +7,13 @@ static void test_softmax(void **state)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         for (int axis = -4; axis < 4; axis++) {
             for (int opset = 11; opset <= 13; opset += 2) {
-                check(NULL, "graph (x: f32[%s]) -> (y, z) opset %d {\n  y = Softmax(x) {axis=%d}\n  z = LogSoftmax(x) {axis=%d}\n}",
+                check(NULL,
+                      "graph (x: f32[%s]) -> (y, z) opset %d {\n  y = Softmax(x) {axis=%d}\n  z = LogSoftmax(x) "
+                      "{axis=%d}\n}",
                       shapes[i], opset, axis, axis);
-                check(NULL, "graph (x: f32[%s]) -> (y) opset %d {\n  a = Neg(x)\n  b = Softmax(a) {axis=%d}\n  y = Sub(b, a)\n}",
+                check(NULL,
+                      "graph (x: f32[%s]) -> (y) opset %d {\n  a = Neg(x)\n  b = Softmax(a) {axis=%d}\n  y = Sub(b, "
+                      "a)\n}",
                       shapes[i], opset, axis);
             }
         }
@@ -17,7 +21,8 @@ static void test_softmax(void **state)
     check("cpu.softmax", "graph (x: f32[3,1000]) -> (y) opset 13 {\n  y = Softmax(x)\n}");
     check("cpu.softmax", "graph (x: f32[1000]) -> (y) opset 13 {\n  y = LogSoftmax(x)\n}");
     check(NULL, "graph (x: f32[]) -> (y) opset 13 {\n  y = Identity(x)\n}");
-    check(NULL, "graph (x: f32[2,6,5,6]) -> (y) opset 13 {\n  p = MaxPool(x) {kernel_shape=[2,2]}\n  y = Softmax(p) {axis=1}\n}");
+    check(NULL, "graph (x: f32[2,6,5,6]) -> (y) opset 13 {\n  p = MaxPool(x) {kernel_shape=[2,2]}\n  y = Softmax(p) "
+                "{axis=1}\n}");
 }
 
 static void test_softmax_special_values(void **state)
@@ -26,8 +31,11 @@ static void test_softmax_special_values(void **state)
     for (int k = 0; k < 2; k++) {
         for (int opset = 11; opset <= 13; opset += 2) {
             /* masks of -inf; a row with nothing else; one infinity; a NaN; far apart */
-            check("cpu.softmax", "graph (x: f32[4]) -> (y) opset %d {\n  m: f32[7,4] = {0,-inf,0,-inf, -inf,-inf,-inf,-inf, inf,0,0,0, nan,0,0,0,"
-                                 " 0,300,-300,1, -3e38,-3e38,-3e38,-3e38, 3e38,0,0,0}\n  a = Add(m, x)\n  y = %s(a)\n}", opset, ops[k]);
+            check("cpu.softmax",
+                  "graph (x: f32[4]) -> (y) opset %d {\n  m: f32[7,4] = {0,-inf,0,-inf, -inf,-inf,-inf,-inf, "
+                  "inf,0,0,0, nan,0,0,0,"
+                  " 0,300,-300,1, -3e38,-3e38,-3e38,-3e38, 3e38,0,0,0}\n  a = Add(m, x)\n  y = %s(a)\n}",
+                  opset, ops[k]);
         }
     }
     cmp_values = CMP_FINITE;
@@ -37,24 +45,32 @@ static void test_softmax_special_values(void **state)
 
 static void test_layernorm(void **state)
 {
-    check("cpu.layernorm", "graph (x: f32[3,5,16], g: f32[16], b: f32[16]) -> (y) opset 17 {\n  y = LayerNormalization(x, g, b)\n}");
-    check("cpu.layernorm", "graph (x: f32[3,5,16], g: f32[16]) -> (y) opset 17 {\n  y = LayerNormalization(x, g) {epsilon=0.1}\n}");
-    check("cpu.layernorm", "graph (x: f32[3,5,16], g: f32[16]) -> (y) opset 17 {\n  y = LayerNormalization(x, g, _)\n}");
+    check("cpu.layernorm",
+          "graph (x: f32[3,5,16], g: f32[16], b: f32[16]) -> (y) opset 17 {\n  y = LayerNormalization(x, g, b)\n}");
+    check("cpu.layernorm",
+          "graph (x: f32[3,5,16], g: f32[16]) -> (y) opset 17 {\n  y = LayerNormalization(x, g) {epsilon=0.1}\n}");
+    check("cpu.layernorm",
+          "graph (x: f32[3,5,16], g: f32[16]) -> (y) opset 17 {\n  y = LayerNormalization(x, g, _)\n}");
     check("cpu.layernorm", "graph (x: f32[3,5,16], g: f32[5,16], b: f32[5,16]) -> (y) opset 17 {\n"
                            "  y = LayerNormalization(x, g, b) {axis=1}\n}");
-    check("cpu.layernorm", "graph (x: f32[3,5,16], g: f32[3,5,16]) -> (y) opset 17 {\n  y = LayerNormalization(x, g) {axis=-3}\n}");
-    check(NULL, "graph (x: f32[3,5,16], g: f32[1], b: f32[16]) -> (y) opset 17 {\n  y = LayerNormalization(x, g, b)\n}");
-    check(NULL, "graph (x: f32[3,5,16], g: f32[16], b: f32[1]) -> (y) opset 17 {\n  y = LayerNormalization(x, g, b) {axis=1}\n}");
+    check("cpu.layernorm",
+          "graph (x: f32[3,5,16], g: f32[3,5,16]) -> (y) opset 17 {\n  y = LayerNormalization(x, g) {axis=-3}\n}");
+    check(NULL,
+          "graph (x: f32[3,5,16], g: f32[1], b: f32[16]) -> (y) opset 17 {\n  y = LayerNormalization(x, g, b)\n}");
+    check(NULL, "graph (x: f32[3,5,16], g: f32[16], b: f32[1]) -> (y) opset 17 {\n  y = LayerNormalization(x, g, b) "
+                "{axis=1}\n}");
     check(NULL, "graph (x: f32[3,5,16], g: f32[16]) -> (y, m, v) opset 17 {\n  y, m, v = LayerNormalization(x, g)\n}");
     check(NULL, "graph (x: f32[3,0,16], g: f32[16]) -> (y) opset 17 {\n  y = LayerNormalization(x, g)\n}");
     check(NULL, "graph (x: f32[6,1], g: f32[1]) -> (y) opset 17 {\n  y = LayerNormalization(x, g)\n}");
     check(NULL, "graph (x: f32[2,6,5,5], g: f32[4]) -> (y, p) opset 17 {\n  p = MaxPool(x) {kernel_shape=[2,2]}\n"
                 "  y = LayerNormalization(p, g)\n}");
-    check(NULL, "graph (x: f32[4,16], g: f32[16]) -> (y) opset 17 {\n  a = Neg(x)\n  n = LayerNormalization(a, g)\n  y = Add(n, a)\n}");
+    check(NULL, "graph (x: f32[4,16], g: f32[16]) -> (y) opset 17 {\n  a = Neg(x)\n  n = LayerNormalization(a, g)\n  y "
+                "= Add(n, a)\n}");
     check(NULL, "graph (x: f32[16], g: f32[16]) -> (y) opset 17 {\n  a = Neg(x)\n  y = LayerNormalization(a, a, a)\n}");
     /* the mean far from 0: two passes keep the digits */
     cmp_tolerance = 2e-3f;
-    check(NULL, "graph (x: f32[4,64], g: f32[64]) -> (y) opset 17 {\n  a = Add(x, f32{1000})\n  y = LayerNormalization(a, g)\n}");
+    check(NULL, "graph (x: f32[4,64], g: f32[64]) -> (y) opset 17 {\n  a = Add(x, f32{1000})\n  y = "
+                "LayerNormalization(a, g)\n}");
 }
 
 static void attention(int sq, int sk, int heads, int d, int dv, const char *mask)
@@ -98,23 +114,31 @@ static void test_attention(void **state)
 /* As exporters write it, with masks of -inf and of the smallest number; a row without a single key is NaN in either. */
 static void test_attention_masks(void **state)
 {
-    static const char *const masks[] = { "0,0,0,0,-inf", "-inf,0,-inf,0,-inf", "-3.4e38,0,-3.4e38,0,0", "-inf,-inf,-inf,-inf,-inf",
-                                         "-3.4e38,-3.4e38,-3.4e38,-3.4e38,-3.4e38", "0,nan,0,0,0", "-10000,-10000,0,0,0" };
+    static const char *const masks[] = { "0,0,0,0,-inf",
+                                         "-inf,0,-inf,0,-inf",
+                                         "-3.4e38,0,-3.4e38,0,0",
+                                         "-inf,-inf,-inf,-inf,-inf",
+                                         "-3.4e38,-3.4e38,-3.4e38,-3.4e38,-3.4e38",
+                                         "0,nan,0,0,0",
+                                         "-10000,-10000,0,0,0" };
     for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) {
         check("cpu.attention",
-              "graph (q: f32[2,4,12], k: f32[2,5,12], v: f32[2,5,12]) -> (y) opset 17, polestar 1 {\n  m: f32[1,1,1,5] = {%s}\n"
-              "  y = polestar.Attention(q, k, v, m) {heads=3, scale=0.5}\n}", masks[i]);
+              "graph (q: f32[2,4,12], k: f32[2,5,12], v: f32[2,5,12]) -> (y) opset 17, polestar 1 {\n  m: f32[1,1,1,5] "
+              "= {%s}\n"
+              "  y = polestar.Attention(q, k, v, m) {heads=3, scale=0.5}\n}",
+              masks[i]);
     }
 }
 
-static void lstm(const char *direction, int directions, int steps, int batch, int in, int hidden, const char *args, const char *out)
-{
+static void lstm(const char *direction, int directions, int steps, int batch, int in, int hidden, const char *args,
+                 const char *out) {
     check("cpu.lstm",
           "graph (x: f32[%d,%d,%d], h: f32[%d,%d,%d], c: f32[%d,%d,%d]) -> (%s) opset 17 {\n"
           "  w: f32[%d,%d,%d] = random(1)\n  r: f32[%d,%d,%d] = random(2)\n  b: f32[%d,%d] = random(3)\n"
           "  %s = LSTM(x, w, r%s) {hidden_size=%d, direction=\"%s\"}\n}",
-          steps, batch, in, directions, batch, hidden, directions, batch, hidden, strncmp(out, "_, ", 3) == 0 ? out + (out[3] == '_' ? 6 : 3) : "y",
-          directions, 4 * hidden, in, directions, 4 * hidden, hidden, directions, 8 * hidden, out, args, hidden, direction);
+          steps, batch, in, directions, batch, hidden, directions, batch, hidden,
+          strncmp(out, "_, ", 3) == 0 ? out + (out[3] == '_' ? 6 : 3) : "y", directions, 4 * hidden, in, directions,
+          4 * hidden, hidden, directions, 8 * hidden, out, args, hidden, direction);
 }
 
 static void test_lstm(void **state)
@@ -131,7 +155,8 @@ static void test_lstm(void **state)
             lstm(directions[d], n, 20, 2, 33, 64, args[a], "y");
         }
     }
-    check(NULL, "graph (x: f32[4,2,5], s: i32[2]) -> (y) opset 17 {\n  w: f32[1,24,5] = random(1)\n  r: f32[1,24,6] = random(2)\n"
+    check(NULL, "graph (x: f32[4,2,5], s: i32[2]) -> (y) opset 17 {\n  w: f32[1,24,5] = random(1)\n  r: f32[1,24,6] = "
+                "random(2)\n"
                 "  q: i32[2] = {4,2}\n  y = LSTM(x, w, r, _, q) {hidden_size=6}\n}");
     check(NULL, "graph (x: f32[2,4,5]) -> (y) opset 17 {\n  w: f32[1,24,5] = random(1)\n  r: f32[1,24,6] = random(2)\n"
                 "  y = LSTM(x, w, r) {hidden_size=6, layout=1}\n}");
@@ -139,7 +164,8 @@ static void test_lstm(void **state)
                 "  y = LSTM(x, w, r) {hidden_size=6}\n}");
     check(NULL, "graph (x: f32[4,2,5]) -> (y) opset 17 {\n  w: f32[1,24,5] = random(1)\n  r: f32[1,24,6] = random(2)\n"
                 "  y = LSTM(x, w, r) {hidden_size=6, activations=[\"Sigmoid\",\"Tanh\",\"Tanh\"]}\n}");
-    check(NULL, "graph (x: f32[4,2,6]) -> (y) opset 17 {\n  w: f32[1,24,6] = random(1)\n  y = LSTM(x, w, w) {hidden_size=6}\n}");
+    check(NULL, "graph (x: f32[4,2,6]) -> (y) opset 17 {\n  w: f32[1,24,6] = random(1)\n  y = LSTM(x, w, w) "
+                "{hidden_size=6}\n}");
 }
 
 int main(void)

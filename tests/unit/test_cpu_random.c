@@ -1,6 +1,6 @@
-/* Random small graphs, CPU device against reference kernels: what single-operator tests cannot reach is how layouts, views, reorders,
- * epilogues and the memory planner meet. A failure prints the graph and its
- * seed. Sums of products of sums cancel, so differences are taken relative to the largest number of an output. */
+/* Random small graphs, CPU device against reference kernels: what single-operator tests cannot reach is how layouts,
+ * views, reorders, epilogues and the memory planner meet. A failure prints the graph and its seed. Sums of products of
+ * sums cancel, so differences are taken relative to the largest number of an output. */
 #include "cpu_compare.h"
 
 #define SEEDS 200
@@ -56,7 +56,8 @@ static const char *shape_text(const value *v, char *buf, size_t size)
 {
     size_t at = 0;
     buf[0] = 0;
-    for (int i = 0; i < v->rank; i++) at += (size_t)snprintf(buf + at, size - at, "%s%lld", i ? "," : "", (long long)v->dims[i]);
+    for (int i = 0; i < v->rank; i++)
+        at += (size_t)snprintf(buf + at, size - at, "%s%lld", i ? "," : "", (long long)v->dims[i]);
     return buf;
 }
 
@@ -110,7 +111,8 @@ static void gen_matmul(generator *g)
 
 static void gen_unary(generator *g)
 {
-    static const char *const ops[] = { "Relu", "Sigmoid", "Tanh", "Abs", "Neg", "HardSigmoid", "HardSwish", "LeakyRelu", "Erf", "Elu", "Identity", "Clip" };
+    static const char *const ops[] = { "Relu",      "Sigmoid",   "Tanh", "Abs", "Neg",      "HardSigmoid",
+                                       "HardSwish", "LeakyRelu", "Erf",  "Elu", "Identity", "Clip" };
     value *x = any(g), *y = add(g, x->rank, x->dims);
     int k = pick(g, 12);
     emit(g, "  %s = %s(%s%s)\n", y->name, ops[k], x->name, k == 11 ? ", f32{-1.5}, f32{1}" : "");
@@ -284,7 +286,8 @@ static void random_graph(uint32_t seed)
 {
     static generator g;
     char dims[64], outputs[64] = "";
-    int64_t input[4] = { 1 + (int64_t)(seed % 3), 1 + (int64_t)(seed * 7 % 19), 3 + (int64_t)(seed % 5), 2 + (int64_t)(seed * 3 % 7) };
+    int64_t input[4] = { 1 + (int64_t)(seed % 3), 1 + (int64_t)(seed * 7 % 19), 3 + (int64_t)(seed % 5),
+                         2 + (int64_t)(seed * 3 % 7) };
     memset(&g, 0, sizeof g);
     g.seed = seed * 2654435761u + 1;
     value *x = add(&g, 4, input);
@@ -292,9 +295,8 @@ static void random_graph(uint32_t seed)
     for (int i = 0; i < 11; i++) gen_node(&g);
     snprintf(outputs, sizeof outputs, "v%d", g.n - 1);
     for (int i = 0; i < 2 && g.n > 2; i++) {
-        char name[12];
-        snprintf(name, sizeof name, ", v%d", 1 + pick(&g, g.n - 1));
-        strcat(outputs, name);
+        size_t at = strlen(outputs);
+        snprintf(outputs + at, sizeof outputs - at, ", v%d", 1 + pick(&g, g.n - 1));
     }
     if (g.n == 1) return;
     int before = cmp_failures;

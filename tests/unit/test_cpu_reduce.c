@@ -5,7 +5,8 @@ static void pool(const char *x, const char *attrs)
 {
     check("cpu.maxpool", "graph (x: f32[%s]) -> (y) opset 19 {\n  y = MaxPool(x) {%s}\n}", x, attrs);
     for (int pad = 0; pad < 2; pad++) {
-        check("cpu.avgpool", "graph (x: f32[%s]) -> (y) opset 19 {\n  y = AveragePool(x) {count_include_pad=%d, %s}\n}", x, pad, attrs);
+        check("cpu.avgpool", "graph (x: f32[%s]) -> (y) opset 19 {\n  y = AveragePool(x) {count_include_pad=%d, %s}\n}",
+              x, pad, attrs);
     }
 }
 
@@ -58,17 +59,23 @@ static void test_versions(void **state)
 {
     static const int opsets[] = { 7, 10, 11, 19, 22 };
     for (size_t i = 0; i < sizeof opsets / sizeof *opsets; i++) {
-        check(NULL, "graph (x: f32[2,5,9,8]) -> (y) opset %d {\n  y = AveragePool(x) {kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1], %s}\n}",
+        check(NULL,
+              "graph (x: f32[2,5,9,8]) -> (y) opset %d {\n  y = AveragePool(x) {kernel_shape=[3,3], strides=[2,2], "
+              "pads=[1,1,1,1], %s}\n}",
               opsets[i], opsets[i] < 10 ? "count_include_pad=1" : "count_include_pad=1, ceil_mode=1");
-        check(NULL, "graph (x: f32[2,5,9,8]) -> (y) opset %d {\n  y = MaxPool(x) {kernel_shape=[3,3], strides=[2,2]}\n}", opsets[i]);
+        check(NULL,
+              "graph (x: f32[2,5,9,8]) -> (y) opset %d {\n  y = MaxPool(x) {kernel_shape=[3,3], strides=[2,2]}\n}",
+              opsets[i]);
     }
 }
 
 static void test_global_pools(void **state)
 {
-    static const char *const shapes[] = { "2,5,7,6", "1,1,3,3", "2,3,1,1", "2,33,9", "1,4,3,4,5", "3,17,1,9", "0,3,2,2", "2,0,2,2" };
+    static const char *const shapes[] = { "2,5,7,6",   "1,1,3,3",  "2,3,1,1", "2,33,9",
+                                          "1,4,3,4,5", "3,17,1,9", "0,3,2,2", "2,0,2,2" };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        check(NULL, "graph (x: f32[%s]) -> (y, z) opset 17 {\n  y = GlobalAveragePool(x)\n  z = GlobalMaxPool(x)\n}", shapes[i]);
+        check(NULL, "graph (x: f32[%s]) -> (y, z) opset 17 {\n  y = GlobalAveragePool(x)\n  z = GlobalMaxPool(x)\n}",
+              shapes[i]);
     }
     check("cpu.reduce", "graph (x: f32[2,5,8,6]) -> (y, z) opset 17 {\n  p = MaxPool(x) {kernel_shape=[2,2]}\n"
                         "  y = GlobalAveragePool(p)\n  z = GlobalMaxPool(p)\n}");
@@ -77,19 +84,22 @@ static void test_global_pools(void **state)
                         "  f = Flatten(n)\n  y = Concat(m, f) {axis=1}\n}");
     cmp_values = CMP_SPECIAL;
     check(NULL, "graph (x: f32[20,5,2,3]) -> (z) opset 17 {\n  z = GlobalMaxPool(x)\n}");
-    check(NULL, "graph (x: f32[20,5,3,4]) -> (z) opset 17 {\n  p = MaxPool(x) {kernel_shape=[2,2]}\n  z = GlobalMaxPool(p)\n}");
+    check(
+        NULL,
+        "graph (x: f32[20,5,3,4]) -> (z) opset 17 {\n  p = MaxPool(x) {kernel_shape=[2,2]}\n  z = GlobalMaxPool(p)\n}");
 }
 
 static const char *const kinds[] = { "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceProd" };
 
 static void test_reductions(void **state)
 {
-    static const char *const axes[] = { "[0]", "[1]", "[2]", "[3]", "[0,1]", "[2,3]", "[1,2]", "[-1]", "[-1,-2]", "[0,2]", "[1,3]",
-                                        "[0,1,2,3]", "[1,2,3]", "[3,2]" };
+    static const char *const axes[] = { "[0]",  "[1]",     "[2]",   "[3]",   "[0,1]",     "[2,3]",   "[1,2]",
+                                        "[-1]", "[-1,-2]", "[0,2]", "[1,3]", "[0,1,2,3]", "[1,2,3]", "[3,2]" };
     for (size_t i = 0; i < sizeof axes / sizeof *axes; i++) {
         for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
             for (int keep = 0; keep < 2; keep++) {
-                check(NULL, "graph (x: f32[2,3,5,4]) -> (y) opset 11 {\n  y = %s(x) {axes=%s, keepdims=%d}\n}", kinds[k], axes[i], keep);
+                check(NULL, "graph (x: f32[2,3,5,4]) -> (y) opset 11 {\n  y = %s(x) {axes=%s, keepdims=%d}\n}",
+                      kinds[k], axes[i], keep);
                 check(NULL, "graph (x: f32[2,3,6,5]) -> (y, p) opset 11 {\n  p = MaxPool(x) {kernel_shape=[2,2]}\n"
                             "  y = %s(p) {axes=%s, keepdims=%d}\n}", kinds[k], axes[i], keep);
             }
@@ -102,13 +112,15 @@ static void test_reductions_with_axes_input(void **state)
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         check(NULL, "graph (x: f32[3,5,40]) -> (y) opset 18 {\n  y = %s(x, i64[2]{-1,1}) {keepdims=0}\n}", kinds[k]);
         check(NULL, "graph (x: f32[3,5,40]) -> (y) opset 18 {\n  y = %s(x, i64[0]{})\n}", kinds[k]);
-        check(NULL, "graph (x: f32[3,5,40]) -> (y) opset 18 {\n  y = %s(x, i64[0]{}) {noop_with_empty_axes=1}\n}", kinds[k]);
+        check(NULL, "graph (x: f32[3,5,40]) -> (y) opset 18 {\n  y = %s(x, i64[0]{}) {noop_with_empty_axes=1}\n}",
+              kinds[k]);
         check(NULL, "graph (x: f32[3,5,40]) -> (y) opset 18 {\n  y = %s(x)\n}", kinds[k]);
         check(NULL, "graph (x: f32[]) -> (y) opset 18 {\n  y = %s(x)\n}", kinds[k]);
         check(NULL, "graph (x: f32[1]) -> (y) opset 18 {\n  y = %s(x) {keepdims=0}\n}", kinds[k]);
         check(NULL, "graph (x: f32[3,0,4]) -> (y) opset 18 {\n  y = %s(x, i64[1]{0}) {keepdims=0}\n}", kinds[k]);
         check(NULL, "graph (x: f32[1,1,1,5]) -> (y) opset 18 {\n  y = %s(x, i64[1]{1})\n}", kinds[k]);
-        check(NULL, "graph (x: f32[7,1,3000]) -> (y) opset 18 {\n  y = %s(x, i64[2]{0,1})\n}", k == 5 ? "ReduceSum" : kinds[k]);
+        check(NULL, "graph (x: f32[7,1,3000]) -> (y) opset 18 {\n  y = %s(x, i64[2]{0,1})\n}",
+              k == 5 ? "ReduceSum" : kinds[k]);
     }
     check(NULL, "graph (x: f32[3,0,4]) -> (y) opset 18 {\n  y = ReduceSum(x, i64[1]{1})\n}");
 }
@@ -116,17 +128,19 @@ static void test_reductions_with_axes_input(void **state)
 static void test_special_values(void **state)
 {
     cmp_values = CMP_SPECIAL;
-    check("cpu.reduce", "graph (x: f32[40,5]) -> (y, z) opset 13 {\n  y = ReduceMax(x) {axes=[1]}\n  z = ReduceMax(x) {axes=[0]}\n}");
+    check("cpu.reduce",
+          "graph (x: f32[40,5]) -> (y, z) opset 13 {\n  y = ReduceMax(x) {axes=[1]}\n  z = ReduceMax(x) {axes=[0]}\n}");
     check(NULL, "graph (x: f32[40,5]) -> (y) opset 13 {\n  y = ReduceMin(x) {axes=[1]}\n}");
 }
 
-/* A mean over many pixels keeps its digits: 1 + noise over 256 x 256. The sum of the reference is in double; a plain f32 sum of
- * n numbers errs by up to n / 2 ulp: 2e-3, in practice by its root: 2e-5. */
+/* A mean over many pixels keeps its digits: 1 + noise over 256 x 256. The sum of the reference is in double; a plain
+ * f32 sum of n numbers errs by up to n / 2 ulp: 2e-3, in practice by its root: 2e-5. */
 static void test_long_sums(void **state)
 {
     cmp_tolerance = 5e-5f;
     check(NULL, "graph (x: f32[1,3,256,256]) -> (y) opset 13 {\n  a = Abs(x)\n  y = GlobalAveragePool(a)\n}");
-    check(NULL, "graph (x: f32[1,3,257,257]) -> (y) opset 13 {\n  a = MaxPool(x) {kernel_shape=[2,2]}\n  y = GlobalAveragePool(a)\n}");
+    check(NULL, "graph (x: f32[1,3,257,257]) -> (y) opset 13 {\n  a = MaxPool(x) {kernel_shape=[2,2]}\n  y = "
+                "GlobalAveragePool(a)\n}");
 }
 
 int main(void)
