@@ -140,7 +140,7 @@ def wait_ready(port, server, limit=60):
             if urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=1).status == 200:
                 return time.perf_counter() - start
         time.sleep(0.002)
-    raise SystemExit(f"demo: polestar serve did not become ready: {server.stderr.read().decode().strip()[-500:]}")
+    raise SystemExit("demo: polestar serve did not become ready, see build/demo-server.log")
 
 
 def resident_megabytes(pid):
@@ -153,7 +153,8 @@ def resident_megabytes(pid):
 def serving(models, names):
     port = free_port()
     command = [BINARY, "serve", *[f"{name}={models / name / 'model.onnx'}" for name in names], "--http-port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with open(TOP / "build/demo-server.log", "wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         yield port, server, wait_ready(port, server) * 1000
     finally:
