@@ -64,8 +64,8 @@ typedef struct ps_cache_info {
     int64_t last_used_ns; /* since 1970 */
 } ps_cache_info;
 
-/* Calls fn for every entry, most recently used first, and writes the cache's folder to folder ("" if there is none; may be
- * NULL). Fails if the folder is not safe to use: another user's, or writable by others. */
+/* Calls fn for every entry, most recently used first, and writes the cache's folder to folder ("" if there is none; may
+ * be NULL). Fails if the folder is not safe to use: another user's, or writable by others. */
 PS_API ps_status ps_engine_cache_list(ps_engine *engine, void (*fn)(void *ctx, const ps_cache_info *info), void *ctx,
                                       char *folder, size_t folder_size, ps_error *reterr);
 /* Deletes all entries; nothing in the cache is ever needed. ret_removed may be NULL. */

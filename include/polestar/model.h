@@ -49,7 +49,8 @@ PS_API const char *ps_model_symbol(const ps_model *model, int64_t dim);
 /* metadata_props of the file; NULL if the key is absent. */
 PS_API const char *ps_model_metadata(const ps_model *model, const char *key);
 PS_API size_t ps_model_metadata_count(const ps_model *model);
-PS_API ps_status ps_model_metadata_at(const ps_model *model, size_t index, const char **ret_key, const char **ret_value);
+PS_API ps_status ps_model_metadata_at(const ps_model *model, size_t index, const char **ret_key,
+                                      const char **ret_value);
 
 /* What the file holds. Counts include subgraphs. */
 typedef struct ps_model_summary {

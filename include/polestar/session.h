@@ -1,7 +1,8 @@
 /* session.h - what one runner needs to run a model: arena, bindings, profile.
  *
  * A session is used by one thread at a time; make one per runner. Sessions of one model share its weights and plans.
- * The first run with new input shapes compiles a plan (cached in the model); later runs with those shapes allocate nothing. */
+ * The first run with new input shapes compiles a plan (cached in the model); later runs with those shapes allocate
+ * nothing. */
 #ifndef POLESTAR_SESSION_H
 #define POLESTAR_SESSION_H
 
@@ -28,7 +29,7 @@ PS_API void ps_session_free(ps_session *session); /* NULL is allowed */
 typedef struct ps_run_options {
     size_t size;
     int64_t deadline_ns;     /* CLOCK_MONOTONIC; 0: none. Checked between operators: PS_DEADLINE */
-    const int *cancel;       /* stop soon after *cancel becomes non-zero (atomic, any thread): PS_CANCELLED; may be NULL */
+    const int *cancel; /* stop soon after *cancel becomes non-zero (atomic, any thread): PS_CANCELLED; may be NULL */
 } ps_run_options;
 
 #define PS_RUN_OPTIONS_INIT { sizeof(ps_run_options), 0, 0 }
@@ -36,9 +37,8 @@ typedef struct ps_run_options {
 /* Runs the model once. inputs: one per model input, in the model's order, NULL only for an input that has a default.
  * outputs: one slot per model output. A slot holding NULL receives a tensor of the session, valid until its next run or
  * free (do not release it). A slot holding a row-major tensor of the right dtype and shape is written in place.
- * An input may lie where an output will be written (the last run's output given back, or one tensor given as both): it is
- * copied first.
- * Symbolic dims of the same name must agree over all inputs. options may be NULL. */
+ * An input may lie where an output will be written (the last run's output given back, or one tensor given as both): it
+ * is copied first. Symbolic dims of the same name must agree over all inputs. options may be NULL. */
 PS_API ps_status ps_session_run(ps_session *session, const ps_tensor *const *inputs, size_t n_inputs,
                                 ps_tensor **outputs, size_t n_outputs, const ps_run_options *options,
                                 ps_error *reterr);

@@ -2,7 +2,8 @@
  *
  * A ps_tensor is an n-dimensional array in host memory. It is reference counted; the data it points to is either
  * owned (ps_tensor_create) or borrowed from the caller (ps_tensor_wrap). Distinct tensors may be used from distinct
- * threads; one tensor may be read by many threads at once, and written by one at a time. Reference counts are atomic. */
+ * threads; one tensor may be read by many threads at once, and written by one at a time. Reference counts are atomic.
+ */
 #ifndef POLESTAR_TENSOR_H
 #define POLESTAR_TENSOR_H
 
@@ -56,7 +57,8 @@ typedef enum ps_dtype {
 #define PS_MAX_RANK 8
 
 /* rank -1: the rank itself is unknown. A dim >= 0 is that many elements; PS_DIM_UNKNOWN is unknown; a dim below that is
- * a named symbol of the model (equal numbers mean equal extents). A shape with rank >= 0 and all dims >= 0 is "fixed". */
+ * a named symbol of the model (equal numbers mean equal extents). A shape with rank >= 0 and all dims >= 0 is "fixed".
+ */
 typedef struct ps_shape {
     int32_t rank;
     int64_t dims[PS_MAX_RANK];

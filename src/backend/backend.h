@@ -1,13 +1,15 @@
 /* backend.h - what a device is to the runtime: it lowers nodes to kernels, and kernels run.
  *
- * A kernel's life: lower (choose, check, pack weights, size the workspace: all that may be slow or fail) → state_new (what one
- * session needs to run it) → run → state_free → free. The kernel itself is immutable and shared by all sessions of a plan.
+ * A kernel's life: lower (choose, check, pack weights, size the workspace: all that may be slow or fail) → state_new
+ * (what one session needs to run it) → run → state_free → free. The kernel itself is immutable and shared by all
+ * sessions of a plan.
  *
- * Layouts: a value of rank >= 3 lies in memory as ONNX says (plain) or with the channel axis innermost (channels-last). There
- * are no others: measured, oneDNN's channels-last convolutions tie with its blocked ones, and every other kernel stays simple.
+ * Layouts: a value of rank >= 3 lies in memory as ONNX says (plain) or with the channel axis innermost (channels-last).
+ * There are no others: measured, oneDNN's channels-last convolutions tie with its blocked ones, and every other kernel
+ * stays simple.
  *
- * Each device has an ordered list of implementations per operator; the first that accepts a node wins; the reference kernel
- * (ref/) accepts every operator that has one, in plain layout. */
+ * Each device has an ordered list of implementations per operator; the first that accepts a node wins; the reference
+ * kernel (ref/) accepts every operator that has one, in plain layout. */
 #ifndef PS_BACKEND_BACKEND_H
 #define PS_BACKEND_BACKEND_H
 
@@ -47,7 +49,8 @@ struct ps_kernel {
     const ps_kernel_ops *ops;
     ps_alloc_state *alloc; /* it came from here */
     size_t workspace;
-    size_t bytes; /* memory it brings beside shared weights, for the plan cache's count; device code may be an estimate */
+    size_t
+        bytes; /* memory it brings beside shared weights, for the plan cache's count; device code may be an estimate */
     char label[80]; /* "onednn.conv brgconv:avx512_core" */
 };
 
@@ -78,8 +81,8 @@ typedef struct ps_device_ops {
     int version; /* 1 */
     ps_status (*lower)(ps_device *device, ps_lowering *lowering, ps_error *err);
     /* Kernel that converts between layouts; in[0] → out[0]. */
-    ps_status (*reorder)(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_layout from, ps_layout to, int threads,
-                         ps_alloc_state *alloc, ps_kernel **ret, ps_error *err);
+    ps_status (*reorder)(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_layout from, ps_layout to,
+                         int threads, ps_alloc_state *alloc, ps_kernel **ret, ps_error *err);
     void (*free)(ps_device *device);
     /* (optional) around every run and every lowering on the calling thread: sets up and restores the thread team */
     int (*enter)(ps_device *device, int threads);
@@ -117,8 +120,8 @@ typedef ps_status (*ps_pack_fn)(void *ctx, void *dst, ps_error *err);
 ps_status ps_weights_new(ps_alloc_state *alloc, ps_weights **ret, ps_error *err);
 void ps_weights_free(ps_weights *weights); /* NULL is allowed */
 /* The packed form of src under key, made by pack(ctx, dst) into `size` aligned bytes if it is not there yet. */
-ps_status ps_weights_get(ps_weights *weights, const ps_tensor *src, const char *key, size_t size, ps_pack_fn pack, void *ctx,
-                         const void **ret, ps_error *err);
+ps_status ps_weights_get(ps_weights *weights, const ps_tensor *src, const char *key, size_t size, ps_pack_fn pack,
+                         void *ctx, const void **ret, ps_error *err);
 size_t ps_weights_bytes(ps_weights *weights);
 
 #endif

@@ -53,9 +53,8 @@ static entry *find(const ps_weights *w, uint64_t hash, const char *key, size_t s
     return NULL;
 }
 
-static ps_status make(ps_weights *w, uint64_t hash, const char *key, size_t size, ps_pack_fn pack, void *ctx, entry **ret,
-                      ps_error *err)
-{
+static ps_status make(ps_weights *w, uint64_t hash, const char *key, size_t size, ps_pack_fn pack, void *ctx,
+                      entry **ret, ps_error *err) {
     size_t n = strlen(key) + 1;
     entry *e = ps_alloc(w->alloc, sizeof *e + n);
     void *data = ps_alloc_data(w->alloc, size);

@@ -207,12 +207,12 @@ static void print_row(const measurement *m) {
 }
 
 static json_t *row_json(measurement *m) {
-    json_t *j = json_pack("{s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I}", "batch", m->batch, "threads",
-                          m->threads, "first_ms", m->first_ms, "median_ms", m->median_ms, "p90_ms", m->p90_ms, "p99_ms",
-                          m->p99_ms, "min_ms", m->min_ms, "runs_per_s", m->runs_per_s, "runs", (json_int_t)m->runs,
-                          "arena_bytes", (json_int_t)m->stats.arena_bytes, "steps_count", (json_int_t)m->stats.steps,
-                          "macs", (json_int_t)m->stats.macs, "reorders", (json_int_t)m->stats.reorders,
-                          "no_reuse_bytes", (json_int_t)m->stats.no_reuse_bytes);
+    json_t *j = json_pack("{s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I}", "batch", m->batch,
+                          "threads", m->threads, "first_ms", m->first_ms, "median_ms", m->median_ms, "p90_ms",
+                          m->p90_ms, "p99_ms", m->p99_ms, "min_ms", m->min_ms, "runs_per_s", m->runs_per_s, "runs",
+                          (json_int_t)m->runs, "arena_bytes", (json_int_t)m->stats.arena_bytes, "steps_count",
+                          (json_int_t)m->stats.steps, "macs", (json_int_t)m->stats.macs, "reorders",
+                          (json_int_t)m->stats.reorders, "no_reuse_bytes", (json_int_t)m->stats.no_reuse_bytes);
     if (m->steps) json_object_set_new(j, "steps", m->steps);
     return j;
 }

@@ -37,7 +37,8 @@ static ps_status alloc_tail(ps_alloc_state *a, ps_state *st, ps_error *err)
     st->tail_binds = ps_alloc_zero(a, (n_out + 1) * sizeof *st->tail_binds);
     st->rest_binds = ps_alloc_zero(a, (n_rest + 1) * sizeof *st->rest_binds);
     st->child_inputs = ps_alloc_zero(a, (inputs + 1) * sizeof *st->child_inputs);
-    if (!st->tail_buffers || !st->tail_binds || !st->rest_binds || !st->child_inputs) return PS_FAIL_NOMEM(err, "a plan's state");
+    if (!st->tail_buffers || !st->tail_binds || !st->rest_binds || !st->child_inputs)
+        return PS_FAIL_NOMEM(err, "a plan's state");
     return PS_OK;
 }
 
@@ -84,7 +85,8 @@ void ps_state_free(ps_session *s, ps_state *st)
     }
     for (int b = 0; b < 2; b++) ps_state_free(s, st->branch[b]);
     for (int r = 0; r < PS_MAX_RESTS; r++) ps_state_free(s, st->rests[r]);
-    for (size_t i = 0; p->tail && st->tail_buffers && i < p->tail->node->n_out; i++) ps_free(s->alloc, st->tail_buffers[i].data);
+    for (size_t i = 0; p->tail && st->tail_buffers && i < p->tail->node->n_out; i++)
+        ps_free(s->alloc, st->tail_buffers[i].data);
     void *blocks[] = { st->ptrs,       st->args,         st->kernel_states, st->resolved_ends, st->step_ns,
                        st->step_calls, st->tail_buffers, st->tail_binds,    st->rest_binds,    st->child_inputs };
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) ps_free(s->alloc, blocks[i]);
@@ -101,8 +103,9 @@ static ps_status check_user_output(const ps_session *s, size_t i, ps_dtype dtype
     char have[128], want[128];
     PS_FAIL_IF(t->dtype != dtype, err, TYPE, "output '%s': the given tensor is %s, the model makes %s", name,
                ps_dtype_name(t->dtype), ps_dtype_name(dtype));
-    PS_FAIL_IF(!ps_shape_equal(&t->shape, shape), err, SHAPE, "output '%s': the given tensor has shape %s, the model makes %s",
-               name, ps_shape_text(&t->shape, have, sizeof have), ps_shape_text(shape, want, sizeof want));
+    PS_FAIL_IF(!ps_shape_equal(&t->shape, shape), err, SHAPE,
+               "output '%s': the given tensor has shape %s, the model makes %s", name,
+               ps_shape_text(&t->shape, have, sizeof have), ps_shape_text(shape, want, sizeof want));
     PS_FAIL_IF(t->strides, err, INVALID, "output '%s': the given tensor must be row-major", name);
     return PS_OK;
 }
@@ -111,8 +114,8 @@ static ps_status own_output(ps_session *s, size_t i, ps_dtype dtype, const ps_sh
 {
     int64_t n;
     size_t bytes;
-    PS_FAIL_IF(!ps_shape_elements(shape, &n) || !ps_dtype_bytes(dtype, n, &bytes), err, LIMIT, "output '%s' is too large",
-               s->model->outputs[i].name);
+    PS_FAIL_IF(!ps_shape_elements(shape, &n) || !ps_dtype_bytes(dtype, n, &bytes), err, LIMIT,
+               "output '%s' is too large", s->model->outputs[i].name);
     PS_TRY(ps_buffer_grow(s->alloc, &s->output_buffers[i], bytes, err));
     ps_tensor *t = s->outputs[i];
     t->dtype = dtype;
@@ -151,7 +154,8 @@ static bool still_resolved(const ps_state *st, const void *arena, void *const *i
         if (st->resolved_ends[i] != in_ptrs[i]) return false;
     }
     for (size_t i = 0; i < p->n_outputs; i++) {
-        if (p->outputs[i].from.kind == PS_FROM_STORAGE && st->resolved_ends[p->n_inputs + i] != binds[i].ptr) return false;
+        if (p->outputs[i].from.kind == PS_FROM_STORAGE && st->resolved_ends[p->n_inputs + i] != binds[i].ptr)
+            return false;
     }
     return true;
 }
@@ -340,7 +344,8 @@ static ps_status unbind_tail(ps_session *s, ps_state *st, ps_bind *binds, ps_err
         int64_t n;
         size_t bytes;
         PS_TRY(ps_bind_resolve(s, &binds[i], b->dtype, &b->shape, err));
-        if (ps_shape_elements(&b->shape, &n) && ps_dtype_bytes(b->dtype, n, &bytes) && bytes) memcpy(binds[i].ptr, b->ptr, bytes);
+        if (ps_shape_elements(&b->shape, &n) && ps_dtype_bytes(b->dtype, n, &bytes) && bytes)
+            memcpy(binds[i].ptr, b->ptr, bytes);
     }
     return PS_OK;
 }

@@ -68,7 +68,8 @@ static ps_status copy_attr(extraction *x, ps_node *n, const ps_attr *a, int dept
     case PS_ATTR_FLOATS: payload = a->u.floats, size = a->n * sizeof *a->u.floats; break;
     case PS_ATTR_STRINGS: payload = a->u.strings, size = a->n * sizeof *a->u.strings; break;
     case PS_ATTR_GRAPHS:
-    case PS_ATTR_TENSORS: return PS_FAIL(x->err, UNSUPPORTED, "attribute '%s' holds a list of graphs or tensors", a->name);
+    case PS_ATTR_TENSORS:
+        return PS_FAIL(x->err, UNSUPPORTED, "attribute '%s' holds a list of graphs or tensors", a->name);
     default: break;
     }
     if (payload) {

@@ -1,7 +1,8 @@
 /* memory.c - the memory planner: in-place merging, then offsets in one arena.
  *
- * Offsets by "greedy by size" (Pisarchyk & Lee, Efficient Memory Management for Deep Neural Net Inference, arXiv:2001.03288): the
- * largest storages are placed first, each at the lowest gap that is free over its whole lifetime. */
+ * Offsets by "greedy by size" (Pisarchyk & Lee, Efficient Memory Management for Deep Neural Net Inference,
+ * arXiv:2001.03288): the largest storages are placed first, each at the lowest gap that is free over its whole
+ * lifetime. */
 #include <stdlib.h>
 
 #include "runtime/runtime_int.h"
@@ -91,7 +92,8 @@ ps_status ps_plan_memory(ps_plan *p, ps_alloc_state *alloc, ps_error *err)
     qsort(todo, n, sizeof *todo, by_size);
     for (size_t i = 0; i < n; i++) {
         todo[i]->offset = lowest_gap(placed, i, todo[i]);
-        if (todo[i]->offset + rounded(todo[i]->bytes) > p->arena_bytes) p->arena_bytes = todo[i]->offset + rounded(todo[i]->bytes);
+        if (todo[i]->offset + rounded(todo[i]->bytes) > p->arena_bytes)
+            p->arena_bytes = todo[i]->offset + rounded(todo[i]->bytes);
         insert_sorted(placed, i, todo[i]);
     }
     ps_free(alloc, todo);

@@ -42,7 +42,8 @@ static ps_status refuse_loops(const ps_graph *g, ps_error *err)
     char label[160];
     for (const ps_node *n = g->first; n; n = n->next) {
         if (n->op && (n->op->traits & PS_OP_CONTROL) && strcmp(n->op_type, "If") != 0) {
-            return PS_FAIL(err, UNSUPPORTED, "%s: operator '%s' cannot run in this version; If is the only control flow it runs",
+            return PS_FAIL(err, UNSUPPORTED,
+                           "%s: operator '%s' cannot run in this version; If is the only control flow it runs",
                            ps_node_label(n, label, sizeof label), n->op_type);
         }
         for (uint32_t i = 0; i < n->n_attrs; i++) {
@@ -123,7 +124,8 @@ static ps_status read_source(ps_model *m, model_source *from, ps_error *err)
 
 static ps_status new_model(ps_engine *engine, const ps_model_options *o, ps_model **ret, ps_error *err)
 {
-    PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_model_options.size is %zu, this library expects %zu", o->size, sizeof *o);
+    PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_model_options.size is %zu, this library expects %zu", o->size,
+               sizeof *o);
     ps_model *m = ps_alloc_zero(&engine->alloc, sizeof *m);
     if (!m) return PS_FAIL_NOMEM(err, "the model");
     m->engine = engine;
@@ -140,8 +142,8 @@ static ps_status new_model(ps_engine *engine, const ps_model_options *o, ps_mode
     return PS_OK;
 }
 
-static ps_status load(ps_engine *engine, model_source *from, const ps_model_options *options, ps_model **ret, ps_error *err)
-{
+static ps_status load(ps_engine *engine, model_source *from, const ps_model_options *options, ps_model **ret,
+                      ps_error *err) {
     static const ps_model_options defaults = PS_MODEL_OPTIONS_INIT;
     ps_model *m;
     PS_TRY(new_model(engine, options ? options : &defaults, &m, err));
@@ -156,16 +158,16 @@ static ps_status load(ps_engine *engine, model_source *from, const ps_model_opti
     return PS_OK;
 }
 
-ps_status ps_model_from_graph(ps_engine *engine, ps_graph *graph, const ps_model_options *options, ps_model **ret, ps_error *err)
-{
+ps_status ps_model_from_graph(ps_engine *engine, ps_graph *graph, const ps_model_options *options, ps_model **ret,
+                              ps_error *err) {
     model_source from = { .graph = graph };
     ps_status status = load(engine, &from, options, ret, err);
     ps_graph_free(from.graph);
     return status;
 }
 
-ps_status ps_model_load(ps_engine *engine, const char *path, const ps_model_options *options, ps_model **ret, ps_error *err)
-{
+ps_status ps_model_load(ps_engine *engine, const char *path, const ps_model_options *options, ps_model **ret,
+                        ps_error *err) {
     PS_FAIL_IF(!path, err, INVALID, "a model's path must be given");
     model_source from = { .path = path };
     return load(engine, &from, options, ret, err);
@@ -314,7 +316,8 @@ static ps_plan *find_plan(ps_model *m, const int64_t *key, size_t words, uint64_
 {
     ps_mutex_lock(&m->lock);
     ps_plan *p = m->newest;
-    while (p && !(p->key_hash == hash && p->key_words == words && memcmp(p->key, key, words * sizeof *key) == 0)) p = p->older;
+    while (p && !(p->key_hash == hash && p->key_words == words && memcmp(p->key, key, words * sizeof *key) == 0))
+        p = p->older;
     if (p) {
         unlink_plan(m, p);
         push_plan(m, p);
@@ -324,7 +327,8 @@ static ps_plan *find_plan(ps_model *m, const int64_t *key, size_t words, uint64_
     return p;
 }
 
-/* Takes plans out of the cache, oldest first, until it is within its limit, but never `keep`; returns them as a list. */
+/* Takes plans out of the cache, oldest first, until it is within its limit, but never `keep`; returns them as a list.
+ */
 static ps_plan *evict(ps_model *m, const ps_plan *keep)
 {
     ps_plan *evicted = NULL;
@@ -390,18 +394,16 @@ static void set_input_shapes(ps_graph *g, const ps_shape *const *shapes)
     for (size_t i = 0; i < g->n_inputs; i++) g->inputs[i]->shape = *shapes[i];
 }
 
-static ps_status compile_shapes(ps_model *m, const ps_graph *from, const ps_shape *const *shapes, int threads, ps_plan **ret,
-                                ps_error *err)
-{
+static ps_status compile_shapes(ps_model *m, const ps_graph *from, const ps_shape *const *shapes, int threads,
+                                ps_plan **ret, ps_error *err) {
     ps_graph *g;
     PS_TRY(ps_graph_clone(from, &g, NULL, err));
     set_input_shapes(g, shapes);
     return ps_plan_compile(m, g, threads, ret, err);
 }
 
-static ps_status make_plan(ps_model *m, const ps_shape *const *shapes, int threads, int64_t *key, size_t words, uint64_t hash,
-                           ps_plan **ret, ps_error *err)
-{
+static ps_status make_plan(ps_model *m, const ps_shape *const *shapes, int threads, int64_t *key, size_t words,
+                           uint64_t hash, ps_plan **ret, ps_error *err) {
     ps_plan *p = find_plan(m, key, words, hash); /* somebody else may have made it while we waited */
     if (p) {
         ps_free(m->alloc, key);

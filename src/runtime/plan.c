@@ -1,7 +1,8 @@
 /* plan.c - from a graph of fixed shapes to steps over storages.
  *
- * Walks the nodes in order. Each value gets a place: a storage and the layout in which it lies there (and, once somebody asked
- * for it, a copy in the other layout). Views share their source's storage. The walk stops at the tail. */
+ * Walks the nodes in order. Each value gets a place: a storage and the layout in which it lies there (and, once
+ * somebody asked for it, a copy in the other layout). Views share their source's storage. The walk stops at the tail.
+ */
 #include "runtime/runtime_int.h"
 
 typedef struct place {
@@ -22,8 +23,8 @@ typedef struct compiler {
 
 /* ---- storages and places ---- */
 
-static ps_status new_storage(compiler *c, ps_storage_kind kind, uint32_t index, size_t bytes, const void *data, uint32_t *ret)
-{
+static ps_status new_storage(compiler *c, ps_storage_kind kind, uint32_t index, size_t bytes, const void *data,
+                             uint32_t *ret) {
     ps_storage s = { kind, index, PS_NONE, bytes, 0, (void *)data, INT32_MAX, -1 };
     *ret = (uint32_t)c->storages.size;
     if (!ps_vec_push(c->alloc, &c->storages, s)) return PS_FAIL_NOMEM(c->err, "a plan");
@@ -39,8 +40,8 @@ static ps_status value_bytes(compiler *c, const ps_value *v, size_t *ret)
     PS_FAIL_IF(!ps_shape_elements(&v->shape, &n) || !ps_dtype_bytes(v->dtype, n, ret), c->err, LIMIT,
                "value '%s' of shape %s is too large to address", v->name, ps_shape_text(&v->shape, text, sizeof text));
     uint64_t memory = c->device->info.memory; /* 0: unknown */
-    PS_FAIL_IF(memory && *ret > memory, c->err, LIMIT, "value '%s' of shape %s takes %zu bytes, device '%s' has %llu", v->name,
-               ps_shape_text(&v->shape, text, sizeof text), *ret, c->device->name, (unsigned long long)memory);
+    PS_FAIL_IF(memory && *ret > memory, c->err, LIMIT, "value '%s' of shape %s takes %zu bytes, device '%s' has %llu",
+               v->name, ps_shape_text(&v->shape, text, sizeof text), *ret, c->device->name, (unsigned long long)memory);
     return PS_OK;
 }
 
@@ -115,8 +116,8 @@ static ps_status new_copy(ps_alloc_state *alloc, size_t bytes, ps_kernel **ret, 
     return PS_OK;
 }
 
-static ps_status push_copy(compiler *c, const ps_value *v, ps_layout from_layout, uint32_t from, ps_layout to_layout, uint32_t to)
-{
+static ps_status push_copy(compiler *c, const ps_value *v, ps_layout from_layout, uint32_t from, ps_layout to_layout,
+                           uint32_t to) {
     ps_step s = { 0 };
     size_t bytes;
     PS_TRY(value_bytes(c, v, &bytes));
@@ -131,8 +132,8 @@ static ps_status push_copy(compiler *c, const ps_value *v, ps_layout from_layout
     s.reorder = from_layout != to_layout;
     s.op = s.reorder ? "reorder" : "copy";
     if (s.reorder) {
-        PS_TRY(c->device->ops->reorder(c->device, v->dtype, &v->shape, from_layout, to_layout, c->plan->threads, c->alloc,
-                                       &s.kernel, c->err));
+        PS_TRY(c->device->ops->reorder(c->device, v->dtype, &v->shape, from_layout, to_layout, c->plan->threads,
+                                       c->alloc, &s.kernel, c->err));
         c->plan->n_reorders++;
     } else {
         PS_TRY(new_copy(c->alloc, bytes, &s.kernel, c->err));
@@ -232,8 +233,8 @@ static ps_status lower_node(compiler *c, const ps_node *n)
 {
     char label[160];
     ps_lowering l;
-    PS_FAIL_IF(n->n_in > PS_LOWER_MAX || n->n_out > PS_LOWER_MAX, c->err, LIMIT, "%s has more than %d inputs or outputs",
-               ps_node_label(n, label, sizeof label), PS_LOWER_MAX);
+    PS_FAIL_IF(n->n_in > PS_LOWER_MAX || n->n_out > PS_LOWER_MAX, c->err, LIMIT,
+               "%s has more than %d inputs or outputs", ps_node_label(n, label, sizeof label), PS_LOWER_MAX);
     memset(&l, 0, sizeof l);
     l.node = n;
     l.threads = c->plan->threads;
@@ -355,10 +356,11 @@ static ps_status make_tail(compiler *c, const ps_node *n)
     c->plan->tail = t;
     t->node = n;
     t->is_if = strcmp(n->op_type, "If") == 0 && !*n->domain;
-    PS_FAIL_IF(n->n_in > PS_LOWER_MAX || n->n_out > PS_LOWER_MAX, c->err, LIMIT, "%s has more than %d inputs or outputs",
-               ps_node_label(n, label, sizeof label), PS_LOWER_MAX);
+    PS_FAIL_IF(n->n_in > PS_LOWER_MAX || n->n_out > PS_LOWER_MAX, c->err, LIMIT,
+               "%s has more than %d inputs or outputs", ps_node_label(n, label, sizeof label), PS_LOWER_MAX);
     PS_FAIL_IF(!t->is_if && (!n->op || !n->op->ref), c->err, UNSUPPORTED,
-               "%s: operator '%s' cannot run yet when it depends on data", ps_node_label(n, label, sizeof label), n->op_type);
+               "%s: operator '%s' cannot run yet when it depends on data", ps_node_label(n, label, sizeof label),
+               n->op_type);
     t->args = ps_arena_array(&c->plan->arena, (size_t)n->n_in + 1, sizeof *t->args);
     if (!t->args) return PS_FAIL_NOMEM(c->err, "a plan");
     for (uint32_t i = 0; i < n->n_in; i++) {

@@ -1,10 +1,12 @@
 /* runtime_int.h - the insides of engine, model, plan and session.
  *
- *   model   ─ graph (symbolic, optimised) ─ plan cache ─► plan: graph of fixed shapes, steps, storages     immutable, shared
- *   session ─ arenas ─ states ─► state: resolved pointers and kernel states of one plan                    one thread at a time
+ *   model   ─ graph (symbolic, optimised) ─ plan cache ─► plan: graph of fixed shapes, steps, storages     immutable,
+ * shared session ─ arenas ─ states ─► state: resolved pointers and kernel states of one plan                    one
+ * thread at a time
  *
- * A plan covers the graph up to the first node whose output shapes are unknown before it runs (an If on data, NonZero …): the
- * tail. What follows the tail is planned at run time as a plan of its own, cached by the shapes that came out (rest). */
+ * A plan covers the graph up to the first node whose output shapes are unknown before it runs (an If on data, NonZero
+ * …): the tail. What follows the tail is planned at run time as a plan of its own, cached by the shapes that came out
+ * (rest). */
 #ifndef PS_RUNTIME_RUNTIME_INT_H
 #define PS_RUNTIME_RUNTIME_INT_H
 
@@ -145,7 +147,7 @@ struct ps_plan {
     uint64_t key_hash;
     size_t bytes;           /* of the plan, its kernels, and the plans it has made since; guarded by the model's lock */
     ps_plan *newer, *older; /* in the model's cache; guarded by the model's lock */
-    ps_plan *root;          /* of a branch or a rest: the plan in the cache it belongs to (outlives it in use), else NULL */
+    ps_plan *root; /* of a branch or a rest: the plan in the cache it belongs to (outlives it in use), else NULL */
     atomic_bool evicted;    /* the cache has let it go: sessions do so too when they next make room */
 };
 
@@ -158,8 +160,8 @@ ps_status ps_plan_memory(ps_plan *plan, ps_alloc_state *alloc, ps_error *err);
 uint32_t ps_storage_find(const ps_plan *plan, uint32_t s);
 int64_t ps_node_macs(const ps_node *node);
 
-/* Part of src as a root of its own: `inputs` become its inputs (with their present shapes), nodes from `first` to the end are
- * copied, constants shared. src may be a subgraph. */
+/* Part of src as a root of its own: `inputs` become its inputs (with their present shapes), nodes from `first` to the
+ * end are copied, constants shared. src may be a subgraph. */
 ps_status ps_graph_extract(const ps_graph *src, const ps_node *first, ps_value *const *inputs, size_t n_inputs,
                            ps_value *const *outputs, size_t n_outputs, ps_graph **ret, ps_error *err);
 

@@ -65,8 +65,8 @@ void ps_session_free(ps_session *s)
     for (size_t i = 0; s->staging && i < m->n_inputs; i++) ps_free(s->alloc, s->staging[i].data);
     for (size_t i = 0; s->outputs && i < m->n_outputs; i++) ps_tensor_release(s->outputs[i]);
     for (size_t i = 0; s->output_buffers && i < m->n_outputs; i++) ps_free(s->alloc, s->output_buffers[i].data);
-    void *blocks[] = { s->staging, s->input_ptrs, s->input_shapes, s->key, s->outputs, s->output_buffers, s->user_outputs,
-                       s->binds };
+    void *blocks[] = { s->staging, s->input_ptrs,     s->input_shapes, s->key,
+                       s->outputs, s->output_buffers, s->user_outputs, s->binds };
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) ps_free(s->alloc, blocks[i]);
     ps_free(s->alloc, s);
     ps_model_release(m);
@@ -86,13 +86,14 @@ static ps_status check_dim(const ps_model *m, const ps_value_info *info, int axi
 {
     int64_t want = info->shape.dims[axis];
     if (want == PS_DIM_UNKNOWN) return PS_OK;
-    PS_FAIL_IF(want >= 0 && want != have, err, SHAPE, "input '%s': dim %d is %lld, the model takes %lld", info->name, axis,
-               (long long)have, (long long)want);
+    PS_FAIL_IF(want >= 0 && want != have, err, SHAPE, "input '%s': dim %d is %lld, the model takes %lld", info->name,
+               axis, (long long)have, (long long)want);
     if (want >= 0) return PS_OK;
     for (size_t i = 0; i < *n_bound; i++) {
         if (bound[i].symbol != want) continue;
-        PS_FAIL_IF(bound[i].value != have, err, SHAPE, "input '%s': dim %d ('%s') is %lld, but input '%s' says %lld", info->name,
-                   axis, ps_model_symbol(m, want), (long long)have, bound[i].input, (long long)bound[i].value);
+        PS_FAIL_IF(bound[i].value != have, err, SHAPE, "input '%s': dim %d ('%s') is %lld, but input '%s' says %lld",
+                   info->name, axis, ps_model_symbol(m, want), (long long)have, bound[i].input,
+                   (long long)bound[i].value);
         return PS_OK;
     }
     if (*n_bound < MAX_SYMBOLS) bound[(*n_bound)++] = (symbol_binding){ want, have, info->name };
@@ -108,8 +109,9 @@ static ps_status check_input(const ps_session *s, size_t i, const ps_tensor *t, 
     PS_FAIL_IF(info->dtype && t->dtype != info->dtype, err, TYPE, "input '%s' is %s, the model takes %s", info->name,
                ps_dtype_name(t->dtype), ps_dtype_name(info->dtype));
     if (info->shape.rank < 0) return PS_OK;
-    PS_FAIL_IF(t->shape.rank != info->shape.rank, err, SHAPE, "input '%s' has shape %s of rank %d, the model takes rank %d",
-               info->name, ps_shape_text(&t->shape, text, sizeof text), t->shape.rank, info->shape.rank);
+    PS_FAIL_IF(t->shape.rank != info->shape.rank, err, SHAPE,
+               "input '%s' has shape %s of rank %d, the model takes rank %d", info->name,
+               ps_shape_text(&t->shape, text, sizeof text), t->shape.rank, info->shape.rank);
     for (int d = 0; d < t->shape.rank; d++) PS_TRY(check_dim(s->model, info, d, t->shape.dims[d], bound, n_bound, err));
     return PS_OK;
 }
@@ -119,8 +121,8 @@ static bool meets(const void *a, size_t a_bytes, const void *b, size_t b_bytes)
     return (uintptr_t)a < (uintptr_t)b + b_bytes && (uintptr_t)b < (uintptr_t)a + a_bytes;
 }
 
-/* Will this run write where the input lies: the last run's output given back as an input (recurrent models), or one tensor given
- * as input and output? */
+/* Will this run write where the input lies: the last run's output given back as an input (recurrent models), or one
+ * tensor given as input and output? */
 static bool will_be_overwritten(const ps_session *s, const ps_tensor *t, ps_tensor *const *outputs)
 {
     for (size_t k = 0; k < s->model->n_outputs; k++) {
@@ -145,11 +147,12 @@ static ps_status bind_input(ps_session *s, size_t i, const ps_tensor *t, ps_tens
     return PS_OK;
 }
 
-static ps_status take_inputs(ps_session *s, const ps_tensor *const *inputs, size_t n, ps_tensor *const *outputs, ps_error *err)
-{
+static ps_status take_inputs(ps_session *s, const ps_tensor *const *inputs, size_t n, ps_tensor *const *outputs,
+                             ps_error *err) {
     symbol_binding bound[MAX_SYMBOLS];
     size_t n_bound = 0;
-    PS_FAIL_IF(n != s->model->n_inputs, err, INVALID, "%zu inputs are given, the model takes %zu", n, s->model->n_inputs);
+    PS_FAIL_IF(n != s->model->n_inputs, err, INVALID, "%zu inputs are given, the model takes %zu", n,
+               s->model->n_inputs);
     for (size_t i = 0; i < n; i++) {
         PS_TRY(check_input(s, i, inputs[i], bound, &n_bound, err));
         PS_TRY(bind_input(s, i, inputs[i], outputs, err));
@@ -211,15 +214,14 @@ static ps_status find_state(ps_session *s, ps_state **ret, ps_error *err)
 
 /* ---- run ---- */
 
-ps_status ps_session_run(ps_session *s, const ps_tensor *const *inputs, size_t n_inputs, ps_tensor **outputs, size_t n_outputs,
-                         const ps_run_options *options, ps_error *err)
-{
+ps_status ps_session_run(ps_session *s, const ps_tensor *const *inputs, size_t n_inputs, ps_tensor **outputs,
+                         size_t n_outputs, const ps_run_options *options, ps_error *err) {
     ps_state *st;
     ps_device *d = s->model->device;
-    PS_FAIL_IF(n_outputs != s->model->n_outputs, err, INVALID, "%zu outputs are asked for, the model makes %zu", n_outputs,
-               s->model->n_outputs);
-    PS_FAIL_IF(options && options->size != sizeof *options, err, INVALID, "ps_run_options.size is %zu, this library expects %zu",
-               options->size, sizeof *options);
+    PS_FAIL_IF(n_outputs != s->model->n_outputs, err, INVALID, "%zu outputs are asked for, the model makes %zu",
+               n_outputs, s->model->n_outputs);
+    PS_FAIL_IF(options && options->size != sizeof *options, err, INVALID,
+               "ps_run_options.size is %zu, this library expects %zu", options->size, sizeof *options);
     PS_TRY(take_inputs(s, inputs, n_inputs, outputs, err));
     PS_TRY(find_state(s, &st, err));
     for (size_t i = 0; i < n_outputs; i++) {
@@ -268,8 +270,15 @@ ps_status ps_session_step(const ps_session *s, size_t index, ps_step_info *ret)
     step_ref r;
     if (!locate(s->newest, &index, &r)) return PS_NOT_FOUND;
     const ps_step *p = &r.state->plan->steps[r.index];
-    *ret = (ps_step_info){ sizeof *ret, p->name ? p->name : "", p->op, p->kernel->label, s->model->device->name, p->shape,
-                           r.state->step_calls[r.index], r.state->step_ns[r.index], p->macs };
+    *ret = (ps_step_info) { sizeof *ret,
+                            p->name ? p->name : "",
+                            p->op,
+                            p->kernel->label,
+                            s->model->device->name,
+                            p->shape,
+                            r.state->step_calls[r.index],
+                            r.state->step_ns[r.index],
+                            p->macs };
     return PS_OK;
 }
 

@@ -23,8 +23,8 @@ static inline ps_engine *fixture_engine(int threads, const ps_allocator *allocat
     return e;
 }
 
-static inline ps_status fixture_model_status(ps_engine *e, const char *text, const char *device, ps_model **ret, ps_error *err)
-{
+static inline ps_status fixture_model_status(ps_engine *e, const char *text, const char *device, ps_model **ret,
+                                             ps_error *err) {
     ps_graph *g;
     ps_model_options o = PS_MODEL_OPTIONS_INIT;
     o.device = device;

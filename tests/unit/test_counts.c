@@ -27,7 +27,8 @@ static void assert_steady(const char *folder)
     for (int i = 0; i < 6; i++) {
         ps_tensor *out[MODEL_MAX_ENDS] = { NULL };
         if (i == 2) before = atomic_load(&e->alloc.calls);
-        if (ps_session_run(s, (const ps_tensor *const *)in.t, in.n, out, ps_model_output_count(m), NULL, &err) != PS_OK) {
+        if (ps_session_run(s, (const ps_tensor *const *)in.t, in.n, out, ps_model_output_count(m), NULL, &err) !=
+            PS_OK) {
             fail_msg("%s: %s", folder, err.msg);
         }
     }
@@ -40,9 +41,10 @@ static void assert_steady(const char *folder)
 
 static void test_steady_runs_of_real_models_do_not_allocate(void **state)
 {
-    static const char *const names[] = { "med-ct-seg-synth", "med-mri-cls3d-synth", "med-xray-cls-synth", "efficientnet-lite0",
-                                         "minilm-l6-v2-emb16", "ppocr-v2-cls", "ppocr-v4-det", "ppocr-v4-rec",
-                                         "silero-vad", "silero-vad-16k-op15", "magika-v3_3" };
+    static const char *const names[] = { "med-ct-seg-synth",    "med-mri-cls3d-synth", "med-xray-cls-synth",
+                                         "efficientnet-lite0",  "minilm-l6-v2-emb16",  "ppocr-v2-cls",
+                                         "ppocr-v4-det",        "ppocr-v4-rec",        "silero-vad",
+                                         "silero-vad-16k-op15", "magika-v3_3" };
     char folder[1024];
     int ran = 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -79,7 +81,8 @@ static void test_minilm_table_is_resident_once(void **state)
         model_tensors in;
         ps_tensor *out[MODEL_MAX_ENDS] = { NULL };
         assert_int_equal(model_tensors_load(e, folder, set, "input", &in, &err), PS_OK);
-        if (ps_session_run(s, (const ps_tensor *const *)in.t, in.n, out, ps_model_output_count(m), NULL, &err) != PS_OK) {
+        if (ps_session_run(s, (const ps_tensor *const *)in.t, in.n, out, ps_model_output_count(m), NULL, &err) !=
+            PS_OK) {
             fail_msg("%s", err.msg);
         }
         model_tensors_release(&in);

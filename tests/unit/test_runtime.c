@@ -26,8 +26,8 @@ static void run_ok(ps_session *s, const ps_tensor *const *in, size_t n_in, ps_te
     if (ps_session_run(s, in, n_in, out, n_out, NULL, &err) != PS_OK) fail_msg("%s", err.msg);
 }
 
-static void run_fails(ps_session *s, const ps_tensor *const *in, size_t n_in, size_t n_out, ps_status status, const char *part)
-{
+static void run_fails(ps_session *s, const ps_tensor *const *in, size_t n_in, size_t n_out, ps_status status,
+                      const char *part) {
     ps_error err = PS_ERROR_INIT;
     ps_tensor *out[8] = { NULL };
     assert_int_equal(ps_session_run(s, in, n_in, out, n_out, NULL, &err), status);
@@ -100,12 +100,15 @@ static void test_wrong_inputs_are_named(void **state)
     ps_session *s = fixture_session(m, 1);
     const float x[8] = { 0 };
     const int64_t one = 1;
-    ps_tensor *a = fixture_wrap(engine, PS_DTYPE_F32, 2, DIMS(2, 2), x), *b = fixture_wrap(engine, PS_DTYPE_F32, 2, DIMS(3, 2), x);
-    ps_tensor *i = fixture_wrap(engine, PS_DTYPE_I64, 1, DIMS(1), &one), *flat = fixture_wrap(engine, PS_DTYPE_F32, 1, DIMS(4), x);
+    ps_tensor *a = fixture_wrap(engine, PS_DTYPE_F32, 2, DIMS(2, 2), x),
+              *b = fixture_wrap(engine, PS_DTYPE_F32, 2, DIMS(3, 2), x);
+    ps_tensor *i = fixture_wrap(engine, PS_DTYPE_I64, 1, DIMS(1), &one),
+              *flat = fixture_wrap(engine, PS_DTYPE_F32, 1, DIMS(4), x);
     ps_tensor *wide = fixture_wrap(engine, PS_DTYPE_F32, 2, DIMS(2, 4), x);
     run_fails(s, (const ps_tensor *[]){ a, b, i }, 3, 1, PS_SHAPE, "input 'b': dim 0 ('n') is 3, but input 'a' says 2");
     run_fails(s, (const ps_tensor *[]){ wide, b, i }, 3, 1, PS_SHAPE, "input 'a': dim 1 is 4, the model takes 2");
-    run_fails(s, (const ps_tensor *[]){ flat, b, i }, 3, 1, PS_SHAPE, "input 'a' has shape [4] of rank 1, the model takes rank 2");
+    run_fails(s, (const ps_tensor *[]) { flat, b, i }, 3, 1, PS_SHAPE,
+              "input 'a' has shape [4] of rank 1, the model takes rank 2");
     run_fails(s, (const ps_tensor *[]){ i, b, i }, 3, 1, PS_TYPE, "input 'a' is i64, the model takes f32");
     run_fails(s, (const ps_tensor *[]){ a, NULL, i }, 3, 1, PS_INVALID, "input 'b' is missing");
     run_fails(s, (const ps_tensor *[]){ a }, 1, 1, PS_INVALID, "1 inputs are given, the model takes 3");
@@ -192,7 +195,8 @@ static void check_branches(ps_session *s, int64_t rows, bool c)
     for (int i = 0; i < 32; i++) x[i] = (float)(i % 7) - 3;
     branches_want(x, rows, c, want);
     uint8_t flag = c;
-    ps_tensor *in[2] = { fixture_wrap(engine, PS_DTYPE_F32, 2, DIMS(rows, 4), x), fixture_wrap(engine, PS_DTYPE_BOOL, 0, NULL, &flag) };
+    ps_tensor *in[2] = { fixture_wrap(engine, PS_DTYPE_F32, 2, DIMS(rows, 4), x),
+                         fixture_wrap(engine, PS_DTYPE_BOOL, 0, NULL, &flag) };
     ps_tensor *out[2] = { NULL, NULL };
     run_ok(s, (const ps_tensor *const *)in, 2, out, 2);
     for (int64_t i = 0; i < rows * 4; i++) assert_float_equal(((float *)ps_tensor_data(out[0]))[i], want[i], 1e-5);
@@ -216,7 +220,8 @@ static void test_steady_runs_do_not_allocate(void **state)
     ps_session *s = fixture_session(m, 1);
     const float x[8] = { 1, 2, 3 };
     uint8_t c = 1;
-    ps_tensor *in[2] = { fixture_wrap(engine, PS_DTYPE_F32, 2, DIMS(2, 4), x), fixture_wrap(engine, PS_DTYPE_BOOL, 0, NULL, &c) };
+    ps_tensor *in[2] = { fixture_wrap(engine, PS_DTYPE_F32, 2, DIMS(2, 4), x),
+                         fixture_wrap(engine, PS_DTYPE_BOOL, 0, NULL, &c) };
     for (int i = 0; i < 4; i++) {
         ps_tensor *out[2] = { NULL, NULL };
         c = i % 2;
@@ -311,8 +316,8 @@ static void assert_accounted(const ps_model *m)
     assert_int_equal(m->cache_bytes, sum);
 }
 
-/* Plans made at run time, behind an operator whose output shape depends on data, count with the plan they belong to, in the cache
- * and after it has let go of that plan; a session lets go of evicted plans too. */
+/* Plans made at run time, behind an operator whose output shape depends on data, count with the plan they belong to, in
+ * the cache and after it has let go of that plan; a session lets go of evicted plans too. */
 static void test_plans_made_at_run_time_are_counted(void **state)
 {
     ps_graph *g;
@@ -344,11 +349,15 @@ static void test_loops_are_refused_at_load(void **state)
 {
     ps_model *m = NULL;
     ps_error err = PS_ERROR_INIT;
-    assert_int_not_equal(fixture_model_status(engine, "graph g (x: f32[2], n: i64[], c: bool[]) -> (z) opset 17 {\n"
-                                                      "  z = Loop(n, c, x) {body=graph b (i: i64[], k: bool[], v: f32[2]) -> (k, w) {\n"
-                                                      "    w = Add(v, v)\n"
-                                                      "  }}\n"
-                                                      "}\n", "cpu", &m, &err), PS_OK);
+    assert_int_not_equal(
+        fixture_model_status(engine,
+                             "graph g (x: f32[2], n: i64[], c: bool[]) -> (z) opset 17 {\n"
+                             "  z = Loop(n, c, x) {body=graph b (i: i64[], k: bool[], v: f32[2]) -> (k, w) {\n"
+                             "    w = Add(v, v)\n"
+                             "  }}\n"
+                             "}\n",
+                             "cpu", &m, &err),
+        PS_OK);
     assert_non_null(strstr(err.msg, "Loop"));
 }
 
@@ -451,7 +460,8 @@ static bool whole_life(const ps_allocator *allocator, const char *text, bool *re
     uint8_t c = 1;
     o.threads = 1;
     o.allocator = allocator;
-    ps_shape image = ps_shape_make(4, DIMS(1, 3, 9, 9)), rows = ps_shape_make(2, DIMS(2, 4)), scalar = ps_shape_make(0, NULL);
+    ps_shape image = ps_shape_make(4, DIMS(1, 3, 9, 9)), rows = ps_shape_make(2, DIMS(2, 4)),
+             scalar = ps_shape_make(0, NULL);
     bool network = text == NETWORK;
     ps_status st = ps_engine_create(&o, &e, &err);
     if (st == PS_OK) st = fixture_model_status(e, text, "cpu", &m, &err);

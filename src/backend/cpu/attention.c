@@ -1,6 +1,7 @@
 /* attention.c - softmax(scale q k^T + mask) v per head, without forming transposed copies of q, v or the output.
  *
- * One item is a block of query rows of one head: scores of the block stay in the second-level cache between the two products. */
+ * One item is a block of query rows of one head: scores of the block stay in the second-level cache between the two
+ * products. */
 #include "backend/cpu/cpu_int.h"
 
 #define BLOCK 32
@@ -31,8 +32,8 @@ static void transpose_keys(const attention_kernel *k, const float *key, float *d
     }
 }
 
-static void softmax_block(const attention_job *j, int64_t b, int64_t h, int64_t row, int64_t rows, float *scores, float *buf)
-{
+static void softmax_block(const attention_job *j, int64_t b, int64_t h, int64_t row, int64_t rows, float *scores,
+                          float *buf) {
     const attention_kernel *k = j->k;
     for (int64_t r = 0; r < rows; r++) {
         const float *mask = NULL;
@@ -59,7 +60,8 @@ static void attend(void *ctx, int64_t begin, int64_t end, int thread)
         int64_t rows = k->sq - row < BLOCK ? k->sq - row : BLOCK;
         if (ready != head) transpose_keys(k, j->key + b * k->sk * ldq + h * k->d, keys);
         ready = head;
-        k->simd->gemm_small(j->q + (b * k->sq + row) * ldq + h * k->d, ldq, keys, k->sk, NULL, scores, k->sk, rows, k->sk, k->d);
+        k->simd->gemm_small(j->q + (b * k->sq + row) * ldq + h * k->d, ldq, keys, k->sk, NULL, scores, k->sk, rows,
+                            k->sk, k->d);
         softmax_block(j, b, h, row, rows, scores, buf);
         k->simd->gemm_small(scores, k->sk, j->v + b * k->sk * ldv + h * k->dv, ldv, NULL,
                             j->y + (b * k->sq + row) * ldv + h * k->dv, ldv, rows, k->dv, k->sk);

@@ -1,4 +1,5 @@
-/* cast.c - Cast between number types, split over threads; to f32 from the types that models are full of, in vector loops. */
+/* cast.c - Cast between number types, split over threads; to f32 from the types that models are full of, in vector
+ * loops. */
 #include "backend/cpu/cpu_int.h"
 #include "tensor/convert.h"
 

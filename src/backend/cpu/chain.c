@@ -1,4 +1,5 @@
-/* chain.c - see chain.h. Tiles of the innermost dim pass through all post-ops while they are in the first-level cache. */
+/* chain.c - see chain.h. Tiles of the innermost dim pass through all post-ops while they are in the first-level cache.
+ */
 #include "backend/cpu/chain.h"
 
 #define TILE 1024
@@ -51,8 +52,8 @@ static void append_dim(cpu_chain *c, int64_t dim, const int64_t *x, int64_t (*op
 }
 
 bool cpu_chain_init(cpu_chain *c, const ps_node *node, const ps_post *posts, int n, const ps_shape *start,
-                    ps_layout start_layout, const ps_layout *in_layout, const ps_shape *out, ps_layout out_layout, int threads)
-{
+                    ps_layout start_layout, const ps_layout *in_layout, const ps_shape *out, ps_layout out_layout,
+                    int threads) {
     int64_t x[PS_MAX_RANK] = { 0 }, ops[PS_MAX_POSTS][PS_MAX_RANK] = { { 0 } };
     int order[PS_MAX_RANK + 1];
     memset(c, 0, sizeof *c);
@@ -96,9 +97,8 @@ static const float *operand_tile(const float *p, int64_t stride, int64_t n, floa
     return buf;
 }
 
-static void apply(const ps_simd *v, const ps_post *p, const float *src, const float *operand, int64_t stride, float *dst,
-                  int64_t n, float *buf)
-{
+static void apply(const ps_simd *v, const ps_post *p, const float *src, const float *operand, int64_t stride,
+                  float *dst, int64_t n, float *buf) {
     if (!operand) v->unary(p->kind, src, dst, n, p->alpha, p->beta);
     else if (stride == 0) v->binary_scalar(p->kind, src, *operand, dst, n);
     else v->binary(p->kind, src, operand_tile(operand, stride, n, buf), dst, n);

@@ -50,7 +50,8 @@ ps_status cpu_lower_concat(ps_device *device, ps_lowering *l, ps_error *err)
     if (!element || n->out[0]->dtype == PS_DTYPE_STRING) return PS_OK;
     if (!ps_axis_normalize(((const ps_axis_params *)n->params)->axis, out->rank, &axis)) return PS_OK;
     for (uint32_t i = 0; i < n->n_in; i++) {
-        if (l->in_layout[i] == PS_LAYOUT_CHANNELS_LAST && !ps_layout_same(&n->in[i]->shape)) layout = PS_LAYOUT_CHANNELS_LAST;
+        if (l->in_layout[i] == PS_LAYOUT_CHANNELS_LAST && !ps_layout_same(&n->in[i]->shape))
+            layout = PS_LAYOUT_CHANNELS_LAST;
     }
     PS_TRY(ps_kernel_new(l->alloc, sizeof *k, &ops, "cpu.concat", &k, err));
     k->n = n->n_in;

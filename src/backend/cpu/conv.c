@@ -47,8 +47,8 @@ static bool operand_md(const ps_shape *s, const ps_shape *out, psd_md *ret)
     return true;
 }
 
-/* oneDNN's convolutions walk the last spatial dim: if that is 1 wide, exchange it with the one before. In channels-last memory
- * both are the same. */
+/* oneDNN's convolutions walk the last spatial dim: if that is 1 wide, exchange it with the one before. In channels-last
+ * memory both are the same. */
 static void exchange(int64_t *a, int64_t *b)
 {
     int64_t t = *a;
@@ -138,7 +138,9 @@ static bool eligible(const ps_lowering *l)
 
 static ps_status lower(ps_device *device, ps_lowering *l, bool deconv, ps_error *err)
 {
-    cpu_dense what = { .layout = PS_LAYOUT_CHANNELS_LAST, .label = deconv ? "deconv" : "conv", .operand_md = operand_md };
+    cpu_dense what = { .layout = PS_LAYOUT_CHANNELS_LAST,
+                       .label = deconv ? "deconv" : "conv",
+                       .operand_md = operand_md };
     if (!eligible(l)) return PS_OK;
     PS_TRY(describe(l, deconv, &what.desc, &what.from, err));
     what.weights = l->node->in[1]->constant;

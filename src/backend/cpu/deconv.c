@@ -1,8 +1,9 @@
-/* deconv.c - ConvTranspose whose windows do not overlap (kernel = stride, no padding): the usual way to double an image.
+/* deconv.c - ConvTranspose whose windows do not overlap (kernel = stride, no padding): the usual way to double an
+ * image.
  *
- * Every input pixel makes its own block of output pixels, so it is one matrix product [pixels, C] x [C, kh*kw*O] and a shuffle of
- * its rows into place; the post-ops run as a chain over the output. oneDNN's own path goes through the backward convolution,
- * measured 5 to 20 times slower on such shapes. */
+ * Every input pixel makes its own block of output pixels, so it is one matrix product [pixels, C] x [C, kh*kw*O] and a
+ * shuffle of its rows into place; the post-ops run as a chain over the output. oneDNN's own path goes through the
+ * backward convolution, measured 5 to 20 times slower on such shapes. */
 #ifdef PS_WITH_DNNL
 #include "backend/cpu/chain.h"
 #include "backend/cpu/dnnl_adapter.h"
@@ -42,7 +43,8 @@ static void shuffle_rows(void *ctx, int64_t begin, int64_t end, int thread)
                 continue;
             }
             for (int64_t c = 0; c < k->kw; c++) {
-                k->simd->binary(PS_POST_ADD, src + c * k->out_channels, j->bias, dst + c * k->out_channels, k->out_channels);
+                k->simd->binary(PS_POST_ADD, src + c * k->out_channels, j->bias, dst + c * k->out_channels,
+                                k->out_channels);
             }
         }
     }
@@ -52,7 +54,9 @@ static ps_status disjoint_run(const ps_kernel *kernel, const ps_kernel_args *arg
 {
     const disjoint_kernel *k = (const disjoint_kernel *)kernel;
     char *workspace = args->workspace;
-    psd_args a = { .src = args->in[0], .weights = k->weights, .dst = workspace, .scratchpad = workspace + k->product_bytes };
+    psd_args a = {
+        .src = args->in[0], .weights = k->weights, .dst = workspace, .scratchpad = workspace + k->product_bytes
+    };
     PS_TRY(psd_exec_run(args->state, &a, err));
     shuffle_job job = { k, args->workspace, k->has_bias ? args->in[2] : NULL, args->out[0] };
     int64_t rows = k->batch * k->in_h * k->kh;
@@ -113,7 +117,8 @@ static bool eligible(const ps_lowering *l)
     const ps_conv_params *p = n->params;
     ps_window w[PS_MAX_SPATIAL];
     int count;
-    if (n->in[0]->dtype != PS_DTYPE_F32 || n->in[0]->shape.rank != 4 || !n->in[1]->constant || p->group != 1) return false;
+    if (n->in[0]->dtype != PS_DTYPE_F32 || n->in[0]->shape.rank != 4 || !n->in[1]->constant || p->group != 1)
+        return false;
     if (ps_has_in(n, 2) && !n->in[2]->constant) return false;
     if (ps_deconv_windows(n, w, &count, NULL) != PS_OK) return false;
     for (int i = 0; i < count; i++) {
@@ -148,7 +153,8 @@ static ps_status fill(const cpu_device *dev, ps_lowering *l, disjoint_kernel *k,
     pack_job job = { dev->dnnl, k->prim, l->alloc, n->in[1]->constant->data, in, k->out_channels, k->kh, k->kw };
     psd_prim_weights_key(k->prim, &d.weights, key, sizeof key);
     ps_snprintf(full, sizeof full, "disjoint %s", key);
-    PS_TRY(ps_weights_get(l->weights, n->in[1]->constant, full, psd_prim_weights_size(k->prim), pack, &job, &k->weights, err));
+    PS_TRY(ps_weights_get(l->weights, n->in[1]->constant, full, psd_prim_weights_size(k->prim), pack, &job, &k->weights,
+                          err));
     k->product_bytes = ((size_t)(pixels * cols) * sizeof(float) + PS_ALIGN - 1) / PS_ALIGN * PS_ALIGN;
     k->base.workspace = k->product_bytes + psd_prim_scratchpad(k->prim);
     return PS_OK;
@@ -172,8 +178,8 @@ ps_status cpu_lower_deconv_disjoint(ps_device *device, ps_lowering *l, ps_error 
     }
     int n_posts = (int)ps_node_posts(n, posts);
     k->has_chain = n_posts > 0;
-    bool laid_out = cpu_chain_init(&k->chain, n, posts, n_posts, &n->out[0]->shape, PS_LAYOUT_CHANNELS_LAST, l->in_layout,
-                                   &n->out[0]->shape, PS_LAYOUT_CHANNELS_LAST, l->threads);
+    bool laid_out = cpu_chain_init(&k->chain, n, posts, n_posts, &n->out[0]->shape, PS_LAYOUT_CHANNELS_LAST,
+                                   l->in_layout, &n->out[0]->shape, PS_LAYOUT_CHANNELS_LAST, l->threads);
     ps_status status = laid_out ? fill(dev, l, k, err) : PS_OK;
     if (status != PS_OK || !k->prim) {
         disjoint_free(&k->base);

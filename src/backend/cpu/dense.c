@@ -73,7 +73,8 @@ static void find_residual(const ps_node *n, epilogue *e)
         if (p->kind != PS_POST_ADD || n->in[p->operand]->constant || n->in[p->operand]->dtype != PS_DTYPE_F32) continue;
         if (!ps_shape_equal(&n->in[p->operand]->shape, &n->out[0]->shape)) continue;
         bool again = false;
-        for (int j = 0; j < e->n; j++) again |= j != i && ps_post_is_binary(e->posts[j].kind) && e->posts[j].operand == p->operand;
+        for (int j = 0; j < e->n; j++)
+            again |= j != i && ps_post_is_binary(e->posts[j].kind) && e->posts[j].operand == p->operand;
         if (again || n->in[p->operand] == n->in[0]) continue; /* its memory would change under the other reader */
         e->residual_at = i;
         return;
@@ -99,9 +100,8 @@ static bool fill_posts(const ps_lowering *l, const cpu_dense *what, const epilog
     return true;
 }
 
-static ps_status best_prim(const cpu_device *dev, const ps_lowering *l, const cpu_dense *what, const epilogue *e, psd_desc *d,
-                           int *ret_inside, psd_prim **ret, ps_error *err)
-{
+static ps_status best_prim(const cpu_device *dev, const ps_lowering *l, const cpu_dense *what, const epilogue *e,
+                           psd_desc *d, int *ret_inside, psd_prim **ret, ps_error *err) {
     *ret = NULL;
     for (int count = e->n; count >= 0; count--) {
         if (!fill_posts(l, what, e, count, d)) continue;

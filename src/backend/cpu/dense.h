@@ -1,7 +1,9 @@
-/* dense.h - what convolutions and matrix products have in common: one oneDNN primitive with packed weights, and an epilogue.
+/* dense.h - what convolutions and matrix products have in common: one oneDNN primitive with packed weights, and an
+ * epilogue.
  *
- * oneDNN takes the longest prefix of the post-ops for which it has a fast implementation; the rest run as a chain over the output.
- * A residual addition becomes oneDNN's "sum": the residual is put into (or, after memory planning, already lies in) the output. */
+ * oneDNN takes the longest prefix of the post-ops for which it has a fast implementation; the rest run as a chain over
+ * the output. A residual addition becomes oneDNN's "sum": the residual is put into (or, after memory planning, already
+ * lies in) the output. */
 #ifndef PS_BACKEND_CPU_DENSE_H
 #define PS_BACKEND_CPU_DENSE_H
 

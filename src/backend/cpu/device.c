@@ -109,8 +109,8 @@ ps_status ps_device_new_cpu(ps_alloc_state *alloc, ps_device **ret, ps_error *er
         ps_free(alloc, d);
         return status;
     }
-    ps_snprintf(d->base.driver, sizeof d->base.driver, "%s (%s), own kernels %s", psd_version_text(version, sizeof version),
-                psd_isa_text(), d->simd->name);
+    ps_snprintf(d->base.driver, sizeof d->base.driver, "%s (%s), own kernels %s",
+                psd_version_text(version, sizeof version), psd_isa_text(), d->simd->name);
 #else
     ps_snprintf(d->base.driver, sizeof d->base.driver, "own kernels %s", d->simd->name);
 #endif

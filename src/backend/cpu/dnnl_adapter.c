@@ -1,5 +1,6 @@
-/* dnnl_adapter.c - see dnnl_adapter.h. The two API generations differ in how primitive descriptors are made (2.x: operation
- * descriptors; 3.x: one call) and in memory descriptors (2.x: structs; 3.x: opaque pointers); the #if blocks hide just that. */
+/* dnnl_adapter.c - see dnnl_adapter.h. The two API generations differ in how primitive descriptors are made (2.x:
+ * operation descriptors; 3.x: one call) and in memory descriptors (2.x: structs; 3.x: opaque pointers); the #if blocks
+ * hide just that. */
 #ifdef PS_WITH_DNNL
 #include "backend/cpu/dnnl_adapter.h"
 
@@ -246,8 +247,8 @@ static dnnl_status_t append_post(dnnl_post_ops_t po, const psd_post *p)
     return s;
 }
 
-/* oneDNN 2.6 keeps one code generator per elementwise algorithm and primitive: a second use with other parameters would run
- * with those of the first (two relu, of which one leaky). */
+/* oneDNN 2.6 keeps one code generator per elementwise algorithm and primitive: a second use with other parameters would
+ * run with those of the first (two relu, of which one leaky). */
 static bool same_generator_twice(const psd_post *a, const psd_post *b)
 {
     static const struct {
@@ -263,8 +264,8 @@ static bool same_generator_twice(const psd_post *a, const psd_post *b)
     return (x & y) && !(a->kind == b->kind && a->alpha == b->alpha && a->beta == b->beta);
 }
 
-/* Operands that oneDNN 2.6 broadcasts rightly: one number, one per channel (the last dim of a matrix), or the full shape. Others,
- * such as one per image and channel, are taken for one per channel. */
+/* Operands that oneDNN 2.6 broadcasts rightly: one number, one per channel (the last dim of a matrix), or the full
+ * shape. Others, such as one per image and channel, are taken for one per channel. */
 static bool operand_sound(const psd_desc *d, const psd_md *m)
 {
     int channel = d->kind == PSD_MATMUL ? (int)d->dst.ndims - 1 : 1;
@@ -323,7 +324,8 @@ static dnnl_status_t mds_make(const psd_desc *d, mds *m)
     dnnl_status_t s = md_make(&d->src, &m->src);
     m->has_src = s == dnnl_success;
     if (s == dnnl_success) s = md_make(&d->dst, &m->dst), m->has_dst = s == dnnl_success;
-    if (s == dnnl_success && d->weights.ndims) s = md_make(&d->weights, &m->weights), m->has_weights = s == dnnl_success;
+    if (s == dnnl_success && d->weights.ndims)
+        s = md_make(&d->weights, &m->weights), m->has_weights = s == dnnl_success;
     if (s == dnnl_success && d->bias) s = md_make(&bias, &m->bias), m->has_bias = s == dnnl_success;
     return s;
 }
@@ -341,8 +343,8 @@ static void spatial(const int64_t from[3], int64_t minus, dnnl_dims_t to)
     for (int i = 0; i < DNNL_MAX_NDIMS; i++) to[i] = i < 3 ? from[i] - minus : 0;
 }
 
-static dnnl_status_t make_pd(ps_dnnl *dn, const psd_desc *d, mds *m, dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *ret)
-{
+static dnnl_status_t make_pd(ps_dnnl *dn, const psd_desc *d, mds *m, dnnl_primitive_attr_t attr,
+                             dnnl_primitive_desc_t *ret) {
     dnnl_dims_t stride, dilation, pad_l, pad_r, kernel;
     spatial(d->stride, 0, stride);
     spatial(d->dilation, 1, dilation); /* oneDNN counts the skipped elements */
@@ -358,17 +360,17 @@ static dnnl_status_t make_pd(ps_dnnl *dn, const psd_desc *d, mds *m, dnnl_primit
     switch (d->kind) {
     case PSD_CONV:
         return dnnl_convolution_forward_primitive_desc_create(
-            ret, dn->engine, prop, d->winograd ? dnnl_convolution_winograd : dnnl_convolution_direct, m->src, m->weights, bias,
-            m->dst, stride, dilation, pad_l, pad_r, attr);
+            ret, dn->engine, prop, d->winograd ? dnnl_convolution_winograd : dnnl_convolution_direct, m->src,
+            m->weights, bias, m->dst, stride, dilation, pad_l, pad_r, attr);
     case PSD_DECONV:
-        return dnnl_deconvolution_forward_primitive_desc_create(ret, dn->engine, prop, dnnl_deconvolution_direct, m->src,
-                                                                m->weights, bias, m->dst, stride, dilation, pad_l, pad_r,
-                                                                attr);
+        return dnnl_deconvolution_forward_primitive_desc_create(ret, dn->engine, prop, dnnl_deconvolution_direct,
+                                                                m->src, m->weights, bias, m->dst, stride, dilation,
+                                                                pad_l, pad_r, attr);
     case PSD_MATMUL:
         return dnnl_matmul_primitive_desc_create(ret, dn->engine, m->src, m->weights, bias, m->dst, attr);
     default:
-        return dnnl_pooling_forward_primitive_desc_create(ret, dn->engine, prop, pool, m->src, m->dst, stride, kernel, dilation,
-                                                          pad_l, pad_r, attr);
+        return dnnl_pooling_forward_primitive_desc_create(ret, dn->engine, prop, pool, m->src, m->dst, stride, kernel,
+                                                          dilation, pad_l, pad_r, attr);
     }
 #else
     const dnnl_memory_desc_t *bias = d->bias ? &m->bias : NULL;
@@ -381,17 +383,18 @@ static dnnl_status_t make_pd(ps_dnnl *dn, const psd_desc *d, mds *m, dnnl_primit
     dnnl_status_t s;
     switch (d->kind) {
     case PSD_CONV:
-        s = dnnl_dilated_convolution_forward_desc_init(&op.conv, prop,
-                                                       d->winograd ? dnnl_convolution_winograd : dnnl_convolution_direct,
-                                                       &m->src, &m->weights, bias, &m->dst, stride, dilation, pad_l, pad_r);
+        s = dnnl_dilated_convolution_forward_desc_init(
+            &op.conv, prop, d->winograd ? dnnl_convolution_winograd : dnnl_convolution_direct, &m->src, &m->weights,
+            bias, &m->dst, stride, dilation, pad_l, pad_r);
         break;
     case PSD_DECONV:
-        s = dnnl_dilated_deconvolution_forward_desc_init(&op.deconv, prop, dnnl_deconvolution_direct, &m->src, &m->weights,
-                                                         bias, &m->dst, stride, dilation, pad_l, pad_r);
+        s = dnnl_dilated_deconvolution_forward_desc_init(&op.deconv, prop, dnnl_deconvolution_direct, &m->src,
+                                                         &m->weights, bias, &m->dst, stride, dilation, pad_l, pad_r);
         break;
     case PSD_MATMUL: s = dnnl_matmul_desc_init(&op.matmul, &m->src, &m->weights, bias, &m->dst); break;
     default:
-        s = dnnl_pooling_v2_forward_desc_init(&op.pool, prop, pool, &m->src, &m->dst, stride, kernel, dilation, pad_l, pad_r);
+        s = dnnl_pooling_v2_forward_desc_init(&op.pool, prop, pool, &m->src, &m->dst, stride, kernel, dilation, pad_l,
+                                              pad_r);
         break;
     }
     return s == dnnl_success ? dnnl_primitive_desc_create(ret, &op, attr, dn->engine, NULL) : s;
@@ -420,8 +423,8 @@ static dnnl_status_t build(ps_dnnl *dn, psd_prim *p)
     return s;
 }
 
-/* oneDNN 2.6's convolution by gemm (below AVX2, where channels are no multiple of 8) reads a full-size operand at wrong places
- * when channels lie innermost. */
+/* oneDNN 2.6's convolution by gemm (below AVX2, where channels are no multiple of 8) reads a full-size operand at wrong
+ * places when channels lie innermost. */
 static bool impl_sound(const psd_prim *p)
 {
     const psd_desc *d = &p->desc;
@@ -460,7 +463,8 @@ static ps_status create(ps_dnnl *d, const psd_desc *desc, uint64_t hash, psd_pri
     if (s != dnnl_success) {
         destroy(p);
         *ret = NULL;
-        /* invalid_arguments too: what we describe is checked against ONNX, but not every such thing is one for oneDNN */
+        /* invalid_arguments too: what we describe is checked against ONNX, but not every such thing is one for oneDNN
+         */
         return s == dnnl_unimplemented || s == dnnl_invalid_arguments ? PS_OK : fail(err, s, "creating a primitive");
     }
     if (!impl_sound(p)) {
@@ -515,8 +519,8 @@ bool psd_prim_is_slow(const psd_prim *p)
     return strncmp(psd_prim_info(p), "ref", 3) == 0;
 }
 
-/* oneDNN does not tell. Measured as growth of resident memory per primitive, mean over the models of docs/testing.md (oneDNN
- * 2.6.3, AVX-512): 1x1 convolutions 74 KiB, depthwise 37, others 141, transposed 100, matrix products 82. */
+/* oneDNN does not tell. Measured as growth of resident memory per primitive, mean over the models of docs/testing.md
+ * (oneDNN 2.6.3, AVX-512): 1x1 convolutions 74 KiB, depthwise 37, others 141, transposed 100, matrix products 82. */
 static size_t resident_bytes(const psd_prim *p)
 {
     const char *info = psd_prim_info(p);
@@ -576,7 +580,8 @@ static size_t layout_words(cmd_t m, int64_t *words)
     return n;
 }
 
-/* Hashes, not text: it has to fit and must not fail, for a key that is cut short would hand out the weights of another layout. */
+/* Hashes, not text: it has to fit and must not fail, for a key that is cut short would hand out the weights of another
+ * layout. */
 void psd_prim_weights_key(const psd_prim *p, const psd_md *from, char *buf, size_t size)
 {
     int64_t words[LAYOUT_WORDS];
@@ -650,7 +655,8 @@ ps_status psd_exec_new(ps_dnnl *d, const psd_prim *p, ps_alloc_state *alloc, psd
     dnnl_status_t s = dnnl_stream_create(&x->stream, d->engine, dnnl_stream_default_flags);
     if (s == dnnl_success) s = add_arg(d, x, DNNL_ARG_SRC, query_md(p, dnnl_query_src_md, 0), -1);
     if (s == dnnl_success) s = add_arg(d, x, DNNL_ARG_DST, query_md(p, dnnl_query_dst_md, 0), -1);
-    if (s == dnnl_success && p->desc.weights.ndims) s = add_arg(d, x, DNNL_ARG_WEIGHTS, query_md(p, dnnl_query_weights_md, 0), -1);
+    if (s == dnnl_success && p->desc.weights.ndims)
+        s = add_arg(d, x, DNNL_ARG_WEIGHTS, query_md(p, dnnl_query_weights_md, 0), -1);
     if (s == dnnl_success && p->desc.bias) s = add_arg(d, x, DNNL_ARG_BIAS, query_md(p, dnnl_query_weights_md, 1), -1);
     if (s == dnnl_success && psd_prim_scratchpad(p)) {
         s = add_arg(d, x, DNNL_ARG_SCRATCHPAD, query_md(p, dnnl_query_scratchpad_md, 0), -1);
@@ -695,11 +701,11 @@ ps_status psd_exec_run(psd_exec *x, const psd_args *args, ps_error *err)
     return PS_OK;
 }
 
-ps_status psd_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t lda,
-                    const float *b, int64_t ldb, float beta, float *c, int64_t ldc, ps_error *err)
-{
+ps_status psd_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+                    int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc, ps_error *err) {
     if (m == 0 || n == 0) return PS_OK;
-    DNNL_TRY(dnnl_sgemm(trans_a ? 'T' : 'N', trans_b ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb, beta, c, ldc), "sgemm");
+    DNNL_TRY(dnnl_sgemm(trans_a ? 'T' : 'N', trans_b ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb, beta, c, ldc),
+             "sgemm");
     return PS_OK;
 }
 

@@ -1,8 +1,10 @@
-/* dnnl_adapter.h - the one place that talks to oneDNN; API 2.6 (Debian 12) and 3.x (Debian 13) behind the same functions.
+/* dnnl_adapter.h - the one place that talks to oneDNN; API 2.6 (Debian 12) and 3.x (Debian 13) behind the same
+ * functions.
  *
- * Everything is f32. A psd_prim is an immutable primitive with user-mode scratchpad, shared by plans and threads through a cache
- * keyed by its description; a psd_exec holds the memory objects of one session. Memory is given by dims and strides, so that both
- * layouts of ours can be said; weights may be left to oneDNN ("any") and are then packed with psd_pack. */
+ * Everything is f32. A psd_prim is an immutable primitive with user-mode scratchpad, shared by plans and threads
+ * through a cache keyed by its description; a psd_exec holds the memory objects of one session. Memory is given by dims
+ * and strides, so that both layouts of ours can be said; weights may be left to oneDNN ("any") and are then packed with
+ * psd_pack. */
 #ifndef PS_BACKEND_CPU_DNNL_ADAPTER_H
 #define PS_BACKEND_CPU_DNNL_ADAPTER_H
 
@@ -56,12 +58,12 @@ ps_status psd_prim_get(ps_dnnl *d, const psd_desc *desc, psd_prim **ret, ps_erro
 void psd_prim_release(psd_prim *p); /* NULL is allowed */
 const char *psd_prim_info(const psd_prim *p); /* "brgconv:avx512_core" */
 bool psd_prim_is_slow(const psd_prim *p);     /* a reference implementation */
-/* Resident bytes of the primitive (descriptor and generated code, an estimate) for the first who asks, 0 for all others: plans
- * share primitives, and the plan that made one is charged for it. */
+/* Resident bytes of the primitive (descriptor and generated code, an estimate) for the first who asks, 0 for all
+ * others: plans share primitives, and the plan that made one is charged for it. */
 size_t psd_prim_charge(psd_prim *p);
 size_t psd_prim_scratchpad(const psd_prim *p);
-/* Bytes of weights as the primitive wants them, and a name of that layout for the weight store: it tells how the weights lie
- * in the model too, for one square matrix can be read as it is and transposed. */
+/* Bytes of weights as the primitive wants them, and a name of that layout for the weight store: it tells how the
+ * weights lie in the model too, for one square matrix can be read as it is and transposed. */
 size_t psd_prim_weights_size(const psd_prim *p);
 void psd_prim_weights_key(const psd_prim *p, const psd_md *from, char *buf, size_t size);
 /* Converts plain f32 weights, lying as `from` says, into the primitive's layout at dst. */
@@ -77,8 +79,9 @@ ps_status psd_exec_new(ps_dnnl *d, const psd_prim *p, ps_alloc_state *alloc, psd
 void psd_exec_free(psd_exec *x, ps_alloc_state *alloc);
 ps_status psd_exec_run(psd_exec *x, const psd_args *args, ps_error *err);
 
-/* c[m][n] = alpha a b + beta c, row-major with leading dims; on the calling thread's team (one thread inside a parallel-for). */
-ps_status psd_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t lda,
-                    const float *b, int64_t ldb, float beta, float *c, int64_t ldc, ps_error *err);
+/* c[m][n] = alpha a b + beta c, row-major with leading dims; on the calling thread's team (one thread inside a
+ * parallel-for). */
+ps_status psd_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+                    int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc, ps_error *err);
 
 #endif

@@ -1,6 +1,6 @@
-/* lstm.c - LSTM with the default activations as one kernel: the input's part of all gates in one product, then a small product and
- * one fused cell update per step, state in place. Source: ONNX operator LSTM-7/14. Peepholes, sequence lengths, clipping, other
- * activations and batch-first layout stay with the reference kernel. */
+/* lstm.c - LSTM with the default activations as one kernel: the input's part of all gates in one product, then a small
+ * product and one fused cell update per step, state in place. Source: ONNX operator LSTM-7/14. Peepholes, sequence
+ * lengths, clipping, other activations and batch-first layout stay with the reference kernel. */
 #include "backend/cpu/cpu_int.h"
 
 typedef struct lstm_kernel {
@@ -26,12 +26,13 @@ static void run_direction(const lstm_kernel *k, const ps_kernel_args *args, int6
     else memset(h, 0, (size_t)state * sizeof *h);
     if (c0) memcpy(c, c0 + dir * state, (size_t)state * sizeof *c);
     else memset(c, 0, (size_t)state * sizeof *c);
-    k->simd->gemm_small(args->in[0], k->in, k->w[dir], gates_n, k->bias[dir], gates, gates_n, k->steps * k->batch, gates_n, k->in);
+    k->simd->gemm_small(args->in[0], k->in, k->w[dir], gates_n, k->bias[dir], gates, gates_n, k->steps * k->batch,
+                        gates_n, k->in);
     for (int64_t s = 0; s < k->steps; s++) {
         int64_t t = reverse ? k->steps - 1 - s : s;
         for (int64_t b = 0; b < k->batch; b++) {
-            k->simd->gemm_small(h + b * hidden, hidden, k->r[dir], gates_n, gates + (t * k->batch + b) * gates_n, row, gates_n, 1,
-                                gates_n, hidden);
+            k->simd->gemm_small(h + b * hidden, hidden, k->r[dir], gates_n, gates + (t * k->batch + b) * gates_n, row,
+                                gates_n, 1, gates_n, hidden);
             k->simd->lstm_cell(row, c + b * hidden, h + b * hidden, hidden);
         }
         if (args->out[0]) {
@@ -84,10 +85,12 @@ static ps_status pack_direction(ps_lowering *l, lstm_kernel *k, int64_t dir, ps_
     const void *data;
     pack_job job = { (const float *)n->in[1]->constant->data + dir * rows * k->in, rows, k->in };
     ps_snprintf(key, sizeof key, "lstm transposed %d", (int)dir);
-    PS_TRY(ps_weights_get(l->weights, n->in[1]->constant, key, (size_t)(rows * k->in) * 4, pack_transposed, &job, &data, err));
+    PS_TRY(ps_weights_get(l->weights, n->in[1]->constant, key, (size_t)(rows * k->in) * 4, pack_transposed, &job, &data,
+                          err));
     k->w[dir] = data;
     job = (pack_job){ (const float *)n->in[2]->constant->data + dir * rows * k->hidden, rows, k->hidden };
-    PS_TRY(ps_weights_get(l->weights, n->in[2]->constant, key, (size_t)(rows * k->hidden) * 4, pack_transposed, &job, &data, err));
+    PS_TRY(ps_weights_get(l->weights, n->in[2]->constant, key, (size_t)(rows * k->hidden) * 4, pack_transposed, &job,
+                          &data, err));
     k->r[dir] = data;
     if (!ps_has_in(n, 3)) return PS_OK;
     job = (pack_job){ (const float *)n->in[3]->constant->data + dir * 2 * rows, rows, 0 };
@@ -102,7 +105,8 @@ static bool eligible(const ps_node *n)
     const ps_lstm_params *p = n->params;
     if (n->in[0]->dtype != PS_DTYPE_F32 || !n->in[1]->constant || !n->in[2]->constant) return false;
     if (ps_has_in(n, 3) && !n->in[3]->constant) return false;
-    if (ps_has_in(n, 4) || ps_has_in(n, 7) || p->activations.n || p->clip > 0 || p->input_forget || p->layout) return false;
+    if (ps_has_in(n, 4) || ps_has_in(n, 7) || p->activations.n || p->clip > 0 || p->input_forget || p->layout)
+        return false;
     const ps_shape *x = &n->in[0]->shape;
     return x->rank == 3 && ps_shape_product(x, 0, 3) > 0 && n->n_in <= 8 && n->n_out <= 3;
 }
@@ -129,7 +133,8 @@ ps_status cpu_lower_lstm(ps_device *device, ps_lowering *l, ps_error *err)
     k->hidden = n->in[2]->shape.dims[2];
     k->directions = n->in[1]->shape.dims[0];
     k->reverse_first = strcmp(p->direction, "reverse") == 0;
-    ps_status status = k->directions <= 2 ? PS_OK : PS_FAIL(err, SHAPE, "LSTM '%s' has more than two directions", n->name);
+    ps_status status =
+        k->directions <= 2 ? PS_OK : PS_FAIL(err, SHAPE, "LSTM '%s' has more than two directions", n->name);
     for (int64_t dir = 0; dir < k->directions && status == PS_OK; dir++) status = pack_direction(l, k, dir, err);
     if (status != PS_OK) {
         lstm_free(&k->base);

@@ -1,7 +1,7 @@
 /* matmul.c - MatMul and Gemm through oneDNN.
  *
- * A constant right side of rank 2 is packed once, and all leading dims of the left side become rows; otherwise both sides are
- * used as they lie, with batch dims broadcast. */
+ * A constant right side of rank 2 is packed once, and all leading dims of the left side become rows; otherwise both
+ * sides are used as they lie, with batch dims broadcast. */
 #ifdef PS_WITH_DNNL
 #include "backend/cpu/dense.h"
 

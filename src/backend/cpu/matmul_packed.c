@@ -1,8 +1,8 @@
-/* matmul_packed.c - products with constant weights by our own panels, where oneDNN has no packed product (below AVX-512 it copies
- * the weights in every run, and loses up to half its speed when their rows are a multiple of 4 KiB apart).
+/* matmul_packed.c - products with constant weights by our own panels, where oneDNN has no packed product (below AVX-512
+ * it copies the weights in every run, and loses up to half its speed when their rows are a multiple of 4 KiB apart).
  *
- * Weights are packed as panels [K][panel_width]; a panel is walked by all rows while it is in cache. Bias goes in with the
- * product, post-ops follow as a chain over the output. */
+ * Weights are packed as panels [K][panel_width]; a panel is walked by all rows while it is in cache. Bias goes in with
+ * the product, post-ops follow as a chain over the output. */
 #include "backend/cpu/chain.h"
 
 typedef struct packed_kernel {
@@ -76,8 +76,8 @@ static ps_status fill(ps_lowering *l, packed_kernel *k, bool transposed, ps_erro
     int64_t width = k->simd->panel_width, panels = (k->n + width - 1) / width;
     pack_job job = { n->in[1]->constant->data, k->n, k->k, transposed ? 1 : k->n, transposed ? k->k : 1, width };
     ps_snprintf(key, sizeof key, "panels %lld%s", (long long)width, transposed ? " transposed" : "");
-    PS_TRY(ps_weights_get(l->weights, n->in[1]->constant, key, (size_t)(panels * width * k->k) * sizeof(float), pack, &job, &data,
-                          err));
+    PS_TRY(ps_weights_get(l->weights, n->in[1]->constant, key, (size_t)(panels * width * k->k) * sizeof(float), pack,
+                          &job, &data, err));
     k->panels = data;
     return PS_OK;
 }
@@ -99,8 +99,8 @@ static ps_status lower(ps_device *device, ps_lowering *l, int64_t rows, bool tra
     k->has_bias = ps_has_in(n, 2);
     k->has_chain = n_posts > 0;
     for (uint32_t i = 0; i < n->n_in; i++) l->in_layout[i] = PS_LAYOUT_PLAIN;
-    bool laid_out = cpu_chain_init(&k->chain, n, posts, n_posts, out, PS_LAYOUT_PLAIN, l->in_layout, out, PS_LAYOUT_PLAIN,
-                                   l->threads);
+    bool laid_out = cpu_chain_init(&k->chain, n, posts, n_posts, out, PS_LAYOUT_PLAIN, l->in_layout, out,
+                                   PS_LAYOUT_PLAIN, l->threads);
     ps_status status = laid_out ? fill(l, k, transposed, err) : PS_OK;
     if (status != PS_OK || !laid_out) {
         cpu_kernel_free(&k->base);

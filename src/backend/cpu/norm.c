@@ -25,7 +25,8 @@ static void softmax_rows(void *ctx, int64_t begin, int64_t end, int thread)
 {
     const row_job *j = ctx;
     const row_kernel *k = j->k;
-    for (int64_t r = begin; r < end; r++) k->simd->softmax_row(j->x + r * k->row, 1.0f, NULL, j->y + r * k->row, k->row, k->log);
+    for (int64_t r = begin; r < end; r++)
+        k->simd->softmax_row(j->x + r * k->row, 1.0f, NULL, j->y + r * k->row, k->row, k->log);
 }
 
 static ps_status softmax_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)

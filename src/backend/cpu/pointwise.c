@@ -17,7 +17,8 @@ static ps_status pointwise_run(const ps_kernel *kernel, const ps_kernel_args *ar
 
 static const ps_kernel_ops pointwise_ops = { pointwise_run, cpu_kernel_free, NULL, NULL };
 
-/* Channels-last as soon as one input of the full shape lies so; everything else that cannot lie under it is reordered. */
+/* Channels-last as soon as one input of the full shape lies so; everything else that cannot lie under it is reordered.
+ */
 static ps_layout choose_layout(const ps_lowering *l)
 {
     const ps_node *n = l->node;
@@ -49,8 +50,8 @@ static int inplace_of(const pointwise_kernel *k, const ps_node *n)
     return ps_shape_equal(&n->in[k->start]->shape, &n->out[0]->shape) ? k->start : -1;
 }
 
-static ps_status lower_chain(ps_device *device, ps_lowering *l, const ps_post *posts, int n_posts, int start, ps_error *err)
-{
+static ps_status lower_chain(ps_device *device, ps_lowering *l, const ps_post *posts, int n_posts, int start,
+                             ps_error *err) {
     const ps_node *n = l->node;
     pointwise_kernel *k;
     if (n->out[0]->dtype != PS_DTYPE_F32 || n->in[start]->dtype != PS_DTYPE_F32) return PS_OK;

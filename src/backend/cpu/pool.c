@@ -1,4 +1,5 @@
-/* pool.c - MaxPool and AveragePool channels-last; global pools and reductions over the innermost or all spatial axes. */
+/* pool.c - MaxPool and AveragePool channels-last; global pools and reductions over the innermost or all spatial axes.
+ */
 #include <math.h>
 
 #include "backend/cpu/cpu_int.h"
@@ -61,7 +62,8 @@ static void pool_pixel(const pool_job *j, int64_t n, const int64_t at[3], float 
         }
     }
     if (k->max) return;
-    if (k->include_pad) count = padded_count(&k->w[0], at[0]) * padded_count(&k->w[1], at[1]) * padded_count(&k->w[2], at[2]);
+    if (k->include_pad)
+        count = padded_count(&k->w[0], at[0]) * padded_count(&k->w[1], at[1]) * padded_count(&k->w[2], at[2]);
     k->simd->scale(y, 1.0f / (float)count, c);
 }
 
@@ -159,9 +161,8 @@ static ps_status reduce_run(const ps_kernel *kernel, const ps_kernel_args *args,
     return PS_OK;
 }
 
-static ps_status new_reduce(ps_device *device, ps_lowering *l, reduce_kind kind, int64_t outer, int64_t reduced, int64_t inner,
-                            ps_error *err)
-{
+static ps_status new_reduce(ps_device *device, ps_lowering *l, reduce_kind kind, int64_t outer, int64_t reduced,
+                            int64_t inner, ps_error *err) {
     static const ps_kernel_ops ops = { reduce_run, cpu_kernel_free, NULL, NULL };
     reduce_kernel *k;
     if (outer * reduced * inner == 0) return PS_OK;
@@ -216,7 +217,9 @@ ps_status cpu_lower_reduce(ps_device *device, ps_lowering *l, ps_error *err)
     const ps_node *n = l->node;
     const ps_shape *s = &n->in[0]->shape;
     const char *op = n->op_type;
-    reduce_kind kind = strcmp(op, "ReduceMean") == 0 ? REDUCE_MEAN : strcmp(op, "ReduceMax") == 0 ? REDUCE_MAX : REDUCE_SUM;
+    reduce_kind kind = strcmp(op, "ReduceMean") == 0  ? REDUCE_MEAN
+                       : strcmp(op, "ReduceMax") == 0 ? REDUCE_MAX
+                                                      : REDUCE_SUM;
     uint32_t mask;
     if (n->in[0]->dtype != PS_DTYPE_F32 || s->rank == 0 || !reduce_axes(n, &mask)) return PS_OK;
     uint32_t all = (1u << s->rank) - 1;

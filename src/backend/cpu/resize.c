@@ -1,5 +1,5 @@
-/* resize.c - Resize of images, nearest and linear, channels-last: whole pixels are copied or blended as rows of channels. The
- * tables of source positions are made once, when the plan is. */
+/* resize.c - Resize of images, nearest and linear, channels-last: whole pixels are copied or blended as rows of
+ * channels. The tables of source positions are made once, when the plan is. */
 #include <math.h>
 
 #include "backend/cpu/cpu_int.h"
@@ -29,10 +29,11 @@ static void blend(const float *restrict a, const float *restrict b, float share,
     for (int64_t i = 0; i < n; i++) y[i] = a[i] + (b[i] - a[i]) * share;
 }
 
-static void linear_pixel(const resize_kernel *k, const float *top, const float *bottom, const tap *row, const tap *col, float *y)
-{
+static void linear_pixel(const resize_kernel *k, const float *top, const float *bottom, const tap *row, const tap *col,
+                         float *y) {
     int64_t c = k->channels;
-    const float *a = top + col->at * c, *b = top + col->next * c, *d = bottom + col->at * c, *e = bottom + col->next * c;
+    const float *a = top + col->at * c, *b = top + col->next * c, *d = bottom + col->at * c,
+                *e = bottom + col->next * c;
     float w = col->share, v = row->share;
     for (int64_t i = 0; i < c; i++) {
         float up = a[i] + (b[i] - a[i]) * w, down = d[i] + (e[i] - d[i]) * w;

@@ -25,7 +25,8 @@ static int cap(void)
     const char *s = getenv("ONEDNN_MAX_CPU_ISA");
     if (!s) s = getenv("DNNL_MAX_CPU_ISA");
     if (!s) return LEVEL_AVX512;
-    if (strncasecmp(s, "AVX512", 6) == 0 || strcasecmp(s, "ALL") == 0 || strcasecmp(s, "DEFAULT") == 0) return LEVEL_AVX512;
+    if (strncasecmp(s, "AVX512", 6) == 0 || strcasecmp(s, "ALL") == 0 || strcasecmp(s, "DEFAULT") == 0)
+        return LEVEL_AVX512;
     return strncasecmp(s, "AVX2", 4) == 0 ? LEVEL_AVX2 : LEVEL_BASE;
 }
 

@@ -1,7 +1,7 @@
 /* simd.h - vector loops over contiguous f32, compiled once per instruction set from simd_kernels.inc.
  *
- * The table is chosen when the device is made: the best the CPU has, capped by ONEDNN_MAX_CPU_ISA so that a cap covers our own
- * kernels as well as oneDNN's. All functions allow dst == src and n == 0; no alignment is needed. */
+ * The table is chosen when the device is made: the best the CPU has, capped by ONEDNN_MAX_CPU_ISA so that a cap covers
+ * our own kernels as well as oneDNN's. All functions allow dst == src and n == 0; no alignment is needed. */
 #ifndef PS_BACKEND_CPU_SIMD_H
 #define PS_BACKEND_CPU_SIMD_H
 
@@ -27,17 +27,19 @@ typedef struct ps_simd {
     float (*dot)(const float *a, const float *b, int64_t n);
     /* One row: dst = softmax(src * factor + mask); mask may be NULL. log: logarithm of it. */
     void (*softmax_row)(const float *src, float factor, const float *mask, float *dst, int64_t n, bool log);
-    /* One row: dst = (src - mean) / sqrt(var + eps) * gamma + beta; gamma and beta may be NULL. mean and var in two passes. */
+    /* One row: dst = (src - mean) / sqrt(var + eps) * gamma + beta; gamma and beta may be NULL. mean and var in two
+     * passes. */
     void (*layernorm_row)(const float *src, const float *gamma, const float *beta, float *dst, int64_t n, float eps);
     /* One LSTM step of H units from gate sums i, o, f, c (ONNX order iofc, sigmoid / tanh / tanh): c and h in place. */
     void (*lstm_cell)(const float *gates, float *c, float *h, int64_t hidden);
     /* c[m][n] = a[m][k] b[k][n] + init[n] (init may be NULL: 0), b row-major: small and skinny products */
-    void (*gemm_small)(const float *a, int64_t lda, const float *b, int64_t ldb, const float *init, float *c, int64_t ldc, int64_t m,
-                       int64_t n, int64_t k);
-    /* c[m][n] = a[m][k] panel + init[n], n <= panel_width: one panel of packed weights, [k][panel_width], zero-padded */
+    void (*gemm_small)(const float *a, int64_t lda, const float *b, int64_t ldb, const float *init, float *c,
+                       int64_t ldc, int64_t m, int64_t n, int64_t k);
+    /* c[m][n] = a[m][k] panel + init[n], n <= panel_width: one panel of packed weights, [k][panel_width], zero-padded
+     */
     int64_t panel_width;
-    void (*gemm_panel)(const float *a, int64_t lda, const float *panel, const float *init, float *c, int64_t ldc, int64_t m,
-                       int64_t n, int64_t k);
+    void (*gemm_panel)(const float *a, int64_t lda, const float *panel, const float *init, float *c, int64_t ldc,
+                       int64_t m, int64_t n, int64_t k);
     void (*f16_to_f32)(const uint16_t *src, float *dst, int64_t n);
 } ps_simd;
 

@@ -53,10 +53,10 @@ static void copy_row(char *dst, const char *src, int64_t n, int64_t stride, size
     }
 }
 
-/* 4-byte elements whose source is contiguous along the second-innermost dim: an ordinary transpose, in 16 x 16 blocks so
- * that both sides stay in cache lines. */
-static void transpose_block(uint32_t *dst, const uint32_t *src, int64_t rows, int64_t cols, int64_t dst_ld, int64_t src_ld)
-{
+/* 4-byte elements whose source is contiguous along the second-innermost dim: an ordinary transpose, in 16 x 16 blocks
+ * so that both sides stay in cache lines. */
+static void transpose_block(uint32_t *dst, const uint32_t *src, int64_t rows, int64_t cols, int64_t dst_ld,
+                            int64_t src_ld) {
     for (int64_t i0 = 0; i0 < rows; i0 += 16) {
         int64_t i1 = i0 + 16 < rows ? i0 + 16 : rows;
         for (int64_t j0 = 0; j0 < cols; j0 += 16) {
@@ -95,8 +95,8 @@ static void run_items(void *ctx, int64_t begin, int64_t end, int thread)
             continue;
         }
         for (int64_t r = 0; r < rows; r++) {
-            copy_row(dst + (size_t)(r * n) * k->element, src + r * row_stride * (int64_t)k->element, n, k->strides[last],
-                     k->element);
+            copy_row(dst + (size_t)(r * n) * k->element, src + r * row_stride * (int64_t)k->element, n,
+                     k->strides[last], k->element);
         }
     }
 }
@@ -143,9 +143,8 @@ static void axes_in_memory(int rank, ps_layout layout, int *order)
     if (layout == PS_LAYOUT_CHANNELS_LAST) order[n++] = 1;
 }
 
-ps_status cpu_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_layout from, ps_layout to, int threads,
-                      ps_alloc_state *alloc, ps_kernel **ret, ps_error *err)
-{
+ps_status cpu_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_layout from, ps_layout to,
+                      int threads, ps_alloc_state *alloc, ps_kernel **ret, ps_error *err) {
     int order[PS_MAX_RANK];
     int64_t strides[PS_MAX_RANK], dims[PS_MAX_RANK], src[PS_MAX_RANK];
     PS_FAIL_IF(shape->rank < 3 || !ps_dtype_size(dtype), err, INTERNAL, "a reorder of %s rank %d makes no sense",
@@ -182,7 +181,8 @@ static bool is_channels_last(const ps_shape *out, const int64_t *strides)
     return true;
 }
 
-/* Reads its input in whatever layout it lies: a Transpose that undoes channels-last, or that only makes it, costs nothing. */
+/* Reads its input in whatever layout it lies: a Transpose that undoes channels-last, or that only makes it, costs
+ * nothing. */
 ps_status cpu_lower_transpose(ps_device *device, ps_lowering *l, ps_error *err)
 {
     const ps_node *n = l->node;
@@ -193,7 +193,8 @@ ps_status cpu_lower_transpose(ps_device *device, ps_lowering *l, ps_error *err)
     if (!element || n->in[0]->dtype == PS_DTYPE_STRING) return PS_OK;
     ps_layout_strides(in, l->in_layout[0], strides);
     for (int i = 0; i < in->rank; i++) {
-        int axis = p->perm.n ? (int)(p->perm.data[i] < 0 ? p->perm.data[i] + in->rank : p->perm.data[i]) : in->rank - 1 - i;
+        int axis =
+            p->perm.n ? (int)(p->perm.data[i] < 0 ? p->perm.data[i] + in->rank : p->perm.data[i]) : in->rank - 1 - i;
         src[i] = strides[axis];
     }
     const ps_shape *out = &n->out[0]->shape;
@@ -206,5 +207,6 @@ ps_status cpu_lower_transpose(ps_device *device, ps_lowering *l, ps_error *err)
         l->out_layout[0] = PS_LAYOUT_CHANNELS_LAST;
         return PS_OK;
     }
-    return cpu_strided_copy_new(l->alloc, "cpu.transpose", out->rank, out->dims, src, element, l->threads, &l->kernel, err);
+    return cpu_strided_copy_new(l->alloc, "cpu.transpose", out->rank, out->dims, src, element, l->threads, &l->kernel,
+                                err);
 }

@@ -65,8 +65,8 @@ static const ps_kernel_ops ref_ops = { ref_run, ref_free, ref_state_new, ref_sta
 /* As the trait's contract says: only where type and shape agree. */
 static bool may_overwrite(const ps_node *n)
 {
-    return (n->op->traits & PS_OP_INPLACE) && ps_has_in(n, 0) && ps_has_out(n, 0) && n->in[0]->dtype == n->out[0]->dtype &&
-           ps_shape_equal(&n->in[0]->shape, &n->out[0]->shape);
+    return (n->op->traits & PS_OP_INPLACE) && ps_has_in(n, 0) && ps_has_out(n, 0) &&
+           n->in[0]->dtype == n->out[0]->dtype && ps_shape_equal(&n->in[0]->shape, &n->out[0]->shape);
 }
 
 ps_status ps_lower_ref(ps_device *device, ps_lowering *l, ps_error *err)
