@@ -29,6 +29,7 @@ if(PS_WITH_DNNL)
   target_include_directories(ps_deps_backend SYSTEM INTERFACE ${DNNL_INCLUDE_DIR})
   target_link_libraries(ps_deps_backend INTERFACE ${DNNL_LIBRARY})
   target_compile_definitions(ps_deps_backend INTERFACE PS_WITH_DNNL=1)
+  target_compile_definitions(ps_deps_runtime INTERFACE PS_WITH_DNNL=1) # ps_build_info says so
 endif()
 if(PS_WITH_SERVER)
   pkg_check_modules(MICROHTTPD REQUIRED IMPORTED_TARGET libmicrohttpd)
