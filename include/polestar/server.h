@@ -1,7 +1,7 @@
 /* server.h - serves models over the Open Inference Protocol (KServe v2).
  *
- * ps_server_start returns once the sockets listen; requests are answered by threads of the server. Any thread may call
- * the other functions; ps_server_free waits for requests in flight. */
+ * ps_server_start returns once the sockets listen; models load behind it (ps_server_wait_ready). Requests are answered by
+ * threads of the server. Any thread may call the other functions; ps_server_free waits for requests in flight. */
 #ifndef POLESTAR_SERVER_H
 #define POLESTAR_SERVER_H
 
@@ -38,6 +38,8 @@ typedef struct ps_server_options {
 PS_API ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, ps_server **ret_server,
                                  ps_error *reterr);
 PS_API int ps_server_http_port(const ps_server *server);
+/* true once every model named at the start has been loaded or refused; false after `milliseconds` (0: ask only). */
+PS_API bool ps_server_wait_ready(ps_server *server, int milliseconds);
 /* Stops accepting, answers what is in flight (at most drain_seconds), closes. Blocks. */
 PS_API void ps_server_stop(ps_server *server);
 PS_API void ps_server_free(ps_server *server); /* stops first; NULL is allowed */

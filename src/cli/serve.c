@@ -66,16 +66,25 @@ static void block_signals(sigset_t *set) {
     signal(SIGPIPE, SIG_IGN);
 }
 
+/* "ready" is said when a client's first request will be answered: models are loaded or refused. A signal ends the wait. */
+static void say_ready(ps_server *server, const char *host, const sigset_t *signals) {
+    const bool six = strchr(host, ':') != NULL;
+    sigset_t pending;
+    while (!ps_server_wait_ready(server, 100)) {
+        sigpending(&pending);
+        if (sigismember(&pending, SIGTERM) || sigismember(&pending, SIGINT)) return;
+    }
+    printf("polestar: ready on http://%s%s%s:%d\n", six ? "[" : "", host, six ? "]" : "", ps_server_http_port(server));
+    fflush(stdout);
+}
+
 static int serve(const cli_args *args, ps_engine *engine, const ps_server_options *o, const sigset_t *signals) {
     ps_server *server = NULL;
     ps_error err = PS_ERROR_INIT;
     char line[128];
     int signal_number = 0;
     if (ps_server_start(engine, o, &server, &err) != PS_OK) return cli_fail_error(args, &err);
-    const char *host = o->host ? o->host : "127.0.0.1";
-    const bool six = strchr(host, ':') != NULL;
-    printf("polestar: ready on http://%s%s%s:%d\n", six ? "[" : "", host, six ? "]" : "", ps_server_http_port(server));
-    fflush(stdout);
+    say_ready(server, o->host ? o->host : "127.0.0.1", signals);
     sigwait(signals, &signal_number);
     snprintf(line, sizeof line, "event=stop signal=%s", signal_number == SIGINT ? "SIGINT" : "SIGTERM");
     log_line(NULL, PS_LOG_INFO, line);

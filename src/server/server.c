@@ -2,6 +2,7 @@
 #include "polestar/server.h"
 
 #include "base/os.h"
+#include "base/thread.h"
 #include "server/http/http.h"
 #include "server/repository.h"
 #include "server/runner.h"
@@ -23,6 +24,9 @@ struct ps_server {
     ps_job load_all;
     int port;
     atomic_bool stopped;
+    ps_mutex lock;
+    ps_cond changed;
+    bool ready; /* guarded by lock */
 };
 
 static ps_status check_options(const ps_server_options *o, ps_error *err) {
@@ -45,6 +49,10 @@ static void run_load_all(ps_job *job) {
     ps_server *s = (ps_server *)((char *)job - offsetof(ps_server, load_all));
     ps_repository_load_all(s->repository);
     ps_http_set_ready(s->http, true);
+    ps_mutex_lock(&s->lock);
+    s->ready = true;
+    ps_cond_broadcast(&s->changed);
+    ps_mutex_unlock(&s->lock);
     ps_log_line(&s->log, PS_LOG_INFO, "event=ready");
 }
 
@@ -91,6 +99,10 @@ ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, p
     ps_alloc_state *alloc = ps_engine_alloc(engine);
     ps_server *s = ps_alloc_zero(alloc, sizeof *s);
     if (!s) return PS_FAIL_NOMEM(reterr, "the server");
+    if (!ps_mutex_init(&s->lock) || !ps_cond_init(&s->changed)) { /* neither holds memory of its own on Linux */
+        ps_free(alloc, s);
+        return PS_FAIL_NOMEM(reterr, "a lock");
+    }
     s->engine = engine;
     s->alloc = alloc;
     s->log = *ps_engine_log(engine);
@@ -102,6 +114,15 @@ ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, p
     }
     *ret_server = s;
     return PS_OK;
+}
+
+bool ps_server_wait_ready(ps_server *s, int milliseconds) {
+    int64_t deadline = ps_clock_ns() + milliseconds * INT64_C(1000000);
+    ps_mutex_lock(&s->lock);
+    while (!s->ready && milliseconds > 0 && ps_cond_wait_until(&s->changed, &s->lock, deadline)) continue;
+    bool ready = s->ready;
+    ps_mutex_unlock(&s->lock);
+    return ready;
 }
 
 int ps_server_http_port(const ps_server *server) {
@@ -134,5 +155,7 @@ void ps_server_free(ps_server *s) {
     if (!s) return;
     ps_server_stop(s);
     ps_repository_free(s->repository);
+    ps_cond_destroy(&s->changed);
+    ps_mutex_destroy(&s->lock);
     ps_free(s->alloc, s);
 }
