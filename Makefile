@@ -20,6 +20,7 @@ demo: ## real models on this machine, in five minutes
 	@tools/demo
 
 check: ## build and run every test; the last line counts them
+	@tools/bootstrap
 	@tools/check
 
 bench: build ## polestar beside ONNX Runtime on this CPU (BENCH_ARGS="--help")
