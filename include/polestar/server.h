@@ -1,7 +1,7 @@
 /* server.h - serves models over the Open Inference Protocol (KServe v2).
  *
- * ps_server_start returns once the sockets listen; models load behind it (ps_server_wait_ready). Requests are answered by
- * threads of the server. Any thread may call the other functions; ps_server_free waits for requests in flight. */
+ * ps_server_start returns once the sockets listen; models load behind it (ps_server_wait_ready). Requests are answered
+ * by threads of the server. Any thread may call the other functions; ps_server_free waits for requests in flight. */
 #ifndef POLESTAR_SERVER_H
 #define POLESTAR_SERVER_H
 

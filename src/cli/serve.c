@@ -66,7 +66,7 @@ static void block_signals(sigset_t *set) {
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* "ready" is said when a client's first request will be answered: models are loaded or refused. A signal ends the wait. */
+/* Said when a client's first request will be answered: models are loaded or refused. A signal ends the wait. */
 static void say_ready(ps_server *server, const char *host, const sigset_t *signals) {
     const bool six = strchr(host, ':') != NULL;
     sigset_t pending;
