@@ -56,7 +56,7 @@ static int run_cache(const cli_args *args) {
     const bool list = strcmp(args->words[0], "list") == 0;
     if (!list && strcmp(args->words[0], "clear") != 0)
         return cli_usage(args, "'%s' is neither list nor clear", args->words[0]);
-    int code = cli_engine_open(args, NULL, &engine);
+    int code = cli_engine_open(args, NULL, NULL, &engine);
     if (code == CLI_OK) code = list ? list_cache(args, engine) : clear_cache(args, engine);
     ps_engine_free(engine);
     return code;

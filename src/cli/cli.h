@@ -151,7 +151,7 @@ typedef struct cli_model {
     int64_t load_ns;
 } cli_model;
 /* CLI_OK, or an exit code after the sentence. Release in any case. */
-int cli_engine_open(const cli_args *args, ps_log_fn log, ps_engine **ret);
+int cli_engine_open(const cli_args *args, ps_log_fn log, void *log_ctx, ps_engine **ret);
 int cli_model_open(const cli_args *args, const char *path, cli_model *ret);
 ps_status cli_model_load(const cli_args *args, ps_engine *engine, const char *path, ps_model **ret, ps_error *err);
 void cli_model_close(cli_model *m);

@@ -11,7 +11,7 @@ static json_t *device_json(const ps_device_info *d) {
 
 static int run_devices(const cli_args *args) {
     ps_engine *engine;
-    const int code = cli_engine_open(args, NULL, &engine);
+    const int code = cli_engine_open(args, NULL, NULL, &engine);
     if (code != CLI_OK) return code;
     json_t *list = json_array();
     char memory[32];

@@ -196,7 +196,7 @@ static void check_cache(examination *e, ps_engine *engine) {
 static int run_doctor(const cli_args *args) {
     examination e = { json_array(), !args->json, 0 };
     ps_engine *engine = NULL;
-    int code = cli_engine_open(args, NULL, &engine);
+    int code = cli_engine_open(args, NULL, NULL, &engine);
     if (code == CLI_OK) {
         check_isa(&e);
         check_threads(&e, engine);

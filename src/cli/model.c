@@ -8,12 +8,13 @@
 
 /* ---- opening ---- */
 
-int cli_engine_open(const cli_args *args, ps_log_fn log, ps_engine **ret) {
+int cli_engine_open(const cli_args *args, ps_log_fn log, void *log_ctx, ps_engine **ret) {
     ps_engine_options o = PS_ENGINE_OPTIONS_INIT;
     ps_error err = PS_ERROR_INIT;
     *ret = NULL;
     if (!cli_get_int(args, "threads", 1, 1024, &o.threads)) return CLI_USAGE;
     o.log = log;
+    o.log_ctx = log_ctx;
     return ps_engine_create(&o, ret, &err) == PS_OK ? CLI_OK : cli_fail_error(args, &err);
 }
 
@@ -27,7 +28,7 @@ ps_status cli_model_load(const cli_args *args, ps_engine *engine, const char *pa
 int cli_model_open(const cli_args *args, const char *path, cli_model *ret) {
     ps_error err = PS_ERROR_INIT;
     *ret = (cli_model) { 0 };
-    const int code = cli_engine_open(args, NULL, &ret->engine);
+    const int code = cli_engine_open(args, NULL, NULL, &ret->engine);
     if (code != CLI_OK) return code;
     char *file = cli_model_path(path);
     const int64_t start = cli_now_ns();

@@ -214,7 +214,7 @@ static int run_verify(const cli_args *args) {
     ps_engine *engine;
     if (!cli_get_double(args, "rtol", 0, 1e9, &l.rtol) || !cli_get_double(args, "atol", 0, 1e9, &l.atol))
         return CLI_USAGE;
-    int code = cli_engine_open(args, NULL, &engine);
+    int code = cli_engine_open(args, NULL, NULL, &engine);
     if (code == CLI_OK) code = verify_all(args, engine, &l);
     ps_engine_free(engine);
     return code;

@@ -1,6 +1,7 @@
 """The command line's contract: every command, exit codes 0/1/2, one sentence on stderr, one JSON document with --json."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -335,6 +336,22 @@ def test_serve(classifier, stop):
     lines = err.strip().splitlines()
     assert all(re.match(r"time=\S+Z level=(info|warn|error) \w+=", line) for line in lines)
     assert any("event=stop " in line for line in lines)
+
+
+def test_serve_goes_on_when_nobody_reads_its_log(classifier):
+    server = subprocess.Popen([BINARY, "serve", f"mine={classifier / 'model.onnx'}", "--http-port", "0"], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        address = server.stdout.readline().split()[-1]
+        for _ in range(1200):  # some 100 bytes a line: well over the 64 KiB of a pipe
+            with urllib.request.urlopen(f"{address}/v2/health/live", timeout=10) as answer:
+                assert answer.status == 200
+        os.read(server.stderr.fileno(), 1 << 20)  # somebody reads after all: the next line says what is missing
+        urllib.request.urlopen(f"{address}/v2/health/live", timeout=10).close()
+    finally:
+        server.send_signal(signal.SIGTERM)
+        _, err = server.communicate(timeout=30)
+    assert server.returncode == 0 and "dropped_lines=" in err
 
 
 def test_serve_port_in_use(tool, classifier):
