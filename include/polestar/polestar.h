@@ -4,6 +4,8 @@
  *   model    parsed, optimised; immutable, reference counted           shared, read-only
  *   session  arena and state for running one model                     one thread at a time
  *
+ * Pointers must not be NULL where no comment allows it; what a call returns through a pointer is set on success only.
+ *
  * A complete program: examples/run.c. */
 #ifndef POLESTAR_POLESTAR_H
 #define POLESTAR_POLESTAR_H

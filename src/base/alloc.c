@@ -48,8 +48,21 @@ bool ps_add_overflow_size(size_t a, size_t b, size_t *ret) {
     return __builtin_add_overflow(a, b, ret);
 }
 
-static void account(ps_alloc_state *a, size_t total) {
-    size_t now = atomic_fetch_add_explicit(&a->bytes, total, memory_order_relaxed) + total;
+/* Counts a block before it is made, so that threads together cannot exceed the limit. */
+static bool reserve(ps_alloc_state *a, size_t total) {
+    size_t before = atomic_fetch_add_explicit(&a->bytes, total, memory_order_relaxed);
+    if (!a->limit || (before <= a->limit && total <= a->limit - before)) return true;
+    atomic_fetch_sub_explicit(&a->bytes, total, memory_order_relaxed);
+    return false;
+}
+
+static void *unreserve(ps_alloc_state *a, size_t total) {
+    atomic_fetch_sub_explicit(&a->bytes, total, memory_order_relaxed);
+    return NULL;
+}
+
+static void count_success(ps_alloc_state *a) {
+    size_t now = atomic_load_explicit(&a->bytes, memory_order_relaxed);
     size_t peak = atomic_load_explicit(&a->peak, memory_order_relaxed);
     while (now > peak &&
            !atomic_compare_exchange_weak_explicit(&a->peak, &peak, now, memory_order_relaxed, memory_order_relaxed)) {
@@ -68,9 +81,9 @@ static void *alloc_block(ps_alloc_state *a, size_t size, size_t align, bool zero
     bool lazy = zero && a->user.alloc == malloc_alloc;
     size_t slack = lazy ? align + sizeof(block_header) : align;
     size_t total;
-    if (ps_add_overflow_size(size, slack, &total) || (uint64_t)total > MAX_BLOCK) return NULL;
+    if (ps_add_overflow_size(size, slack, &total) || (uint64_t)total > MAX_BLOCK || !reserve(a, total)) return NULL;
     unsigned char *raw = lazy ? calloc(1, total) : a->user.alloc(a->user.ctx, total, align);
-    if (!raw) return NULL;
+    if (!raw) return unreserve(a, total);
     size_t offset = align;
     if (lazy) {
         uintptr_t first = (uintptr_t)raw + sizeof(block_header);
@@ -80,7 +93,7 @@ static void *alloc_block(ps_alloc_state *a, size_t size, size_t align, bool zero
     if (zero && !lazy) memset(ptr, 0, size);
     block_header *h = (block_header *)(void *)ptr - 1;
     *h = (block_header) { size, (uint16_t)offset, (uint16_t)slack, (uint16_t)align, MAGIC_LIVE };
-    account(a, total);
+    count_success(a);
     return ptr;
 }
 

@@ -15,6 +15,7 @@
 
 typedef struct ps_alloc_state {
     ps_allocator user;
+    size_t limit;        /* of `bytes`; 0: none. Set before the state is shared */
     atomic_size_t bytes; /* held now */
     atomic_size_t peak;
     atomic_size_t calls; /* successful allocations so far: a steady run must not move it */
@@ -23,7 +24,7 @@ typedef struct ps_alloc_state {
 /* user may be NULL: malloc. */
 void ps_alloc_state_init(ps_alloc_state *state, const ps_allocator *user);
 
-/* NULL on failure; size 0 is a valid allocation. The size is remembered in front of the block. */
+/* NULL on failure or beyond the limit; size 0 is a valid allocation. The size is remembered in front of the block. */
 void *ps_alloc(ps_alloc_state *a, size_t size);      /* 16-byte aligned, not cleared */
 void *ps_alloc_zero(ps_alloc_state *a, size_t size); /* cleared */
 void *ps_alloc_data(ps_alloc_state *a, size_t size); /* PS_ALIGN aligned, for tensor data */

@@ -101,6 +101,7 @@ ps_status ps_onnx_load_file(ps_alloc_state *alloc, const char *path, ps_graph **
                             ps_error *err) {
     ps_onnx_proto proto;
     ps_status status = ps_onnx_proto_open_file(alloc, &onnx__model_proto__descriptor, path, &proto, err);
+    if (status == PS_FORMAT) ps_error_prefix(err, "this is no ONNX model, or a damaged one");
     if (status == PS_OK) status = import_model(&proto, path, ret_graph, ret_info, err);
     ps_onnx_proto_close(&proto);
     return status;

@@ -14,6 +14,16 @@ const ps_log *ps_engine_log(const ps_engine *engine)
     return &engine->log;
 }
 
+/* Beyond what the machine has, the kernel would end some process instead of saying no; a sixteenth stays for code,
+ * stacks and what oneDNN takes itself. A caller's own allocator knows its limits. */
+static size_t memory_limit(const ps_engine_options *o)
+{
+    uint64_t total = ps_memory_total();
+    if (o->allocator || total == UINT64_MAX) return 0;
+    total -= total / 16;
+    return total < SIZE_MAX ? (size_t)total : SIZE_MAX;
+}
+
 static ps_status fill(ps_engine *e, const ps_engine_options *o, ps_error *err)
 {
     if (o->cache_dir) {
@@ -32,11 +42,13 @@ ps_status ps_engine_create(const ps_engine_options *options, ps_engine **ret, ps
     const ps_engine_options *o = options ? options : &defaults;
     PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_engine_options.size is %zu, this library expects %zu", o->size,
                sizeof *o);
+    PS_FAIL_IF(!ret, err, INVALID, "ps_engine_create: ret_engine is NULL");
     ps_alloc_state alloc;
     ps_alloc_state_init(&alloc, o->allocator);
     ps_engine *e = ps_alloc_zero(&alloc, sizeof *e);
     if (!e) return PS_FAIL_NOMEM(err, "the engine");
     ps_alloc_state_init(&e->alloc, o->allocator);
+    e->alloc.limit = memory_limit(o);
     ps_status status = fill(e, o, err);
     if (status != PS_OK) {
         ps_engine_free(e);

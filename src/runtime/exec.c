@@ -2,9 +2,17 @@
 #include "base/os.h"
 #include "runtime/runtime_int.h"
 
-ps_status ps_buffer_grow(ps_alloc_state *alloc, ps_buffer *b, size_t size, ps_error *err)
+#define KEPT_BYTES ((size_t)64 << 20) /* of one buffer, however little the present run needs */
+
+/* One huge run must not hold its memory for the session's life; where less is at stake, what there is stays. */
+static bool much_too_large(const ps_buffer *b, size_t size)
 {
-    if (size <= b->size && b->data) return PS_OK;
+    return b->size > KEPT_BYTES && size < b->size / 8;
+}
+
+ps_status ps_buffer_fit(ps_alloc_state *alloc, ps_buffer *b, size_t size, ps_error *err)
+{
+    if (size <= b->size && b->data && !much_too_large(b, size)) return PS_OK;
     void *data = ps_alloc_data(alloc, size ? size : PS_ALIGN);
     if (!data) return PS_FAIL(err, NO_MEMORY, "out of memory for a buffer of %zu bytes", size);
     ps_free(alloc, b->data);
@@ -116,7 +124,7 @@ static ps_status own_output(ps_session *s, size_t i, ps_dtype dtype, const ps_sh
     size_t bytes;
     PS_FAIL_IF(!ps_shape_elements(shape, &n) || !ps_dtype_bytes(dtype, n, &bytes), err, LIMIT,
                "output '%s' is too large", s->model->outputs[i].name);
-    PS_TRY(ps_buffer_grow(s->alloc, &s->output_buffers[i], bytes, err));
+    PS_TRY(ps_buffer_fit(s->alloc, &s->output_buffers[i], bytes, err));
     ps_tensor *t = s->outputs[i];
     t->dtype = dtype;
     t->shape = *shape;
@@ -139,7 +147,7 @@ ps_status ps_bind_resolve(ps_session *s, ps_bind *b, ps_dtype dtype, const ps_sh
     int64_t n;
     size_t bytes;
     PS_FAIL_IF(!ps_shape_elements(shape, &n) || !ps_dtype_bytes(dtype, n, &bytes), err, LIMIT, "a value is too large");
-    PS_TRY(ps_buffer_grow(s->alloc, b->buffer, bytes, err));
+    PS_TRY(ps_buffer_fit(s->alloc, b->buffer, bytes, err));
     b->ptr = b->buffer->data;
     return PS_OK;
 }
@@ -277,19 +285,33 @@ static ps_status run_dynamic(ps_session *s, ps_state *st, ps_error *err)
     return status;
 }
 
+/* A rest that this session ran before needs no lock, behind which another plan may be compiling. */
+static ps_state *known_rest(const ps_state *st, const ps_dtype *dtypes, const ps_shape *shapes)
+{
+    for (size_t i = 0; i < PS_MAX_RESTS; i++) {
+        if (st->rests[i] && ps_rest_matches(st->rests[i]->plan, st->plan->tail, dtypes, shapes)) return st->rests[i];
+    }
+    return NULL;
+}
+
+/* Takes a free slot, or the last. */
 static ps_status rest_state(ps_session *s, ps_state *st, ps_plan *plan, ps_state **ret, ps_error *err)
 {
-    size_t free_slot = PS_MAX_RESTS - 1;
-    for (size_t i = PS_MAX_RESTS; i-- > 0;) {
-        if (st->rests[i] && st->rests[i]->plan == plan) {
-            *ret = st->rests[i];
-            return PS_OK;
-        }
-        if (!st->rests[i]) free_slot = i;
-    }
-    PS_TRY(child_state(s, &st->rests[free_slot], plan, err));
-    *ret = st->rests[free_slot];
+    size_t slot = 0;
+    while (slot < PS_MAX_RESTS - 1 && st->rests[slot]) slot++;
+    PS_TRY(child_state(s, &st->rests[slot], plan, err));
+    *ret = st->rests[slot];
     return PS_OK;
+}
+
+static ps_status new_rest_state(ps_session *s, ps_state *st, const ps_dtype *dtypes, const ps_shape *shapes,
+                                ps_state **ret, ps_error *err)
+{
+    ps_plan *plan;
+    PS_TRY(ps_plan_rest(st->plan, dtypes, shapes, &plan, err));
+    ps_status status = rest_state(s, st, plan, ret, err);
+    ps_plan_release(plan); /* the state holds it */
+    return status;
 }
 
 static ps_status run_rest(ps_session *s, ps_state *st, int depth, ps_error *err)
@@ -297,16 +319,12 @@ static ps_status run_rest(ps_session *s, ps_state *st, int depth, ps_error *err)
     ps_tail *t = st->plan->tail;
     ps_dtype dtypes[PS_LOWER_MAX];
     ps_shape shapes[PS_LOWER_MAX];
-    ps_plan *plan;
-    ps_state *child = NULL;
     for (uint32_t i = 0; i < t->node->n_out && i < PS_LOWER_MAX; i++) {
         dtypes[i] = st->tail_binds[i].dtype;
         shapes[i] = st->tail_binds[i].shape;
     }
-    PS_TRY(ps_plan_rest(st->plan, dtypes, shapes, &plan, err));
-    ps_status status = rest_state(s, st, plan, &child, err);
-    ps_plan_release(plan); /* the state holds it */
-    if (status != PS_OK) return status;
+    ps_state *child = known_rest(st, dtypes, shapes);
+    if (!child) PS_TRY(new_rest_state(s, st, dtypes, shapes, &child, err));
     for (size_t i = 0; i < t->n_rest_inputs; i++) {
         const ps_source *from = &t->rest_inputs[i];
         st->child_inputs[i] = from->kind == PS_FROM_TAIL ? st->tail_binds[from->index].ptr : st->ptrs[from->index];
@@ -365,7 +383,7 @@ static ps_status run_tail(ps_session *s, ps_state *st, ps_bind *binds, int depth
 ps_status ps_exec(ps_session *s, ps_state *st, void *const *in_ptrs, ps_bind *binds, int depth, ps_error *err)
 {
     ps_plan *p = st->plan;
-    PS_TRY(ps_buffer_grow(s->alloc, &s->arenas[depth], p->arena_bytes, err));
+    PS_TRY(ps_buffer_fit(s->alloc, &s->arenas[depth], p->arena_bytes, err));
     for (size_t i = 0; i < p->n_outputs; i++) {
         const ps_plan_output *o = &p->outputs[i];
         if (o->from.kind == PS_FROM_STORAGE) PS_TRY(ps_bind_resolve(s, &binds[i], o->dtype, &o->shape, err));

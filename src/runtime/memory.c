@@ -92,8 +92,12 @@ ps_status ps_plan_memory(ps_plan *p, ps_alloc_state *alloc, ps_error *err)
     qsort(todo, n, sizeof *todo, by_size);
     for (size_t i = 0; i < n; i++) {
         todo[i]->offset = lowest_gap(placed, i, todo[i]);
-        if (todo[i]->offset + rounded(todo[i]->bytes) > p->arena_bytes)
-            p->arena_bytes = todo[i]->offset + rounded(todo[i]->bytes);
+        size_t end;
+        if (ps_add_overflow_size(todo[i]->offset, rounded(todo[i]->bytes), &end)) {
+            ps_free(alloc, todo);
+            return PS_FAIL(err, LIMIT, "the values of one run are too large to address together");
+        }
+        if (end > p->arena_bytes) p->arena_bytes = end;
         insert_sorted(placed, i, todo[i]);
     }
     ps_free(alloc, todo);

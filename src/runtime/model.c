@@ -122,6 +122,16 @@ static ps_status read_source(ps_model *m, model_source *from, ps_error *err)
     return ps_onnx_load_memory(m->alloc, from->data, from->size, &m->graph, &m->info, err);
 }
 
+/* Errors of a model from a file begin with the file's name; those of opening it have it already. */
+static void name_file(ps_error *err, const char *path)
+{
+    char quoted[256];
+    const char *name = strrchr(path, '/');
+    ps_snprintf(quoted, sizeof quoted, "'%s", path);
+    if (!err || strstr(err->msg, quoted)) return;
+    ps_error_prefix(err, "%.255s", strlen(path) > 200 && name ? name + 1 : path);
+}
+
 static ps_status new_model(ps_engine *engine, const ps_model_options *o, ps_model **ret, ps_error *err)
 {
     PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_model_options.size is %zu, this library expects %zu", o->size,
@@ -151,6 +161,7 @@ static ps_status load(ps_engine *engine, model_source *from, const ps_model_opti
     if (status == PS_OK) status = read_source(m, from, err);
     if (status == PS_OK) status = optimize(m, err);
     if (status != PS_OK) {
+        if (from->path) name_file(err, from->path);
         free_model(m);
         return status;
     }
@@ -168,7 +179,7 @@ ps_status ps_model_from_graph(ps_engine *engine, ps_graph *graph, const ps_model
 
 ps_status ps_model_load(ps_engine *engine, const char *path, const ps_model_options *options, ps_model **ret,
                         ps_error *err) {
-    PS_FAIL_IF(!path, err, INVALID, "a model's path must be given");
+    PS_FAIL_IF(!engine || !path || !ret, err, INVALID, "ps_model_load: an argument is NULL");
     model_source from = { .path = path };
     return load(engine, &from, options, ret, err);
 }
@@ -176,6 +187,7 @@ ps_status ps_model_load(ps_engine *engine, const char *path, const ps_model_opti
 ps_status ps_model_load_memory(ps_engine *engine, const void *data, size_t size, const ps_model_options *options,
                                ps_model **ret, ps_error *err)
 {
+    PS_FAIL_IF(!engine || (!data && size) || !ret, err, INVALID, "ps_model_load_memory: an argument is NULL");
     model_source from = { .data = data, .size = size };
     return load(engine, &from, options, ret, err);
 }
@@ -328,17 +340,22 @@ static ps_plan *find_plan(ps_model *m, const int64_t *key, size_t words, uint64_
 }
 
 /* Takes plans out of the cache, oldest first, until it is within its limit, but never `keep`; returns them as a list.
- */
+ * A session runs its own plans without asking the cache: those it used since the last time go only if nothing else
+ * can. */
 static ps_plan *evict(ps_model *m, const ps_plan *keep)
 {
     ps_plan *evicted = NULL;
-    while (m->cache_bytes > m->cache_limit && m->oldest && m->oldest != keep) {
-        ps_plan *old = m->oldest;
-        unlink_plan(m, old);
-        m->cache_bytes -= old->bytes;
-        atomic_store_explicit(&old->evicted, true, memory_order_relaxed);
-        old->older = evicted;
-        evicted = old;
+    for (int spare_used = 1; spare_used >= 0; spare_used--) {
+        for (ps_plan *p = m->oldest, *newer; p && m->cache_bytes > m->cache_limit; p = newer) {
+            newer = p->newer;
+            bool used = atomic_exchange_explicit(&p->used, false, memory_order_relaxed);
+            if (p == keep || (used && spare_used)) continue;
+            unlink_plan(m, p);
+            m->cache_bytes -= p->bytes;
+            atomic_store_explicit(&p->evicted, true, memory_order_relaxed);
+            p->older = evicted;
+            evicted = p;
+        }
     }
     return evicted;
 }
@@ -365,26 +382,37 @@ static void cache_plan(ps_model *m, ps_plan *p)
     release_list(evicted);
 }
 
+/* Adds to the bytes of a plan and of all it hangs on; returns the last of them. Called with the lock held. */
+static ps_plan *add_bytes(ps_plan *p, size_t bytes)
+{
+    ps_plan *top = p;
+    for (; p; p = p->parent) {
+        p->bytes += bytes;
+        top = p;
+    }
+    if (!atomic_load_explicit(&top->evicted, memory_order_relaxed)) top->model->cache_bytes += bytes;
+    return top;
+}
+
 /* Counts a plan made for `parent` at run time with the plan of the cache that it belongs to. */
 static void adopt(ps_plan *parent, ps_plan *child)
 {
     ps_model *m = parent->model;
-    ps_plan *root = parent->root ? parent->root : parent;
-    child->root = root;
     ps_mutex_lock(&m->lock);
-    root->bytes += child->bytes;
-    if (!atomic_load_explicit(&root->evicted, memory_order_relaxed)) m->cache_bytes += child->bytes;
-    ps_plan *evicted = evict(m, root);
+    child->parent = parent;
+    ps_plan *evicted = evict(m, add_bytes(parent, child->bytes));
     ps_mutex_unlock(&m->lock);
     release_list(evicted);
 }
 
+/* Lets go of a child with all that hangs on it. A session may still run it, and make plans for it. */
 static void disown(ps_plan *child)
 {
     ps_model *m = child->model;
     ps_mutex_lock(&m->lock);
-    child->root->bytes -= child->bytes;
-    if (!atomic_load_explicit(&child->root->evicted, memory_order_relaxed)) m->cache_bytes -= child->bytes;
+    add_bytes(child->parent, 0 - child->bytes);
+    child->parent = NULL;
+    atomic_store_explicit(&child->evicted, true, memory_order_relaxed);
     ps_mutex_unlock(&m->lock);
     ps_plan_release(child);
 }
@@ -464,7 +492,7 @@ ps_status ps_plan_branch(ps_plan *p, int which, ps_plan **ret, ps_error *err)
 
 /* ---- what follows a tail ---- */
 
-static bool rest_matches(const ps_plan *rest, const ps_tail *t, const ps_dtype *dtypes, const ps_shape *shapes)
+bool ps_rest_matches(const ps_plan *rest, const ps_tail *t, const ps_dtype *dtypes, const ps_shape *shapes)
 {
     for (size_t i = 0; i < t->n_rest_inputs; i++) {
         const ps_value *v = rest->graph->inputs[i];
@@ -503,7 +531,7 @@ ps_status ps_plan_rest(ps_plan *p, const ps_dtype *dtypes, const ps_shape *shape
     ps_status status = PS_OK;
     ps_mutex_lock(&p->model->compile_lock);
     for (size_t i = 0; i < t->n_rests && !found; i++) {
-        if (rest_matches(t->rests[i], t, dtypes, shapes)) found = t->rests[i];
+        if (ps_rest_matches(t->rests[i], t, dtypes, shapes)) found = t->rests[i];
     }
     if (!found) status = new_rest(p, dtypes, shapes, &found, err);
     if (status == PS_OK) *ret = ps_plan_retain(found);

@@ -486,6 +486,23 @@ static size_t plan_bytes(const ps_plan *p)
     return n + (p->tail->rest ? p->tail->rest->arena.bytes : 0);
 }
 
+/* Said before anything runs: asking for such an amount may get the process killed rather than an answer. */
+static ps_status check_memory(compiler *c)
+{
+    const ps_plan *p = c->plan;
+    size_t sum = p->arena_bytes;
+    uint64_t memory = c->device->info.memory; /* 0: unknown */
+    for (size_t i = 0; i < p->n_storages; i++) {
+        const ps_storage *s = &p->storages[i];
+        if (s->kind != PS_ST_OUTPUT || s->same != PS_NONE) continue;
+        if (ps_add_overflow_size(sum, s->bytes, &sum)) sum = SIZE_MAX;
+    }
+    PS_FAIL_IF(memory && sum > memory, c->err, LIMIT,
+               "with these input shapes the model needs %zu bytes for values and outputs, device '%s' has %llu", sum,
+               c->device->name, (unsigned long long)memory);
+    return PS_OK;
+}
+
 static ps_status finish(compiler *c)
 {
     ps_plan *p = c->plan;
@@ -495,6 +512,7 @@ static ps_status finish(compiler *c)
     if (!p->storages) return PS_FAIL_NOMEM(c->err, "a plan");
     lifetimes(p);
     PS_TRY(ps_plan_memory(p, c->alloc, c->err));
+    PS_TRY(check_memory(c));
     p->bytes = plan_bytes(p);
     return PS_OK;
 }
@@ -527,6 +545,7 @@ ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **r
     }
     atomic_init(&p->refs, 1);
     atomic_init(&p->evicted, false);
+    atomic_init(&p->used, false);
     p->model = model;
     p->graph = g;
     p->threads = threads;

@@ -147,8 +147,9 @@ struct ps_plan {
     uint64_t key_hash;
     size_t bytes;           /* of the plan, its kernels, and the plans it has made since; guarded by the model's lock */
     ps_plan *newer, *older; /* in the model's cache; guarded by the model's lock */
-    ps_plan *root; /* of a branch or a rest: the plan in the cache it belongs to (outlives it in use), else NULL */
+    ps_plan *parent;        /* of a branch or a rest: the plan that made it and still keeps it; guarded likewise */
     atomic_bool evicted;    /* the cache has let it go: sessions do so too when they next make room */
+    atomic_bool used;       /* by a session's state since the cache last looked for plans to let go */
 };
 
 /* Compiles g, whose input shapes are fixed; the plan owns g from here on, also on failure. */
@@ -172,6 +173,8 @@ ps_status ps_model_from_graph(ps_engine *engine, ps_graph *graph, const ps_model
 /* The plan for these input shapes, from the cache or compiled; retained for the caller. */
 ps_status ps_model_plan(ps_model *model, const ps_shape *const *shapes, int threads, ps_plan **ret, ps_error *err);
 ps_status ps_plan_branch(ps_plan *plan, int which, ps_plan **ret, ps_error *err); /* borrowed from the plan */
+/* Was this rest of a plan with tail t made for these outputs of the tail? */
+bool ps_rest_matches(const ps_plan *rest, const ps_tail *t, const ps_dtype *dtypes, const ps_shape *shapes);
 ps_status ps_plan_rest(ps_plan *plan, const ps_dtype *dtypes, const ps_shape *shapes, ps_plan **ret, ps_error *err);
 size_t ps_key_fill(int64_t *key, int threads, const ps_shape *const *shapes, size_t n);
 
@@ -234,6 +237,7 @@ void ps_state_free(ps_session *s, ps_state *st);
 ps_status ps_exec(ps_session *s, ps_state *st, void *const *in_ptrs, ps_bind *binds, int depth, ps_error *err);
 /* Makes a bind's memory for a known dtype and shape. */
 ps_status ps_bind_resolve(ps_session *s, ps_bind *b, ps_dtype dtype, const ps_shape *shape, ps_error *err);
-ps_status ps_buffer_grow(ps_alloc_state *alloc, ps_buffer *b, size_t size, ps_error *err);
+/* At least `size` bytes; the content is lost if the memory moves. */
+ps_status ps_buffer_fit(ps_alloc_state *alloc, ps_buffer *b, size_t size, ps_error *err);
 
 #endif

@@ -30,6 +30,7 @@ ps_status ps_session_create(ps_model *model, const ps_session_options *options, 
 {
     static const ps_session_options defaults = PS_SESSION_OPTIONS_INIT;
     const ps_session_options *o = options ? options : &defaults;
+    PS_FAIL_IF(!model || !ret, err, INVALID, "ps_session_create: an argument is NULL");
     PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_session_options.size is %zu, this library expects %zu", o->size,
                sizeof *o);
     PS_FAIL_IF(o->threads < 0 || o->threads > 1024, err, INVALID, "threads is %d: it must lie in 0 … 1024", o->threads);
@@ -139,7 +140,7 @@ static ps_status bind_input(ps_session *s, size_t i, const ps_tensor *t, ps_tens
     bool aligned = size == 0 || (uintptr_t)t->data % (size < 8 ? size : 8) == 0;
     s->input_ptrs[i] = t->data;
     if (!t->strides && aligned && !will_be_overwritten(s, t, outputs)) return PS_OK;
-    PS_FAIL_IF(ps_buffer_grow(s->alloc, &s->staging[i], t->bytes, NULL) != PS_OK, err, NO_MEMORY,
+    PS_FAIL_IF(ps_buffer_fit(s->alloc, &s->staging[i], t->bytes, NULL) != PS_OK, err, NO_MEMORY,
                "input '%s': out of memory for a packed copy of %zu bytes", s->model->inputs[i].name, t->bytes);
     if (t->strides) ps_tensor_copy_packed(t, s->staging[i].data);
     else memcpy(s->staging[i].data, t->data, t->bytes);
@@ -199,6 +200,8 @@ static ps_status find_state(ps_session *s, ps_state **ret, ps_error *err)
     for (ps_state *st = s->newest; st; st = st->older) {
         if (st->plan->key_words != words || memcmp(st->plan->key, s->key, words * sizeof *s->key) != 0) continue;
         touch_state(s, st);
+        if (!atomic_load_explicit(&st->plan->used, memory_order_relaxed))
+            atomic_store_explicit(&st->plan->used, true, memory_order_relaxed);
         *ret = st;
         return PS_OK;
     }
@@ -217,6 +220,8 @@ static ps_status find_state(ps_session *s, ps_state **ret, ps_error *err)
 ps_status ps_session_run(ps_session *s, const ps_tensor *const *inputs, size_t n_inputs, ps_tensor **outputs,
                          size_t n_outputs, const ps_run_options *options, ps_error *err) {
     ps_state *st;
+    PS_FAIL_IF(!s || (!inputs && n_inputs) || (!outputs && n_outputs), err, INVALID,
+               "ps_session_run: an argument is NULL");
     ps_device *d = s->model->device;
     PS_FAIL_IF(n_outputs != s->model->n_outputs, err, INVALID, "%zu outputs are asked for, the model makes %zu",
                n_outputs, s->model->n_outputs);

@@ -138,9 +138,29 @@ static void test_arena_failure(void **state) {
     assert_in_range(ps_test_sweep(arena_scenario, NULL), 3, 100);
 }
 
+static void test_limit(void **state) {
+    ps_alloc_state a;
+    ps_alloc_state_init(&a, NULL);
+    a.limit = 4096;
+    void *p = ps_alloc(&a, 3000);
+    assert_non_null(p);
+    size_t held = atomic_load(&a.bytes), calls = atomic_load(&a.calls);
+    assert_null(ps_alloc(&a, 3000));
+    assert_null(ps_alloc_data_zero(&a, SIZE_MAX - 4096));
+    assert_int_equal(atomic_load(&a.bytes), held);
+    assert_int_equal(atomic_load(&a.peak), held);
+    assert_int_equal(atomic_load(&a.calls), calls);
+    ps_free(&a, p);
+    p = ps_alloc(&a, 3500);
+    assert_non_null(p);
+    ps_free(&a, p);
+    assert_int_equal(atomic_load(&a.bytes), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocks),   cmocka_unit_test(test_accounting),
+        cmocka_unit_test(test_limit),
         cmocka_unit_test(test_overflow), cmocka_unit_test(test_realloc_failure_keeps_block),
         cmocka_unit_test(test_arena),    cmocka_unit_test(test_arena_failure),
     };

@@ -5,6 +5,7 @@
 
 #include "base/os.h"
 #include "test_alloc_fail.h"
+#include "test_temp_dir.h"
 
 static ps_engine *engine;
 
@@ -345,6 +346,141 @@ static void test_plans_made_at_run_time_are_counted(void **state)
     ps_model_release(m);
 }
 
+/* A rest that makes way for another takes the bytes of the rests behind it along. */
+static void test_rests_behind_rests_are_counted_once(void **state)
+{
+    ps_model *m = fixture_model(engine, "graph g (x: f32[n]) -> (z) opset 17 {\n"
+                                        "  i = NonZero(x)\n"
+                                        "  f = Cast(i) {to=1}\n"
+                                        "  j = NonZero(f)\n"
+                                        "  z = Add(j, j)\n"
+                                        "}\n", "cpu");
+    ps_session *s = fixture_session(m, 1);
+    float x[60] = { 0 };
+    size_t settled = 0;
+    for (int n = 0; n < 600; n++) {
+        for (int i = 0; i < 60; i++) x[i] = i <= n % 60;
+        ps_tensor *in = fixture_wrap(engine, PS_DTYPE_F32, 1, DIMS(60), x), *out = NULL;
+        run_ok(s, (const ps_tensor *const *)&in, 1, &out, 1);
+        ps_tensor_release(in);
+        assert_accounted(m);
+        if (n == 100) settled = m->cache_bytes;
+    }
+    assert_true(m->cache_bytes < settled + settled / 10);
+    ps_session_free(s);
+    ps_model_release(m);
+}
+
+/* Sessions run their own plans without asking the cache; shapes that pass by must not push out those in use. */
+static void test_plans_in_use_stay_in_the_cache(void **state)
+{
+    ps_graph *g;
+    ps_model *m;
+    ps_model_options o = PS_MODEL_OPTIONS_INIT;
+    o.plan_cache_bytes = 1 << 17;
+    assert_int_equal(ps_graph_parse(&engine->alloc, AFFINE, &g, NULL), PS_OK);
+    assert_int_equal(ps_model_from_graph(engine, g, &o, &m, NULL), PS_OK);
+    ps_session *s = fixture_session(m, 1);
+    static const float x[3 * 200];
+    for (int64_t n = 2; n <= 200; n++) {
+        const int64_t both[] = { 1, n };
+        for (int i = 0; i < 2; i++) {
+            ps_tensor *in = fixture_wrap(engine, PS_DTYPE_F32, 2, DIMS(both[i], 3), x), *out = NULL;
+            run_ok(s, (const ps_tensor *const *)&in, 1, &out, 1);
+            ps_tensor_release(in);
+        }
+    }
+    assert_true(m->cache_bytes <= m->cache_limit);
+    assert_int_equal(m->plans_made, 200);
+    ps_session_free(s);
+    ps_model_release(m);
+}
+
+/* Each value fits into the machine, both together do not: refused before anything is allocated. */
+static void test_a_plan_beyond_memory_is_refused(void **state)
+{
+    char text[512];
+    ps_device_info info;
+    assert_int_equal(ps_engine_device_info(engine, 0, &info), PS_OK);
+    ps_snprintf(text, sizeof text,
+                "graph g (x: f32[1]) -> (y, z) opset 17 {\n"
+                "  k: i64[1] = {%llu}\n"
+                "  y = Expand(x, k)\n"
+                "  z = Exp(y)\n"
+                "}\n", (unsigned long long)(info.memory / 10 * 6 / sizeof(float)));
+    ps_model *m = fixture_model(engine, text, "cpu");
+    ps_session *s = fixture_session(m, 1);
+    const float x[] = { 1 };
+    ps_tensor *in = fixture_wrap(engine, PS_DTYPE_F32, 1, DIMS(1), x);
+    run_fails(s, (const ps_tensor *[]){ in }, 1, 2, PS_LIMIT, "bytes for values and outputs, device 'cpu' has");
+    ps_tensor_release(in);
+    ps_session_free(s);
+    ps_model_release(m);
+}
+
+static void test_the_engine_asks_for_no_more_than_the_machine_has(void **state)
+{
+    assert_true(engine->alloc.limit > 0 && engine->alloc.limit < ps_memory_total());
+    ps_model *m = fixture_model(engine, "graph g (s: i64[1]) -> (y) opset 17 {\n"
+                                        "  y = ConstantOfShape(s)\n"
+                                        "}\n", "cpu");
+    ps_session *s = fixture_session(m, 1);
+    const int64_t n = (int64_t)(ps_memory_total() / sizeof(float)) + 1;
+    ps_tensor *in = fixture_wrap(engine, PS_DTYPE_I64, 1, DIMS(1), &n);
+    run_fails(s, (const ps_tensor *[]){ in }, 1, 1, PS_NO_MEMORY, "out of memory for");
+    ps_tensor_release(in);
+    ps_session_free(s);
+    ps_model_release(m);
+}
+
+/* One huge request does not hold its memory for the life of the session. */
+static void test_a_session_shrinks_again(void **state)
+{
+    ps_model *m = fixture_model(engine, "graph g (s: i64[1]) -> (y) opset 17 {\n"
+                                        "  y = ConstantOfShape(s)\n"
+                                        "}\n", "cpu");
+    ps_session *s = fixture_session(m, 1);
+    for (int64_t n = (int64_t)30 << 20; n > 0; n -= ((int64_t)30 << 20) - 1) {
+        ps_tensor *in = fixture_wrap(engine, PS_DTYPE_I64, 1, DIMS(1), &n), *out = NULL;
+        run_ok(s, (const ps_tensor *const *)&in, 1, &out, 1);
+        assert_int_equal(ps_tensor_elements(out), n);
+        ps_tensor_release(in);
+    }
+    assert_true(ps_engine_memory(engine, NULL) < (size_t)16 << 20);
+    ps_session_free(s);
+    ps_model_release(m);
+}
+
+static void test_load_errors_name_the_file(void **state)
+{
+    char dir[64], path[128];
+    ps_error err = PS_ERROR_INIT;
+    ps_model *m = NULL;
+    assert_true(ps_test_temp_dir(dir, sizeof dir));
+    ps_snprintf(path, sizeof path, "%s/n\xc3\xa4me with space.onnx", dir);
+    assert_int_equal(ps_file_write(path, "no model", 8, 0600, NULL), PS_OK);
+    assert_int_equal(ps_model_load(engine, path, NULL, &m, &err), PS_FORMAT);
+    assert_int_equal(strncmp(err.msg, path, strlen(path)), 0);
+    ps_test_remove_tree(dir);
+    assert_int_equal(ps_model_load(engine, path, NULL, &m, &err), PS_NOT_FOUND);
+    assert_null(strstr(strstr(err.msg, path) + 1, path));
+}
+
+static void test_missing_arguments(void **state)
+{
+    ps_model *m = fixture_model(engine, AFFINE, "cpu");
+    ps_session *s = fixture_session(m, 1);
+    ps_tensor *out = NULL;
+    assert_int_equal(ps_session_run(s, NULL, 1, &out, 1, NULL, NULL), PS_INVALID);
+    assert_int_equal(ps_session_run(s, (const ps_tensor *[]){ NULL }, 1, NULL, 1, NULL, NULL), PS_INVALID);
+    assert_int_equal(ps_session_create(NULL, NULL, &s, NULL), PS_INVALID);
+    assert_int_equal(ps_model_load(engine, NULL, NULL, &m, NULL), PS_INVALID);
+    assert_int_equal(ps_model_load_memory(engine, NULL, 5, NULL, &m, NULL), PS_INVALID);
+    assert_int_equal(ps_engine_create(NULL, NULL, NULL), PS_INVALID);
+    ps_session_free(s);
+    ps_model_release(m);
+}
+
 static void test_loops_are_refused_at_load(void **state)
 {
     ps_model *m = NULL;
@@ -518,6 +654,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_cancel_and_deadline, setup, teardown),
         cmocka_unit_test_setup_teardown(test_plan_cache_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_plans_made_at_run_time_are_counted, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rests_behind_rests_are_counted_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_plans_in_use_stay_in_the_cache, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_plan_beyond_memory_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_engine_asks_for_no_more_than_the_machine_has, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_session_shrinks_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_load_errors_name_the_file, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_missing_arguments, setup, teardown),
         cmocka_unit_test_setup_teardown(test_loops_are_refused_at_load, setup, teardown),
         cmocka_unit_test_setup_teardown(test_eight_threads_share_plans, setup, teardown),
         cmocka_unit_test_setup_teardown(test_allocation_failure_everywhere, setup, teardown),
