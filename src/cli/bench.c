@@ -262,6 +262,8 @@ static int run_bench(const cli_args *args) {
     if (!cli_get_double(args, "seconds", 0.01, 3600, &b.seconds)) return CLI_USAGE;
     if (!cli_get_ints(args, "batch", batches, MAX_LIST, &n_batches)) return CLI_USAGE;
     if (!cli_get_ints(args, "threads", threads, MAX_LIST, &n_threads)) return CLI_USAGE;
+    for (size_t i = 0; i < n_threads; i++)
+        if (threads[i] > 1024) return cli_usage(args, "--threads is 1 to 1024, not %d", threads[i]);
     if (cli_has(args, "inputs") && (cli_has(args, "batch") || cli_has(args, "shape")))
         return cli_usage(args, "--inputs settles the shapes: leave out --batch and --shape");
     int code = open_model(args, &b.m);

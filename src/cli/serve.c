@@ -156,9 +156,8 @@ const cli_command cli_serve = {
     "[MODEL | NAME=MODEL]...",
     CLI_FILE,
     "serve models over HTTP (Open Inference Protocol, KServe v2)",
-    "Prints one line with the address when requests are answered, log lines (key=value) on standard error. SIGTERM or "
-    "SIGINT "
-    "stop accepting, answer what is in flight and end with code 0; a second one ends at once.",
+    "Prints one line with the address when all models have been tried, log lines (key=value) on standard error. "
+    "SIGTERM or SIGINT stop accepting, answer what is in flight and end with code 0; a second one ends at once.",
     options,
     0,
     -1,

@@ -153,8 +153,8 @@ static outcome verify_folder(const cli_args *args, ps_engine *engine, const char
     const bool there = cli_is_file(path);
     free(path);
     if (!there) {
-        o.verdict = SKIPPED;
-        snprintf(o.why, sizeof o.why, "no model.onnx");
+        o.verdict = cli_is_dir(dir) ? SKIPPED : FAILED; /* a misspelt folder must not pass */
+        snprintf(o.why, sizeof o.why, o.verdict == SKIPPED ? "no model.onnx" : "no such folder");
     } else if (verify_sets(args, engine, dir, l, &o, &err) != PS_OK) {
         o.verdict = FAILED;
         snprintf(o.why, sizeof o.why, "%s", err.msg);
@@ -237,10 +237,8 @@ const cli_command cli_verify = {
     CLI_DIR,
     "compare models with the test data beside them",
     "Each DIR holds model.onnx and test_data_set_*/{input,output}_*.pb, as ONNX backend tests do; a DIR without "
-    "model.onnx is "
-    "skipped. Types and shapes must be equal, NaN and infinities at the same places. The last line reads 'N passed, N "
-    "failed, "
-    "N skipped'.",
+    "model.onnx is skipped, one that is not there fails. Types and shapes must be equal, NaN and infinities at the "
+    "same places. The last line reads 'N passed, N failed, N skipped'.",
     options,
     1,
     -1,

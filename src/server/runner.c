@@ -57,6 +57,7 @@ static ps_status run_infer(ps_infer *infer, ps_stats_sample *sample, ps_error *e
     PS_TRY(ps_served_take_session(infer->served, kind, &session, err));
     ps_status status = run_session(infer, session, sample, err);
     ps_served_put_session(infer->served, kind, session);
+    if (status == PS_NO_MEMORY) ps_served_drop_idle(infer->served); /* what earlier, larger requests left */
     return status;
 }
 

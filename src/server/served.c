@@ -85,6 +85,12 @@ void ps_served_release(ps_served *s) {
     ps_free(s->alloc, s);
 }
 
+void ps_served_drop_idle(ps_served *s) {
+    ps_mutex_lock(&s->lock);
+    free_idle(s);
+    ps_mutex_unlock(&s->lock);
+}
+
 void ps_served_retire(ps_served *s) {
     ps_mutex_lock(&s->lock);
     s->retired = true;

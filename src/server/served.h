@@ -39,6 +39,8 @@ ps_status ps_served_load(ps_engine *engine, const char *name, const char *versio
 ps_served *ps_served_retain(ps_served *s);
 void ps_served_release(ps_served *s); /* NULL is allowed */
 void ps_served_retire(ps_served *s);
+/* Frees the sessions that wait for requests; the next request makes a new one. */
+void ps_served_drop_idle(ps_served *s);
 
 /* A session for one run; give it back with ps_served_put_session. */
 ps_status ps_served_take_session(ps_served *s, ps_session_kind kind, ps_session **ret, ps_error *err);

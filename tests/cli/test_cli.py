@@ -267,6 +267,8 @@ def test_verify(tool, classifier, tmp_path):
     assert (info["passed"], info["failed"], info["skipped"]) == (1, 0, 1)
     assert info["models"][0]["sets"] == 2 and info["models"][0]["max_abs_error"] < 1e-5
     assert info["models"][1]["message"] == "no model.onnx"
+    done = tool("verify", tmp_path / "misspelt")
+    assert done.code == 1 and "no such folder" in done.out
 
 
 @pytest.mark.parametrize("spoil, hint", [
