@@ -253,6 +253,7 @@ def child(arguments):
 def spawn(arguments, threads, isa, labels):
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     environment.pop("ONEDNN_MAX_CPU_ISA", None)
+    environment.setdefault("GOMP_SPINCOUNT", "2000")  # as the polestar commands set it, docs/threads.md
     if ISA[isa]:
         environment["ONEDNN_MAX_CPU_ISA"] = environment["DNNL_MAX_CPU_ISA"] = ISA[isa]
     command = [sys.executable, __file__, "--child", "--cases", ",".join(labels), "--threads", str(threads), "--isa", isa]
