@@ -294,10 +294,15 @@ static ps_state *known_rest(const ps_state *st, const ps_dtype *dtypes, const ps
     return NULL;
 }
 
-/* Takes a free slot, or the last. */
+/* Lets go of rests that their plan has let go of; takes a free slot, or the last. */
 static ps_status rest_state(ps_session *s, ps_state *st, ps_plan *plan, ps_state **ret, ps_error *err)
 {
     size_t slot = 0;
+    for (size_t i = 0; i < PS_MAX_RESTS; i++) {
+        if (!st->rests[i] || !atomic_load_explicit(&st->rests[i]->plan->evicted, memory_order_relaxed)) continue;
+        ps_state_free(s, st->rests[i]);
+        st->rests[i] = NULL;
+    }
     while (slot < PS_MAX_RESTS - 1 && st->rests[slot]) slot++;
     PS_TRY(child_state(s, &st->rests[slot], plan, err));
     *ret = st->rests[slot];

@@ -503,6 +503,28 @@ bool ps_rest_matches(const ps_plan *rest, const ps_tail *t, const ps_dtype *dtyp
     return true;
 }
 
+/* Bytes of the cached plan that p belongs to, with all that hangs on it. */
+static size_t tree_bytes(ps_plan *p)
+{
+    ps_model *m = p->model;
+    ps_mutex_lock(&m->lock);
+    while (p->parent) p = p->parent;
+    const size_t bytes = p->bytes;
+    ps_mutex_unlock(&m->lock);
+    return bytes;
+}
+
+/* Rests have rests of their own: a count alone would let their product grow. */
+static void make_room(ps_plan *p)
+{
+    ps_tail *t = p->tail;
+    while (t->n_rests && (t->n_rests == PS_MAX_RESTS || tree_bytes(p) > p->model->cache_limit)) {
+        disown(t->rests[0]);
+        memmove(t->rests, t->rests + 1, (PS_MAX_RESTS - 1) * sizeof *t->rests);
+        t->n_rests--;
+    }
+}
+
 static ps_status new_rest(ps_plan *p, const ps_dtype *dtypes, const ps_shape *shapes, ps_plan **ret, ps_error *err)
 {
     ps_tail *t = p->tail;
@@ -514,11 +536,7 @@ static ps_status new_rest(ps_plan *p, const ps_dtype *dtypes, const ps_shape *sh
         g->inputs[i]->shape = shapes[t->rest_inputs[i].index];
     }
     PS_TRY(ps_plan_compile(p->model, g, p->threads, ret, err));
-    if (t->n_rests == PS_MAX_RESTS) {
-        disown(t->rests[0]);
-        memmove(t->rests, t->rests + 1, (PS_MAX_RESTS - 1) * sizeof *t->rests);
-        t->n_rests--;
-    }
+    make_room(p);
     t->rests[t->n_rests++] = *ret;
     adopt(p, *ret);
     return PS_OK;

@@ -21,7 +21,7 @@
 
 #define PS_MAX_DEVICES 16
 #define PS_NONE UINT32_MAX
-#define PS_MAX_DEPTH 8   /* nested branches and rests */
+#define PS_MAX_DEPTH 64  /* nested branches and rests */
 #define PS_MAX_STATES 64 /* plans a session keeps ready */
 #define PS_MAX_RESTS 16  /* plans kept per tail */
 

@@ -349,12 +349,13 @@ static void test_plans_made_at_run_time_are_counted(void **state)
 /* A rest that makes way for another takes the bytes of the rests behind it along. */
 static void test_rests_behind_rests_are_counted_once(void **state)
 {
-    ps_model *m = fixture_model(engine, "graph g (x: f32[n]) -> (z) opset 17 {\n"
-                                        "  i = NonZero(x)\n"
-                                        "  f = Cast(i) {to=1}\n"
-                                        "  j = NonZero(f)\n"
-                                        "  z = Add(j, j)\n"
-                                        "}\n", "cpu");
+    static const char text[] = "graph g (x: f32[n]) -> (z) opset 17 {\n"
+                               "  i = NonZero(x)\n"
+                               "  f = Cast(i) {to=1}\n"
+                               "  j = NonZero(f)\n"
+                               "  z = Add(j, j)\n"
+                               "}\n";
+    ps_model *m = fixture_model(engine, text, "cpu");
     ps_session *s = fixture_session(m, 1);
     float x[60] = { 0 };
     size_t settled = 0;
@@ -372,6 +373,67 @@ static void test_rests_behind_rests_are_counted_once(void **state)
 }
 
 /* Sessions run their own plans without asking the cache; shapes that pass by must not push out those in use. */
+/* Detectors have a NonZero and more for every class and level. */
+static void test_many_tails_in_a_row(void **state)
+{
+    char text[8192] = "graph g (x: f32[n]) -> (y) opset 17 {\n  v0 = Identity(x)\n";
+    for (int i = 0; i < 30; i++) {
+        size_t n = strlen(text);
+        ps_snprintf(text + n, sizeof text - n,
+                    "  i%d = NonZero(v%d)\n  c%d = Cast(i%d) {to=1}\n"
+                    "  s%d = ReduceSum(c%d, i64[1]{0}) {keepdims=0}\n  v%d = Add(s%d, f32[]{1})\n",
+                    i, i, i, i, i, i, i + 1, i);
+    }
+    size_t end = strlen(text);
+    ps_snprintf(text + end, sizeof text - end, "  y = Identity(v30)\n}\n");
+    ps_model *m = fixture_model(engine, text, "cpu");
+    ps_session *s = fixture_session(m, 1);
+    const float x[] = { 0, 5, 0, 7 }, want[] = { 1, 2 }; /* each round: positions of the nonzero, plus 1 */
+    ps_tensor *in = fixture_wrap(engine, PS_DTYPE_F32, 1, DIMS(4), x), *out = NULL;
+    for (int run = 0; run < 2; run++) {
+        run_ok(s, (const ps_tensor *const *)&in, 1, &out, 1);
+        assert_int_equal(ps_tensor_elements(out), 2);
+        assert_memory_equal(ps_tensor_data(out), want, sizeof want);
+        out = NULL;
+    }
+    ps_tensor_release(in);
+    ps_session_free(s);
+    ps_model_release(m);
+}
+
+/* Each of them may have as many behind it again: the cache's limit holds for all together. */
+static void test_rests_behind_rests_are_bounded(void **state)
+{
+    ps_graph *g;
+    ps_model *m;
+    ps_model_options o = PS_MODEL_OPTIONS_INIT;
+    o.plan_cache_bytes = 1 << 17;
+    assert_int_equal(ps_graph_parse(&engine->alloc, "graph g (x: f32[n], y: f32[k]) -> (w, j, z) opset 17 {\n"
+                                                    "  i = NonZero(x)\n"
+                                                    "  j = NonZero(y)\n"
+                                                    "  z = Add(j, j)\n"
+                                                    "  w = Add(i, i)\n"
+                                                    "}\n", &g, NULL), PS_OK);
+    assert_int_equal(ps_model_from_graph(engine, g, &o, &m, NULL), PS_OK);
+    ps_session *s = fixture_session(m, 1);
+    size_t before = ps_engine_memory(engine, NULL);
+    for (int n = 0; n < 256; n++) {
+        float x[16] = { 0 }, y[16] = { 0 };
+        for (int i = 0; i < 16; i++) x[i] = i < n % 16, y[i] = i < n / 16;
+        ps_tensor *in[] = { fixture_wrap(engine, PS_DTYPE_F32, 1, DIMS(16), x),
+                            fixture_wrap(engine, PS_DTYPE_F32, 1, DIMS(16), y) };
+        ps_tensor *out[3] = { NULL };
+        run_ok(s, (const ps_tensor *const *)in, 2, out, 3);
+        ps_tensor_release(in[0]);
+        ps_tensor_release(in[1]);
+        assert_accounted(m);
+    }
+    assert_true(m->cache_bytes < 2 * m->cache_limit);
+    assert_true(ps_engine_memory(engine, NULL) < before + 4 * m->cache_limit);
+    ps_session_free(s);
+    ps_model_release(m);
+}
+
 static void test_plans_in_use_stay_in_the_cache(void **state)
 {
     ps_graph *g;
@@ -655,6 +717,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_plan_cache_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_plans_made_at_run_time_are_counted, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rests_behind_rests_are_counted_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_many_tails_in_a_row, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rests_behind_rests_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_plans_in_use_stay_in_the_cache, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_plan_beyond_memory_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_engine_asks_for_no_more_than_the_machine_has, setup, teardown),
