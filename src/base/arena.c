@@ -90,6 +90,14 @@ char *ps_arena_strndup(ps_arena *arena, const char *s, size_t n) {
     return copy;
 }
 
+char *ps_arena_text(ps_arena *arena, const void *data, size_t n) {
+    size_t room;
+    if (ps_add_overflow_size(n, 1, &room)) return NULL;
+    char *copy = ps_arena_alloc(arena, room); /* zeroed */
+    if (copy && n) memcpy(copy, data, n);
+    return copy;
+}
+
 char *ps_arena_strdup(ps_arena *arena, const char *s) {
     return ps_arena_memdup(arena, s, strlen(s) + 1);
 }

@@ -20,6 +20,8 @@ void *ps_arena_alloc(ps_arena *arena, size_t size);
 void *ps_arena_array(ps_arena *arena, size_t n, size_t size);
 char *ps_arena_strdup(ps_arena *arena, const char *s);
 char *ps_arena_strndup(ps_arena *arena, const char *s, size_t n);
+/* n bytes as they are, NULs among them kept, and a closing NUL. */
+char *ps_arena_text(ps_arena *arena, const void *data, size_t n);
 char *ps_arena_printf(ps_arena *arena, const char *fmt, ...) PS_PRINTF(2, 3);
 void *ps_arena_memdup(ps_arena *arena, const void *data, size_t size);
 

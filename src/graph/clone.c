@@ -54,7 +54,7 @@ static ps_status clone_attr(cloner *c, const ps_attr *from, ps_node *n) {
     ps_attr a = *from;
     switch (a.type) {
     case PS_ATTR_STRING:
-        a.u.s = ps_arena_strndup(&c->root->arena, from->u.s, from->n);
+        a.u.s = ps_arena_text(&c->root->arena, from->u.s, from->n);
         if (!a.u.s) return PS_FAIL_NOMEM(c->err, "an attribute");
         break;
     case PS_ATTR_INTS: PS_TRY(clone_list(c, a.u.ints, a.n, sizeof *a.u.ints, &a.u.ints)); break;

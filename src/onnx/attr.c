@@ -129,7 +129,7 @@ static ps_status read_plain(ps_arena *arena, const attr_proto *a, int kind, ps_a
     case KIND_INT: attr->u.i = a->i; return PS_OK;
     case KIND_STRING:
         attr->n = a->s.len;
-        attr->u.s = ps_arena_strndup(arena, a->s.len ? (const char *)a->s.data : "", a->s.len);
+        attr->u.s = ps_arena_text(arena, a->s.data, a->s.len);
         return attr->u.s ? PS_OK : PS_FAIL_NOMEM(err, "an attribute");
     case KIND_FLOATS:
         PS_TRY(read_list(arena, a->floats, a->n_floats, sizeof *a->floats, &list, err));

@@ -308,6 +308,31 @@ static void test_digest(void **state) {
     unload(&other);
 }
 
+/* An attribute's text is as long as the file says, NULs included: a shorter copy would be read beyond its end. */
+static void test_text_with_nul(void **state) {
+    static const uint8_t file[] = { /* one node X with the attribute s = "a\0bc", by the onnx package */
+        0x08, 0x08, 0x12, 0x00, 0x3a, 0x3e, 0x0a, 0x17, 0x0a, 0x01, 0x78, 0x12, 0x01, 0x79, 0x22, 0x01, 0x58, 0x2a,
+        0x0c, 0x0a, 0x01, 0x73, 0x22, 0x04, 0x61, 0x00, 0x62, 0x63, 0xa0, 0x01, 0x03, 0x12, 0x01, 0x67, 0x5a, 0x0f,
+        0x0a, 0x01, 0x78, 0x12, 0x0a, 0x0a, 0x08, 0x08, 0x01, 0x12, 0x04, 0x0a, 0x02, 0x08, 0x01, 0x62, 0x0f, 0x0a,
+        0x01, 0x79, 0x12, 0x0a, 0x0a, 0x08, 0x08, 0x01, 0x12, 0x04, 0x0a, 0x02, 0x08, 0x01, 0x42, 0x04, 0x0a, 0x00,
+        0x10, 0x11,
+    };
+    ps_alloc_state a;
+    ps_alloc_state_init(&a, NULL);
+    ps_graph *g, *copy;
+    ps_error err = PS_ERROR_INIT;
+    if (ps_onnx_load_memory(&a, file, sizeof file, &g, NULL, &err) != PS_OK) fail_msg("%s", err.msg);
+    assert_int_equal(ps_graph_clone(g, &copy, NULL, &err), PS_OK);
+    const ps_graph *both[] = { g, copy };
+    for (int i = 0; i < 2; i++) {
+        const ps_attr *s = ps_node_attr(both[i]->first, "s");
+        assert_int_equal(s->n, 4);
+        assert_memory_equal(s->u.s, "a\0bc", 5);
+    }
+    ps_graph_free(copy);
+    ps_graph_free(g);
+}
+
 /* ---- every allocation fails once ---- */
 
 static ps_status load_scenario(ps_alloc_state *a, void *ctx) {
@@ -352,6 +377,7 @@ int main(void) {
         cmocka_unit_test(test_external),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_digest),
+        cmocka_unit_test(test_text_with_nul),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_allocation_failures),
     };
