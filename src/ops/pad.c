@@ -191,10 +191,10 @@ static void pad_repeat(const pad_job *job, pad_mode mode, const ps_move *m, int 
 static ps_status pad_run(const ps_kernel_ctx *ctx, pad_job *job, pad_mode mode, const uint8_t value[16],
                          ps_error *err) {
     const ps_tensor *in = ctx->in[0];
+    ps_move m;
+    PS_TRY(ps_move_begin(ctx, 0, in->dtype, &job->out, &m, err)); /* which checks the size of out */
     ps_shape_strides(&job->in, job->src);
     ps_shape_strides(&job->out, job->dst);
-    ps_move m;
-    PS_TRY(ps_move_begin(ctx, 0, in->dtype, &job->out, &m, err));
     int64_t count = (int64_t)ps_tensor_count(m.out);
     if (count == 0) return ps_move_end(&m, PS_OK, err);
     if (mode == PAD_CONSTANT) ps_move_fill(m.dst, value, m.size, count);
