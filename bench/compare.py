@@ -57,6 +57,7 @@ CASES = {
     "efficientnet-lite0 b8": (["efficientnet-lite0"], [f32(8, 3, 224, 224)]),
     "minilm 1x103": (["minilm-l6-v2-emb16"], tokens(1, 103)),
     "minilm 8x64": (["minilm-l6-v2-emb16"], tokens(8, 64)),
+    "minilm 8x103": (["minilm-l6-v2-emb16"], tokens(8, 103)),
     "ppocr-det 256x320": (["ppocr-v4-det", "ppocr-det"], [f32(1, 3, 256, 320)]),
     "ppocr-rec w160": (["ppocr-v4-rec", "ppocr-rec"], [f32(1, 3, 48, 160)]),
     "ppocr-rec w320": (["ppocr-v4-rec", "ppocr-rec"], [f32(1, 3, 48, 320)]),
