@@ -20,14 +20,11 @@ typedef struct program {
 static ps_status make_input(program *self, size_t index, ps_error *error) {
     ps_value_info info = { .size = sizeof info };
     ps_status status = ps_model_input(self->model, index, &info);
-    if (status != PS_OK)
-        return status;
+    if (status != PS_OK) return status;
     for (int dim = 0; dim < info.shape.rank; dim++)
-        if (info.shape.dims[dim] < 0)
-            info.shape.dims[dim] = 1;
+        if (info.shape.dims[dim] < 0) info.shape.dims[dim] = 1;
     status = ps_tensor_create(self->engine, info.dtype, &info.shape, &self->inputs[index], error);
-    if (status != PS_OK || info.dtype != PS_DTYPE_F32)
-        return status;
+    if (status != PS_OK || info.dtype != PS_DTYPE_F32) return status;
     float *data = ps_tensor_data(self->inputs[index]);
     size_t elements = ps_tensor_elements(self->inputs[index]);
     for (size_t i = 0; i < elements; i++)
@@ -37,8 +34,7 @@ static ps_status make_input(program *self, size_t index, ps_error *error) {
 
 static void print_output(program *self, size_t index) {
     ps_value_info info = { .size = sizeof info };
-    if (ps_model_output(self->model, index, &info) != PS_OK)
-        return;
+    if (ps_model_output(self->model, index, &info) != PS_OK) return;
     ps_tensor *tensor = self->outputs[index];
     const ps_shape *shape = ps_tensor_shape(tensor);
     printf("%s: %s [", info.name, ps_dtype_name(ps_tensor_dtype(tensor)));
@@ -55,15 +51,11 @@ static void print_output(program *self, size_t index) {
 
 static ps_status run(program *self, const char *path, ps_error *error) {
     ps_status status = ps_engine_create(NULL, &self->engine, error);
-    if (status == PS_OK)
-        status = ps_model_load(self->engine, path, NULL, &self->model, error);
-    if (status == PS_OK)
-        status = ps_session_create(self->model, NULL, &self->session, error);
-    if (status != PS_OK)
-        return status;
+    if (status == PS_OK) status = ps_model_load(self->engine, path, NULL, &self->model, error);
+    if (status == PS_OK) status = ps_session_create(self->model, NULL, &self->session, error);
+    if (status != PS_OK) return status;
     size_t n_inputs = ps_model_input_count(self->model), n_outputs = ps_model_output_count(self->model);
-    if (n_inputs > MOST || n_outputs > MOST)
-        return PS_LIMIT;
+    if (n_inputs > MOST || n_outputs > MOST) return PS_LIMIT;
     for (size_t i = 0; i < n_inputs && status == PS_OK; i++)
         status = make_input(self, i, error);
     if (status == PS_OK)
@@ -82,8 +74,7 @@ int main(int argc, char **argv) {
     program self = { 0 };
     ps_error error = PS_ERROR_INIT;
     ps_status status = run(&self, argv[1], &error);
-    if (status != PS_OK)
-        fprintf(stderr, "run: %s\n", error.msg[0] ? error.msg : ps_status_text(status));
+    if (status != PS_OK) fprintf(stderr, "run: %s\n", error.msg[0] ? error.msg : ps_status_text(status));
     for (size_t i = 0; i < MOST; i++)
         ps_tensor_release(self.inputs[i]);
     ps_session_free(self.session);

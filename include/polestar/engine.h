@@ -33,7 +33,8 @@ typedef struct ps_engine_options {
     const char *cache_dir; /* NULL: $XDG_CACHE_HOME/polestar or ~/.cache/polestar; "": no cache on disk */
 } ps_engine_options;
 
-#define PS_ENGINE_OPTIONS_INIT { sizeof(ps_engine_options), 0, 0, 0, 0, 0 }
+#define PS_ENGINE_OPTIONS_INIT                                                                                         \
+    { sizeof(ps_engine_options), 0, 0, 0, 0, 0 }
 
 /* options may be NULL. */
 PS_API ps_status ps_engine_create(const ps_engine_options *options, ps_engine **ret_engine, ps_error *reterr);

@@ -48,7 +48,12 @@ typedef struct ps_error {
     char msg[512]; /* one sentence, NUL-terminated, no trailing full stop or newline */
 } ps_error;
 
-#define PS_ERROR_INIT { PS_OK, (const char *)0, 0, { 0 } }
+#define PS_ERROR_INIT                                                                                                  \
+    {                                                                                                                  \
+        PS_OK, (const char *)0, 0, {                                                                                   \
+            0                                                                                                          \
+        }                                                                                                              \
+    }
 
 /* Short lower-case text of a status ("malformed data"); static storage, never NULL. */
 PS_API const char *ps_status_text(ps_status status);

@@ -19,10 +19,10 @@ PS_API ps_status ps_tensor_save(ps_engine *engine, const ps_tensor *tensor, cons
 /* How a photo becomes a model input: shorter side resized (not at all when resize is 0, unless the photo is smaller
  * than size), centre crop to size x size, x = (u8 - mean) / std per channel. */
 typedef struct ps_preprocess {
-    size_t size_of; /* sizeof(ps_preprocess) */
-    int resize;     /* length of the shorter side in pixels; 0: keep */
-    int size;       /* square crop in pixels; 0: what the model's input says, or the whole photo */
-    bool bilinear;  /* false: bicubic. Both antialiased, as PIL does */
+    size_t size_of;        /* sizeof(ps_preprocess) */
+    int resize;            /* length of the shorter side in pixels; 0: keep */
+    int size;              /* square crop in pixels; 0: what the model's input says, or the whole photo */
+    bool bilinear;         /* false: bicubic. Both antialiased, as PIL does */
     float mean[3], std[3]; /* in units of u8 */
     bool nhwc, bgr, gray;
     char labels[512]; /* path of a text file with one label per line, or "" */

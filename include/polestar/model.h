@@ -20,7 +20,8 @@ typedef struct ps_model_options {
     bool no_fusion;          /* run the graph as it stands in the file, for debugging */
 } ps_model_options;
 
-#define PS_MODEL_OPTIONS_INIT { sizeof(ps_model_options), 0, 0, 0, false }
+#define PS_MODEL_OPTIONS_INIT                                                                                          \
+    { sizeof(ps_model_options), 0, 0, 0, false }
 
 /* Loads an ONNX file. Nothing is kept of a model that fails to load. options may be NULL. */
 PS_API ps_status ps_model_load(ps_engine *engine, const char *path, const ps_model_options *options,

@@ -33,7 +33,8 @@ typedef struct ps_server_options {
     const char *device;
 } ps_server_options;
 
-#define PS_SERVER_OPTIONS_INIT { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define PS_SERVER_OPTIONS_INIT                                                                                         \
+    { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 PS_API ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, ps_server **ret_server,
                                  ps_error *reterr);

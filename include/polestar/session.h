@@ -20,7 +20,8 @@ typedef struct ps_session_options {
     bool profile; /* time every step; see ps_session_profile */
 } ps_session_options;
 
-#define PS_SESSION_OPTIONS_INIT { sizeof(ps_session_options), 0, false }
+#define PS_SESSION_OPTIONS_INIT                                                                                        \
+    { sizeof(ps_session_options), 0, false }
 
 PS_API ps_status ps_session_create(ps_model *model, const ps_session_options *options, ps_session **ret_session,
                                    ps_error *reterr);
@@ -28,11 +29,12 @@ PS_API void ps_session_free(ps_session *session); /* NULL is allowed */
 
 typedef struct ps_run_options {
     size_t size;
-    int64_t deadline_ns;     /* CLOCK_MONOTONIC; 0: none. Checked between operators: PS_DEADLINE */
-    const int *cancel; /* stop soon after *cancel becomes non-zero (atomic, any thread): PS_CANCELLED; may be NULL */
+    int64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none. Checked between operators: PS_DEADLINE */
+    const int *cancel;   /* stop soon after *cancel becomes non-zero (atomic, any thread): PS_CANCELLED; may be NULL */
 } ps_run_options;
 
-#define PS_RUN_OPTIONS_INIT { sizeof(ps_run_options), 0, 0 }
+#define PS_RUN_OPTIONS_INIT                                                                                            \
+    { sizeof(ps_run_options), 0, 0 }
 
 /* Runs the model once. inputs: one per model input, in the model's order, NULL only for an input that has a default.
  * outputs: one slot per model output. A slot holding NULL receives a tensor of the session, valid until its next run or
@@ -40,8 +42,7 @@ typedef struct ps_run_options {
  * An input may lie where an output will be written (the last run's output given back, or one tensor given as both): it
  * is copied first. Symbolic dims of the same name must agree over all inputs. options may be NULL. */
 PS_API ps_status ps_session_run(ps_session *session, const ps_tensor *const *inputs, size_t n_inputs,
-                                ps_tensor **outputs, size_t n_outputs, const ps_run_options *options,
-                                ps_error *reterr);
+                                ps_tensor **outputs, size_t n_outputs, const ps_run_options *options, ps_error *reterr);
 
 /* One step of the last run's plan. */
 typedef struct ps_step_info {
@@ -50,10 +51,10 @@ typedef struct ps_step_info {
     const char *op;     /* "Conv+Relu" */
     const char *kernel; /* "onednn.conv brgconv:avx512_core" */
     const char *device;
-    ps_shape shape;     /* of the first output */
-    int64_t calls;      /* since the profile was reset; 0 without options.profile */
+    ps_shape shape; /* of the first output */
+    int64_t calls;  /* since the profile was reset; 0 without options.profile */
     int64_t total_ns;
-    int64_t macs;       /* multiply-accumulates of one call, 0 if not counted */
+    int64_t macs; /* multiply-accumulates of one call, 0 if not counted */
 } ps_step_info;
 
 /* Steps of the plan used last: index 0 … until PS_NOT_FOUND. Strings live as long as the session's last plan. */
@@ -62,12 +63,12 @@ PS_API void ps_session_profile_reset(ps_session *session);
 
 typedef struct ps_session_stats {
     size_t size;
-    size_t arena_bytes;   /* activations of the plan used last, after planning */
+    size_t arena_bytes;    /* activations of the plan used last, after planning */
     size_t no_reuse_bytes; /* the same if no memory were reused */
     size_t steps;
-    size_t reorders;      /* of them, layout conversions */
+    size_t reorders; /* of them, layout conversions */
     int64_t macs;
-    int64_t plans;        /* plans compiled for this model since it was loaded */
+    int64_t plans; /* plans compiled for this model since it was loaded */
 } ps_session_stats;
 
 PS_API ps_status ps_session_statistics(const ps_session *session, ps_session_stats *ret_stats);

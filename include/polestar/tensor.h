@@ -51,7 +51,7 @@ typedef enum ps_dtype {
 #define PS_DTYPE_ENUM(name, value, bits, text, v2) PS_DTYPE_##name = value,
     PS_DTYPE_MAP(PS_DTYPE_ENUM)
 #undef PS_DTYPE_ENUM
-    PS_DTYPE_COUNT
+        PS_DTYPE_COUNT
 } ps_dtype;
 
 #define PS_MAX_RANK 8

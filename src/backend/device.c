@@ -1,14 +1,12 @@
 /* device.c - what all devices share: layouts, the walk over implementation lists, kernels as objects. */
 #include "backend/backend.h"
 
-bool ps_layout_same(const ps_shape *s)
-{
+bool ps_layout_same(const ps_shape *s) {
     if (s->rank < 3) return true;
     return s->dims[1] <= 1 || ps_shape_product(s, 2, s->rank) <= 1 || ps_shape_product(s, 0, s->rank) == 0;
 }
 
-void ps_layout_strides(const ps_shape *s, ps_layout layout, int64_t strides[PS_MAX_RANK])
-{
+void ps_layout_strides(const ps_shape *s, ps_layout layout, int64_t strides[PS_MAX_RANK]) {
     if (layout == PS_LAYOUT_PLAIN || s->rank < 3) {
         ps_shape_strides(s, strides);
         return;
@@ -22,8 +20,7 @@ void ps_layout_strides(const ps_shape *s, ps_layout layout, int64_t strides[PS_M
     strides[0] = step;
 }
 
-ps_status ps_devices_create(ps_alloc_state *alloc, ps_device **ret, size_t max, size_t *ret_n, ps_error *err)
-{
+ps_status ps_devices_create(ps_alloc_state *alloc, ps_device **ret, size_t max, size_t *ret_n, ps_error *err) {
     *ret_n = 0;
     PS_FAIL_IF(max < 2, err, INTERNAL, "room for %zu devices is too little", max);
     PS_TRY(ps_device_new_cpu(alloc, &ret[0], err));
@@ -33,18 +30,15 @@ ps_status ps_devices_create(ps_alloc_state *alloc, ps_device **ret, size_t max, 
     return PS_OK;
 }
 
-void ps_device_free(ps_device *device)
-{
+void ps_device_free(ps_device *device) {
     if (device) device->ops->free(device);
 }
 
-static bool matches(const ps_impl *impl, const ps_node *node)
-{
+static bool matches(const ps_impl *impl, const ps_node *node) {
     return strcmp(impl->op, node->op_type) == 0 && strcmp(impl->domain, node->domain) == 0;
 }
 
-ps_status ps_lower_with(ps_device *device, const ps_impl *impls, size_t n, ps_lowering *l, ps_error *err)
-{
+ps_status ps_lower_with(ps_device *device, const ps_impl *impls, size_t n, ps_lowering *l, ps_error *err) {
     ps_layout asked[PS_LOWER_MAX];
     memcpy(asked, l->in_layout, sizeof asked);
     for (size_t i = 0; i < n; i++) {
@@ -60,8 +54,7 @@ ps_status ps_lower_with(ps_device *device, const ps_impl *impls, size_t n, ps_lo
 }
 
 ps_status ps_kernel_new(ps_alloc_state *alloc, size_t size, const ps_kernel_ops *ops, const char *label, void *ret,
-                        ps_error *err)
-{
+                        ps_error *err) {
     ps_kernel *k = ps_alloc_zero(alloc, size);
     if (!k) return PS_FAIL_NOMEM(err, "a kernel");
     k->ops = ops;
@@ -72,7 +65,6 @@ ps_status ps_kernel_new(ps_alloc_state *alloc, size_t size, const ps_kernel_ops 
     return PS_OK;
 }
 
-void ps_kernel_free(ps_kernel *k)
-{
+void ps_kernel_free(ps_kernel *k) {
     if (k) k->ops->free(k);
 }

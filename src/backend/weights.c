@@ -18,8 +18,7 @@ struct ps_weights {
     size_t bytes;            /* guarded by lock */
 };
 
-ps_status ps_weights_new(ps_alloc_state *alloc, ps_weights **ret, ps_error *err)
-{
+ps_status ps_weights_new(ps_alloc_state *alloc, ps_weights **ret, ps_error *err) {
     ps_weights *w = ps_alloc_zero(alloc, sizeof *w);
     if (!w) return PS_FAIL_NOMEM(err, "the weight store");
     w->alloc = alloc;
@@ -31,8 +30,7 @@ ps_status ps_weights_new(ps_alloc_state *alloc, ps_weights **ret, ps_error *err)
     return PS_OK;
 }
 
-void ps_weights_free(ps_weights *w)
-{
+void ps_weights_free(ps_weights *w) {
     if (!w) return;
     for (size_t b = 0; b < BUCKETS; b++) {
         for (entry *e = w->buckets[b], *next; e; e = next) {
@@ -45,8 +43,7 @@ void ps_weights_free(ps_weights *w)
     ps_free(w->alloc, w);
 }
 
-static entry *find(const ps_weights *w, uint64_t hash, const char *key, size_t size)
-{
+static entry *find(const ps_weights *w, uint64_t hash, const char *key, size_t size) {
     for (entry *e = w->buckets[hash % BUCKETS]; e; e = e->next) {
         if (e->hash == hash && e->size == size && strcmp(e->key, key) == 0) return e;
     }
@@ -78,8 +75,7 @@ static ps_status make(ps_weights *w, uint64_t hash, const char *key, size_t size
 }
 
 ps_status ps_weights_get(ps_weights *w, const ps_tensor *src, const char *key, size_t size, ps_pack_fn pack, void *ctx,
-                         const void **ret, ps_error *err)
-{
+                         const void **ret, ps_error *err) {
     uint64_t hash = ps_hash_bytes(key, strlen(key), ps_tensor_hash_once(src));
     ps_status status = PS_OK;
     ps_mutex_lock(&w->lock);
@@ -90,8 +86,7 @@ ps_status ps_weights_get(ps_weights *w, const ps_tensor *src, const char *key, s
     return status;
 }
 
-size_t ps_weights_bytes(ps_weights *w)
-{
+size_t ps_weights_bytes(ps_weights *w) {
     ps_mutex_lock(&w->lock);
     size_t n = w->bytes;
     ps_mutex_unlock(&w->lock);

@@ -25,9 +25,9 @@ typedef struct ps_alloc_state {
 void ps_alloc_state_init(ps_alloc_state *state, const ps_allocator *user);
 
 /* NULL on failure or beyond the limit; size 0 is a valid allocation. The size is remembered in front of the block. */
-void *ps_alloc(ps_alloc_state *a, size_t size);      /* 16-byte aligned, not cleared */
-void *ps_alloc_zero(ps_alloc_state *a, size_t size); /* cleared */
-void *ps_alloc_data(ps_alloc_state *a, size_t size); /* PS_ALIGN aligned, for tensor data */
+void *ps_alloc(ps_alloc_state *a, size_t size);           /* 16-byte aligned, not cleared */
+void *ps_alloc_zero(ps_alloc_state *a, size_t size);      /* cleared */
+void *ps_alloc_data(ps_alloc_state *a, size_t size);      /* PS_ALIGN aligned, for tensor data */
 void *ps_alloc_data_zero(ps_alloc_state *a, size_t size); /* the same, cleared */
 /* n * size with an overflow check. */
 void *ps_alloc_array(ps_alloc_state *a, size_t n, size_t size);

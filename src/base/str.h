@@ -9,9 +9,9 @@
 typedef struct ps_str {
     ps_alloc_state *alloc;
     char *data;
-    size_t size;   /* without the NUL */
-    size_t room;   /* allocated */
-    bool failed;   /* an append ran out of memory: the content is incomplete */
+    size_t size; /* without the NUL */
+    size_t room; /* allocated */
+    bool failed; /* an append ran out of memory: the content is incomplete */
 } ps_str;
 
 void ps_str_init(ps_str *s, ps_alloc_state *alloc);

@@ -54,9 +54,10 @@ static int run_command(const cli_command *command, int argc, char **argv) {
  * spinning thread keeps the very thread it waits for from running: measured on two busy cores, runs took 20 times as
  * long. A short spin costs nothing on an idle machine. libgomp reads this once, before main: so start again with it. */
 static void spin_briefly(const cli_command *command, char **argv) {
-    const cli_command *const running[] = { &cli_run, &cli_verify, &cli_bench, &cli_inspect,
+    const cli_command *const running[] = {
+        &cli_run,   &cli_verify, &cli_bench, &cli_inspect,
 #ifdef PS_WITH_SERVER
-                                           &cli_serve,
+        &cli_serve,
 #endif
     };
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;

@@ -86,7 +86,7 @@ struct ps_node {
     ps_graph *graph;    /* the graph it stands in */
     ps_value **in;      /* NULL entries: omitted optional inputs */
     ps_value **out;     /* NULL entries: omitted optional outputs */
-    uint32_t *slots;  /* in[i]->uses[slots[i]] is this use; kept by graph/ */
+    uint32_t *slots;    /* in[i]->uses[slots[i]] is this use; kept by graph/ */
     uint32_t n_in, n_out;
     ps_attr *attrs;
     uint32_t n_attrs;
@@ -105,10 +105,10 @@ typedef struct ps_opset {
 
 struct ps_graph {
     const char *name;
-    ps_graph *root;      /* itself for the root */
-    ps_graph *next_all;  /* list of all graphs of the root, for release; removed ones have parent == NULL */
-    int depth;           /* 0 for the root, at most PS_MAX_SUBGRAPH_DEPTH */
-    ps_node *parent;     /* node that holds this subgraph; NULL for the root */
+    ps_graph *root;     /* itself for the root */
+    ps_graph *next_all; /* list of all graphs of the root, for release; removed ones have parent == NULL */
+    int depth;          /* 0 for the root, at most PS_MAX_SUBGRAPH_DEPTH */
+    ps_node *parent;    /* node that holds this subgraph; NULL for the root */
     ps_node *first, *last;
     size_t n_nodes;
     ps_value **inputs, **outputs;
@@ -184,7 +184,7 @@ void ps_node_move(ps_node *n, ps_node *before);
  * values of the holder's graph (or outer ones) and sub has no nodes; the holder itself stays. */
 ps_status ps_graph_inline(ps_node *holder, ps_graph *sub, ps_error *err);
 ps_status ps_node_set_input(ps_node *n, size_t index, ps_value *v, ps_error *err); /* v may be NULL */
-ps_status ps_node_resize_inputs(ps_node *n, size_t n_in, ps_error *err);            /* new ones are NULL */
+ps_status ps_node_resize_inputs(ps_node *n, size_t n_in, ps_error *err);           /* new ones are NULL */
 /* Adds or replaces. The attr's payload is used as is: allocate it in the arena (tensors are retained). */
 ps_status ps_node_set_attr(ps_node *n, const ps_attr *attr, ps_error *err);
 ps_status ps_node_set_int(ps_node *n, const char *name, int64_t v, ps_error *err);

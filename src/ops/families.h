@@ -26,7 +26,7 @@
     FAMILY(norm)                                                                                                       \
     FAMILY(pool)                                                                                                       \
     FAMILY(rnn)                                                                                                        \
-    FAMILY(softmax)                                                                                                    \
+    FAMILY(softmax)                                                                                                 \
     /* clang-format on */
 
 #define PS_DECLARE_FAMILY(name) extern const ps_op_family ps_ops_##name;

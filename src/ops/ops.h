@@ -40,16 +40,26 @@ typedef struct ps_attr_def {
 } ps_attr_def;
 
 /* Rows of an attribute table: field names and attribute names agree. End the table with PS_ATTRS_END. */
-#define PS_A_INT(st, field, def) { #field, PS_ATTR_INT, offsetof(st, field), (def), 0, NULL, 0 }
-#define PS_A_INT_REQ(st, field) { #field, PS_ATTR_INT, offsetof(st, field), 0, 0, NULL, PS_ATTR_REQUIRED }
-#define PS_A_FLOAT(st, field, def) { #field, PS_ATTR_FLOAT, offsetof(st, field), 0, (def), NULL, 0 }
-#define PS_A_STR(st, field, def) { #field, PS_ATTR_STRING, offsetof(st, field), 0, 0, (def), 0 }
-#define PS_A_INTS(st, field) { #field, PS_ATTR_INTS, offsetof(st, field), 0, 0, NULL, 0 }
-#define PS_A_FLOATS(st, field) { #field, PS_ATTR_FLOATS, offsetof(st, field), 0, 0, NULL, 0 }
-#define PS_A_STRINGS(st, field) { #field, PS_ATTR_STRINGS, offsetof(st, field), 0, 0, NULL, 0 }
-#define PS_A_TENSOR(st, field) { #field, PS_ATTR_TENSOR, offsetof(st, field), 0, 0, NULL, 0 }
-#define PS_A_GRAPH_REQ(st, field) { #field, PS_ATTR_GRAPH, offsetof(st, field), 0, 0, NULL, PS_ATTR_REQUIRED }
-#define PS_ATTRS_END { NULL, PS_ATTR_NONE, 0, 0, 0, NULL, 0 }
+#define PS_A_INT(st, field, def)                                                                                       \
+    { #field, PS_ATTR_INT, offsetof(st, field), (def), 0, NULL, 0 }
+#define PS_A_INT_REQ(st, field)                                                                                        \
+    { #field, PS_ATTR_INT, offsetof(st, field), 0, 0, NULL, PS_ATTR_REQUIRED }
+#define PS_A_FLOAT(st, field, def)                                                                                     \
+    { #field, PS_ATTR_FLOAT, offsetof(st, field), 0, (def), NULL, 0 }
+#define PS_A_STR(st, field, def)                                                                                       \
+    { #field, PS_ATTR_STRING, offsetof(st, field), 0, 0, (def), 0 }
+#define PS_A_INTS(st, field)                                                                                           \
+    { #field, PS_ATTR_INTS, offsetof(st, field), 0, 0, NULL, 0 }
+#define PS_A_FLOATS(st, field)                                                                                         \
+    { #field, PS_ATTR_FLOATS, offsetof(st, field), 0, 0, NULL, 0 }
+#define PS_A_STRINGS(st, field)                                                                                        \
+    { #field, PS_ATTR_STRINGS, offsetof(st, field), 0, 0, NULL, 0 }
+#define PS_A_TENSOR(st, field)                                                                                         \
+    { #field, PS_ATTR_TENSOR, offsetof(st, field), 0, 0, NULL, 0 }
+#define PS_A_GRAPH_REQ(st, field)                                                                                      \
+    { #field, PS_ATTR_GRAPH, offsetof(st, field), 0, 0, NULL, PS_ATTR_REQUIRED }
+#define PS_ATTRS_END                                                                                                   \
+    { NULL, PS_ATTR_NONE, 0, 0, 0, NULL, 0 }
 
 /* ---- shape rule ----
  * Reads node->in[i] (dtype, shape, constant) and sets node->out[i]->dtype and ->shape through ps_infer_set. Shapes may
@@ -82,14 +92,14 @@ ps_status ps_kernel_output(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, c
 
 /* ---- traits ---- */
 enum {
-    PS_OP_POINTWISE = 1,     /* out[k] depends on the inputs at k only (numpy broadcasting) */
-    PS_OP_INPLACE = 2,       /* out[0] may use the memory of in[0] if dtype and shape agree */
-    PS_OP_VIEW = 4,          /* out[0] is in[0]'s row-major memory under another shape (Reshape, Squeeze …) */
-    PS_OP_CONTROL = 8,       /* has subgraphs; run by the runtime, no reference kernel */
-    PS_OP_RANDOM = 16,       /* never folded */
-    PS_OP_SHAPE_ONLY = 32,   /* reads only the shape of in[0] (Shape, Size): foldable as soon as that is fixed */
-    PS_OP_DATA_SHAPE = 64,   /* output shape depends on data even when all input shapes are known (NonZero) */
-    PS_OP_EXPANDS = 128,     /* folding it would grow bytes (Expand, ConstantOfShape, Tile, weight Cast/Dequantize) */
+    PS_OP_POINTWISE = 1,   /* out[k] depends on the inputs at k only (numpy broadcasting) */
+    PS_OP_INPLACE = 2,     /* out[0] may use the memory of in[0] if dtype and shape agree */
+    PS_OP_VIEW = 4,        /* out[0] is in[0]'s row-major memory under another shape (Reshape, Squeeze …) */
+    PS_OP_CONTROL = 8,     /* has subgraphs; run by the runtime, no reference kernel */
+    PS_OP_RANDOM = 16,     /* never folded */
+    PS_OP_SHAPE_ONLY = 32, /* reads only the shape of in[0] (Shape, Size): foldable as soon as that is fixed */
+    PS_OP_DATA_SHAPE = 64, /* output shape depends on data even when all input shapes are known (NonZero) */
+    PS_OP_EXPANDS = 128,   /* folding it would grow bytes (Expand, ConstantOfShape, Tile, weight Cast/Dequantize) */
 };
 
 #define PS_VARIADIC 255
@@ -112,7 +122,8 @@ typedef struct ps_op_family {
     size_t n;
 } ps_op_family;
 
-#define PS_OP_FAMILY(name, table) { (name), (table), sizeof(table) / sizeof((table)[0]) }
+#define PS_OP_FAMILY(name, table)                                                                                      \
+    { (name), (table), sizeof(table) / sizeof((table)[0]) }
 
 /* All families in a fixed order; *ret_n of them. Static storage. */
 const ps_op_family *const *ps_ops_families(size_t *ret_n);
@@ -142,8 +153,12 @@ ps_status ps_ops_infer_node(ps_node *node, ps_error *err);
  */
 bool ps_const_ints(const ps_node *node, size_t i, int64_t *ret, size_t max, size_t *ret_n);
 bool ps_const_double(const ps_node *node, size_t i, double *ret); /* one-element constant */
-static inline bool ps_has_in(const ps_node *n, size_t i) { return i < n->n_in && n->in[i]; }
-static inline bool ps_has_out(const ps_node *n, size_t i) { return i < n->n_out && n->out[i]; }
+static inline bool ps_has_in(const ps_node *n, size_t i) {
+    return i < n->n_in && n->in[i];
+}
+static inline bool ps_has_out(const ps_node *n, size_t i) {
+    return i < n->n_out && n->out[i];
+}
 
 /* ---- running a reference kernel ----
  * An output tensor that stands for "not yet allocated" has data == NULL and carries the dtype and shape from inference

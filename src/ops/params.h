@@ -10,10 +10,10 @@
  * Applied in order on the f32 accumulator x. On a node they are the attribute lists post_op (ints: kind, operand) and
  * post_arg (floats: alpha, beta); see ps_post_ops. */
 typedef enum ps_post_kind {
-    PS_POST_RELU,         /* max(x, 0) */
-    PS_POST_LEAKY_RELU,   /* x < 0 ? alpha x : x */
-    PS_POST_CLIP,         /* min(max(x, alpha), beta) */
-    PS_POST_SIGMOID,      /* 1 / (1 + exp(-x)) */
+    PS_POST_RELU,       /* max(x, 0) */
+    PS_POST_LEAKY_RELU, /* x < 0 ? alpha x : x */
+    PS_POST_CLIP,       /* min(max(x, alpha), beta) */
+    PS_POST_SIGMOID,    /* 1 / (1 + exp(-x)) */
     PS_POST_TANH,
     PS_POST_HARD_SIGMOID, /* max(0, min(1, alpha x + beta)) */
     PS_POST_HARD_SWISH,   /* x * max(0, min(1, alpha x + beta)) */

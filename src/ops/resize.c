@@ -321,7 +321,8 @@ int64_t ps_resize_nearest(const ps_resize_params *p, const ps_resize_axis *a, in
 static ps_status nearest_taps(const ps_kernel_ctx *ctx, const ps_resize_axis *a, taps *t, ps_error *err) {
     const ps_resize_params *p = ctx->params;
     PS_TRY(taps_alloc(ctx, t, a->out, 1, false, err));
-    for (int64_t k = 0; k < a->out; k++) t->index[k] = ps_resize_nearest(p, a, k);
+    for (int64_t k = 0; k < a->out; k++)
+        t->index[k] = ps_resize_nearest(p, a, k);
     return PS_OK;
 }
 

@@ -4,40 +4,35 @@
 
 #include <stdlib.h>
 
-ps_alloc_state *ps_engine_alloc(ps_engine *engine)
-{
+ps_alloc_state *ps_engine_alloc(ps_engine *engine) {
     return &engine->alloc;
 }
 
-const ps_log *ps_engine_log(const ps_engine *engine)
-{
+const ps_log *ps_engine_log(const ps_engine *engine) {
     return &engine->log;
 }
 
 /* Beyond what the machine has, the kernel would end some process instead of saying no; a sixteenth stays for code,
  * stacks and what oneDNN takes itself. A caller's own allocator knows its limits. */
-static size_t memory_limit(const ps_engine_options *o)
-{
+static size_t memory_limit(const ps_engine_options *o) {
     uint64_t total = ps_memory_total();
     if (o->allocator || total == UINT64_MAX) return 0;
     total -= total / 16;
     return total < SIZE_MAX ? (size_t)total : SIZE_MAX;
 }
 
-static ps_status fill(ps_engine *e, const ps_engine_options *o, ps_error *err)
-{
+static ps_status fill(ps_engine *e, const ps_engine_options *o, ps_error *err) {
     if (o->cache_dir) {
         e->cache_dir = ps_strdup(&e->alloc, o->cache_dir);
         if (!e->cache_dir) return PS_FAIL_NOMEM(err, "the cache folder's name");
     }
     PS_FAIL_IF(o->threads < 0 || o->threads > 1024, err, INVALID, "threads is %d: it must lie in 0 … 1024", o->threads);
     e->threads = o->threads ? o->threads : ps_cpu_count();
-    e->log = (ps_log){ o->log, o->log_ctx };
+    e->log = (ps_log) { o->log, o->log_ctx };
     return ps_devices_create(&e->alloc, e->devices, PS_MAX_DEVICES, &e->n_devices, err);
 }
 
-ps_status ps_engine_create(const ps_engine_options *options, ps_engine **ret, ps_error *err)
-{
+ps_status ps_engine_create(const ps_engine_options *options, ps_engine **ret, ps_error *err) {
     static const ps_engine_options defaults = PS_ENGINE_OPTIONS_INIT;
     const ps_engine_options *o = options ? options : &defaults;
     PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_engine_options.size is %zu, this library expects %zu", o->size,
@@ -58,46 +53,40 @@ ps_status ps_engine_create(const ps_engine_options *options, ps_engine **ret, ps
     return PS_OK;
 }
 
-void ps_engine_free(ps_engine *e)
-{
+void ps_engine_free(ps_engine *e) {
     if (!e) return;
-    for (size_t i = 0; i < e->n_devices; i++) ps_device_free(e->devices[i]);
+    for (size_t i = 0; i < e->n_devices; i++)
+        ps_device_free(e->devices[i]);
     ps_free(&e->alloc, e->cache_dir);
     ps_alloc_state alloc;
     ps_alloc_state_init(&alloc, &e->alloc.user);
     ps_free(&alloc, e);
 }
 
-int ps_engine_threads(const ps_engine *e)
-{
+int ps_engine_threads(const ps_engine *e) {
     return e->threads;
 }
 
-size_t ps_engine_memory(const ps_engine *e, size_t *ret_peak)
-{
+size_t ps_engine_memory(const ps_engine *e, size_t *ret_peak) {
     if (ret_peak) *ret_peak = atomic_load(&e->alloc.peak);
     return atomic_load(&e->alloc.bytes);
 }
 
-size_t ps_engine_device_count(const ps_engine *e)
-{
+size_t ps_engine_device_count(const ps_engine *e) {
     return e->n_devices;
 }
 
-ps_status ps_engine_device_info(const ps_engine *e, size_t index, ps_device_info *ret)
-{
+ps_status ps_engine_device_info(const ps_engine *e, size_t index, ps_device_info *ret) {
     if (index >= e->n_devices) return PS_NOT_FOUND;
     *ret = e->devices[index]->info;
     return PS_OK;
 }
 
-const char *ps_version(void)
-{
+const char *ps_version(void) {
     return PS_VERSION;
 }
 
-const char *ps_build_info(void)
-{
+const char *ps_build_info(void) {
     return "polestar " PS_VERSION
 #if defined(__clang__)
            ", clang " __clang_version__

@@ -5,13 +5,11 @@
 #define KEPT_BYTES ((size_t)64 << 20) /* of one buffer, however little the present run needs */
 
 /* One huge run must not hold its memory for the session's life; where less is at stake, what there is stays. */
-static bool much_too_large(const ps_buffer *b, size_t size)
-{
+static bool much_too_large(const ps_buffer *b, size_t size) {
     return b->size > KEPT_BYTES && size < b->size / 8;
 }
 
-ps_status ps_buffer_fit(ps_alloc_state *alloc, ps_buffer *b, size_t size, ps_error *err)
-{
+ps_status ps_buffer_fit(ps_alloc_state *alloc, ps_buffer *b, size_t size, ps_error *err) {
     if (size <= b->size && b->data && !much_too_large(b, size)) return PS_OK;
     void *data = ps_alloc_data(alloc, size ? size : PS_ALIGN);
     if (!data) return PS_FAIL(err, NO_MEMORY, "out of memory for a buffer of %zu bytes", size);
@@ -23,20 +21,18 @@ ps_status ps_buffer_fit(ps_alloc_state *alloc, ps_buffer *b, size_t size, ps_err
 
 /* ---- state: what a session keeps of one plan ---- */
 
-static size_t count_args(const ps_plan *p)
-{
+static size_t count_args(const ps_plan *p) {
     size_t n = 0;
-    for (size_t i = 0; i < p->n_steps; i++) n += p->steps[i].n_in + p->steps[i].n_out;
+    for (size_t i = 0; i < p->n_steps; i++)
+        n += p->steps[i].n_in + p->steps[i].n_out;
     return n;
 }
 
-static size_t max_of(size_t a, size_t b)
-{
+static size_t max_of(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
-static ps_status alloc_tail(ps_alloc_state *a, ps_state *st, ps_error *err)
-{
+static ps_status alloc_tail(ps_alloc_state *a, ps_state *st, ps_error *err) {
     const ps_plan *p = st->plan;
     const ps_tail *t = p->tail;
     size_t inputs = max_of(t->n_rest_inputs, max_of(t->branch[0].n_inputs, t->branch[1].n_inputs));
@@ -50,8 +46,7 @@ static ps_status alloc_tail(ps_alloc_state *a, ps_state *st, ps_error *err)
     return PS_OK;
 }
 
-static ps_status fill_state(ps_session *s, ps_state *st, ps_error *err)
-{
+static ps_status fill_state(ps_session *s, ps_state *st, ps_error *err) {
     ps_plan *p = st->plan;
     st->ptrs = ps_alloc_zero(s->alloc, (p->n_storages + 1) * sizeof *st->ptrs);
     st->args = ps_alloc_zero(s->alloc, (count_args(p) + 1) * sizeof *st->args);
@@ -69,8 +64,7 @@ static ps_status fill_state(ps_session *s, ps_state *st, ps_error *err)
     return p->tail ? alloc_tail(s->alloc, st, err) : PS_OK;
 }
 
-ps_status ps_state_new(ps_session *s, ps_plan *plan, ps_state **ret, ps_error *err)
-{
+ps_status ps_state_new(ps_session *s, ps_plan *plan, ps_state **ret, ps_error *err) {
     ps_state *st = ps_alloc_zero(s->alloc, sizeof *st);
     if (!st) return PS_FAIL_NOMEM(err, "a plan's state");
     st->plan = ps_plan_retain(plan);
@@ -83,29 +77,31 @@ ps_status ps_state_new(ps_session *s, ps_plan *plan, ps_state **ret, ps_error *e
     return PS_OK;
 }
 
-void ps_state_free(ps_session *s, ps_state *st)
-{
+void ps_state_free(ps_session *s, ps_state *st) {
     if (!st) return;
     ps_plan *p = st->plan;
     for (size_t i = 0; st->kernel_states && i < p->n_steps; i++) {
         const ps_kernel *k = p->steps[i].kernel;
         if (st->kernel_states[i]) k->ops->state_free(k, s->alloc, st->kernel_states[i]);
     }
-    for (int b = 0; b < 2; b++) ps_state_free(s, st->branch[b]);
-    for (int r = 0; r < PS_MAX_RESTS; r++) ps_state_free(s, st->rests[r]);
+    for (int b = 0; b < 2; b++)
+        ps_state_free(s, st->branch[b]);
+    for (int r = 0; r < PS_MAX_RESTS; r++)
+        ps_state_free(s, st->rests[r]);
     for (size_t i = 0; p->tail && st->tail_buffers && i < p->tail->node->n_out; i++)
         ps_free(s->alloc, st->tail_buffers[i].data);
     void *blocks[] = { st->ptrs,       st->args,         st->kernel_states, st->resolved_ends, st->step_ns,
                        st->step_calls, st->tail_buffers, st->tail_binds,    st->rest_binds,    st->child_inputs };
-    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) ps_free(s->alloc, blocks[i]);
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+        ps_free(s->alloc, blocks[i]);
     ps_plan_release(p);
     ps_free(s->alloc, st);
 }
 
 /* ---- ends ---- */
 
-static ps_status check_user_output(const ps_session *s, size_t i, ps_dtype dtype, const ps_shape *shape, ps_error *err)
-{
+static ps_status check_user_output(const ps_session *s, size_t i, ps_dtype dtype, const ps_shape *shape,
+                                   ps_error *err) {
     const ps_tensor *t = s->user_outputs[i];
     const char *name = s->model->outputs[i].name;
     char have[128], want[128];
@@ -118,8 +114,7 @@ static ps_status check_user_output(const ps_session *s, size_t i, ps_dtype dtype
     return PS_OK;
 }
 
-static ps_status own_output(ps_session *s, size_t i, ps_dtype dtype, const ps_shape *shape, void **ret, ps_error *err)
-{
+static ps_status own_output(ps_session *s, size_t i, ps_dtype dtype, const ps_shape *shape, void **ret, ps_error *err) {
     int64_t n;
     size_t bytes;
     PS_FAIL_IF(!ps_shape_elements(shape, &n) || !ps_dtype_bytes(dtype, n, &bytes), err, LIMIT,
@@ -134,8 +129,7 @@ static ps_status own_output(ps_session *s, size_t i, ps_dtype dtype, const ps_sh
     return PS_OK;
 }
 
-ps_status ps_bind_resolve(ps_session *s, ps_bind *b, ps_dtype dtype, const ps_shape *shape, ps_error *err)
-{
+ps_status ps_bind_resolve(ps_session *s, ps_bind *b, ps_dtype dtype, const ps_shape *shape, ps_error *err) {
     b->dtype = dtype;
     b->shape = *shape;
     if (b->output >= 0 && s->user_outputs[b->output]) {
@@ -154,8 +148,7 @@ ps_status ps_bind_resolve(ps_session *s, ps_bind *b, ps_dtype dtype, const ps_sh
 
 /* ---- pointers ---- */
 
-static bool still_resolved(const ps_state *st, const void *arena, void *const *in_ptrs, const ps_bind *binds)
-{
+static bool still_resolved(const ps_state *st, const void *arena, void *const *in_ptrs, const ps_bind *binds) {
     const ps_plan *p = st->plan;
     if (!st->resolved_arena || st->resolved_arena != arena) return false;
     for (size_t i = 0; i < p->n_inputs; i++) {
@@ -168,8 +161,7 @@ static bool still_resolved(const ps_state *st, const void *arena, void *const *i
     return true;
 }
 
-static void resolve(ps_state *st, char *arena, void *const *in_ptrs, const ps_bind *binds)
-{
+static void resolve(ps_state *st, char *arena, void *const *in_ptrs, const ps_bind *binds) {
     const ps_plan *p = st->plan;
     for (uint32_t i = 0; i < p->n_storages; i++) {
         const ps_storage *s = &p->storages[ps_storage_find(p, i)];
@@ -183,17 +175,19 @@ static void resolve(ps_state *st, char *arena, void *const *in_ptrs, const ps_bi
     void **arg = st->args;
     for (size_t i = 0; i < p->n_steps; i++) {
         const ps_step *s = &p->steps[i];
-        for (uint32_t k = 0; k < s->n_in + s->n_out; k++) *arg++ = s->args[k] == PS_NONE ? NULL : st->ptrs[s->args[k]];
+        for (uint32_t k = 0; k < s->n_in + s->n_out; k++)
+            *arg++ = s->args[k] == PS_NONE ? NULL : st->ptrs[s->args[k]];
     }
     st->resolved_arena = arena;
-    for (size_t i = 0; i < p->n_inputs; i++) st->resolved_ends[i] = in_ptrs[i];
-    for (size_t i = 0; i < p->n_outputs; i++) st->resolved_ends[p->n_inputs + i] = binds[i].ptr;
+    for (size_t i = 0; i < p->n_inputs; i++)
+        st->resolved_ends[i] = in_ptrs[i];
+    for (size_t i = 0; i < p->n_outputs; i++)
+        st->resolved_ends[p->n_inputs + i] = binds[i].ptr;
 }
 
 /* ---- steps ---- */
 
-static ps_status check_stop(const ps_session *s, ps_error *err)
-{
+static ps_status check_stop(const ps_session *s, ps_error *err) {
     const ps_run_options *o = s->options;
     if (!o) return PS_OK;
     PS_FAIL_IF(o->cancel && __atomic_load_n(o->cancel, __ATOMIC_RELAXED), err, CANCELLED, "the run was cancelled");
@@ -201,8 +195,7 @@ static ps_status check_stop(const ps_session *s, ps_error *err)
     return PS_OK;
 }
 
-static ps_status run_steps(ps_session *s, ps_state *st, ps_error *err)
-{
+static ps_status run_steps(ps_session *s, ps_state *st, ps_error *err) {
     const ps_plan *p = st->plan;
     void **arg = st->args;
     for (size_t i = 0; i < p->n_steps; i++) {
@@ -223,31 +216,29 @@ static ps_status run_steps(ps_session *s, ps_state *st, ps_error *err)
 
 /* ---- the tail ---- */
 
-static ps_status child_state(ps_session *s, ps_state **slot, ps_plan *plan, ps_error *err)
-{
+static ps_status child_state(ps_session *s, ps_state **slot, ps_plan *plan, ps_error *err) {
     if (*slot && (*slot)->plan == plan) return PS_OK;
     ps_state_free(s, *slot);
     *slot = NULL;
     return ps_state_new(s, plan, slot, err);
 }
 
-static ps_status run_if(ps_session *s, ps_state *st, int depth, ps_error *err)
-{
+static ps_status run_if(ps_session *s, ps_state *st, int depth, ps_error *err) {
     ps_tail *t = st->plan->tail;
     char label[160];
-    PS_FAIL_IF(ps_tensor_count(&(ps_tensor){ .shape = t->node->in[0]->shape }) != 1, err, SHAPE,
+    PS_FAIL_IF(ps_tensor_count(&(ps_tensor) { .shape = t->node->in[0]->shape }) != 1, err, SHAPE,
                "%s: the condition must hold one element", ps_node_label(t->node, label, sizeof label));
     int which = *(const uint8_t *)st->ptrs[t->args[0]] ? 0 : 1;
     ps_branch *b = &t->branch[which];
     ps_plan *plan;
     PS_TRY(ps_plan_branch(st->plan, which, &plan, err));
     PS_TRY(child_state(s, &st->branch[which], plan, err));
-    for (size_t i = 0; i < b->n_inputs; i++) st->child_inputs[i] = st->ptrs[b->inputs[i]];
+    for (size_t i = 0; i < b->n_inputs; i++)
+        st->child_inputs[i] = st->ptrs[b->inputs[i]];
     return ps_exec(s, st->branch[which], st->child_inputs, st->tail_binds, depth + 1, err);
 }
 
-static void view_of(ps_tensor *t, const ps_value *v, void *data)
-{
+static void view_of(ps_tensor *t, const ps_value *v, void *data) {
     memset(t, 0, sizeof *t);
     if (ps_shape_fixed(&v->shape)) {
         ps_tensor_init_view(t, v->dtype, &v->shape, data);
@@ -258,8 +249,7 @@ static void view_of(ps_tensor *t, const ps_value *v, void *data)
 }
 
 /* A kernel that makes its outputs itself: their shapes depend on data. */
-static ps_status run_dynamic(ps_session *s, ps_state *st, ps_error *err)
-{
+static ps_status run_dynamic(ps_session *s, ps_state *st, ps_error *err) {
     const ps_node *n = st->plan->tail->node;
     ps_tensor in_views[PS_LOWER_MAX], out_views[PS_LOWER_MAX];
     const ps_tensor *in[PS_LOWER_MAX];
@@ -286,8 +276,7 @@ static ps_status run_dynamic(ps_session *s, ps_state *st, ps_error *err)
 }
 
 /* A rest that this session ran before needs no lock, behind which another plan may be compiling. */
-static ps_state *known_rest(const ps_state *st, const ps_dtype *dtypes, const ps_shape *shapes)
-{
+static ps_state *known_rest(const ps_state *st, const ps_dtype *dtypes, const ps_shape *shapes) {
     for (size_t i = 0; i < PS_MAX_RESTS; i++) {
         if (st->rests[i] && ps_rest_matches(st->rests[i]->plan, st->plan->tail, dtypes, shapes)) return st->rests[i];
     }
@@ -295,23 +284,22 @@ static ps_state *known_rest(const ps_state *st, const ps_dtype *dtypes, const ps
 }
 
 /* Lets go of rests that their plan has let go of; takes a free slot, or the last. */
-static ps_status rest_state(ps_session *s, ps_state *st, ps_plan *plan, ps_state **ret, ps_error *err)
-{
+static ps_status rest_state(ps_session *s, ps_state *st, ps_plan *plan, ps_state **ret, ps_error *err) {
     size_t slot = 0;
     for (size_t i = 0; i < PS_MAX_RESTS; i++) {
         if (!st->rests[i] || !atomic_load_explicit(&st->rests[i]->plan->evicted, memory_order_relaxed)) continue;
         ps_state_free(s, st->rests[i]);
         st->rests[i] = NULL;
     }
-    while (slot < PS_MAX_RESTS - 1 && st->rests[slot]) slot++;
+    while (slot < PS_MAX_RESTS - 1 && st->rests[slot])
+        slot++;
     PS_TRY(child_state(s, &st->rests[slot], plan, err));
     *ret = st->rests[slot];
     return PS_OK;
 }
 
 static ps_status new_rest_state(ps_session *s, ps_state *st, const ps_dtype *dtypes, const ps_shape *shapes,
-                                ps_state **ret, ps_error *err)
-{
+                                ps_state **ret, ps_error *err) {
     ps_plan *plan;
     PS_TRY(ps_plan_rest(st->plan, dtypes, shapes, &plan, err));
     ps_status status = rest_state(s, st, plan, ret, err);
@@ -319,8 +307,7 @@ static ps_status new_rest_state(ps_session *s, ps_state *st, const ps_dtype *dty
     return status;
 }
 
-static ps_status run_rest(ps_session *s, ps_state *st, int depth, ps_error *err)
-{
+static ps_status run_rest(ps_session *s, ps_state *st, int depth, ps_error *err) {
     ps_tail *t = st->plan->tail;
     ps_dtype dtypes[PS_LOWER_MAX];
     ps_shape shapes[PS_LOWER_MAX];
@@ -338,11 +325,10 @@ static ps_status run_rest(ps_session *s, ps_state *st, int depth, ps_error *err)
 }
 
 /* Outputs of the plan that come from the tail or from behind it are bound straight to where they go. */
-static void bind_tail(ps_state *st, ps_bind *binds)
-{
+static void bind_tail(ps_state *st, ps_bind *binds) {
     const ps_plan *p = st->plan;
     for (uint32_t i = 0; i < p->tail->node->n_out; i++) {
-        st->tail_binds[i] = (ps_bind){ .output = -1, .buffer = &st->tail_buffers[i] };
+        st->tail_binds[i] = (ps_bind) { .output = -1, .buffer = &st->tail_buffers[i] };
     }
     for (size_t i = p->n_outputs; i-- > 0;) { /* the first of several outputs that are one value wins */
         const ps_source *from = &p->outputs[i].from;
@@ -351,8 +337,7 @@ static void bind_tail(ps_state *st, ps_bind *binds)
     }
 }
 
-static ps_status unbind_tail(ps_session *s, ps_state *st, ps_bind *binds, ps_error *err)
-{
+static ps_status unbind_tail(ps_session *s, ps_state *st, ps_bind *binds, ps_error *err) {
     const ps_plan *p = st->plan;
     for (size_t i = 0; i < p->n_outputs; i++) {
         const ps_source *from = &p->outputs[i].from;
@@ -373,8 +358,7 @@ static ps_status unbind_tail(ps_session *s, ps_state *st, ps_bind *binds, ps_err
     return PS_OK;
 }
 
-static ps_status run_tail(ps_session *s, ps_state *st, ps_bind *binds, int depth, ps_error *err)
-{
+static ps_status run_tail(ps_session *s, ps_state *st, ps_bind *binds, int depth, ps_error *err) {
     ps_tail *t = st->plan->tail;
     PS_FAIL_IF(depth + 1 >= PS_MAX_DEPTH, err, LIMIT, "control flow that depends on data is nested more than %d deep",
                PS_MAX_DEPTH);
@@ -385,8 +369,7 @@ static ps_status run_tail(ps_session *s, ps_state *st, ps_bind *binds, int depth
     return unbind_tail(s, st, binds, err);
 }
 
-ps_status ps_exec(ps_session *s, ps_state *st, void *const *in_ptrs, ps_bind *binds, int depth, ps_error *err)
-{
+ps_status ps_exec(ps_session *s, ps_state *st, void *const *in_ptrs, ps_bind *binds, int depth, ps_error *err) {
     ps_plan *p = st->plan;
     PS_TRY(ps_buffer_fit(s->alloc, &s->arenas[depth], p->arena_bytes, err));
     for (size_t i = 0; i < p->n_outputs; i++) {

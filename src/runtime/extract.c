@@ -9,8 +9,7 @@ typedef struct extraction {
 
 static ps_status copy_nodes(extraction *x, ps_graph *to, const ps_node *first, int depth);
 
-static ps_status map_value(extraction *x, const ps_value *v, ps_value **ret)
-{
+static ps_status map_value(extraction *x, const ps_value *v, ps_value **ret) {
     if (!v || x->map[v->id]) {
         *ret = v ? x->map[v->id] : NULL;
         return PS_OK;
@@ -23,8 +22,7 @@ static ps_status map_value(extraction *x, const ps_value *v, ps_value **ret)
     return PS_OK;
 }
 
-static ps_status add_value(extraction *x, ps_graph *g, const ps_value *v, ps_value **ret)
-{
+static ps_status add_value(extraction *x, ps_graph *g, const ps_value *v, ps_value **ret) {
     const char *name = ps_graph_find(g, v->name) ? NULL : v->name;
     PS_TRY(ps_graph_add_value(g, name, ret, x->err));
     (*ret)->dtype = v->dtype;
@@ -33,8 +31,7 @@ static ps_status add_value(extraction *x, ps_graph *g, const ps_value *v, ps_val
     return PS_OK;
 }
 
-static ps_status copy_subgraph(extraction *x, ps_node *owner, const ps_graph *from, ps_graph **ret, int depth)
-{
+static ps_status copy_subgraph(extraction *x, ps_node *owner, const ps_graph *from, ps_graph **ret, int depth) {
     ps_graph *g;
     PS_FAIL_IF(depth > 64, x->err, LIMIT, "subgraphs are nested more than 64 deep");
     PS_TRY(ps_graph_new_sub(owner->graph, owner, from->name, &g, x->err));
@@ -53,8 +50,7 @@ static ps_status copy_subgraph(extraction *x, ps_node *owner, const ps_graph *fr
     return PS_OK;
 }
 
-static ps_status copy_attr(extraction *x, ps_node *n, const ps_attr *a, int depth)
-{
+static ps_status copy_attr(extraction *x, ps_node *n, const ps_attr *a, int depth) {
     ps_attr c = *a;
     ps_arena *arena = &x->to->root->arena;
     const char *name = ps_arena_strdup(arena, a->name);
@@ -86,19 +82,20 @@ static ps_status copy_attr(extraction *x, ps_node *n, const ps_attr *a, int dept
     return ps_node_set_attr(n, &c, x->err);
 }
 
-static ps_status copy_node(extraction *x, ps_graph *to, const ps_node *n, int depth)
-{
+static ps_status copy_node(extraction *x, ps_graph *to, const ps_node *n, int depth) {
     ps_arena *arena = &x->to->arena;
     ps_value **in = ps_arena_array(arena, (size_t)n->n_in + 1, sizeof *in);
     ps_value **out = ps_arena_array(arena, (size_t)n->n_out + 1, sizeof *out);
     ps_node *c;
     if (!in || !out) return PS_FAIL_NOMEM(x->err, "a node");
-    for (uint32_t i = 0; i < n->n_in; i++) PS_TRY(map_value(x, n->in[i], &in[i]));
+    for (uint32_t i = 0; i < n->n_in; i++)
+        PS_TRY(map_value(x, n->in[i], &in[i]));
     for (uint32_t i = 0; i < n->n_out; i++) {
         if (n->out[i]) PS_TRY(add_value(x, to, n->out[i], &out[i]));
     }
     PS_TRY(ps_graph_add_node(to, NULL, n->op_type, n->domain, n->name, in, n->n_in, out, n->n_out, &c, x->err));
-    for (uint32_t i = 0; i < n->n_attrs; i++) PS_TRY(copy_attr(x, c, &n->attrs[i], depth));
+    for (uint32_t i = 0; i < n->n_attrs; i++)
+        PS_TRY(copy_attr(x, c, &n->attrs[i], depth));
     if (n->fused) {
         c->fused = ps_arena_strdup(arena, n->fused);
         if (!c->fused) return PS_FAIL_NOMEM(x->err, "a node");
@@ -106,14 +103,13 @@ static ps_status copy_node(extraction *x, ps_graph *to, const ps_node *n, int de
     return ps_ops_resolve_node(c, x->err);
 }
 
-static ps_status copy_nodes(extraction *x, ps_graph *to, const ps_node *first, int depth)
-{
-    for (const ps_node *n = first; n; n = n->next) PS_TRY(copy_node(x, to, n, depth));
+static ps_status copy_nodes(extraction *x, ps_graph *to, const ps_node *first, int depth) {
+    for (const ps_node *n = first; n; n = n->next)
+        PS_TRY(copy_node(x, to, n, depth));
     return PS_OK;
 }
 
-static ps_status copy_header(ps_graph *to, const ps_graph *root, ps_error *err)
-{
+static ps_status copy_header(ps_graph *to, const ps_graph *root, ps_error *err) {
     to->opsets = ps_arena_array(&to->arena, root->n_opsets + 1, sizeof *to->opsets);
     if (!to->opsets) return PS_FAIL_NOMEM(err, "a graph");
     for (size_t i = 0; i < root->n_opsets; i++) {
@@ -129,8 +125,7 @@ static ps_status copy_header(ps_graph *to, const ps_graph *root, ps_error *err)
 }
 
 ps_status ps_graph_extract(const ps_graph *src, const ps_node *first, ps_value *const *inputs, size_t n_inputs,
-                           ps_value *const *outputs, size_t n_outputs, ps_graph **ret, ps_error *err)
-{
+                           ps_value *const *outputs, size_t n_outputs, ps_graph **ret, ps_error *err) {
     ps_graph *to = NULL;
     ps_status status = PS_OK;
     extraction x = { NULL, NULL, err };

@@ -7,28 +7,26 @@
 
 #include "runtime/runtime_int.h"
 
-uint32_t ps_storage_find(const ps_plan *p, uint32_t s)
-{
-    while (p->storages[s].same != PS_NONE) s = p->storages[s].same;
+uint32_t ps_storage_find(const ps_plan *p, uint32_t s) {
+    while (p->storages[s].same != PS_NONE)
+        s = p->storages[s].same;
     return s;
 }
 
-static bool may_merge(const ps_storage *in, const ps_storage *out, int32_t step)
-{
+static bool may_merge(const ps_storage *in, const ps_storage *out, int32_t step) {
     if (in->kind != PS_ST_ARENA || in->bytes != out->bytes || in->last != step || out->first != step) return false;
     return out->kind == PS_ST_ARENA || out->kind == PS_ST_OUTPUT;
 }
 
 /* Another input of the step that is the same memory would be overwritten while it is read. */
-static bool read_twice(const ps_plan *p, const ps_step *s, uint32_t in)
-{
+static bool read_twice(const ps_plan *p, const ps_step *s, uint32_t in) {
     int count = 0;
-    for (uint32_t i = 0; i < s->n_in; i++) count += s->args[i] != PS_NONE && ps_storage_find(p, s->args[i]) == in;
+    for (uint32_t i = 0; i < s->n_in; i++)
+        count += s->args[i] != PS_NONE && ps_storage_find(p, s->args[i]) == in;
     return count > 1;
 }
 
-static void merge_inplace(ps_plan *p)
-{
+static void merge_inplace(ps_plan *p) {
     for (size_t i = 0; i < p->n_steps; i++) {
         const ps_step *s = &p->steps[i];
         if (s->inplace < 0 || (uint32_t)s->inplace >= s->n_in || s->args[s->inplace] == PS_NONE) continue;
@@ -40,26 +38,22 @@ static void merge_inplace(ps_plan *p)
     }
 }
 
-static int by_size(const void *a, const void *b)
-{
+static int by_size(const void *a, const void *b) {
     const ps_storage *x = *(const ps_storage *const *)a, *y = *(const ps_storage *const *)b;
     if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
     return x < y ? -1 : x > y;
 }
 
-static bool overlap(const ps_storage *a, const ps_storage *b)
-{
+static bool overlap(const ps_storage *a, const ps_storage *b) {
     return a->first <= b->last && b->first <= a->last;
 }
 
-static size_t rounded(size_t n)
-{
+static size_t rounded(size_t n) {
     return (n + PS_ALIGN - 1) / PS_ALIGN * PS_ALIGN;
 }
 
 /* Lowest offset where s fits beside the placed ones, which are sorted by offset. */
-static size_t lowest_gap(ps_storage *const *placed, size_t n, const ps_storage *s)
-{
+static size_t lowest_gap(ps_storage *const *placed, size_t n, const ps_storage *s) {
     size_t end = 0;
     for (size_t i = 0; i < n; i++) {
         const ps_storage *o = placed[i];
@@ -70,15 +64,14 @@ static size_t lowest_gap(ps_storage *const *placed, size_t n, const ps_storage *
     return end;
 }
 
-static void insert_sorted(ps_storage **placed, size_t n, ps_storage *s)
-{
+static void insert_sorted(ps_storage **placed, size_t n, ps_storage *s) {
     size_t i = n;
-    for (; i > 0 && placed[i - 1]->offset > s->offset; i--) placed[i] = placed[i - 1];
+    for (; i > 0 && placed[i - 1]->offset > s->offset; i--)
+        placed[i] = placed[i - 1];
     placed[i] = s;
 }
 
-ps_status ps_plan_memory(ps_plan *p, ps_alloc_state *alloc, ps_error *err)
-{
+ps_status ps_plan_memory(ps_plan *p, ps_alloc_state *alloc, ps_error *err) {
     ps_storage **todo = ps_alloc_array(alloc, 2 * p->n_storages + 1, sizeof *todo);
     if (!todo) return PS_FAIL_NOMEM(err, "the memory plan");
     ps_storage **placed = todo + p->n_storages;
@@ -105,8 +98,7 @@ ps_status ps_plan_memory(ps_plan *p, ps_alloc_state *alloc, ps_error *err)
 }
 
 /* Multiply-accumulates of one run of the node; fixed shapes. */
-int64_t ps_node_macs(const ps_node *n)
-{
+int64_t ps_node_macs(const ps_node *n) {
     const char *op = n->op_type;
     const ps_shape *out = n->out[0] ? &n->out[0]->shape : NULL;
     if (!out || n->n_in < 2 || !n->in[0] || !n->in[1]) return 0;

@@ -3,8 +3,7 @@
 
 /* ---- loading ---- */
 
-static ps_status pick_device(ps_engine *e, const char *name, ps_device **ret, ps_error *err)
-{
+static ps_status pick_device(ps_engine *e, const char *name, ps_device **ret, ps_error *err) {
     ps_str known;
     if (!name || strcmp(name, "auto") == 0) name = "cpu";
     for (size_t i = 0; i < e->n_devices; i++) {
@@ -14,19 +13,19 @@ static ps_status pick_device(ps_engine *e, const char *name, ps_device **ret, ps
         }
     }
     ps_str_init(&known, &e->alloc);
-    for (size_t i = 0; i < e->n_devices; i++) ps_str_printf(&known, "%s%s", i ? ", " : "", e->devices[i]->name);
+    for (size_t i = 0; i < e->n_devices; i++)
+        ps_str_printf(&known, "%s%s", i ? ", " : "", e->devices[i]->name);
     ps_status status = PS_FAIL(err, NOT_FOUND, "device '%s' is not there: this machine has %s", name, known.data);
     ps_str_release(&known);
     return status;
 }
 
-static ps_status declare(ps_model *m, ps_value *const *values, size_t n, ps_value_info **ret, ps_error *err)
-{
+static ps_status declare(ps_model *m, ps_value *const *values, size_t n, ps_value_info **ret, ps_error *err) {
     ps_value_info *infos = ps_arena_array(&m->arena, n + 1, sizeof *infos);
     if (!infos) return PS_FAIL_NOMEM(err, "the model's tables");
     for (size_t i = 0; i < n; i++) {
         const ps_value *v = values[i];
-        infos[i] = (ps_value_info){ sizeof *infos, ps_arena_strdup(&m->arena, v->name), v->dtype, v->shape };
+        infos[i] = (ps_value_info) { sizeof *infos, ps_arena_strdup(&m->arena, v->name), v->dtype, v->shape };
         if (!v->is_input) {
             infos[i].dtype = v->declared_dtype ? v->declared_dtype : v->dtype;
             infos[i].shape = v->declared_shape;
@@ -37,8 +36,7 @@ static ps_status declare(ps_model *m, ps_value *const *values, size_t n, ps_valu
     return PS_OK;
 }
 
-static ps_status refuse_loops(const ps_graph *g, ps_error *err)
-{
+static ps_status refuse_loops(const ps_graph *g, ps_error *err) {
     char label[160];
     for (const ps_node *n = g->first; n; n = n->next) {
         if (n->op && (n->op->traits & PS_OP_CONTROL) && strcmp(n->op_type, "If") != 0) {
@@ -54,8 +52,7 @@ static ps_status refuse_loops(const ps_graph *g, ps_error *err)
 }
 
 /* The model's optimised form: symbolic shapes, weights folded. Reference runs keep the graph of the file. */
-static ps_status optimize(ps_model *m, ps_error *err)
-{
+static ps_status optimize(ps_model *m, ps_error *err) {
     PS_TRY(ps_ops_resolve(m->graph, err));
     PS_TRY(refuse_loops(m->graph, err));
     PS_TRY(declare(m, m->graph->inputs, m->graph->n_inputs, &m->inputs, err));
@@ -72,8 +69,7 @@ static ps_status optimize(ps_model *m, ps_error *err)
     return PS_OK;
 }
 
-static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err)
-{
+static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
     PS_TRY(pick_device(m->engine, o->device, &m->device, err));
     PS_FAIL_IF(o->threads < 0 || o->threads > 1024, err, INVALID, "threads is %d: it must lie in 0 … 1024", o->threads);
     m->threads = o->threads ? o->threads : m->engine->threads;
@@ -88,8 +84,7 @@ static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err)
     return PS_OK;
 }
 
-static void free_model(ps_model *m)
-{
+static void free_model(ps_model *m) {
     for (ps_plan *p = m->newest, *next; p; p = next) {
         next = p->older;
         ps_plan_release(p);
@@ -111,8 +106,7 @@ typedef struct model_source {
     ps_graph *graph;
 } model_source;
 
-static ps_status read_source(ps_model *m, model_source *from, ps_error *err)
-{
+static ps_status read_source(ps_model *m, model_source *from, ps_error *err) {
     if (from->graph) {
         m->graph = from->graph;
         from->graph = NULL;
@@ -123,8 +117,7 @@ static ps_status read_source(ps_model *m, model_source *from, ps_error *err)
 }
 
 /* Errors of a model from a file begin with the file's name; those of opening it have it already. */
-static void name_file(ps_error *err, const char *path)
-{
+static void name_file(ps_error *err, const char *path) {
     char quoted[256];
     const char *name = strrchr(path, '/');
     ps_snprintf(quoted, sizeof quoted, "'%s", path);
@@ -132,8 +125,7 @@ static void name_file(ps_error *err, const char *path)
     ps_error_prefix(err, "%.255s", strlen(path) > 200 && name ? name + 1 : path);
 }
 
-static ps_status new_model(ps_engine *engine, const ps_model_options *o, ps_model **ret, ps_error *err)
-{
+static ps_status new_model(ps_engine *engine, const ps_model_options *o, ps_model **ret, ps_error *err) {
     PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_model_options.size is %zu, this library expects %zu", o->size,
                sizeof *o);
     ps_model *m = ps_alloc_zero(&engine->alloc, sizeof *m);
@@ -185,79 +177,67 @@ ps_status ps_model_load(ps_engine *engine, const char *path, const ps_model_opti
 }
 
 ps_status ps_model_load_memory(ps_engine *engine, const void *data, size_t size, const ps_model_options *options,
-                               ps_model **ret, ps_error *err)
-{
+                               ps_model **ret, ps_error *err) {
     PS_FAIL_IF(!engine || (!data && size) || !ret, err, INVALID, "ps_model_load_memory: an argument is NULL");
     model_source from = { .data = data, .size = size };
     return load(engine, &from, options, ret, err);
 }
 
-ps_model *ps_model_retain(ps_model *m)
-{
+ps_model *ps_model_retain(ps_model *m) {
     atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed);
     return m;
 }
 
-void ps_model_release(ps_model *m)
-{
+void ps_model_release(ps_model *m) {
     if (m && atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) == 1) free_model(m);
 }
 
 /* ---- telling ---- */
 
-size_t ps_model_input_count(const ps_model *m)
-{
+size_t ps_model_input_count(const ps_model *m) {
     return m->n_inputs;
 }
 
-size_t ps_model_output_count(const ps_model *m)
-{
+size_t ps_model_output_count(const ps_model *m) {
     return m->n_outputs;
 }
 
-ps_status ps_model_input(const ps_model *m, size_t index, ps_value_info *ret)
-{
+ps_status ps_model_input(const ps_model *m, size_t index, ps_value_info *ret) {
     if (index >= m->n_inputs) return PS_NOT_FOUND;
     *ret = m->inputs[index];
     return PS_OK;
 }
 
-ps_status ps_model_output(const ps_model *m, size_t index, ps_value_info *ret)
-{
+ps_status ps_model_output(const ps_model *m, size_t index, ps_value_info *ret) {
     if (index >= m->n_outputs) return PS_NOT_FOUND;
     *ret = m->outputs[index];
     return PS_OK;
 }
 
-const char *ps_model_symbol(const ps_model *m, int64_t dim)
-{
+const char *ps_model_symbol(const ps_model *m, int64_t dim) {
     return ps_graph_symbol_name(m->graph, dim);
 }
 
-const char *ps_model_metadata(const ps_model *m, const char *key)
-{
+const char *ps_model_metadata(const ps_model *m, const char *key) {
     for (size_t i = 0; i < m->info.n_metadata; i++) {
         if (strcmp(m->info.metadata[2 * i], key) == 0) return m->info.metadata[2 * i + 1];
     }
     return NULL;
 }
 
-size_t ps_model_metadata_count(const ps_model *m)
-{
+size_t ps_model_metadata_count(const ps_model *m) {
     return m->info.n_metadata;
 }
 
-ps_status ps_model_metadata_at(const ps_model *m, size_t index, const char **ret_key, const char **ret_value)
-{
+ps_status ps_model_metadata_at(const ps_model *m, size_t index, const char **ret_key, const char **ret_value) {
     if (index >= m->info.n_metadata) return PS_NOT_FOUND;
     *ret_key = m->info.metadata[2 * index];
     *ret_value = m->info.metadata[2 * index + 1];
     return PS_OK;
 }
 
-ps_status ps_model_summarize(const ps_model *m, ps_model_summary *ret)
-{
-    *ret = (ps_model_summary){
+ps_status ps_model_summarize(const ps_model *m, ps_model_summary *ret) {
+    *ret = (ps_model_summary) {
         .size = sizeof *ret,
         .graph_name = m->info.graph_name ? m->info.graph_name : "",
         .producer = m->info.producer ? m->info.producer : "",
@@ -272,16 +252,14 @@ ps_status ps_model_summarize(const ps_model *m, ps_model_summary *ret)
     return PS_OK;
 }
 
-ps_status ps_model_operator(const ps_model *m, size_t index, const char **ret_name, size_t *ret_count)
-{
+ps_status ps_model_operator(const ps_model *m, size_t index, const char **ret_name, size_t *ret_count) {
     if (index >= m->info.n_ops) return PS_NOT_FOUND;
     *ret_name = m->info.ops[index].name;
     *ret_count = m->info.ops[index].count;
     return PS_OK;
 }
 
-ps_status ps_model_print(const ps_model *m, char **ret, ps_error *err)
-{
+ps_status ps_model_print(const ps_model *m, char **ret, ps_error *err) {
     ps_str s;
     ps_str_init(&s, m->alloc);
     ps_graph_print(m->graph, &s);
@@ -291,41 +269,37 @@ ps_status ps_model_print(const ps_model *m, char **ret, ps_error *err)
     return PS_OK;
 }
 
-void ps_text_free(ps_model *m, char *text)
-{
+void ps_text_free(ps_model *m, char *text) {
     ps_free(m->alloc, text);
 }
 
 /* ---- plans ---- */
 
-size_t ps_key_fill(int64_t *key, int threads, const ps_shape *const *shapes, size_t n)
-{
+size_t ps_key_fill(int64_t *key, int threads, const ps_shape *const *shapes, size_t n) {
     size_t w = 0;
     key[w++] = threads;
     for (size_t i = 0; i < n; i++) {
         key[w++] = shapes[i]->rank;
-        for (int d = 0; d < shapes[i]->rank; d++) key[w++] = shapes[i]->dims[d];
+        for (int d = 0; d < shapes[i]->rank; d++)
+            key[w++] = shapes[i]->dims[d];
     }
     return w;
 }
 
-static void unlink_plan(ps_model *m, ps_plan *p)
-{
+static void unlink_plan(ps_model *m, ps_plan *p) {
     *(p->newer ? &p->newer->older : &m->newest) = p->older;
     *(p->older ? &p->older->newer : &m->oldest) = p->newer;
     p->newer = p->older = NULL;
 }
 
-static void push_plan(ps_model *m, ps_plan *p)
-{
+static void push_plan(ps_model *m, ps_plan *p) {
     p->older = m->newest;
     if (m->newest) m->newest->newer = p;
     m->newest = p;
     if (!m->oldest) m->oldest = p;
 }
 
-static ps_plan *find_plan(ps_model *m, const int64_t *key, size_t words, uint64_t hash)
-{
+static ps_plan *find_plan(ps_model *m, const int64_t *key, size_t words, uint64_t hash) {
     ps_mutex_lock(&m->lock);
     ps_plan *p = m->newest;
     while (p && !(p->key_hash == hash && p->key_words == words && memcmp(p->key, key, words * sizeof *key) == 0))
@@ -342,8 +316,7 @@ static ps_plan *find_plan(ps_model *m, const int64_t *key, size_t words, uint64_
 /* Takes plans out of the cache, oldest first, until it is within its limit, but never `keep`; returns them as a list.
  * A session runs its own plans without asking the cache: those it used since the last time go only if nothing else
  * can. */
-static ps_plan *evict(ps_model *m, const ps_plan *keep)
-{
+static ps_plan *evict(ps_model *m, const ps_plan *keep) {
     ps_plan *evicted = NULL;
     for (int spare_used = 1; spare_used >= 0; spare_used--) {
         for (ps_plan *p = m->oldest, *newer; p && m->cache_bytes > m->cache_limit; p = newer) {
@@ -360,8 +333,7 @@ static ps_plan *evict(ps_model *m, const ps_plan *keep)
     return evicted;
 }
 
-static void release_list(ps_plan *evicted)
-{
+static void release_list(ps_plan *evicted) {
     while (evicted) {
         ps_plan *next = evicted->older;
         evicted->older = NULL;
@@ -371,8 +343,7 @@ static void release_list(ps_plan *evicted)
 }
 
 /* The cache keeps the newest plan whatever its size, and older ones while they fit. */
-static void cache_plan(ps_model *m, ps_plan *p)
-{
+static void cache_plan(ps_model *m, ps_plan *p) {
     ps_mutex_lock(&m->lock);
     push_plan(m, ps_plan_retain(p));
     m->cache_bytes += p->bytes;
@@ -383,8 +354,7 @@ static void cache_plan(ps_model *m, ps_plan *p)
 }
 
 /* Adds to the bytes of a plan and of all it hangs on; returns the last of them. Called with the lock held. */
-static ps_plan *add_bytes(ps_plan *p, size_t bytes)
-{
+static ps_plan *add_bytes(ps_plan *p, size_t bytes) {
     ps_plan *top = p;
     for (; p; p = p->parent) {
         p->bytes += bytes;
@@ -395,8 +365,7 @@ static ps_plan *add_bytes(ps_plan *p, size_t bytes)
 }
 
 /* Counts a plan made for `parent` at run time with the plan of the cache that it belongs to. */
-static void adopt(ps_plan *parent, ps_plan *child)
-{
+static void adopt(ps_plan *parent, ps_plan *child) {
     ps_model *m = parent->model;
     ps_mutex_lock(&m->lock);
     child->parent = parent;
@@ -406,8 +375,7 @@ static void adopt(ps_plan *parent, ps_plan *child)
 }
 
 /* Lets go of a child with all that hangs on it. A session may still run it, and make plans for it. */
-static void disown(ps_plan *child)
-{
+static void disown(ps_plan *child) {
     ps_model *m = child->model;
     ps_mutex_lock(&m->lock);
     add_bytes(child->parent, 0 - child->bytes);
@@ -417,9 +385,9 @@ static void disown(ps_plan *child)
     ps_plan_release(child);
 }
 
-static void set_input_shapes(ps_graph *g, const ps_shape *const *shapes)
-{
-    for (size_t i = 0; i < g->n_inputs; i++) g->inputs[i]->shape = *shapes[i];
+static void set_input_shapes(ps_graph *g, const ps_shape *const *shapes) {
+    for (size_t i = 0; i < g->n_inputs; i++)
+        g->inputs[i]->shape = *shapes[i];
 }
 
 static ps_status compile_shapes(ps_model *m, const ps_graph *from, const ps_shape *const *shapes, int threads,
@@ -451,8 +419,7 @@ static ps_status make_plan(ps_model *m, const ps_shape *const *shapes, int threa
     return PS_OK;
 }
 
-ps_status ps_model_plan(ps_model *m, const ps_shape *const *shapes, int threads, ps_plan **ret, ps_error *err)
-{
+ps_status ps_model_plan(ps_model *m, const ps_shape *const *shapes, int threads, ps_plan **ret, ps_error *err) {
     int64_t *key = ps_alloc_array(m->alloc, 1 + m->n_inputs * (1 + PS_MAX_RANK), sizeof *key);
     if (!key) return PS_FAIL_NOMEM(err, "a plan's key");
     size_t words = ps_key_fill(key, threads, shapes, m->n_inputs);
@@ -469,8 +436,7 @@ ps_status ps_model_plan(ps_model *m, const ps_shape *const *shapes, int threads,
     return status;
 }
 
-ps_status ps_plan_branch(ps_plan *p, int which, ps_plan **ret, ps_error *err)
-{
+ps_status ps_plan_branch(ps_plan *p, int which, ps_plan **ret, ps_error *err) {
     ps_branch *b = &p->tail->branch[which];
     ps_plan *plan = atomic_load_explicit(&b->plan, memory_order_acquire);
     ps_status status = PS_OK;
@@ -492,8 +458,7 @@ ps_status ps_plan_branch(ps_plan *p, int which, ps_plan **ret, ps_error *err)
 
 /* ---- what follows a tail ---- */
 
-bool ps_rest_matches(const ps_plan *rest, const ps_tail *t, const ps_dtype *dtypes, const ps_shape *shapes)
-{
+bool ps_rest_matches(const ps_plan *rest, const ps_tail *t, const ps_dtype *dtypes, const ps_shape *shapes) {
     for (size_t i = 0; i < t->n_rest_inputs; i++) {
         const ps_value *v = rest->graph->inputs[i];
         if (t->rest_inputs[i].kind != PS_FROM_TAIL) continue;
@@ -504,19 +469,18 @@ bool ps_rest_matches(const ps_plan *rest, const ps_tail *t, const ps_dtype *dtyp
 }
 
 /* Bytes of the cached plan that p belongs to, with all that hangs on it. */
-static size_t tree_bytes(ps_plan *p)
-{
+static size_t tree_bytes(ps_plan *p) {
     ps_model *m = p->model;
     ps_mutex_lock(&m->lock);
-    while (p->parent) p = p->parent;
+    while (p->parent)
+        p = p->parent;
     const size_t bytes = p->bytes;
     ps_mutex_unlock(&m->lock);
     return bytes;
 }
 
 /* Rests have rests of their own: a count alone would let their product grow. */
-static void make_room(ps_plan *p)
-{
+static void make_room(ps_plan *p) {
     ps_tail *t = p->tail;
     while (t->n_rests && (t->n_rests == PS_MAX_RESTS || tree_bytes(p) > p->model->cache_limit)) {
         disown(t->rests[0]);
@@ -525,8 +489,7 @@ static void make_room(ps_plan *p)
     }
 }
 
-static ps_status new_rest(ps_plan *p, const ps_dtype *dtypes, const ps_shape *shapes, ps_plan **ret, ps_error *err)
-{
+static ps_status new_rest(ps_plan *p, const ps_dtype *dtypes, const ps_shape *shapes, ps_plan **ret, ps_error *err) {
     ps_tail *t = p->tail;
     ps_graph *g;
     PS_TRY(ps_graph_clone(t->rest, &g, NULL, err));
@@ -542,8 +505,7 @@ static ps_status new_rest(ps_plan *p, const ps_dtype *dtypes, const ps_shape *sh
     return PS_OK;
 }
 
-ps_status ps_plan_rest(ps_plan *p, const ps_dtype *dtypes, const ps_shape *shapes, ps_plan **ret, ps_error *err)
-{
+ps_status ps_plan_rest(ps_plan *p, const ps_dtype *dtypes, const ps_shape *shapes, ps_plan **ret, ps_error *err) {
     ps_tail *t = p->tail;
     ps_plan *found = NULL;
     ps_status status = PS_OK;

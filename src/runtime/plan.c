@@ -31,8 +31,7 @@ static ps_status new_storage(compiler *c, ps_storage_kind kind, uint32_t index, 
     return PS_OK;
 }
 
-static ps_status value_bytes(compiler *c, const ps_value *v, size_t *ret)
-{
+static ps_status value_bytes(compiler *c, const ps_value *v, size_t *ret) {
     int64_t n;
     char text[128];
     PS_FAIL_IF(v->dtype == PS_DTYPE_STRING, c->err, UNSUPPORTED, "value '%s' holds strings, which plans cannot run yet",
@@ -45,13 +44,11 @@ static ps_status value_bytes(compiler *c, const ps_value *v, size_t *ret)
     return PS_OK;
 }
 
-static place *place_of(compiler *c, const ps_value *v)
-{
+static place *place_of(compiler *c, const ps_value *v) {
     return &c->places[v->id];
 }
 
-static void settle(compiler *c, const ps_value *v, ps_layout layout, uint32_t storage)
-{
+static void settle(compiler *c, const ps_value *v, ps_layout layout, uint32_t storage) {
     place *p = place_of(c, v);
     p->known = true;
     p->home = layout;
@@ -61,8 +58,7 @@ static void settle(compiler *c, const ps_value *v, ps_layout layout, uint32_t st
 }
 
 /* Constants get their place when somebody asks. */
-static ps_status ensure_known(compiler *c, const ps_value *v)
-{
+static ps_status ensure_known(compiler *c, const ps_value *v) {
     uint32_t s;
     if (place_of(c, v)->known) return PS_OK;
     PS_FAIL_IF(!v->constant, c->err, INTERNAL, "value '%s' is read before it is made", v->name);
@@ -73,8 +69,7 @@ static ps_status ensure_known(compiler *c, const ps_value *v)
 
 /* ---- steps ---- */
 
-static ps_status push_step(compiler *c, ps_step *step)
-{
+static ps_status push_step(compiler *c, ps_step *step) {
     ps_kernel *k = step->kernel;
     step->workspace = PS_NONE;
     ps_status status = PS_OK;
@@ -94,20 +89,17 @@ typedef struct copy_kernel {
     size_t bytes;
 } copy_kernel;
 
-static ps_status copy_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)
-{
+static ps_status copy_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     size_t n = ((const copy_kernel *)kernel)->bytes;
     if (n && args->in[0] != args->out[0]) memcpy(args->out[0], args->in[0], n);
     return PS_OK;
 }
 
-static void copy_free(ps_kernel *kernel)
-{
+static void copy_free(ps_kernel *kernel) {
     ps_free(kernel->alloc, kernel);
 }
 
-static ps_status new_copy(ps_alloc_state *alloc, size_t bytes, ps_kernel **ret, ps_error *err)
-{
+static ps_status new_copy(ps_alloc_state *alloc, size_t bytes, ps_kernel **ret, ps_error *err) {
     static const ps_kernel_ops ops = { copy_run, copy_free, NULL, NULL };
     copy_kernel *k;
     PS_TRY(ps_kernel_new(alloc, sizeof *k, &ops, "copy", &k, err));
@@ -142,8 +134,7 @@ static ps_status push_copy(compiler *c, const ps_value *v, ps_layout from_layout
 }
 
 /* The value's storage in this layout, converting it if nobody has yet. */
-static ps_status want(compiler *c, const ps_value *v, ps_layout layout, uint32_t *ret)
-{
+static ps_status want(compiler *c, const ps_value *v, ps_layout layout, uint32_t *ret) {
     PS_TRY(ensure_known(c, v));
     place *p = place_of(c, v);
     if (p->storage[layout] == PS_NONE) {
@@ -160,8 +151,7 @@ static ps_status want(compiler *c, const ps_value *v, ps_layout layout, uint32_t
 
 /* ---- nodes ---- */
 
-static bool is_tail(const ps_node *n)
-{
+static bool is_tail(const ps_node *n) {
     if (!n->op || (n->op->traits & (PS_OP_CONTROL | PS_OP_DATA_SHAPE))) return true;
     for (uint32_t i = 0; i < n->n_out; i++) {
         if (n->out[i] && !n->out[i]->constant && (!ps_shape_fixed(&n->out[i]->shape) || !n->out[i]->dtype)) return true;
@@ -169,8 +159,7 @@ static bool is_tail(const ps_node *n)
     return false;
 }
 
-static bool all_constant(const ps_node *n)
-{
+static bool all_constant(const ps_node *n) {
     for (uint32_t i = 0; i < n->n_out; i++) {
         if (n->out[i] && !n->out[i]->constant) return false;
     }
@@ -178,13 +167,11 @@ static bool all_constant(const ps_node *n)
 }
 
 /* A view that only regroups the spatial dims is the same memory in channels-last too. */
-static bool regroups_spatial(const ps_shape *in, const ps_shape *out)
-{
+static bool regroups_spatial(const ps_shape *in, const ps_shape *out) {
     return in->rank >= 3 && out->rank >= 3 && in->dims[0] == out->dims[0] && in->dims[1] == out->dims[1];
 }
 
-static ps_status lower_view(compiler *c, const ps_node *n)
-{
+static ps_status lower_view(compiler *c, const ps_node *n) {
     uint32_t s;
     ps_layout layout = place_of(c, n->in[0])->home;
     if (!regroups_spatial(&n->in[0]->shape, &n->out[0]->shape)) layout = PS_LAYOUT_PLAIN;
@@ -193,8 +180,7 @@ static ps_status lower_view(compiler *c, const ps_node *n)
     return PS_OK;
 }
 
-static ps_status finish_node(compiler *c, const ps_node *n, ps_lowering *l)
-{
+static ps_status finish_node(compiler *c, const ps_node *n, ps_lowering *l) {
     ps_step s = { 0 };
     ps_status status = PS_OK;
     s.kernel = l->kernel;
@@ -229,8 +215,7 @@ static ps_status finish_node(compiler *c, const ps_node *n, ps_lowering *l)
     return push_step(c, &s);
 }
 
-static ps_status lower_node(compiler *c, const ps_node *n)
-{
+static ps_status lower_node(compiler *c, const ps_node *n) {
     char label[160];
     ps_lowering l;
     PS_FAIL_IF(n->n_in > PS_LOWER_MAX || n->n_out > PS_LOWER_MAX, c->err, LIMIT,
@@ -261,8 +246,7 @@ static ps_status lower_node(compiler *c, const ps_node *n)
 
 /* ---- tail ---- */
 
-static ps_status tail_branch(compiler *c, const ps_node *n, ps_graph *sub, ps_branch *b)
-{
+static ps_status tail_branch(compiler *c, const ps_node *n, ps_graph *sub, ps_branch *b) {
     ps_node probe = *n;
     ps_value **captured;
     size_t count;
@@ -283,8 +267,7 @@ static ps_status tail_branch(compiler *c, const ps_node *n, ps_graph *sub, ps_br
 }
 
 /* Is v made by `tail` (returns the output's index) or by a node behind it (returns -2)? Else -1. */
-static int64_t behind_tail(const ps_value *v, const ps_node *tail)
-{
+static int64_t behind_tail(const ps_value *v, const ps_node *tail) {
     if (v->constant || !v->producer) return -1;
     for (uint32_t i = 0; i < tail->n_out; i++) {
         if (tail->out[i] == v) return i;
@@ -300,8 +283,7 @@ typedef struct live_set {
 } live_set;
 
 /* Values made before `first` that nodes from it on read, directly or inside of subgraphs. */
-static ps_status live_into(compiler *c, const ps_node *tail, uint8_t *seen, live_set *live)
-{
+static ps_status live_into(compiler *c, const ps_node *tail, uint8_t *seen, live_set *live) {
     for (const ps_node *n = tail->next; n; n = n->next) {
         ps_value **captured;
         size_t count;
@@ -316,8 +298,7 @@ static ps_status live_into(compiler *c, const ps_node *tail, uint8_t *seen, live
     return PS_OK;
 }
 
-static ps_status tail_rest_from(compiler *c, ps_tail *t, ps_value **in, size_t n_in)
-{
+static ps_status tail_rest_from(compiler *c, ps_tail *t, ps_value **in, size_t n_in) {
     ps_graph *g = c->plan->graph;
     ps_value **out = ps_arena_array(&c->plan->arena, g->n_outputs + 1, sizeof *out);
     size_t n_out = 0;
@@ -326,7 +307,7 @@ static ps_status tail_rest_from(compiler *c, ps_tail *t, ps_value **in, size_t n
     t->n_rest_inputs = n_in;
     for (size_t i = 0; i < n_in; i++) {
         int64_t k = behind_tail(in[i], t->node);
-        t->rest_inputs[i] = (ps_source){ PS_FROM_TAIL, (uint32_t)k };
+        t->rest_inputs[i] = (ps_source) { PS_FROM_TAIL, (uint32_t)k };
         if (k >= 0) continue;
         t->rest_inputs[i].kind = PS_FROM_STORAGE;
         PS_TRY(want(c, in[i], PS_LAYOUT_PLAIN, &t->rest_inputs[i].index));
@@ -337,8 +318,7 @@ static ps_status tail_rest_from(compiler *c, ps_tail *t, ps_value **in, size_t n
     return ps_graph_extract(g, t->node->next, in, n_in, out, n_out, &t->rest, c->err);
 }
 
-static ps_status tail_rest(compiler *c, ps_tail *t)
-{
+static ps_status tail_rest(compiler *c, ps_tail *t) {
     live_set live = { 0 };
     uint8_t *seen = ps_alloc_zero(c->alloc, c->plan->graph->n_ids + 1);
     ps_status status = seen ? live_into(c, t->node, seen, &live) : PS_FAIL_NOMEM(c->err, "a plan");
@@ -348,8 +328,7 @@ static ps_status tail_rest(compiler *c, ps_tail *t)
     return status;
 }
 
-static ps_status make_tail(compiler *c, const ps_node *n)
-{
+static ps_status make_tail(compiler *c, const ps_node *n) {
     char label[160];
     ps_tail *t = PS_ARENA_NEW(&c->plan->arena, ps_tail);
     if (!t) return PS_FAIL_NOMEM(c->err, "a plan");
@@ -381,8 +360,7 @@ static ps_status make_tail(compiler *c, const ps_node *n)
 /* ---- outputs ---- */
 
 /* Gives output i the storage of its value, or a copy where that memory is somebody else's. */
-static ps_status claim_output(compiler *c, const ps_value *v, uint32_t i)
-{
+static ps_status claim_output(compiler *c, const ps_value *v, uint32_t i) {
     uint32_t s;
     place *p;
     size_t bytes;
@@ -398,12 +376,11 @@ static ps_status claim_output(compiler *c, const ps_value *v, uint32_t i)
     }
     c->storages.data[s].kind = PS_ST_OUTPUT;
     c->storages.data[s].index = i;
-    c->plan->outputs[i] = (ps_plan_output){ { PS_FROM_STORAGE, s }, v->dtype, v->shape };
+    c->plan->outputs[i] = (ps_plan_output) { { PS_FROM_STORAGE, s }, v->dtype, v->shape };
     return PS_OK;
 }
 
-static ps_status make_outputs(compiler *c)
-{
+static ps_status make_outputs(compiler *c) {
     ps_plan *p = c->plan;
     uint32_t rest = 0;
     p->n_outputs = p->graph->n_outputs;
@@ -412,15 +389,17 @@ static ps_status make_outputs(compiler *c)
     for (uint32_t i = 0; i < p->n_outputs; i++) {
         const ps_value *v = p->graph->outputs[i];
         int64_t k = p->tail ? behind_tail(v, p->tail->node) : -1;
-        if (k >= 0) p->outputs[i].from = (ps_source){ PS_FROM_TAIL, (uint32_t)k };
-        else if (k == -2) p->outputs[i].from = (ps_source){ PS_FROM_REST, rest++ };
-        else PS_TRY(claim_output(c, v, i));
+        if (k >= 0)
+            p->outputs[i].from = (ps_source) { PS_FROM_TAIL, (uint32_t)k };
+        else if (k == -2)
+            p->outputs[i].from = (ps_source) { PS_FROM_REST, rest++ };
+        else
+            PS_TRY(claim_output(c, v, i));
     }
     return PS_OK;
 }
 
-static ps_status make_inputs(compiler *c)
-{
+static ps_status make_inputs(compiler *c) {
     ps_plan *p = c->plan;
     p->n_inputs = p->graph->n_inputs;
     p->inputs = ps_arena_array(&p->arena, p->n_inputs + 1, sizeof *p->inputs);
@@ -437,34 +416,34 @@ static ps_status make_inputs(compiler *c)
 
 /* ---- lifetimes, and the whole ---- */
 
-static void touch(ps_plan *p, uint32_t s, int32_t step)
-{
+static void touch(ps_plan *p, uint32_t s, int32_t step) {
     if (s == PS_NONE) return;
     ps_storage *st = &p->storages[s];
     if (step < st->first) st->first = step;
     if (step > st->last) st->last = step;
 }
 
-static void lifetimes(ps_plan *p)
-{
+static void lifetimes(ps_plan *p) {
     int32_t end = (int32_t)p->n_steps;
     for (int32_t i = 0; i < end; i++) {
         const ps_step *s = &p->steps[i];
-        for (uint32_t k = 0; k < s->n_in + s->n_out; k++) touch(p, s->args[k], i);
+        for (uint32_t k = 0; k < s->n_in + s->n_out; k++)
+            touch(p, s->args[k], i);
         touch(p, s->workspace, i);
     }
     if (!p->tail) return;
-    for (uint32_t i = 0; i < p->tail->node->n_in; i++) touch(p, p->tail->args[i], end);
+    for (uint32_t i = 0; i < p->tail->node->n_in; i++)
+        touch(p, p->tail->args[i], end);
     for (int b = 0; b < 2; b++) {
-        for (size_t i = 0; i < p->tail->branch[b].n_inputs; i++) touch(p, p->tail->branch[b].inputs[i], end);
+        for (size_t i = 0; i < p->tail->branch[b].n_inputs; i++)
+            touch(p, p->tail->branch[b].inputs[i], end);
     }
     for (size_t i = 0; i < p->tail->n_rest_inputs; i++) {
         if (p->tail->rest_inputs[i].kind == PS_FROM_STORAGE) touch(p, p->tail->rest_inputs[i].index, end);
     }
 }
 
-static ps_status lower_graph(compiler *c)
-{
+static ps_status lower_graph(compiler *c) {
     PS_TRY(make_inputs(c));
     for (const ps_node *n = c->plan->graph->first; n; n = n->next) {
         if (all_constant(n)) continue;
@@ -477,18 +456,18 @@ static ps_status lower_graph(compiler *c)
     return make_outputs(c);
 }
 
-static size_t plan_bytes(const ps_plan *p)
-{
+static size_t plan_bytes(const ps_plan *p) {
     size_t n = sizeof *p + p->arena.bytes + p->graph->arena.bytes + p->n_steps * sizeof *p->steps;
-    for (size_t i = 0; i < p->n_steps; i++) n += p->steps[i].kernel->bytes;
+    for (size_t i = 0; i < p->n_steps; i++)
+        n += p->steps[i].kernel->bytes;
     if (!p->tail) return n;
-    for (int b = 0; b < 2; b++) n += p->tail->branch[b].graph ? p->tail->branch[b].graph->arena.bytes : 0;
+    for (int b = 0; b < 2; b++)
+        n += p->tail->branch[b].graph ? p->tail->branch[b].graph->arena.bytes : 0;
     return n + (p->tail->rest ? p->tail->rest->arena.bytes : 0);
 }
 
 /* Said before anything runs: asking for such an amount may get the process killed rather than an answer. */
-static ps_status check_memory(compiler *c)
-{
+static ps_status check_memory(compiler *c) {
     const ps_plan *p = c->plan;
     size_t sum = p->arena_bytes;
     uint64_t memory = c->device->info.memory; /* 0: unknown */
@@ -503,8 +482,7 @@ static ps_status check_memory(compiler *c)
     return PS_OK;
 }
 
-static ps_status finish(compiler *c)
-{
+static ps_status finish(compiler *c) {
     ps_plan *p = c->plan;
     p->n_steps = c->steps.size;
     p->n_storages = c->storages.size;
@@ -517,8 +495,7 @@ static ps_status finish(compiler *c)
     return PS_OK;
 }
 
-static ps_status compile(compiler *c)
-{
+static ps_status compile(compiler *c) {
     ps_pass_level level = c->plan->model->no_fusion ? PS_PASSES_BASIC : PS_PASSES_ALL;
     ps_status status = PS_OK;
     PS_TRY(ps_ops_resolve(c->plan->graph, c->err)); /* a clone's parsed attributes must be its own */
@@ -536,8 +513,7 @@ static ps_status compile(compiler *c)
     return status;
 }
 
-ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **ret, ps_error *err)
-{
+ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **ret, ps_error *err) {
     ps_plan *p = ps_alloc_zero(model->alloc, sizeof *p);
     if (!p) {
         ps_graph_free(g);
@@ -562,27 +538,26 @@ ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **r
     return PS_OK;
 }
 
-ps_plan *ps_plan_retain(ps_plan *p)
-{
+ps_plan *ps_plan_retain(ps_plan *p) {
     atomic_fetch_add_explicit(&p->refs, 1, memory_order_relaxed);
     return p;
 }
 
-static void free_tail(ps_tail *t)
-{
+static void free_tail(ps_tail *t) {
     for (int b = 0; b < 2; b++) {
         ps_plan_release(atomic_load(&t->branch[b].plan));
         ps_graph_free(t->branch[b].graph);
     }
-    for (size_t i = 0; i < t->n_rests; i++) ps_plan_release(t->rests[i]);
+    for (size_t i = 0; i < t->n_rests; i++)
+        ps_plan_release(t->rests[i]);
     ps_graph_free(t->rest);
 }
 
-void ps_plan_release(ps_plan *p)
-{
+void ps_plan_release(ps_plan *p) {
     if (!p || atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) > 1) return;
     ps_alloc_state *alloc = p->model->alloc;
-    for (size_t i = 0; i < p->n_steps; i++) ps_kernel_free(p->steps[i].kernel);
+    for (size_t i = 0; i < p->n_steps; i++)
+        ps_kernel_free(p->steps[i].kernel);
     ps_free(alloc, p->steps);
     if (p->tail) free_tail(p->tail);
     ps_graph_free(p->graph);

@@ -114,7 +114,7 @@ typedef struct ps_branch {
 typedef struct ps_tail {
     const ps_node *node;
     bool is_if;
-    uint32_t *args; /* storages of node->in */
+    uint32_t *args;      /* storages of node->in */
     ps_branch branch[2]; /* then, else */
     ps_graph *rest;      /* template, or NULL: nothing follows */
     ps_source *rest_inputs;
@@ -187,9 +187,9 @@ typedef struct ps_buffer {
 
 /* Where a plan output goes, decided by the caller, resolved when its shape is known. */
 typedef struct ps_bind {
-    int64_t output;   /* session output, or -1 */
+    int64_t output;    /* session output, or -1 */
     ps_buffer *buffer; /* else this growing buffer */
-    void *ptr;        /* resolved */
+    void *ptr;         /* resolved */
     ps_dtype dtype;
     ps_shape shape;
 } ps_bind;

@@ -4,8 +4,7 @@
 
 /* ---- life ---- */
 
-static ps_status fill(ps_session *s, ps_error *err)
-{
+static ps_status fill(ps_session *s, ps_error *err) {
     size_t n_in = s->model->n_inputs, n_out = s->model->n_outputs;
     s->staging = ps_alloc_zero(s->alloc, (n_in + 1) * sizeof *s->staging);
     s->input_ptrs = ps_alloc_zero(s->alloc, (n_in + 1) * sizeof *s->input_ptrs);
@@ -26,8 +25,7 @@ static ps_status fill(ps_session *s, ps_error *err)
     return PS_OK;
 }
 
-ps_status ps_session_create(ps_model *model, const ps_session_options *options, ps_session **ret, ps_error *err)
-{
+ps_status ps_session_create(ps_model *model, const ps_session_options *options, ps_session **ret, ps_error *err) {
     static const ps_session_options defaults = PS_SESSION_OPTIONS_INIT;
     const ps_session_options *o = options ? options : &defaults;
     PS_FAIL_IF(!model || !ret, err, INVALID, "ps_session_create: an argument is NULL");
@@ -49,26 +47,30 @@ ps_status ps_session_create(ps_model *model, const ps_session_options *options, 
     return PS_OK;
 }
 
-static void drop_state(ps_session *s, ps_state *st)
-{
+static void drop_state(ps_session *s, ps_state *st) {
     *(st->newer ? &st->newer->older : &s->newest) = st->older;
     *(st->older ? &st->older->newer : &s->oldest) = st->newer;
     s->n_states--;
     ps_state_free(s, st);
 }
 
-void ps_session_free(ps_session *s)
-{
+void ps_session_free(ps_session *s) {
     if (!s) return;
     ps_model *m = s->model;
-    while (s->newest) drop_state(s, s->newest);
-    for (size_t i = 0; i < PS_MAX_DEPTH; i++) ps_free(s->alloc, s->arenas[i].data);
-    for (size_t i = 0; s->staging && i < m->n_inputs; i++) ps_free(s->alloc, s->staging[i].data);
-    for (size_t i = 0; s->outputs && i < m->n_outputs; i++) ps_tensor_release(s->outputs[i]);
-    for (size_t i = 0; s->output_buffers && i < m->n_outputs; i++) ps_free(s->alloc, s->output_buffers[i].data);
+    while (s->newest)
+        drop_state(s, s->newest);
+    for (size_t i = 0; i < PS_MAX_DEPTH; i++)
+        ps_free(s->alloc, s->arenas[i].data);
+    for (size_t i = 0; s->staging && i < m->n_inputs; i++)
+        ps_free(s->alloc, s->staging[i].data);
+    for (size_t i = 0; s->outputs && i < m->n_outputs; i++)
+        ps_tensor_release(s->outputs[i]);
+    for (size_t i = 0; s->output_buffers && i < m->n_outputs; i++)
+        ps_free(s->alloc, s->output_buffers[i].data);
     void *blocks[] = { s->staging, s->input_ptrs,     s->input_shapes, s->key,
                        s->outputs, s->output_buffers, s->user_outputs, s->binds };
-    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) ps_free(s->alloc, blocks[i]);
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+        ps_free(s->alloc, blocks[i]);
     ps_free(s->alloc, s);
     ps_model_release(m);
 }
@@ -83,8 +85,7 @@ typedef struct symbol_binding {
 #define MAX_SYMBOLS 64
 
 static ps_status check_dim(const ps_model *m, const ps_value_info *info, int axis, int64_t have, symbol_binding *bound,
-                           size_t *n_bound, ps_error *err)
-{
+                           size_t *n_bound, ps_error *err) {
     int64_t want = info->shape.dims[axis];
     if (want == PS_DIM_UNKNOWN) return PS_OK;
     PS_FAIL_IF(want >= 0 && want != have, err, SHAPE, "input '%s': dim %d is %lld, the model takes %lld", info->name,
@@ -97,13 +98,12 @@ static ps_status check_dim(const ps_model *m, const ps_value_info *info, int axi
                    (long long)bound[i].value);
         return PS_OK;
     }
-    if (*n_bound < MAX_SYMBOLS) bound[(*n_bound)++] = (symbol_binding){ want, have, info->name };
+    if (*n_bound < MAX_SYMBOLS) bound[(*n_bound)++] = (symbol_binding) { want, have, info->name };
     return PS_OK;
 }
 
 static ps_status check_input(const ps_session *s, size_t i, const ps_tensor *t, symbol_binding *bound, size_t *n_bound,
-                             ps_error *err)
-{
+                             ps_error *err) {
     const ps_value_info *info = &s->model->inputs[i];
     char text[128];
     PS_FAIL_IF(!t, err, INVALID, "input '%s' is missing", info->name);
@@ -113,19 +113,18 @@ static ps_status check_input(const ps_session *s, size_t i, const ps_tensor *t, 
     PS_FAIL_IF(t->shape.rank != info->shape.rank, err, SHAPE,
                "input '%s' has shape %s of rank %d, the model takes rank %d", info->name,
                ps_shape_text(&t->shape, text, sizeof text), t->shape.rank, info->shape.rank);
-    for (int d = 0; d < t->shape.rank; d++) PS_TRY(check_dim(s->model, info, d, t->shape.dims[d], bound, n_bound, err));
+    for (int d = 0; d < t->shape.rank; d++)
+        PS_TRY(check_dim(s->model, info, d, t->shape.dims[d], bound, n_bound, err));
     return PS_OK;
 }
 
-static bool meets(const void *a, size_t a_bytes, const void *b, size_t b_bytes)
-{
+static bool meets(const void *a, size_t a_bytes, const void *b, size_t b_bytes) {
     return (uintptr_t)a < (uintptr_t)b + b_bytes && (uintptr_t)b < (uintptr_t)a + a_bytes;
 }
 
 /* Will this run write where the input lies: the last run's output given back as an input (recurrent models), or one
  * tensor given as input and output? */
-static bool will_be_overwritten(const ps_session *s, const ps_tensor *t, ps_tensor *const *outputs)
-{
+static bool will_be_overwritten(const ps_session *s, const ps_tensor *t, ps_tensor *const *outputs) {
     for (size_t k = 0; k < s->model->n_outputs; k++) {
         const ps_tensor *given = outputs[k];
         if (given && !given->strides && meets(t->data, t->bytes, given->data, given->bytes)) return true;
@@ -134,16 +133,17 @@ static bool will_be_overwritten(const ps_session *s, const ps_tensor *t, ps_tens
     return false;
 }
 
-static ps_status bind_input(ps_session *s, size_t i, const ps_tensor *t, ps_tensor *const *outputs, ps_error *err)
-{
+static ps_status bind_input(ps_session *s, size_t i, const ps_tensor *t, ps_tensor *const *outputs, ps_error *err) {
     size_t size = ps_dtype_size(t->dtype);
     bool aligned = size == 0 || (uintptr_t)t->data % (size < 8 ? size : 8) == 0;
     s->input_ptrs[i] = t->data;
     if (!t->strides && aligned && !will_be_overwritten(s, t, outputs)) return PS_OK;
     PS_FAIL_IF(ps_buffer_fit(s->alloc, &s->staging[i], t->bytes, NULL) != PS_OK, err, NO_MEMORY,
                "input '%s': out of memory for a packed copy of %zu bytes", s->model->inputs[i].name, t->bytes);
-    if (t->strides) ps_tensor_copy_packed(t, s->staging[i].data);
-    else memcpy(s->staging[i].data, t->data, t->bytes);
+    if (t->strides)
+        ps_tensor_copy_packed(t, s->staging[i].data);
+    else
+        memcpy(s->staging[i].data, t->data, t->bytes);
     s->input_ptrs[i] = s->staging[i].data;
     return PS_OK;
 }
@@ -164,8 +164,7 @@ static ps_status take_inputs(ps_session *s, const ps_tensor *const *inputs, size
 
 /* ---- plans ---- */
 
-static void push_state(ps_session *s, ps_state *st)
-{
+static void push_state(ps_session *s, ps_state *st) {
     st->newer = NULL;
     st->older = s->newest;
     if (s->newest) s->newest->newer = st;
@@ -174,8 +173,7 @@ static void push_state(ps_session *s, ps_state *st)
     s->n_states++;
 }
 
-static void touch_state(ps_session *s, ps_state *st)
-{
+static void touch_state(ps_session *s, ps_state *st) {
     if (s->newest == st) return;
     *(st->newer ? &st->newer->older : &s->newest) = st->older;
     *(st->older ? &st->older->newer : &s->oldest) = st->newer;
@@ -184,8 +182,7 @@ static void touch_state(ps_session *s, ps_state *st)
 }
 
 /* A state keeps its plan alive: without this, sessions would hold many more plans than the cache's limit allows. */
-static void drop_evicted(ps_session *s)
-{
+static void drop_evicted(ps_session *s) {
     for (ps_state *st = s->newest, *next; st; st = next) {
         next = st->older;
         if (atomic_load_explicit(&st->plan->evicted, memory_order_relaxed)) drop_state(s, st);
@@ -193,8 +190,7 @@ static void drop_evicted(ps_session *s)
 }
 
 /* The state for the present input shapes: from the session's list, or around a plan of the model. */
-static ps_status find_state(ps_session *s, ps_state **ret, ps_error *err)
-{
+static ps_status find_state(ps_session *s, ps_state **ret, ps_error *err) {
     size_t words = ps_key_fill(s->key, s->threads, s->input_shapes, s->model->n_inputs);
     ps_plan *plan;
     for (ps_state *st = s->newest; st; st = st->older) {
@@ -231,7 +227,7 @@ ps_status ps_session_run(ps_session *s, const ps_tensor *const *inputs, size_t n
     PS_TRY(find_state(s, &st, err));
     for (size_t i = 0; i < n_outputs; i++) {
         s->user_outputs[i] = outputs[i];
-        s->binds[i] = (ps_bind){ .output = (int64_t)i };
+        s->binds[i] = (ps_bind) { .output = (int64_t)i };
     }
     s->options = options;
     int token = d->ops->enter ? d->ops->enter(d, s->threads) : 0;
@@ -253,11 +249,10 @@ typedef struct step_ref {
 } step_ref;
 
 /* The steps of a state, of the branches and rests it ran last, in that order. Counts down *index until it is 0. */
-static bool locate(const ps_state *st, size_t *index, step_ref *ret)
-{
+static bool locate(const ps_state *st, size_t *index, step_ref *ret) {
     if (!st) return false;
     if (*index < st->plan->n_steps) {
-        *ret = (step_ref){ st, *index };
+        *ret = (step_ref) { st, *index };
         return true;
     }
     *index -= st->plan->n_steps;
@@ -270,8 +265,7 @@ static bool locate(const ps_state *st, size_t *index, step_ref *ret)
     return false;
 }
 
-ps_status ps_session_step(const ps_session *s, size_t index, ps_step_info *ret)
-{
+ps_status ps_session_step(const ps_session *s, size_t index, ps_step_info *ret) {
     step_ref r;
     if (!locate(s->newest, &index, &r)) return PS_NOT_FOUND;
     const ps_step *p = &r.state->plan->steps[r.index];
@@ -287,22 +281,22 @@ ps_status ps_session_step(const ps_session *s, size_t index, ps_step_info *ret)
     return PS_OK;
 }
 
-static void reset(ps_state *st)
-{
+static void reset(ps_state *st) {
     if (!st) return;
     memset(st->step_ns, 0, st->plan->n_steps * sizeof *st->step_ns);
     memset(st->step_calls, 0, st->plan->n_steps * sizeof *st->step_calls);
-    for (int b = 0; b < 2; b++) reset(st->branch[b]);
-    for (int r = 0; r < PS_MAX_RESTS; r++) reset(st->rests[r]);
+    for (int b = 0; b < 2; b++)
+        reset(st->branch[b]);
+    for (int r = 0; r < PS_MAX_RESTS; r++)
+        reset(st->rests[r]);
 }
 
-void ps_session_profile_reset(ps_session *s)
-{
-    for (ps_state *st = s->newest; st; st = st->older) reset(st);
+void ps_session_profile_reset(ps_session *s) {
+    for (ps_state *st = s->newest; st; st = st->older)
+        reset(st);
 }
 
-static void add_statistics(const ps_state *st, ps_session_stats *ret)
-{
+static void add_statistics(const ps_state *st, ps_session_stats *ret) {
     if (!st) return;
     const ps_plan *p = st->plan;
     ret->arena_bytes += p->arena_bytes;
@@ -310,13 +304,14 @@ static void add_statistics(const ps_state *st, ps_session_stats *ret)
     ret->steps += p->n_steps;
     ret->reorders += p->n_reorders;
     ret->macs += p->macs;
-    for (int b = 0; b < 2; b++) add_statistics(st->branch[b], ret);
-    for (int r = 0; r < PS_MAX_RESTS; r++) add_statistics(st->rests[r], ret);
+    for (int b = 0; b < 2; b++)
+        add_statistics(st->branch[b], ret);
+    for (int r = 0; r < PS_MAX_RESTS; r++)
+        add_statistics(st->rests[r], ret);
 }
 
-ps_status ps_session_statistics(const ps_session *s, ps_session_stats *ret)
-{
-    *ret = (ps_session_stats){ .size = sizeof *ret };
+ps_status ps_session_statistics(const ps_session *s, ps_session_stats *ret) {
+    *ret = (ps_session_stats) { .size = sizeof *ret };
     add_statistics(s->newest, ret);
     ps_mutex_lock(&s->model->lock);
     ret->plans = s->model->plans_made;

@@ -119,7 +119,8 @@ ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, p
 bool ps_server_wait_ready(ps_server *s, int milliseconds) {
     int64_t deadline = ps_clock_ns() + milliseconds * INT64_C(1000000);
     ps_mutex_lock(&s->lock);
-    while (!s->ready && milliseconds > 0 && ps_cond_wait_until(&s->changed, &s->lock, deadline)) continue;
+    while (!s->ready && milliseconds > 0 && ps_cond_wait_until(&s->changed, &s->lock, deadline))
+        continue;
     bool ready = s->ready;
     ps_mutex_unlock(&s->lock);
     return ready;

@@ -17,12 +17,12 @@
 struct ps_tensor {
     ps_dtype dtype;
     ps_shape shape;
-    void *data;              /* elements; for PS_DTYPE_STRING an array of ps_string */
-    size_t bytes;            /* of data, row-major */
-    const int64_t *strides;  /* in elements; NULL: row-major */
-    ps_alloc_state *alloc;   /* NULL: not on the heap (a view on somebody's stack or arena), never released */
-    void *owned;             /* block to free with the tensor, or NULL when data is borrowed */
-    struct ps_tensor *base;  /* retained tensor whose memory data points into, or NULL */
+    void *data;             /* elements; for PS_DTYPE_STRING an array of ps_string */
+    size_t bytes;           /* of data, row-major */
+    const int64_t *strides; /* in elements; NULL: row-major */
+    ps_alloc_state *alloc;  /* NULL: not on the heap (a view on somebody's stack or arena), never released */
+    void *owned;            /* block to free with the tensor, or NULL when data is borrowed */
+    struct ps_tensor *base; /* retained tensor whose memory data points into, or NULL */
     atomic_int refs;
     _Atomic uint64_t content_hash; /* of ps_tensor_hash_once; 0: not known yet */
     int64_t own_strides[PS_MAX_RANK];
@@ -75,6 +75,6 @@ bool ps_tensor_uniform(const ps_tensor *t, double *ret_value);
 uint64_t ps_tensor_hash(const ps_tensor *t); /* of dtype, shape and content */
 /* The same, computed once and remembered: for a tensor that nobody will write to again. Any thread. */
 uint64_t ps_tensor_hash_once(const ps_tensor *t);
-size_t ps_tensor_count(const ps_tensor *t);  /* elements */
+size_t ps_tensor_count(const ps_tensor *t); /* elements */
 
 #endif

@@ -24,11 +24,11 @@ typedef struct attention_job {
 } attention_job;
 
 /* [sk][d] of one head → [d][sk] */
-static void transpose_keys(const attention_kernel *k, const float *key, float *dst)
-{
+static void transpose_keys(const attention_kernel *k, const float *key, float *dst) {
     int64_t ld = k->heads * k->d;
     for (int64_t i = 0; i < k->sk; i++) {
-        for (int64_t c = 0; c < k->d; c++) dst[c * k->sk + i] = key[i * ld + c];
+        for (int64_t c = 0; c < k->d; c++)
+            dst[c * k->sk + i] = key[i * ld + c];
     }
 }
 
@@ -40,7 +40,8 @@ static void softmax_block(const attention_job *j, int64_t b, int64_t h, int64_t 
         if (k->has_mask) {
             mask = j->mask + b * k->mask[0] + h * k->mask[1] + (row + r) * k->mask[2];
             if (k->mask[3] != 1) {
-                for (int64_t i = 0; i < k->sk; i++) buf[i] = mask[i * k->mask[3]];
+                for (int64_t i = 0; i < k->sk; i++)
+                    buf[i] = mask[i * k->mask[3]];
                 mask = buf;
             }
         }
@@ -48,8 +49,7 @@ static void softmax_block(const attention_job *j, int64_t b, int64_t h, int64_t 
     }
 }
 
-static void attend(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void attend(void *ctx, int64_t begin, int64_t end, int thread) {
     const attention_job *j = ctx;
     const attention_kernel *k = j->k;
     float *keys = j->workspace + thread * k->slot_bytes, *scores = keys + k->d * k->sk, *buf = scores + BLOCK * k->sk;
@@ -68,18 +68,17 @@ static void attend(void *ctx, int64_t begin, int64_t end, int thread)
     }
 }
 
-static ps_status attention_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)
-{
+static ps_status attention_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     const attention_kernel *k = (const attention_kernel *)kernel;
-    attention_job job = { k,           args->in[0],  args->in[1],    args->in[2], k->has_mask ? args->in[3] : NULL,
-                          args->out[0], args->workspace };
+    attention_job job = {
+        k, args->in[0], args->in[1], args->in[2], k->has_mask ? args->in[3] : NULL, args->out[0], args->workspace
+    };
     int64_t blocks = (k->sq + BLOCK - 1) / BLOCK;
     ps_parallel_for(k->batch * k->heads * blocks, 1, k->threads, attend, &job);
     return PS_OK;
 }
 
-static bool mask_strides(const ps_shape *m, attention_kernel *k)
-{
+static bool mask_strides(const ps_shape *m, attention_kernel *k) {
     int64_t full[4] = { k->batch, k->heads, k->sq, k->sk }, step = 1;
     if (m->rank > 4) return false;
     for (int i = 3; i >= 0; i--) {
@@ -92,8 +91,7 @@ static bool mask_strides(const ps_shape *m, attention_kernel *k)
     return true;
 }
 
-static bool fill(attention_kernel *k, const ps_node *n)
-{
+static bool fill(attention_kernel *k, const ps_node *n) {
     const ps_attention_params *p = n->params;
     const ps_shape *q = &n->in[0]->shape, *key = &n->in[1]->shape, *v = &n->in[2]->shape;
     k->batch = q->dims[0];
@@ -108,8 +106,7 @@ static bool fill(attention_kernel *k, const ps_node *n)
     return !k->has_mask || mask_strides(&n->in[3]->shape, k);
 }
 
-ps_status cpu_lower_attention(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_attention(ps_device *device, ps_lowering *l, ps_error *err) {
     static const ps_kernel_ops ops = { attention_run, cpu_kernel_free, NULL, NULL };
     const ps_node *n = l->node;
     attention_kernel *k;

@@ -21,11 +21,11 @@ typedef struct cast_job {
     do {                                                                                                               \
         const type *s = (const type *)x;                                                                               \
         float *d = (float *)y;                                                                                         \
-        for (int64_t i = 0; i < n; i++) d[i] = (float)s[i];                                                            \
+        for (int64_t i = 0; i < n; i++)                                                                                \
+            d[i] = (float)s[i];                                                                                        \
     } while (0)
 
-static void cast_row(const cast_kernel *k, const char *x, char *y, int64_t n)
-{
+static void cast_row(const cast_kernel *k, const char *x, char *y, int64_t n) {
     if (k->to == PS_DTYPE_F32) {
         switch (k->from) {
         case PS_DTYPE_BOOL: /* stored as 0 or 1 */
@@ -39,28 +39,24 @@ static void cast_row(const cast_kernel *k, const char *x, char *y, int64_t n)
     ps_convert(x, k->from, y, k->to, (size_t)n, k->saturate);
 }
 
-static void cast_range(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void cast_range(void *ctx, int64_t begin, int64_t end, int thread) {
     const cast_job *j = ctx;
     size_t from = ps_dtype_size(j->k->from), to = ps_dtype_size(j->k->to);
     cast_row(j->k, j->x + (size_t)begin * from, j->y + (size_t)begin * to, end - begin);
 }
 
-static ps_status cast_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)
-{
+static ps_status cast_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     const cast_kernel *k = (const cast_kernel *)kernel;
     cast_job job = { k, args->in[0], args->out[0] };
     if (k->n) ps_parallel_for(k->n, 16384, k->threads, cast_range, &job);
     return PS_OK;
 }
 
-static bool castable(ps_dtype t)
-{
+static bool castable(ps_dtype t) {
     return t == PS_DTYPE_BOOL || ps_dtype_is_float(t) || ps_dtype_is_int(t);
 }
 
-ps_status cpu_lower_cast(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_cast(ps_device *device, ps_lowering *l, ps_error *err) {
     static const ps_kernel_ops ops = { cast_run, cpu_kernel_free, NULL, NULL };
     const ps_node *n = l->node;
     cast_kernel *k;

@@ -4,8 +4,7 @@
 
 #define TILE 1024
 
-bool cpu_broadcast_strides(const ps_shape *shape, ps_layout layout, const ps_shape *out, int64_t strides[PS_MAX_RANK])
-{
+bool cpu_broadcast_strides(const ps_shape *shape, ps_layout layout, const ps_shape *out, int64_t strides[PS_MAX_RANK]) {
     int64_t own[PS_MAX_RANK];
     int shift = out->rank - shape->rank;
     if (shift < 0) return false;
@@ -19,13 +18,11 @@ bool cpu_broadcast_strides(const ps_shape *shape, ps_layout layout, const ps_sha
     return true;
 }
 
-bool cpu_layout_fits(const ps_shape *shape, ps_layout layout, ps_layout out_layout)
-{
+bool cpu_layout_fits(const ps_shape *shape, ps_layout layout, ps_layout out_layout) {
     return layout == out_layout || ps_layout_same(shape);
 }
 
-static void memory_axes(int rank, ps_layout layout, int *order)
-{
+static void memory_axes(int rank, ps_layout layout, int *order) {
     int n = 0;
     for (int i = 0; i < rank; i++) {
         if (i == 1 && layout == PS_LAYOUT_CHANNELS_LAST) continue;
@@ -34,21 +31,21 @@ static void memory_axes(int rank, ps_layout layout, int *order)
     if (n < rank) order[n] = 1;
 }
 
-static bool mergeable(const int64_t *s, int64_t outer, const int64_t *strides, int at, int64_t inner_dim)
-{
+static bool mergeable(const int64_t *s, int64_t outer, const int64_t *strides, int at, int64_t inner_dim) {
     return outer == strides[at] * inner_dim;
 }
 
 /* Appends the dim (strides of x and all operands over axis a), merging it into the one before where all agree. */
-static void append_dim(cpu_chain *c, int64_t dim, const int64_t *x, int64_t (*ops)[PS_MAX_RANK], int a)
-{
+static void append_dim(cpu_chain *c, int64_t dim, const int64_t *x, int64_t (*ops)[PS_MAX_RANK], int a) {
     int last = c->rank - 1;
     bool merge = last >= 0 && mergeable(c->x, c->x[last], x, a, dim);
-    for (int i = 0; i < c->n && merge; i++) merge = mergeable(NULL, c->operand[i][last], ops[i], a, dim);
+    for (int i = 0; i < c->n && merge; i++)
+        merge = mergeable(NULL, c->operand[i][last], ops[i], a, dim);
     if (!merge) last = c->rank++;
     c->dims[last] = merge ? c->dims[last] * dim : dim;
     c->x[last] = x[a];
-    for (int i = 0; i < c->n; i++) c->operand[i][last] = ops[i][a];
+    for (int i = 0; i < c->n; i++)
+        c->operand[i][last] = ops[i][a];
 }
 
 bool cpu_chain_init(cpu_chain *c, const ps_node *node, const ps_post *posts, int n, const ps_shape *start,
@@ -90,41 +87,46 @@ typedef struct chain_job {
 } chain_job;
 
 /* The tile's operand as a vector of n, gathered if it is strided. */
-static const float *operand_tile(const float *p, int64_t stride, int64_t n, float *buf)
-{
+static const float *operand_tile(const float *p, int64_t stride, int64_t n, float *buf) {
     if (stride == 1) return p;
-    for (int64_t i = 0; i < n; i++) buf[i] = p[i * stride];
+    for (int64_t i = 0; i < n; i++)
+        buf[i] = p[i * stride];
     return buf;
 }
 
 static void apply(const ps_simd *v, const ps_post *p, const float *src, const float *operand, int64_t stride,
                   float *dst, int64_t n, float *buf) {
-    if (!operand) v->unary(p->kind, src, dst, n, p->alpha, p->beta);
-    else if (stride == 0) v->binary_scalar(p->kind, src, *operand, dst, n);
-    else v->binary(p->kind, src, operand_tile(operand, stride, n, buf), dst, n);
+    if (!operand)
+        v->unary(p->kind, src, dst, n, p->alpha, p->beta);
+    else if (stride == 0)
+        v->binary_scalar(p->kind, src, *operand, dst, n);
+    else
+        v->binary(p->kind, src, operand_tile(operand, stride, n, buf), dst, n);
 }
 
-static void run_tile(const chain_job *job, const int64_t *index, int64_t begin, int64_t n, int64_t out_at)
-{
+static void run_tile(const chain_job *job, const int64_t *index, int64_t begin, int64_t n, int64_t out_at) {
     const cpu_chain *c = job->c;
     float buf[TILE];
     int last = c->rank - 1;
     int64_t at = begin * c->x[last];
-    for (int d = 0; d < last; d++) at += index[d] * c->x[d];
+    for (int d = 0; d < last; d++)
+        at += index[d] * c->x[d];
     const float *src = job->x + at;
     float *dst = job->out + out_at;
     if (c->x[last] == 0) {
         job->simd->fill(dst, *src, n);
         src = dst;
     } else if (c->x[last] != 1) {
-        for (int64_t i = 0; i < n; i++) dst[i] = src[i * c->x[last]];
+        for (int64_t i = 0; i < n; i++)
+            dst[i] = src[i * c->x[last]];
         src = dst;
     }
     for (int k = 0; k < c->n; k++) {
         const float *operand = job->operands[k];
         if (operand) {
             operand += begin * c->operand[k][last];
-            for (int d = 0; d < last; d++) operand += index[d] * c->operand[k][d];
+            for (int d = 0; d < last; d++)
+                operand += index[d] * c->operand[k][d];
         }
         apply(job->simd, &c->posts[k], src, operand, c->operand[k][last], dst, n, buf);
         src = dst;
@@ -132,8 +134,7 @@ static void run_tile(const chain_job *job, const int64_t *index, int64_t begin, 
     if (c->n == 0 && src != dst) memcpy(dst, src, (size_t)n * sizeof *dst);
 }
 
-static void run_range(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void run_range(void *ctx, int64_t begin, int64_t end, int thread) {
     const chain_job *job = ctx;
     const cpu_chain *c = job->c;
     int last = c->rank - 1;
@@ -149,15 +150,16 @@ static void run_range(void *ctx, int64_t begin, int64_t end, int thread)
         if (++tile < job->tiles) continue;
         tile = 0;
         row++;
-        for (int d = last - 1; d >= 0 && ++index[d] == c->dims[d]; d--) index[d] = 0;
+        for (int d = last - 1; d >= 0 && ++index[d] == c->dims[d]; d--)
+            index[d] = 0;
     }
 }
 
-void cpu_chain_run(const cpu_chain *c, const ps_simd *simd, const float *x, float *out, void *const *in)
-{
+void cpu_chain_run(const cpu_chain *c, const ps_simd *simd, const float *x, float *out, void *const *in) {
     chain_job job = { .c = c, .simd = simd, .x = x, .out = out };
     int64_t rows = 1, row = c->dims[c->rank - 1];
-    for (int d = 0; d < c->rank - 1; d++) rows *= c->dims[d];
+    for (int d = 0; d < c->rank - 1; d++)
+        rows *= c->dims[d];
     if (rows * row == 0) return;
     for (int k = 0; k < c->n; k++) {
         if (ps_post_is_binary(c->posts[k].kind)) job.operands[k] = in[c->posts[k].operand];

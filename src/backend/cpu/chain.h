@@ -13,7 +13,7 @@ typedef struct cpu_chain {
     ps_post posts[PS_MAX_POSTS];
     int rank, threads;
     int64_t dims[PS_MAX_RANK];
-    int64_t x[PS_MAX_RANK];                      /* strides of the chain's start */
+    int64_t x[PS_MAX_RANK];                     /* strides of the chain's start */
     int64_t operand[PS_MAX_POSTS][PS_MAX_RANK]; /* strides of each post's operand */
 } cpu_chain;
 

@@ -9,8 +9,7 @@ typedef struct concat_kernel {
     int64_t block;                /* of the output */
 } concat_kernel;
 
-static ps_status concat_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)
-{
+static ps_status concat_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     const concat_kernel *k = (const concat_kernel *)kernel;
     char *out = args->out[0];
     for (int64_t o = 0; o < k->outer; o++) {
@@ -24,22 +23,22 @@ static ps_status concat_run(const ps_kernel *kernel, const ps_kernel_args *args,
 }
 
 /* Product of the dims that lie outside (before) the axis, and inside it, in memory order. */
-static void split_at(const ps_shape *s, int axis, ps_layout layout, int64_t *ret_outer, int64_t *ret_inner)
-{
+static void split_at(const ps_shape *s, int axis, ps_layout layout, int64_t *ret_outer, int64_t *ret_inner) {
     int64_t strides[PS_MAX_RANK], outer = 1, inner = 1;
     ps_layout_strides(s, layout, strides);
     for (int i = 0; i < s->rank; i++) {
         if (i == axis) continue;
         bool outside = layout == PS_LAYOUT_PLAIN ? i < axis : axis == 1 || (i != 1 && i < axis);
-        if (outside) outer *= s->dims[i];
-        else inner *= s->dims[i];
+        if (outside)
+            outer *= s->dims[i];
+        else
+            inner *= s->dims[i];
     }
     *ret_outer = outer;
     *ret_inner = inner;
 }
 
-ps_status cpu_lower_concat(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_concat(ps_device *device, ps_lowering *l, ps_error *err) {
     static const ps_kernel_ops ops = { concat_run, cpu_kernel_free, NULL, NULL };
     const ps_node *n = l->node;
     const ps_shape *out = &n->out[0]->shape;

@@ -2,17 +2,16 @@
 #ifdef PS_WITH_DNNL
 #include "backend/cpu/dense.h"
 
-static psd_md md_of(const ps_shape *s, ps_layout layout)
-{
+static psd_md md_of(const ps_shape *s, ps_layout layout) {
     psd_md m = { .ndims = s->rank };
     ps_layout_strides(s, layout, m.strides);
-    for (int i = 0; i < s->rank; i++) m.dims[i] = s->dims[i];
+    for (int i = 0; i < s->rank; i++)
+        m.dims[i] = s->dims[i];
     return m;
 }
 
 /* ONNX weights as oneDNN sees them: [g, O/g, I/g, k…]; ConvTranspose stores [I, O/g, k…]. */
-static psd_md weights_md(const ps_shape *w, int64_t groups, bool deconv)
-{
+static psd_md weights_md(const ps_shape *w, int64_t groups, bool deconv) {
     psd_md m = { 0 };
     int64_t plain[PS_MAX_RANK];
     int at = 0;
@@ -35,8 +34,7 @@ static psd_md weights_md(const ps_shape *w, int64_t groups, bool deconv)
 }
 
 /* Shape of a post-op's operand under the output, for oneDNN: rank of the output, 1 where broadcast. */
-static bool operand_md(const ps_shape *s, const ps_shape *out, psd_md *ret)
-{
+static bool operand_md(const ps_shape *s, const ps_shape *out, psd_md *ret) {
     ps_shape full = { out->rank, { 0 } };
     for (int i = 0; i < out->rank; i++) {
         int k = i - (out->rank - s->rank);
@@ -49,44 +47,38 @@ static bool operand_md(const ps_shape *s, const ps_shape *out, psd_md *ret)
 
 /* oneDNN's convolutions walk the last spatial dim: if that is 1 wide, exchange it with the one before. In channels-last
  * memory both are the same. */
-static void exchange(int64_t *a, int64_t *b)
-{
+static void exchange(int64_t *a, int64_t *b) {
     int64_t t = *a;
     *a = *b;
     *b = t;
 }
 
-static void exchange_spatial(psd_md *m)
-{
+static void exchange_spatial(psd_md *m) {
     int last = (int)m->ndims - 1;
     exchange(&m->dims[last], &m->dims[last - 1]);
     exchange(&m->strides[last], &m->strides[last - 1]);
 }
 
 /* Strides anew: oneDNN recognises channels-last by them, and those of dims of 1 are free to choose. */
-static void exchange_image(psd_md *m)
-{
+static void exchange_image(psd_md *m) {
     ps_shape s = { (int32_t)m->ndims, { 0 } };
     exchange_spatial(m);
     memcpy(s.dims, m->dims, sizeof s.dims);
     *m = md_of(&s, PS_LAYOUT_CHANNELS_LAST);
 }
 
-static bool is_column(const ps_node *n)
-{
+static bool is_column(const ps_node *n) {
     const ps_shape *x = &n->in[0]->shape, *w = &n->in[1]->shape, *y = &n->out[0]->shape;
     return x->rank == 4 && x->dims[3] == 1 && w->dims[3] == 1 && y->dims[3] == 1 && x->dims[2] > 1;
 }
 
-static bool operand_md_column(const ps_shape *s, const ps_shape *out, psd_md *ret)
-{
+static bool operand_md_column(const ps_shape *s, const ps_shape *out, psd_md *ret) {
     if (!operand_md(s, out, ret)) return false;
     exchange_image(ret);
     return true;
 }
 
-static void make_column(psd_desc *d, psd_md *from)
-{
+static void make_column(psd_desc *d, psd_md *from) {
     exchange_image(&d->src);
     exchange_image(&d->dst);
     exchange_spatial(&d->weights);
@@ -97,8 +89,7 @@ static void make_column(psd_desc *d, psd_md *from)
     exchange(&d->pad_end[0], &d->pad_end[1]);
 }
 
-static ps_status describe(const ps_lowering *l, bool deconv, psd_desc *d, psd_md *from, ps_error *err)
-{
+static ps_status describe(const ps_lowering *l, bool deconv, psd_desc *d, psd_md *from, ps_error *err) {
     const ps_node *n = l->node;
     const ps_conv_params *p = n->params;
     ps_window w[PS_MAX_SPATIAL];
@@ -124,8 +115,7 @@ static ps_status describe(const ps_lowering *l, bool deconv, psd_desc *d, psd_md
     return PS_OK;
 }
 
-static bool eligible(const ps_lowering *l)
-{
+static bool eligible(const ps_lowering *l) {
     const ps_node *n = l->node;
     if (n->in[0]->dtype != PS_DTYPE_F32 || n->in[0]->shape.rank < 3 || n->in[0]->shape.rank > 5) return false;
     if (ps_has_in(n, 2) && !n->in[2]->constant) return false;
@@ -136,8 +126,7 @@ static bool eligible(const ps_lowering *l)
     return true;
 }
 
-static ps_status lower(ps_device *device, ps_lowering *l, bool deconv, ps_error *err)
-{
+static ps_status lower(ps_device *device, ps_lowering *l, bool deconv, ps_error *err) {
     cpu_dense what = { .layout = PS_LAYOUT_CHANNELS_LAST,
                        .label = deconv ? "deconv" : "conv",
                        .operand_md = operand_md };
@@ -151,13 +140,11 @@ static ps_status lower(ps_device *device, ps_lowering *l, bool deconv, ps_error 
     return cpu_lower_dense(device, l, &what, err);
 }
 
-ps_status cpu_lower_conv(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_conv(ps_device *device, ps_lowering *l, ps_error *err) {
     return lower(device, l, false, err);
 }
 
-ps_status cpu_lower_deconv(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_deconv(ps_device *device, ps_lowering *l, ps_error *err) {
     return lower(device, l, true, err);
 }
 

@@ -18,8 +18,7 @@ typedef struct cpu_device {
     ps_dnnl *dnnl; /* NULL when built without oneDNN */
 } cpu_device;
 
-static inline const cpu_device *cpu_of(const ps_device *d)
-{
+static inline const cpu_device *cpu_of(const ps_device *d) {
     return (const cpu_device *)d;
 }
 

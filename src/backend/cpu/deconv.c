@@ -28,8 +28,7 @@ typedef struct shuffle_job {
 } shuffle_job;
 
 /* One item is a row of output pixels: kw * O contiguous floats per input pixel. */
-static void shuffle_rows(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void shuffle_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     const shuffle_job *j = ctx;
     const disjoint_kernel *k = j->k;
     int64_t run = k->kw * k->out_channels, block = k->kh * run;
@@ -50,8 +49,7 @@ static void shuffle_rows(void *ctx, int64_t begin, int64_t end, int thread)
     }
 }
 
-static ps_status disjoint_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)
-{
+static ps_status disjoint_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     const disjoint_kernel *k = (const disjoint_kernel *)kernel;
     char *workspace = args->workspace;
     psd_args a = {
@@ -65,14 +63,12 @@ static ps_status disjoint_run(const ps_kernel *kernel, const ps_kernel_args *arg
     return PS_OK;
 }
 
-static void disjoint_free(ps_kernel *kernel)
-{
+static void disjoint_free(ps_kernel *kernel) {
     psd_prim_release(((disjoint_kernel *)kernel)->prim);
     ps_free(kernel->alloc, kernel);
 }
 
-static ps_status state_new(const ps_kernel *kernel, ps_alloc_state *alloc, void **ret, ps_error *err)
-{
+static ps_status state_new(const ps_kernel *kernel, ps_alloc_state *alloc, void **ret, ps_error *err) {
     const disjoint_kernel *k = (const disjoint_kernel *)kernel;
     psd_exec *x;
     PS_TRY(psd_exec_new(k->dnnl, k->prim, alloc, &x, err));
@@ -80,8 +76,7 @@ static ps_status state_new(const ps_kernel *kernel, ps_alloc_state *alloc, void 
     return PS_OK;
 }
 
-static void state_free(const ps_kernel *kernel, ps_alloc_state *alloc, void *state)
-{
+static void state_free(const ps_kernel *kernel, ps_alloc_state *alloc, void *state) {
     psd_exec_free(state, alloc);
 }
 
@@ -94,8 +89,7 @@ typedef struct pack_job {
 } pack_job;
 
 /* ONNX [C, O, kh, kw] → matrix [C, kh*kw*O] → the primitive's layout. */
-static ps_status pack(void *ctx, void *dst, ps_error *err)
-{
+static ps_status pack(void *ctx, void *dst, ps_error *err) {
     const pack_job *j = ctx;
     int64_t cols = j->kh * j->kw * j->out, window = j->kh * j->kw;
     float *m = ps_alloc_array(j->alloc, (size_t)(j->in * cols), sizeof *m);
@@ -103,7 +97,8 @@ static ps_status pack(void *ctx, void *dst, ps_error *err)
     if (!m) return PS_FAIL_NOMEM(err, "packing weights");
     for (int64_t c = 0; c < j->in; c++) {
         for (int64_t o = 0; o < j->out; o++) {
-            for (int64_t p = 0; p < window; p++) m[c * cols + p * j->out + o] = j->src[(c * j->out + o) * window + p];
+            for (int64_t p = 0; p < window; p++)
+                m[c * cols + p * j->out + o] = j->src[(c * j->out + o) * window + p];
         }
     }
     ps_status status = psd_pack(j->dnnl, j->prim, &from, m, dst, err);
@@ -111,8 +106,7 @@ static ps_status pack(void *ctx, void *dst, ps_error *err)
     return status;
 }
 
-static bool eligible(const ps_lowering *l)
-{
+static bool eligible(const ps_lowering *l) {
     const ps_node *n = l->node;
     const ps_conv_params *p = n->params;
     ps_window w[PS_MAX_SPATIAL];
@@ -128,8 +122,7 @@ static bool eligible(const ps_lowering *l)
     return ps_shape_product(&n->out[0]->shape, 0, 4) > 0 && n->in[0]->shape.dims[1] > 0;
 }
 
-static ps_status fill(const cpu_device *dev, ps_lowering *l, disjoint_kernel *k, ps_error *err)
-{
+static ps_status fill(const cpu_device *dev, ps_lowering *l, disjoint_kernel *k, ps_error *err) {
     const ps_node *n = l->node;
     const ps_shape *x = &n->in[0]->shape, *w = &n->in[1]->shape;
     char key[512], full[560];
@@ -145,9 +138,9 @@ static ps_status fill(const cpu_device *dev, ps_lowering *l, disjoint_kernel *k,
     memset(&d, 0, sizeof d);
     d.kind = PSD_MATMUL;
     d.threads = l->threads;
-    d.src = (psd_md){ .ndims = 2, .dims = { pixels, in }, .strides = { in, 1 } };
-    d.weights = (psd_md){ .ndims = 2, .dims = { in, cols }, .any = 1 };
-    d.dst = (psd_md){ .ndims = 2, .dims = { pixels, cols }, .strides = { cols, 1 } };
+    d.src = (psd_md) { .ndims = 2, .dims = { pixels, in }, .strides = { in, 1 } };
+    d.weights = (psd_md) { .ndims = 2, .dims = { in, cols }, .any = 1 };
+    d.dst = (psd_md) { .ndims = 2, .dims = { pixels, cols }, .strides = { cols, 1 } };
     PS_TRY(psd_prim_get(dev->dnnl, &d, &k->prim, err));
     if (!k->prim) return PS_OK;
     pack_job job = { dev->dnnl, k->prim, l->alloc, n->in[1]->constant->data, in, k->out_channels, k->kh, k->kw };
@@ -160,8 +153,7 @@ static ps_status fill(const cpu_device *dev, ps_lowering *l, disjoint_kernel *k,
     return PS_OK;
 }
 
-ps_status cpu_lower_deconv_disjoint(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_deconv_disjoint(ps_device *device, ps_lowering *l, ps_error *err) {
     static const ps_kernel_ops ops = { disjoint_run, disjoint_free, state_new, state_free };
     const cpu_device *dev = cpu_of(device);
     const ps_node *n = l->node;

@@ -17,8 +17,7 @@ typedef struct dense_kernel {
     cpu_chain chain;
 } dense_kernel;
 
-static ps_status dense_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)
-{
+static ps_status dense_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     const dense_kernel *k = (const dense_kernel *)kernel;
     psd_args a = { .src = args->in[0], .dst = args->out[0], .scratchpad = args->workspace };
     a.weights = k->weights ? k->weights : args->in[1];
@@ -34,15 +33,13 @@ static ps_status dense_run(const ps_kernel *kernel, const ps_kernel_args *args, 
     return PS_OK;
 }
 
-static void dense_free(ps_kernel *kernel)
-{
+static void dense_free(ps_kernel *kernel) {
     dense_kernel *k = (dense_kernel *)kernel;
     psd_prim_release(k->prim);
     ps_free(kernel->alloc, k);
 }
 
-static ps_status state_new(const ps_kernel *kernel, ps_alloc_state *alloc, void **ret, ps_error *err)
-{
+static ps_status state_new(const ps_kernel *kernel, ps_alloc_state *alloc, void **ret, ps_error *err) {
     const dense_kernel *k = (const dense_kernel *)kernel;
     psd_exec *x;
     PS_TRY(psd_exec_new(k->dnnl, k->prim, alloc, &x, err));
@@ -50,8 +47,7 @@ static ps_status state_new(const ps_kernel *kernel, ps_alloc_state *alloc, void 
     return PS_OK;
 }
 
-static void state_free(const ps_kernel *kernel, ps_alloc_state *alloc, void *state)
-{
+static void state_free(const ps_kernel *kernel, ps_alloc_state *alloc, void *state) {
     psd_exec_free(state, alloc);
 }
 
@@ -65,8 +61,7 @@ typedef struct epilogue {
     int residual_at; /* post that is a full-size addition oneDNN can sum, or -1 */
 } epilogue;
 
-static void find_residual(const ps_node *n, epilogue *e)
-{
+static void find_residual(const ps_node *n, epilogue *e) {
     e->residual_at = -1;
     for (int i = 0; i < e->n; i++) {
         const ps_post *p = &e->posts[i];
@@ -81,8 +76,7 @@ static void find_residual(const ps_node *n, epilogue *e)
     }
 }
 
-static bool fill_posts(const ps_lowering *l, const cpu_dense *what, const epilogue *e, int count, psd_desc *d)
-{
+static bool fill_posts(const ps_lowering *l, const cpu_dense *what, const epilogue *e, int count, psd_desc *d) {
     const ps_node *n = l->node;
     memset(d->posts, 0, sizeof d->posts);
     d->n_posts = count;
@@ -123,14 +117,12 @@ typedef struct pack_job {
     const void *src;
 } pack_job;
 
-static ps_status pack(void *ctx, void *dst, ps_error *err)
-{
+static ps_status pack(void *ctx, void *dst, ps_error *err) {
     const pack_job *j = ctx;
     return psd_pack(j->dnnl, j->prim, j->from, j->src, dst, err);
 }
 
-static ps_status pack_weights(const ps_lowering *l, const cpu_dense *what, dense_kernel *k, ps_error *err)
-{
+static ps_status pack_weights(const ps_lowering *l, const cpu_dense *what, dense_kernel *k, ps_error *err) {
     char key[64];
     if (!what->weights) return PS_OK;
     pack_job job = { k->dnnl, k->prim, &what->from, what->weights->data };
@@ -139,8 +131,7 @@ static ps_status pack_weights(const ps_lowering *l, const cpu_dense *what, dense
 }
 
 /* Operands of the output's rank lie as the output does; lower ranks are plain. */
-static void settle_operands(ps_lowering *l, const cpu_dense *what, dense_kernel *k, const epilogue *e)
-{
+static void settle_operands(ps_lowering *l, const cpu_dense *what, dense_kernel *k, const epilogue *e) {
     const ps_node *n = l->node;
     for (int i = 0; i < e->n; i++) {
         const ps_post *p = &e->posts[i];
@@ -149,17 +140,19 @@ static void settle_operands(ps_lowering *l, const cpu_dense *what, dense_kernel 
         bool full = n->in[p->operand]->shape.rank == n->out[0]->shape.rank;
         l->in_layout[p->operand] = full ? what->layout : PS_LAYOUT_PLAIN;
         if (i >= k->n_inside) continue;
-        if (i == e->residual_at) k->residual = p->operand;
-        else k->operand[i] = p->operand;
+        if (i == e->residual_at)
+            k->residual = p->operand;
+        else
+            k->operand[i] = p->operand;
     }
 }
 
-static ps_status finish(ps_lowering *l, const cpu_dense *what, dense_kernel *k, const epilogue *e, ps_error *err)
-{
+static ps_status finish(ps_lowering *l, const cpu_dense *what, dense_kernel *k, const epilogue *e, ps_error *err) {
     const ps_node *n = l->node;
     const ps_shape *out = &n->out[0]->shape;
     PS_TRY(pack_weights(l, what, k, err));
-    for (uint32_t i = 0; i < n->n_in; i++) l->in_layout[i] = PS_LAYOUT_PLAIN;
+    for (uint32_t i = 0; i < n->n_in; i++)
+        l->in_layout[i] = PS_LAYOUT_PLAIN;
     l->in_layout[0] = what->layout;
     l->out_layout[0] = what->layout;
     settle_operands(l, what, k, e);
@@ -176,8 +169,7 @@ static ps_status finish(ps_lowering *l, const cpu_dense *what, dense_kernel *k, 
     return PS_FAIL(err, INTERNAL, "%s: its post-operations cannot be laid out", ps_node_label(n, label, sizeof label));
 }
 
-ps_status cpu_lower_dense(ps_device *device, ps_lowering *l, cpu_dense *what, ps_error *err)
-{
+ps_status cpu_lower_dense(ps_device *device, ps_lowering *l, cpu_dense *what, ps_error *err) {
     const cpu_device *dev = cpu_of(device);
     epilogue e = { .n = 0 };
     psd_prim *prim;

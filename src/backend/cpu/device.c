@@ -58,13 +58,11 @@ static const ps_impl impls[] = {
     { "Transpose", "", cpu_lower_transpose },
 };
 
-static ps_status cpu_lower(ps_device *device, ps_lowering *l, ps_error *err)
-{
+static ps_status cpu_lower(ps_device *device, ps_lowering *l, ps_error *err) {
     return ps_lower_with(device, impls, sizeof impls / sizeof *impls, l, err);
 }
 
-static void cpu_free(ps_device *device)
-{
+static void cpu_free(ps_device *device) {
 #ifdef PS_WITH_DNNL
     psd_free(((cpu_device *)device)->dnnl);
 #endif
@@ -72,8 +70,7 @@ static void cpu_free(ps_device *device)
 }
 
 /* oneDNN fixes its team size from the calling thread's setting, when a primitive is made and when it runs. */
-static int cpu_enter(ps_device *device, int threads)
-{
+static int cpu_enter(ps_device *device, int threads) {
 #ifdef _OPENMP
     int before = omp_get_max_threads();
     if (before != threads) omp_set_num_threads(threads);
@@ -83,8 +80,7 @@ static int cpu_enter(ps_device *device, int threads)
 #endif
 }
 
-static void cpu_leave(ps_device *device, int token)
-{
+static void cpu_leave(ps_device *device, int token) {
 #ifdef _OPENMP
     if (token != omp_get_max_threads()) omp_set_num_threads(token);
 #endif
@@ -92,14 +88,13 @@ static void cpu_leave(ps_device *device, int token)
 
 static const ps_device_ops device_ops = { 1, cpu_lower, cpu_reorder, cpu_free, cpu_enter, cpu_leave };
 
-ps_status ps_device_new_cpu(ps_alloc_state *alloc, ps_device **ret, ps_error *err)
-{
+ps_status ps_device_new_cpu(ps_alloc_state *alloc, ps_device **ret, ps_error *err) {
     cpu_device *d = ps_alloc_zero(alloc, sizeof *d);
     if (!d) return PS_FAIL_NOMEM(err, "a device");
     d->base.ops = &device_ops;
     d->base.alloc = alloc;
     d->simd = ps_simd_pick();
-    d->base.caps = (ps_caps){ true, true, true, true, PS_MAX_POSTS };
+    d->base.caps = (ps_caps) { true, true, true, true, PS_MAX_POSTS };
     ps_snprintf(d->base.name, sizeof d->base.name, "cpu");
     ps_cpu_model(d->base.hardware, sizeof d->base.hardware);
 #ifdef PS_WITH_DNNL
@@ -114,8 +109,8 @@ ps_status ps_device_new_cpu(ps_alloc_state *alloc, ps_device **ret, ps_error *er
 #else
     ps_snprintf(d->base.driver, sizeof d->base.driver, "own kernels %s", d->simd->name);
 #endif
-    d->base.info = (ps_device_info){ sizeof d->base.info, d->base.name,       d->base.hardware,
-                                     d->base.driver,      ps_memory_total(), ps_cpu_count() };
+    d->base.info = (ps_device_info) { sizeof d->base.info, d->base.name,      d->base.hardware,
+                                      d->base.driver,      ps_memory_total(), ps_cpu_count() };
     *ret = &d->base;
     return PS_OK;
 }

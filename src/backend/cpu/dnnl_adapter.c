@@ -21,7 +21,7 @@ typedef const dnnl_memory_desc_t *cmd_t;
 struct psd_prim {
     ps_dnnl *owner;
     psd_prim *next;
-    int refs; /* guarded by owner->lock */
+    int refs;     /* guarded by owner->lock */
     bool charged; /* guarded by owner->lock */
     uint64_t hash;
     psd_desc desc;
@@ -46,8 +46,7 @@ struct psd_exec {
     int post[PSD_MAX_ARGS]; /* index into desc.posts of a binary operand, else -1 */
 };
 
-static ps_status fail(ps_error *err, dnnl_status_t s, const char *what)
-{
+static ps_status fail(ps_error *err, dnnl_status_t s, const char *what) {
     if (s == dnnl_out_of_memory) return PS_FAIL(err, NO_MEMORY, "out of memory in oneDNN: %s", what);
     return PS_FAIL(err, INTERNAL, "oneDNN: %s failed with status %d", what, (int)s);
 }
@@ -60,8 +59,7 @@ static ps_status fail(ps_error *err, dnnl_status_t s, const char *what)
 
 /* ---- engine ---- */
 
-ps_status psd_new(ps_alloc_state *alloc, ps_dnnl **ret, ps_error *err)
-{
+ps_status psd_new(ps_alloc_state *alloc, ps_dnnl **ret, ps_error *err) {
     ps_dnnl *d = ps_alloc_zero(alloc, sizeof *d);
     if (!d) return PS_FAIL_NOMEM(err, "the oneDNN engine");
     d->alloc = alloc;
@@ -80,23 +78,20 @@ ps_status psd_new(ps_alloc_state *alloc, ps_dnnl **ret, ps_error *err)
     return PS_OK;
 }
 
-void psd_free(ps_dnnl *d)
-{
+void psd_free(ps_dnnl *d) {
     if (!d) return;
     if (d->engine) dnnl_engine_destroy(d->engine);
     ps_mutex_destroy(&d->lock);
     ps_free(d->alloc, d);
 }
 
-const char *psd_version_text(char *buf, size_t size)
-{
+const char *psd_version_text(char *buf, size_t size) {
     const dnnl_version_t *v = dnnl_version();
     ps_snprintf(buf, size, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
     return buf;
 }
 
-const char *psd_isa_text(void)
-{
+const char *psd_isa_text(void) {
     static const struct {
         int isa;
         const char *name;
@@ -119,8 +114,7 @@ const char *psd_isa_text(void)
 
 /* ---- descriptors ---- */
 
-static dnnl_status_t md_make(const psd_md *m, md_t *ret)
-{
+static dnnl_status_t md_make(const psd_md *m, md_t *ret) {
     dnnl_dims_t dims, strides;
     memset(dims, 0, sizeof dims);
     memset(strides, 0, sizeof strides);
@@ -137,15 +131,13 @@ static dnnl_status_t md_make(const psd_md *m, md_t *ret)
 #endif
 }
 
-static void md_drop(md_t *m, bool made)
-{
+static void md_drop(md_t *m, bool made) {
 #if V3
     if (made) dnnl_memory_desc_destroy(*m);
 #endif
 }
 
-static psd_md bias_md(const psd_desc *d)
-{
+static psd_md bias_md(const psd_desc *d) {
     psd_md m = { 0 };
     if (d->kind != PSD_MATMUL) {
         m.ndims = 1;
@@ -154,16 +146,17 @@ static psd_md bias_md(const psd_desc *d)
         return m;
     }
     m.ndims = d->dst.ndims;
-    for (int i = 0; i < m.ndims; i++) m.dims[i] = 1;
+    for (int i = 0; i < m.ndims; i++)
+        m.dims[i] = 1;
     m.dims[m.ndims - 1] = d->dst.dims[m.ndims - 1];
-    for (int i = 0; i < m.ndims; i++) m.strides[i] = i == m.ndims - 1 ? 1 : m.dims[m.ndims - 1];
+    for (int i = 0; i < m.ndims; i++)
+        m.strides[i] = i == m.ndims - 1 ? 1 : m.dims[m.ndims - 1];
     return m;
 }
 
 /* ---- post-ops ---- */
 
-static dnnl_status_t eltwise(dnnl_post_ops_t po, dnnl_alg_kind_t alg, float alpha, float beta)
-{
+static dnnl_status_t eltwise(dnnl_post_ops_t po, dnnl_alg_kind_t alg, float alpha, float beta) {
 #if V3
     return dnnl_post_ops_append_eltwise(po, alg, alpha, beta);
 #else
@@ -171,8 +164,7 @@ static dnnl_status_t eltwise(dnnl_post_ops_t po, dnnl_alg_kind_t alg, float alph
 #endif
 }
 
-static dnnl_alg_kind_t binary_alg(int64_t kind)
-{
+static dnnl_alg_kind_t binary_alg(int64_t kind) {
     switch (kind) {
     case PS_POST_ADD: return dnnl_binary_add;
     case PS_POST_SUB: return dnnl_binary_sub;
@@ -184,13 +176,11 @@ static dnnl_alg_kind_t binary_alg(int64_t kind)
     }
 }
 
-static bool near(float a, float b)
-{
+static bool near(float a, float b) {
     return a > b - 1e-6f && a < b + 1e-6f;
 }
 
-bool psd_post_possible(const psd_post *p)
-{
+bool psd_post_possible(const psd_post *p) {
     switch (p->kind) {
     case PSD_POST_SUM:
     case PS_POST_RELU:
@@ -211,8 +201,7 @@ bool psd_post_possible(const psd_post *p)
     }
 }
 
-static dnnl_status_t append_post(dnnl_post_ops_t po, const psd_post *p)
-{
+static dnnl_status_t append_post(dnnl_post_ops_t po, const psd_post *p) {
     dnnl_status_t s;
     switch (p->kind) {
     case PSD_POST_SUM:
@@ -249,13 +238,12 @@ static dnnl_status_t append_post(dnnl_post_ops_t po, const psd_post *p)
 
 /* oneDNN 2.6 keeps one code generator per elementwise algorithm and primitive: a second use with other parameters would
  * run with those of the first (two relu, of which one leaky). */
-static bool same_generator_twice(const psd_post *a, const psd_post *b)
-{
+static bool same_generator_twice(const psd_post *a, const psd_post *b) {
     static const struct {
         int64_t kind;
         unsigned generators;
-    } table[] = { { PS_POST_RELU, 1 },   { PS_POST_LEAKY_RELU, 1 },   { PS_POST_CLIP, 2 },  { PS_POST_LINEAR, 4 },
-                  { PS_POST_SWISH, 8 },  { PS_POST_HARD_SIGMOID, 6 }, { PS_POST_HARD_SWISH, 16 } };
+    } table[] = { { PS_POST_RELU, 1 },  { PS_POST_LEAKY_RELU, 1 },   { PS_POST_CLIP, 2 },       { PS_POST_LINEAR, 4 },
+                  { PS_POST_SWISH, 8 }, { PS_POST_HARD_SIGMOID, 6 }, { PS_POST_HARD_SWISH, 16 } };
     unsigned x = 0, y = 0;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         if (table[i].kind == a->kind) x = table[i].generators;
@@ -266,8 +254,7 @@ static bool same_generator_twice(const psd_post *a, const psd_post *b)
 
 /* Operands that oneDNN 2.6 broadcasts rightly: one number, one per channel (the last dim of a matrix), or the full
  * shape. Others, such as one per image and channel, are taken for one per channel. */
-static bool operand_sound(const psd_desc *d, const psd_md *m)
-{
+static bool operand_sound(const psd_desc *d, const psd_md *m) {
     int channel = d->kind == PSD_MATMUL ? (int)d->dst.ndims - 1 : 1;
     bool full = true, row = true;
     for (int i = 0; i < m->ndims; i++) {
@@ -277,8 +264,7 @@ static bool operand_sound(const psd_desc *d, const psd_md *m)
     return full || row;
 }
 
-static bool posts_sound(const psd_desc *d)
-{
+static bool posts_sound(const psd_desc *d) {
     for (int64_t i = 0; i < d->n_posts; i++) {
         if (d->posts[i].operand.ndims && !operand_sound(d, &d->posts[i].operand)) return false;
         for (int64_t k = 0; k < i; k++) {
@@ -289,21 +275,21 @@ static bool posts_sound(const psd_desc *d)
 }
 
 /* Position of posts[i] in oneDNN's list: a hard sigmoid takes two places. */
-static int post_position(const psd_desc *d, int64_t i)
-{
+static int post_position(const psd_desc *d, int64_t i) {
     int at = 0;
-    for (int64_t k = 0; k < i; k++) at += d->posts[k].kind == PS_POST_HARD_SIGMOID ? 2 : 1;
+    for (int64_t k = 0; k < i; k++)
+        at += d->posts[k].kind == PS_POST_HARD_SIGMOID ? 2 : 1;
     return at;
 }
 
-static dnnl_status_t make_attr(const psd_desc *d, dnnl_primitive_attr_t *ret)
-{
+static dnnl_status_t make_attr(const psd_desc *d, dnnl_primitive_attr_t *ret) {
     dnnl_post_ops_t po = NULL;
     dnnl_status_t s = dnnl_primitive_attr_create(ret);
     if (s != dnnl_success) return s;
     s = dnnl_primitive_attr_set_scratchpad_mode(*ret, dnnl_scratchpad_mode_user);
     if (s == dnnl_success) s = dnnl_post_ops_create(&po);
-    for (int64_t i = 0; i < d->n_posts && s == dnnl_success; i++) s = append_post(po, &d->posts[i]);
+    for (int64_t i = 0; i < d->n_posts && s == dnnl_success; i++)
+        s = append_post(po, &d->posts[i]);
     if (s == dnnl_success) s = dnnl_primitive_attr_set_post_ops(*ret, po);
     if (po) dnnl_post_ops_destroy(po);
     if (s != dnnl_success) dnnl_primitive_attr_destroy(*ret);
@@ -317,8 +303,7 @@ typedef struct mds {
     bool has_src, has_weights, has_bias, has_dst;
 } mds;
 
-static dnnl_status_t mds_make(const psd_desc *d, mds *m)
-{
+static dnnl_status_t mds_make(const psd_desc *d, mds *m) {
     psd_md bias = bias_md(d);
     memset(m, 0, sizeof *m);
     dnnl_status_t s = md_make(&d->src, &m->src);
@@ -330,17 +315,16 @@ static dnnl_status_t mds_make(const psd_desc *d, mds *m)
     return s;
 }
 
-static void mds_drop(mds *m)
-{
+static void mds_drop(mds *m) {
     md_drop(&m->src, m->has_src);
     md_drop(&m->weights, m->has_weights);
     md_drop(&m->bias, m->has_bias);
     md_drop(&m->dst, m->has_dst);
 }
 
-static void spatial(const int64_t from[3], int64_t minus, dnnl_dims_t to)
-{
-    for (int i = 0; i < DNNL_MAX_NDIMS; i++) to[i] = i < 3 ? from[i] - minus : 0;
+static void spatial(const int64_t from[3], int64_t minus, dnnl_dims_t to) {
+    for (int i = 0; i < DNNL_MAX_NDIMS; i++)
+        to[i] = i < 3 ? from[i] - minus : 0;
 }
 
 static dnnl_status_t make_pd(ps_dnnl *dn, const psd_desc *d, mds *m, dnnl_primitive_attr_t attr,
@@ -366,8 +350,7 @@ static dnnl_status_t make_pd(ps_dnnl *dn, const psd_desc *d, mds *m, dnnl_primit
         return dnnl_deconvolution_forward_primitive_desc_create(ret, dn->engine, prop, dnnl_deconvolution_direct,
                                                                 m->src, m->weights, bias, m->dst, stride, dilation,
                                                                 pad_l, pad_r, attr);
-    case PSD_MATMUL:
-        return dnnl_matmul_primitive_desc_create(ret, dn->engine, m->src, m->weights, bias, m->dst, attr);
+    case PSD_MATMUL: return dnnl_matmul_primitive_desc_create(ret, dn->engine, m->src, m->weights, bias, m->dst, attr);
     default:
         return dnnl_pooling_forward_primitive_desc_create(ret, dn->engine, prop, pool, m->src, m->dst, stride, kernel,
                                                           dilation, pad_l, pad_r, attr);
@@ -401,15 +384,13 @@ static dnnl_status_t make_pd(ps_dnnl *dn, const psd_desc *d, mds *m, dnnl_primit
 #endif
 }
 
-static cmd_t query_md(const psd_prim *p, dnnl_query_t what, int index)
-{
+static cmd_t query_md(const psd_prim *p, dnnl_query_t what, int index) {
     return dnnl_primitive_desc_query_md(p->pd, what, index);
 }
 
 /* ---- the cache ---- */
 
-static dnnl_status_t build(ps_dnnl *dn, psd_prim *p)
-{
+static dnnl_status_t build(ps_dnnl *dn, psd_prim *p) {
     dnnl_primitive_attr_t attr;
     mds m;
     dnnl_status_t s = mds_make(&p->desc, &m);
@@ -425,8 +406,7 @@ static dnnl_status_t build(ps_dnnl *dn, psd_prim *p)
 
 /* oneDNN 2.6's convolution by gemm (below AVX2, where channels are no multiple of 8) reads a full-size operand at wrong
  * places when channels lie innermost. */
-static bool impl_sound(const psd_prim *p)
-{
+static bool impl_sound(const psd_prim *p) {
     const psd_desc *d = &p->desc;
     if (d->kind != PSD_CONV && d->kind != PSD_DECONV) return true;
     if (!strstr(psd_prim_info(p), "gemm")) return true;
@@ -437,23 +417,20 @@ static bool impl_sound(const psd_prim *p)
     return true;
 }
 
-static void destroy(psd_prim *p)
-{
+static void destroy(psd_prim *p) {
     if (p->prim) dnnl_primitive_destroy(p->prim);
     if (p->pd) dnnl_primitive_desc_destroy(p->pd);
     ps_free(p->owner->alloc, p);
 }
 
-static psd_prim *lookup(ps_dnnl *d, const psd_desc *desc, uint64_t hash)
-{
+static psd_prim *lookup(ps_dnnl *d, const psd_desc *desc, uint64_t hash) {
     for (psd_prim *p = d->buckets[hash % BUCKETS]; p; p = p->next) {
         if (p->hash == hash && memcmp(&p->desc, desc, sizeof *desc) == 0) return p;
     }
     return NULL;
 }
 
-static ps_status create(ps_dnnl *d, const psd_desc *desc, uint64_t hash, psd_prim **ret, ps_error *err)
-{
+static ps_status create(ps_dnnl *d, const psd_desc *desc, uint64_t hash, psd_prim **ret, ps_error *err) {
     psd_prim *p = ps_alloc_zero(d->alloc, sizeof *p);
     if (!p) return PS_FAIL_NOMEM(err, "a primitive");
     p->owner = d;
@@ -478,8 +455,7 @@ static ps_status create(ps_dnnl *d, const psd_desc *desc, uint64_t hash, psd_pri
     return PS_OK;
 }
 
-ps_status psd_prim_get(ps_dnnl *d, const psd_desc *desc, psd_prim **ret, ps_error *err)
-{
+ps_status psd_prim_get(ps_dnnl *d, const psd_desc *desc, psd_prim **ret, ps_error *err) {
     uint64_t hash = ps_hash_bytes(desc, sizeof *desc, 0);
     ps_status status = PS_OK;
     *ret = NULL;
@@ -492,37 +468,34 @@ ps_status psd_prim_get(ps_dnnl *d, const psd_desc *desc, psd_prim **ret, ps_erro
     return status;
 }
 
-void psd_prim_release(psd_prim *p)
-{
+void psd_prim_release(psd_prim *p) {
     if (!p) return;
     ps_dnnl *d = p->owner;
     ps_mutex_lock(&d->lock);
     bool last = --p->refs == 0;
     if (last) {
         psd_prim **at = &d->buckets[p->hash % BUCKETS];
-        while (*at != p) at = &(*at)->next;
+        while (*at != p)
+            at = &(*at)->next;
         *at = p->next;
     }
     ps_mutex_unlock(&d->lock);
     if (last) destroy(p);
 }
 
-const char *psd_prim_info(const psd_prim *p)
-{
+const char *psd_prim_info(const psd_prim *p) {
     const char *info = NULL;
     if (dnnl_primitive_desc_query(p->pd, dnnl_query_impl_info_str, 0, &info) != dnnl_success || !info) return "";
     return info;
 }
 
-bool psd_prim_is_slow(const psd_prim *p)
-{
+bool psd_prim_is_slow(const psd_prim *p) {
     return strncmp(psd_prim_info(p), "ref", 3) == 0;
 }
 
 /* oneDNN does not tell. Measured as growth of resident memory per primitive, mean over the models of docs/testing.md
  * (oneDNN 2.6.3, AVX-512): 1x1 convolutions 74 KiB, depthwise 37, others 141, transposed 100, matrix products 82. */
-static size_t resident_bytes(const psd_prim *p)
-{
+static size_t resident_bytes(const psd_prim *p) {
     const char *info = psd_prim_info(p);
     switch (p->desc.kind) {
     case PSD_CONV: return (size_t)(strstr(info, "dw") ? 37 : strstr(info, "1x1") ? 74 : 141) << 10;
@@ -532,8 +505,7 @@ static size_t resident_bytes(const psd_prim *p)
     }
 }
 
-size_t psd_prim_charge(psd_prim *p)
-{
+size_t psd_prim_charge(psd_prim *p) {
     ps_mutex_lock(&p->owner->lock);
     bool first = !p->charged;
     p->charged = true;
@@ -541,22 +513,19 @@ size_t psd_prim_charge(psd_prim *p)
     return first ? resident_bytes(p) : 0;
 }
 
-size_t psd_prim_scratchpad(const psd_prim *p)
-{
+size_t psd_prim_scratchpad(const psd_prim *p) {
     cmd_t m = query_md(p, dnnl_query_scratchpad_md, 0);
     return m ? dnnl_memory_desc_get_size(m) : 0;
 }
 
-size_t psd_prim_weights_size(const psd_prim *p)
-{
+size_t psd_prim_weights_size(const psd_prim *p) {
     return dnnl_memory_desc_get_size(query_md(p, dnnl_query_weights_md, 0));
 }
 
 /* Numbers that tell one layout of weights from another; returns how many, at most LAYOUT_WORDS. */
 #define LAYOUT_WORDS (4 * DNNL_MAX_NDIMS + 1)
 
-static size_t layout_words(cmd_t m, int64_t *words)
-{
+static size_t layout_words(cmd_t m, int64_t *words) {
     size_t n = 0;
 #if V3
     int ndims = 0, nblks = 0;
@@ -568,22 +537,25 @@ static size_t layout_words(cmd_t m, int64_t *words)
     dnnl_memory_desc_query(m, dnnl_query_inner_blks, &blks);
     dnnl_memory_desc_query(m, dnnl_query_inner_idxs, &idxs);
     words[n++] = ndims;
-    for (int i = 0; i < ndims && strides && padded; i++) words[n++] = (*strides)[i], words[n++] = (*padded)[i];
-    for (int i = 0; i < nblks && blks && idxs; i++) words[n++] = (*blks)[i], words[n++] = (*idxs)[i];
+    for (int i = 0; i < ndims && strides && padded; i++)
+        words[n++] = (*strides)[i], words[n++] = (*padded)[i];
+    for (int i = 0; i < nblks && blks && idxs; i++)
+        words[n++] = (*blks)[i], words[n++] = (*idxs)[i];
 #else
     const dnnl_blocking_desc_t *b = &m->format_desc.blocking;
     words[n++] = m->ndims;
     if (m->format_kind != dnnl_blocked) return n; /* a union: no such fields */
-    for (int i = 0; i < m->ndims; i++) words[n++] = b->strides[i], words[n++] = m->padded_dims[i];
-    for (int i = 0; i < b->inner_nblks; i++) words[n++] = b->inner_blks[i], words[n++] = b->inner_idxs[i];
+    for (int i = 0; i < m->ndims; i++)
+        words[n++] = b->strides[i], words[n++] = m->padded_dims[i];
+    for (int i = 0; i < b->inner_nblks; i++)
+        words[n++] = b->inner_blks[i], words[n++] = b->inner_idxs[i];
 #endif
     return n;
 }
 
 /* Hashes, not text: it has to fit and must not fail, for a key that is cut short would hand out the weights of another
  * layout. */
-void psd_prim_weights_key(const psd_prim *p, const psd_md *from, char *buf, size_t size)
-{
+void psd_prim_weights_key(const psd_prim *p, const psd_md *from, char *buf, size_t size) {
     int64_t words[LAYOUT_WORDS];
     cmd_t m = query_md(p, dnnl_query_weights_md, 0);
     size_t n = layout_words(m, words) * sizeof *words;
@@ -597,8 +569,7 @@ void psd_prim_weights_key(const psd_prim *p, const psd_md *from, char *buf, size
     ps_snprintf(buf, size, "dnnl %016llx%016llx", (unsigned long long)high, (unsigned long long)low);
 }
 
-ps_status psd_pack(ps_dnnl *d, const psd_prim *p, const psd_md *from, const void *src, void *dst, ps_error *err)
-{
+ps_status psd_pack(ps_dnnl *d, const psd_prim *p, const psd_md *from, const void *src, void *dst, ps_error *err) {
     md_t from_md;
     dnnl_memory_t a = NULL, b = NULL;
     dnnl_primitive_desc_t pd = NULL;
@@ -628,8 +599,7 @@ ps_status psd_pack(ps_dnnl *d, const psd_prim *p, const psd_md *from, const void
 
 /* ---- execution ---- */
 
-static dnnl_status_t add_arg(ps_dnnl *d, psd_exec *x, int arg, cmd_t md, int post)
-{
+static dnnl_status_t add_arg(ps_dnnl *d, psd_exec *x, int arg, cmd_t md, int post) {
     dnnl_status_t s = dnnl_memory_create(&x->args[x->n].memory, md, d->engine, DNNL_MEMORY_NONE);
     if (s != dnnl_success) return s;
     x->args[x->n].arg = arg;
@@ -637,8 +607,7 @@ static dnnl_status_t add_arg(ps_dnnl *d, psd_exec *x, int arg, cmd_t md, int pos
     return s;
 }
 
-static dnnl_status_t add_operand(ps_dnnl *d, psd_exec *x, const psd_desc *desc, int post)
-{
+static dnnl_status_t add_operand(ps_dnnl *d, psd_exec *x, const psd_desc *desc, int post) {
     md_t m;
     dnnl_status_t s = md_make(&desc->posts[post].operand, &m);
     if (s != dnnl_success) return s;
@@ -647,8 +616,7 @@ static dnnl_status_t add_operand(ps_dnnl *d, psd_exec *x, const psd_desc *desc, 
     return s;
 }
 
-ps_status psd_exec_new(ps_dnnl *d, const psd_prim *p, ps_alloc_state *alloc, psd_exec **ret, ps_error *err)
-{
+ps_status psd_exec_new(ps_dnnl *d, const psd_prim *p, ps_alloc_state *alloc, psd_exec **ret, ps_error *err) {
     psd_exec *x = ps_alloc_zero(alloc, sizeof *x);
     if (!x) return PS_FAIL_NOMEM(err, "a primitive's memory objects");
     x->prim = p;
@@ -672,16 +640,15 @@ ps_status psd_exec_new(ps_dnnl *d, const psd_prim *p, ps_alloc_state *alloc, psd
     return PS_OK;
 }
 
-void psd_exec_free(psd_exec *x, ps_alloc_state *alloc)
-{
+void psd_exec_free(psd_exec *x, ps_alloc_state *alloc) {
     if (!x) return;
-    for (int i = 0; i < x->n; i++) dnnl_memory_destroy(x->args[i].memory);
+    for (int i = 0; i < x->n; i++)
+        dnnl_memory_destroy(x->args[i].memory);
     if (x->stream) dnnl_stream_destroy(x->stream);
     ps_free(alloc, x);
 }
 
-static void *pick(const psd_exec *x, int i, const psd_args *a)
-{
+static void *pick(const psd_exec *x, int i, const psd_args *a) {
     if (x->post[i] >= 0) return (void *)a->operands[x->post[i]];
     switch (x->args[i].arg) {
     case DNNL_ARG_SRC: return (void *)a->src;
@@ -692,8 +659,7 @@ static void *pick(const psd_exec *x, int i, const psd_args *a)
     }
 }
 
-ps_status psd_exec_run(psd_exec *x, const psd_args *args, ps_error *err)
-{
+ps_status psd_exec_run(psd_exec *x, const psd_args *args, ps_error *err) {
     for (int i = 0; i < x->n; i++) {
         DNNL_TRY(dnnl_memory_set_data_handle(x->args[i].memory, pick(x, i, args)), "setting an address");
     }

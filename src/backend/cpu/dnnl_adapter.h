@@ -55,7 +55,7 @@ bool psd_post_possible(const psd_post *p);
 
 /* The primitive for desc, from the cache or created. *ret is NULL with PS_OK when oneDNN has no implementation. */
 ps_status psd_prim_get(ps_dnnl *d, const psd_desc *desc, psd_prim **ret, ps_error *err);
-void psd_prim_release(psd_prim *p); /* NULL is allowed */
+void psd_prim_release(psd_prim *p);           /* NULL is allowed */
 const char *psd_prim_info(const psd_prim *p); /* "brgconv:avx512_core" */
 bool psd_prim_is_slow(const psd_prim *p);     /* a reference implementation */
 /* Resident bytes of the primitive (descriptor and generated code, an estimate) for the first who asks, 0 for all

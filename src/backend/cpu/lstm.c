@@ -14,18 +14,21 @@ typedef struct lstm_kernel {
 } lstm_kernel;
 
 /* h and c of one direction live in Y_h and Y_c, or in the workspace where those outputs are omitted. */
-static void run_direction(const lstm_kernel *k, const ps_kernel_args *args, int64_t dir)
-{
+static void run_direction(const lstm_kernel *k, const ps_kernel_args *args, int64_t dir) {
     int64_t hidden = k->hidden, gates_n = 4 * hidden, state = k->batch * hidden;
     float *gates = args->workspace, *row = gates + k->steps * k->batch * gates_n, *spare = row + gates_n;
     float *h = args->out[1] ? (float *)args->out[1] + dir * state : spare;
     float *c = args->out[2] ? (float *)args->out[2] + dir * state : spare + state;
     const float *h0 = args->in[5], *c0 = args->in[6];
     bool reverse = dir == 1 || k->reverse_first;
-    if (h0) memcpy(h, h0 + dir * state, (size_t)state * sizeof *h);
-    else memset(h, 0, (size_t)state * sizeof *h);
-    if (c0) memcpy(c, c0 + dir * state, (size_t)state * sizeof *c);
-    else memset(c, 0, (size_t)state * sizeof *c);
+    if (h0)
+        memcpy(h, h0 + dir * state, (size_t)state * sizeof *h);
+    else
+        memset(h, 0, (size_t)state * sizeof *h);
+    if (c0)
+        memcpy(c, c0 + dir * state, (size_t)state * sizeof *c);
+    else
+        memset(c, 0, (size_t)state * sizeof *c);
     k->simd->gemm_small(args->in[0], k->in, k->w[dir], gates_n, k->bias[dir], gates, gates_n, k->steps * k->batch,
                         gates_n, k->in);
     for (int64_t s = 0; s < k->steps; s++) {
@@ -41,8 +44,7 @@ static void run_direction(const lstm_kernel *k, const ps_kernel_args *args, int6
     }
 }
 
-static ps_status lstm_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)
-{
+static ps_status lstm_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     const lstm_kernel *k = (const lstm_kernel *)kernel;
     void *in[8] = { NULL }, *out[3] = { NULL };
     ps_kernel_args full = *args; /* omitted trailing inputs and outputs read as NULL */
@@ -50,7 +52,8 @@ static ps_status lstm_run(const ps_kernel *kernel, const ps_kernel_args *args, p
     memcpy(out, args->out, k->n_out * sizeof *out);
     full.in = in;
     full.out = out;
-    for (int64_t dir = 0; dir < k->directions; dir++) run_direction(k, &full, dir);
+    for (int64_t dir = 0; dir < k->directions; dir++)
+        run_direction(k, &full, dir);
     return PS_OK;
 }
 
@@ -59,26 +62,25 @@ typedef struct pack_job {
     int64_t rows, cols;
 } pack_job;
 
-static ps_status pack_transposed(void *ctx, void *dst, ps_error *err)
-{
+static ps_status pack_transposed(void *ctx, void *dst, ps_error *err) {
     const pack_job *j = ctx;
     float *d = dst;
     for (int64_t r = 0; r < j->rows; r++) {
-        for (int64_t c = 0; c < j->cols; c++) d[c * j->rows + r] = j->src[r * j->cols + c];
+        for (int64_t c = 0; c < j->cols; c++)
+            d[c * j->rows + r] = j->src[r * j->cols + c];
     }
     return PS_OK;
 }
 
-static ps_status pack_bias(void *ctx, void *dst, ps_error *err)
-{
+static ps_status pack_bias(void *ctx, void *dst, ps_error *err) {
     const pack_job *j = ctx;
     float *d = dst;
-    for (int64_t i = 0; i < j->rows; i++) d[i] = j->src[i] + j->src[j->rows + i];
+    for (int64_t i = 0; i < j->rows; i++)
+        d[i] = j->src[i] + j->src[j->rows + i];
     return PS_OK;
 }
 
-static ps_status pack_direction(ps_lowering *l, lstm_kernel *k, int64_t dir, ps_error *err)
-{
+static ps_status pack_direction(ps_lowering *l, lstm_kernel *k, int64_t dir, ps_error *err) {
     const ps_node *n = l->node;
     int64_t rows = 4 * k->hidden;
     char key[48];
@@ -88,20 +90,19 @@ static ps_status pack_direction(ps_lowering *l, lstm_kernel *k, int64_t dir, ps_
     PS_TRY(ps_weights_get(l->weights, n->in[1]->constant, key, (size_t)(rows * k->in) * 4, pack_transposed, &job, &data,
                           err));
     k->w[dir] = data;
-    job = (pack_job){ (const float *)n->in[2]->constant->data + dir * rows * k->hidden, rows, k->hidden };
+    job = (pack_job) { (const float *)n->in[2]->constant->data + dir * rows * k->hidden, rows, k->hidden };
     PS_TRY(ps_weights_get(l->weights, n->in[2]->constant, key, (size_t)(rows * k->hidden) * 4, pack_transposed, &job,
                           &data, err));
     k->r[dir] = data;
     if (!ps_has_in(n, 3)) return PS_OK;
-    job = (pack_job){ (const float *)n->in[3]->constant->data + dir * 2 * rows, rows, 0 };
+    job = (pack_job) { (const float *)n->in[3]->constant->data + dir * 2 * rows, rows, 0 };
     ps_snprintf(key, sizeof key, "lstm bias %d", (int)dir);
     PS_TRY(ps_weights_get(l->weights, n->in[3]->constant, key, (size_t)rows * 4, pack_bias, &job, &data, err));
     k->bias[dir] = data;
     return PS_OK;
 }
 
-static bool eligible(const ps_node *n)
-{
+static bool eligible(const ps_node *n) {
     const ps_lstm_params *p = n->params;
     if (n->in[0]->dtype != PS_DTYPE_F32 || !n->in[1]->constant || !n->in[2]->constant) return false;
     if (ps_has_in(n, 3) && !n->in[3]->constant) return false;
@@ -111,13 +112,11 @@ static bool eligible(const ps_node *n)
     return x->rank == 3 && ps_shape_product(x, 0, 3) > 0 && n->n_in <= 8 && n->n_out <= 3;
 }
 
-static void lstm_free(ps_kernel *kernel)
-{
+static void lstm_free(ps_kernel *kernel) {
     ps_free(kernel->alloc, kernel);
 }
 
-ps_status cpu_lower_lstm(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_lstm(ps_device *device, ps_lowering *l, ps_error *err) {
     static const ps_kernel_ops ops = { lstm_run, lstm_free, NULL, NULL };
     const ps_node *n = l->node;
     const ps_lstm_params *p = n->params;
@@ -135,7 +134,8 @@ ps_status cpu_lower_lstm(ps_device *device, ps_lowering *l, ps_error *err)
     k->reverse_first = strcmp(p->direction, "reverse") == 0;
     ps_status status =
         k->directions <= 2 ? PS_OK : PS_FAIL(err, SHAPE, "LSTM '%s' has more than two directions", n->name);
-    for (int64_t dir = 0; dir < k->directions && status == PS_OK; dir++) status = pack_direction(l, k, dir, err);
+    for (int64_t dir = 0; dir < k->directions && status == PS_OK; dir++)
+        status = pack_direction(l, k, dir, err);
     if (status != PS_OK) {
         lstm_free(&k->base);
         return status;

@@ -5,8 +5,7 @@
 #ifdef PS_WITH_DNNL
 #include "backend/cpu/dense.h"
 
-static psd_md matrix(int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride)
-{
+static psd_md matrix(int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride) {
     psd_md m = { .ndims = 2 };
     m.dims[0] = rows;
     m.dims[1] = cols;
@@ -16,19 +15,20 @@ static psd_md matrix(int64_t rows, int64_t cols, int64_t row_stride, int64_t col
 }
 
 /* Under the flattened output [rows, N]: a row, one number, or the whole. */
-static bool operand_flat(const ps_shape *s, const ps_shape *out, psd_md *ret)
-{
+static bool operand_flat(const ps_shape *s, const ps_shape *out, psd_md *ret) {
     int64_t all = ps_shape_product(s, 0, s->rank), last = s->rank ? s->dims[s->rank - 1] : 1;
     int64_t n = out->dims[out->rank - 1], rows = ps_shape_product(out, 0, out->rank - 1);
-    if (all == last && (last == n || last == 1)) *ret = matrix(1, last, last, 1);
-    else if (ps_shape_equal(s, out)) *ret = matrix(rows, n, n, 1);
-    else return false;
+    if (all == last && (last == n || last == 1))
+        *ret = matrix(1, last, last, 1);
+    else if (ps_shape_equal(s, out))
+        *ret = matrix(rows, n, n, 1);
+    else
+        return false;
     return true;
 }
 
 /* Under an output of the same rank. */
-static bool operand_batched(const ps_shape *s, const ps_shape *out, psd_md *ret)
-{
+static bool operand_batched(const ps_shape *s, const ps_shape *out, psd_md *ret) {
     memset(ret, 0, sizeof *ret);
     if (s->rank > out->rank) return false;
     ret->ndims = out->rank;
@@ -42,21 +42,18 @@ static bool operand_batched(const ps_shape *s, const ps_shape *out, psd_md *ret)
     return true;
 }
 
-static bool is_empty(const ps_shape *s)
-{
+static bool is_empty(const ps_shape *s) {
     return ps_shape_product(s, 0, s->rank) == 0;
 }
 
-static bool all_f32(const ps_node *n)
-{
+static bool all_f32(const ps_node *n) {
     for (uint32_t i = 0; i < 3 && i < n->n_in; i++) {
         if (n->in[i] && n->in[i]->dtype != PS_DTYPE_F32) return false;
     }
     return !is_empty(&n->in[0]->shape) && !is_empty(&n->in[1]->shape) && !is_empty(&n->out[0]->shape);
 }
 
-static psd_md batched(const ps_shape *s, int rank)
-{
+static psd_md batched(const ps_shape *s, int rank) {
     psd_md m = { .ndims = rank };
     int64_t step = 1;
     for (int i = rank - 1; i >= 0; i--) {
@@ -68,8 +65,7 @@ static psd_md batched(const ps_shape *s, int rank)
     return m;
 }
 
-static void describe_flat(const ps_node *n, cpu_dense *what)
-{
+static void describe_flat(const ps_node *n, cpu_dense *what) {
     const ps_shape *a = &n->in[0]->shape, *b = &n->in[1]->shape;
     int64_t rows = ps_shape_product(a, 0, a->rank - 1), k = b->dims[0], cols = b->dims[1];
     what->desc.src = matrix(rows, k, k, 1);
@@ -81,8 +77,7 @@ static void describe_flat(const ps_node *n, cpu_dense *what)
     what->operand_md = operand_flat;
 }
 
-static void describe_batched(const ps_node *n, cpu_dense *what)
-{
+static void describe_batched(const ps_node *n, cpu_dense *what) {
     int rank = n->out[0]->shape.rank;
     what->desc.src = batched(&n->in[0]->shape, rank);
     what->desc.weights = batched(&n->in[1]->shape, rank);
@@ -90,8 +85,7 @@ static void describe_batched(const ps_node *n, cpu_dense *what)
     what->operand_md = operand_batched;
 }
 
-ps_status cpu_lower_matmul(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_matmul(ps_device *device, ps_lowering *l, ps_error *err) {
     const ps_node *n = l->node;
     const ps_shape *a = &n->in[0]->shape, *b = &n->in[1]->shape;
     cpu_dense what = { .layout = PS_LAYOUT_PLAIN, .label = "matmul" };
@@ -99,14 +93,15 @@ ps_status cpu_lower_matmul(ps_device *device, ps_lowering *l, ps_error *err)
     what.desc.kind = PSD_MATMUL;
     what.desc.threads = l->threads;
     what.desc.bias = ps_has_in(n, 2) && strcmp(n->domain, "polestar") == 0;
-    if (n->in[1]->constant && b->rank == 2) describe_flat(n, &what);
-    else describe_batched(n, &what);
+    if (n->in[1]->constant && b->rank == 2)
+        describe_flat(n, &what);
+    else
+        describe_batched(n, &what);
     return cpu_lower_dense(device, l, &what, err);
 }
 
 /* alpha and beta other than 1, and a C that is no row, stay with the reference kernel: exporters do not write them. */
-ps_status cpu_lower_gemm(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_gemm(ps_device *device, ps_lowering *l, ps_error *err) {
     const ps_node *n = l->node;
     const ps_gemm_params *p = n->params;
     cpu_dense what = { .layout = PS_LAYOUT_PLAIN, .label = "gemm", .operand_md = operand_flat };

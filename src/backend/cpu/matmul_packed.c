@@ -23,8 +23,7 @@ typedef struct packed_job {
 } packed_job;
 
 /* One item is one panel against one chunk of rows. */
-static void run_items(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void run_items(void *ctx, int64_t begin, int64_t end, int thread) {
     const packed_job *j = ctx;
     const packed_kernel *k = j->k;
     int64_t width = k->simd->panel_width;
@@ -36,8 +35,7 @@ static void run_items(void *ctx, int64_t begin, int64_t end, int thread)
     }
 }
 
-static ps_status packed_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)
-{
+static ps_status packed_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     const packed_kernel *k = (const packed_kernel *)kernel;
     packed_job job = { k, args->in[0], k->has_bias ? args->in[2] : NULL, args->out[0], 1, k->m };
     int64_t panels = (k->n + k->simd->panel_width - 1) / k->simd->panel_width;
@@ -56,20 +54,19 @@ typedef struct pack_job {
     int64_t n, k, row, col, width; /* strides of the source */
 } pack_job;
 
-static ps_status pack(void *ctx, void *dst, ps_error *err)
-{
+static ps_status pack(void *ctx, void *dst, ps_error *err) {
     const pack_job *j = ctx;
     float *d = dst;
     for (int64_t at = 0; at < j->n; at += j->width) {
         for (int64_t p = 0; p < j->k; p++) {
-            for (int64_t c = 0; c < j->width; c++) *d++ = at + c < j->n ? j->src[p * j->row + (at + c) * j->col] : 0.0f;
+            for (int64_t c = 0; c < j->width; c++)
+                *d++ = at + c < j->n ? j->src[p * j->row + (at + c) * j->col] : 0.0f;
         }
     }
     return PS_OK;
 }
 
-static ps_status fill(ps_lowering *l, packed_kernel *k, bool transposed, ps_error *err)
-{
+static ps_status fill(ps_lowering *l, packed_kernel *k, bool transposed, ps_error *err) {
     const ps_node *n = l->node;
     char key[64];
     const void *data;
@@ -82,8 +79,7 @@ static ps_status fill(ps_lowering *l, packed_kernel *k, bool transposed, ps_erro
     return PS_OK;
 }
 
-static ps_status lower(ps_device *device, ps_lowering *l, int64_t rows, bool transposed, ps_error *err)
-{
+static ps_status lower(ps_device *device, ps_lowering *l, int64_t rows, bool transposed, ps_error *err) {
     static const ps_kernel_ops ops = { packed_run, cpu_kernel_free, NULL, NULL };
     const ps_node *n = l->node;
     const ps_shape *w = &n->in[1]->shape, *out = &n->out[0]->shape;
@@ -98,7 +94,8 @@ static ps_status lower(ps_device *device, ps_lowering *l, int64_t rows, bool tra
     k->k = w->dims[transposed ? 1 : 0];
     k->has_bias = ps_has_in(n, 2);
     k->has_chain = n_posts > 0;
-    for (uint32_t i = 0; i < n->n_in; i++) l->in_layout[i] = PS_LAYOUT_PLAIN;
+    for (uint32_t i = 0; i < n->n_in; i++)
+        l->in_layout[i] = PS_LAYOUT_PLAIN;
     bool laid_out = cpu_chain_init(&k->chain, n, posts, n_posts, out, PS_LAYOUT_PLAIN, l->in_layout, out,
                                    PS_LAYOUT_PLAIN, l->threads);
     ps_status status = laid_out ? fill(l, k, transposed, err) : PS_OK;
@@ -111,8 +108,7 @@ static ps_status lower(ps_device *device, ps_lowering *l, int64_t rows, bool tra
 }
 
 /* AVX-512 has oneDNN's own packed product, which is as good. */
-static bool wanted(const ps_device *device, const ps_node *n)
-{
+static bool wanted(const ps_device *device, const ps_node *n) {
     if (cpu_of(device)->simd->lanes >= 16 && cpu_of(device)->dnnl) return false;
     if (!n->in[1]->constant || n->in[1]->shape.rank != 2 || n->in[0]->shape.rank < 2) return false;
     for (uint32_t i = 0; i < n->n_in; i++) {
@@ -122,21 +118,18 @@ static bool wanted(const ps_device *device, const ps_node *n)
            n->in[1]->shape.dims[1] > 0;
 }
 
-static bool is_row(const ps_shape *s, int64_t n)
-{
+static bool is_row(const ps_shape *s, int64_t n) {
     return s->rank >= 1 && s->dims[s->rank - 1] == n && ps_shape_product(s, 0, s->rank) == n;
 }
 
-ps_status cpu_lower_matmul_packed(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_matmul_packed(ps_device *device, ps_lowering *l, ps_error *err) {
     const ps_node *n = l->node;
     const ps_shape *a = &n->in[0]->shape;
     if (!wanted(device, n)) return PS_OK;
     return lower(device, l, ps_shape_product(a, 0, a->rank - 1), false, err);
 }
 
-ps_status cpu_lower_gemm_packed(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_gemm_packed(ps_device *device, ps_lowering *l, ps_error *err) {
     const ps_node *n = l->node;
     const ps_gemm_params *p = n->params;
     if (!wanted(device, n) || p->alpha != 1.0f || p->transA) return PS_OK;

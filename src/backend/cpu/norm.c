@@ -16,29 +16,25 @@ typedef struct row_job {
     float *y;
 } row_job;
 
-static int64_t grain(const row_kernel *k)
-{
+static int64_t grain(const row_kernel *k) {
     return 1 + 4096 / (k->row ? k->row : 1);
 }
 
-static void softmax_rows(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void softmax_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     const row_job *j = ctx;
     const row_kernel *k = j->k;
     for (int64_t r = begin; r < end; r++)
         k->simd->softmax_row(j->x + r * k->row, 1.0f, NULL, j->y + r * k->row, k->row, k->log);
 }
 
-static ps_status softmax_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)
-{
+static ps_status softmax_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     const row_kernel *k = (const row_kernel *)kernel;
     row_job job = { k, args->in[0], NULL, NULL, args->out[0] };
     if (k->row) ps_parallel_for(k->rows, grain(k), k->threads, softmax_rows, &job);
     return PS_OK;
 }
 
-static void layernorm_rows(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void layernorm_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     const row_job *j = ctx;
     const row_kernel *k = j->k;
     for (int64_t r = begin; r < end; r++) {
@@ -46,8 +42,7 @@ static void layernorm_rows(void *ctx, int64_t begin, int64_t end, int thread)
     }
 }
 
-static ps_status layernorm_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)
-{
+static ps_status layernorm_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     const row_kernel *k = (const row_kernel *)kernel;
     row_job job = { k, args->in[0], args->in[1], k->has_beta ? args->in[2] : NULL, args->out[0] };
     if (k->row) ps_parallel_for(k->rows, grain(k), k->threads, layernorm_rows, &job);
@@ -55,21 +50,20 @@ static ps_status layernorm_run(const ps_kernel *kernel, const ps_kernel_args *ar
 }
 
 static ps_status new_rows(ps_device *device, ps_lowering *l, const ps_kernel_ops *ops, const char *label, int axis,
-                          row_kernel **ret, ps_error *err)
-{
+                          row_kernel **ret, ps_error *err) {
     const ps_shape *s = &l->node->in[0]->shape;
     PS_TRY(ps_kernel_new(l->alloc, sizeof **ret, ops, label, ret, err));
     (*ret)->simd = cpu_of(device)->simd;
     (*ret)->rows = ps_shape_product(s, 0, axis);
     (*ret)->row = ps_shape_product(s, axis, s->rank);
     (*ret)->threads = l->threads;
-    for (uint32_t i = 0; i < l->node->n_in; i++) l->in_layout[i] = PS_LAYOUT_PLAIN;
+    for (uint32_t i = 0; i < l->node->n_in; i++)
+        l->in_layout[i] = PS_LAYOUT_PLAIN;
     l->kernel = &(*ret)->base;
     return PS_OK;
 }
 
-ps_status cpu_lower_softmax(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_softmax(ps_device *device, ps_lowering *l, ps_error *err) {
     static const ps_kernel_ops ops = { softmax_run, cpu_kernel_free, NULL, NULL };
     const ps_node *n = l->node;
     const ps_shape *s = &n->in[0]->shape;
@@ -85,8 +79,7 @@ ps_status cpu_lower_softmax(ps_device *device, ps_lowering *l, ps_error *err)
     return PS_OK;
 }
 
-ps_status cpu_lower_layernorm(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_layernorm(ps_device *device, ps_lowering *l, ps_error *err) {
     static const ps_kernel_ops ops = { layernorm_run, cpu_kernel_free, NULL, NULL };
     const ps_node *n = l->node;
     const ps_layernorm_params *p = n->params;

@@ -26,25 +26,25 @@ typedef struct span {
 } span;
 
 /* Window positions k whose input in = at * stride - pad + k * dilation lies inside. */
-static span valid(const ps_window *w, int64_t at)
-{
+static span valid(const ps_window *w, int64_t at) {
     int64_t first = at * w->stride - w->pad_begin;
     span s = { 0, w->kernel };
-    while (s.begin < w->kernel && first + s.begin * w->dilation < 0) s.begin++;
-    while (s.end > s.begin && first + (s.end - 1) * w->dilation >= w->in) s.end--;
+    while (s.begin < w->kernel && first + s.begin * w->dilation < 0)
+        s.begin++;
+    while (s.end > s.begin && first + (s.end - 1) * w->dilation >= w->in)
+        s.end--;
     return s;
 }
 
 /* Positions that count for an average which includes padding: those inside the padded input. */
-static int64_t padded_count(const ps_window *w, int64_t at)
-{
+static int64_t padded_count(const ps_window *w, int64_t at) {
     int64_t first = at * w->stride - w->pad_begin, limit = w->in + w->pad_end, n = 0;
-    for (int64_t k = 0; k < w->kernel; k++) n += first + k * w->dilation < limit;
+    for (int64_t k = 0; k < w->kernel; k++)
+        n += first + k * w->dilation < limit;
     return n;
 }
 
-static void pool_pixel(const pool_job *j, int64_t n, const int64_t at[3], float *y)
-{
+static void pool_pixel(const pool_job *j, int64_t n, const int64_t at[3], float *y) {
     const pool_kernel *k = j->k;
     int64_t c = k->channels, count = 0;
     span s[3] = { valid(&k->w[0], at[0]), valid(&k->w[1], at[1]), valid(&k->w[2], at[2]) };
@@ -56,8 +56,10 @@ static void pool_pixel(const pool_job *j, int64_t n, const int64_t at[3], float 
             for (int64_t e = s[2].begin; e < s[2].end; e++, count++) {
                 int64_t w = at[2] * k->w[2].stride - k->w[2].pad_begin + e * k->w[2].dilation;
                 const float *x = j->x + (((n * k->w[0].in + d) * k->w[1].in + h) * k->w[2].in + w) * c;
-                if (k->max) k->simd->max_to(y, x, c);
-                else k->simd->add_to(y, x, c);
+                if (k->max)
+                    k->simd->max_to(y, x, c);
+                else
+                    k->simd->add_to(y, x, c);
             }
         }
     }
@@ -68,8 +70,7 @@ static void pool_pixel(const pool_job *j, int64_t n, const int64_t at[3], float 
 }
 
 /* One item is a row of output pixels. */
-static void pool_rows(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void pool_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     const pool_job *j = ctx;
     const pool_kernel *k = j->k;
     for (int64_t row = begin; row < end; row++) {
@@ -81,8 +82,7 @@ static void pool_rows(void *ctx, int64_t begin, int64_t end, int thread)
     }
 }
 
-static ps_status pool_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)
-{
+static ps_status pool_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     const pool_kernel *k = (const pool_kernel *)kernel;
     pool_job job = { k, args->in[0], args->out[0] };
     int64_t rows = k->batch * k->w[0].out * k->w[1].out;
@@ -90,8 +90,7 @@ static ps_status pool_run(const ps_kernel *kernel, const ps_kernel_args *args, p
     return PS_OK;
 }
 
-ps_status cpu_lower_pool(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_pool(ps_device *device, ps_lowering *l, ps_error *err) {
     static const ps_kernel_ops ops = { pool_run, cpu_kernel_free, NULL, NULL };
     const ps_node *n = l->node;
     const ps_pool_params *p = n->params;
@@ -107,8 +106,10 @@ ps_status cpu_lower_pool(ps_device *device, ps_lowering *l, ps_error *err)
     k->threads = l->threads;
     k->batch = n->in[0]->shape.dims[0];
     k->channels = n->in[0]->shape.dims[1];
-    for (int i = 0; i < 3; i++) k->w[i] = (ps_window){ 1, 1, 1, 1, 1, 0, 0 };
-    for (int i = 0; i < count; i++) k->w[3 - count + i] = w[i];
+    for (int i = 0; i < 3; i++)
+        k->w[i] = (ps_window) { 1, 1, 1, 1, 1, 0, 0 };
+    for (int i = 0; i < count; i++)
+        k->w[3 - count + i] = w[i];
     ps_snprintf(k->base.label, sizeof k->base.label, "cpu.%s channels-last", k->max ? "maxpool" : "avgpool");
     l->in_layout[0] = l->out_layout[0] = PS_LAYOUT_CHANNELS_LAST;
     l->kernel = &k->base;
@@ -133,8 +134,7 @@ typedef struct reduce_job {
     float *y;
 } reduce_job;
 
-static void reduce_items(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void reduce_items(void *ctx, int64_t begin, int64_t end, int thread) {
     const reduce_job *j = ctx;
     const reduce_kernel *k = j->k;
     for (int64_t o = begin; o < end; o++) {
@@ -145,16 +145,17 @@ static void reduce_items(void *ctx, int64_t begin, int64_t end, int thread)
         } else {
             memcpy(y, x, (size_t)k->inner * sizeof *y);
             for (int64_t r = 1; r < k->reduced; r++) {
-                if (k->kind == REDUCE_MAX) k->simd->max_to(y, x + r * k->inner, k->inner);
-                else k->simd->add_to(y, x + r * k->inner, k->inner);
+                if (k->kind == REDUCE_MAX)
+                    k->simd->max_to(y, x + r * k->inner, k->inner);
+                else
+                    k->simd->add_to(y, x + r * k->inner, k->inner);
             }
         }
         if (k->kind == REDUCE_MEAN) k->simd->scale(y, 1.0f / (float)k->reduced, k->inner);
     }
 }
 
-static ps_status reduce_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)
-{
+static ps_status reduce_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     const reduce_kernel *k = (const reduce_kernel *)kernel;
     reduce_job job = { k, args->in[0], args->out[0] };
     ps_parallel_for(k->outer, 1 + 8192 / (k->reduced * k->inner), k->threads, reduce_items, &job);
@@ -178,30 +179,28 @@ static ps_status new_reduce(ps_device *device, ps_lowering *l, reduce_kind kind,
 }
 
 /* All spatial axes, in the layout the input has; [N, C] comes out in either. */
-static ps_status lower_spatial(ps_device *device, ps_lowering *l, reduce_kind kind, ps_error *err)
-{
+static ps_status lower_spatial(ps_device *device, ps_lowering *l, reduce_kind kind, ps_error *err) {
     const ps_shape *s = &l->node->in[0]->shape;
     int64_t pixels = ps_shape_product(s, 2, s->rank);
     if (l->in_layout[0] == PS_LAYOUT_PLAIN) return new_reduce(device, l, kind, s->dims[0] * s->dims[1], pixels, 1, err);
     return new_reduce(device, l, kind, s->dims[0], pixels, s->dims[1], err);
 }
 
-ps_status cpu_lower_global_pool(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_global_pool(ps_device *device, ps_lowering *l, ps_error *err) {
     bool max = strcmp(l->node->op_type, "GlobalMaxPool") == 0;
     if (l->node->in[0]->dtype != PS_DTYPE_F32) return PS_OK;
     return lower_spatial(device, l, max ? REDUCE_MAX : REDUCE_MEAN, err);
 }
 
 /* Axes as a bit mask; false when they are not known now. */
-static bool reduce_axes(const ps_node *n, uint32_t *ret)
-{
+static bool reduce_axes(const ps_node *n, uint32_t *ret) {
     const ps_reduce_params *p = n->params;
     int64_t axes[PS_MAX_RANK];
     size_t count = p->axes.n;
     int rank = n->in[0]->shape.rank, axis;
     if (count > PS_MAX_RANK) return false;
-    for (size_t i = 0; i < count; i++) axes[i] = p->axes.data[i];
+    for (size_t i = 0; i < count; i++)
+        axes[i] = p->axes.data[i];
     if (ps_has_in(n, 1) && !ps_const_ints(n, 1, axes, PS_MAX_RANK, &count)) return false;
     if (count == 0 && p->noop_with_empty_axes) return false;
     *ret = count ? 0 : (1u << rank) - 1;
@@ -212,8 +211,7 @@ static bool reduce_axes(const ps_node *n, uint32_t *ret)
     return true;
 }
 
-ps_status cpu_lower_reduce(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_reduce(ps_device *device, ps_lowering *l, ps_error *err) {
     const ps_node *n = l->node;
     const ps_shape *s = &n->in[0]->shape;
     const char *op = n->op_type;
@@ -226,8 +224,10 @@ ps_status cpu_lower_reduce(ps_device *device, ps_lowering *l, ps_error *err)
     if (s->rank >= 3 && mask == (all & ~3u)) return lower_spatial(device, l, kind, err);
     /* one run of neighbouring axes, in plain layout */
     int first = 0, last = s->rank - 1;
-    while (first < s->rank && !(mask >> first & 1)) first++;
-    while (last >= 0 && !(mask >> last & 1)) last--;
+    while (first < s->rank && !(mask >> first & 1))
+        first++;
+    while (last >= 0 && !(mask >> last & 1))
+        last--;
     for (int i = first; i <= last; i++) {
         if (!(mask >> i & 1)) return PS_OK;
     }

@@ -24,9 +24,9 @@ typedef struct resize_job {
     float *y;
 } resize_job;
 
-static void blend(const float *restrict a, const float *restrict b, float share, float *restrict y, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) y[i] = a[i] + (b[i] - a[i]) * share;
+static void blend(const float *restrict a, const float *restrict b, float share, float *restrict y, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        y[i] = a[i] + (b[i] - a[i]) * share;
 }
 
 static void linear_pixel(const resize_kernel *k, const float *top, const float *bottom, const tap *row, const tap *col,
@@ -41,8 +41,7 @@ static void linear_pixel(const resize_kernel *k, const float *top, const float *
     }
 }
 
-static void resize_rows(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void resize_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     const resize_job *j = ctx;
     const resize_kernel *k = j->k;
     int64_t c = k->channels, in_row = k->in_w * c;
@@ -53,15 +52,17 @@ static void resize_rows(void *ctx, int64_t begin, int64_t end, int thread)
         float *y = j->y + item * k->out_w * c;
         for (int64_t w = 0; w < k->out_w; w++, y += c) {
             const tap *col = &k->cols[w];
-            if (!k->linear) memcpy(y, top + col->at * c, (size_t)c * sizeof *y);
-            else if (row->share == 0) blend(top + col->at * c, top + col->next * c, col->share, y, c);
-            else linear_pixel(k, top, bottom, row, col, y);
+            if (!k->linear)
+                memcpy(y, top + col->at * c, (size_t)c * sizeof *y);
+            else if (row->share == 0)
+                blend(top + col->at * c, top + col->next * c, col->share, y, c);
+            else
+                linear_pixel(k, top, bottom, row, col, y);
         }
     }
 }
 
-static ps_status resize_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)
-{
+static ps_status resize_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     const resize_kernel *k = (const resize_kernel *)kernel;
     resize_job job = { k, args->in[0], args->out[0] };
     ps_parallel_for(k->batch * k->out_h, 1 + 4096 / (k->out_w * k->channels), k->threads, resize_rows, &job);
@@ -69,26 +70,24 @@ static ps_status resize_run(const ps_kernel *kernel, const ps_kernel_args *args,
 }
 
 /* false: some position lies outside and wants the extrapolation value. */
-static bool fill_taps(const ps_resize_params *p, const ps_resize_axis *a, bool linear, tap *ret)
-{
+static bool fill_taps(const ps_resize_params *p, const ps_resize_axis *a, bool linear, tap *ret) {
     for (int64_t i = 0; i < a->out; i++) {
         if (!linear) {
             int64_t at = ps_resize_nearest(p, a, i);
             if (at < 0) return false;
-            ret[i] = (tap){ (int32_t)at, (int32_t)at, 0 };
+            ret[i] = (tap) { (int32_t)at, (int32_t)at, 0 };
             continue;
         }
         float x = ps_resize_coordinate(p, a, i), last = (float)(a->in - 1);
         x = x < 0 ? 0 : x > last ? last : x;
         float whole = floorf(x);
         int32_t at = (int32_t)whole;
-        ret[i] = (tap){ at, at + 1 < a->in ? at + 1 : at, x - whole };
+        ret[i] = (tap) { at, at + 1 < a->in ? at + 1 : at, x - whole };
     }
     return true;
 }
 
-static bool supported(const ps_node *n, bool *ret_linear)
-{
+static bool supported(const ps_node *n, bool *ret_linear) {
     const ps_resize_params *p = n->params;
     *ret_linear = strcmp(p->mode, "linear") == 0 || strcmp(p->mode, "bilinear") == 0;
     if (n->in[0]->dtype != PS_DTYPE_F32 || n->in[0]->shape.rank != 4) return false;
@@ -96,8 +95,7 @@ static bool supported(const ps_node *n, bool *ret_linear)
     return !p->antialias && !p->exclude_outside && strcmp(p->coordinate_transformation_mode, "tf_crop_and_resize") != 0;
 }
 
-ps_status cpu_lower_resize(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_resize(ps_device *device, ps_lowering *l, ps_error *err) {
     static const ps_kernel_ops ops = { resize_run, cpu_kernel_free, NULL, NULL };
     const ps_node *n = l->node;
     ps_resize_axis axes[PS_MAX_RANK];
@@ -125,7 +123,8 @@ ps_status cpu_lower_resize(ps_device *device, ps_lowering *l, ps_error *err)
     k->in_w = axes[3].in;
     k->out_h = axes[2].out;
     k->out_w = axes[3].out;
-    for (uint32_t i = 1; i < n->n_in; i++) l->in_layout[i] = PS_LAYOUT_PLAIN;
+    for (uint32_t i = 1; i < n->n_in; i++)
+        l->in_layout[i] = PS_LAYOUT_PLAIN;
     l->in_layout[0] = l->out_layout[0] = PS_LAYOUT_CHANNELS_LAST;
     l->kernel = &k->base;
     return PS_OK;

@@ -10,8 +10,7 @@ extern const ps_simd ps_simd_avx2, ps_simd_avx512;
 
 enum { LEVEL_BASE, LEVEL_AVX2, LEVEL_AVX512 };
 
-static int cpu_level(void)
-{
+static int cpu_level(void) {
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return LEVEL_BASE;
     bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -20,8 +19,7 @@ static int cpu_level(void)
 }
 
 /* oneDNN's own variable, so that one cap holds for both. */
-static int cap(void)
-{
+static int cap(void) {
     const char *s = getenv("ONEDNN_MAX_CPU_ISA");
     if (!s) s = getenv("DNNL_MAX_CPU_ISA");
     if (!s) return LEVEL_AVX512;
@@ -30,15 +28,13 @@ static int cap(void)
     return strncasecmp(s, "AVX2", 4) == 0 ? LEVEL_AVX2 : LEVEL_BASE;
 }
 
-const ps_simd *ps_simd_pick(void)
-{
+const ps_simd *ps_simd_pick(void) {
     int level = cpu_level(), most = cap();
     if (level > most) level = most;
     return level == LEVEL_AVX512 ? &ps_simd_avx512 : level == LEVEL_AVX2 ? &ps_simd_avx2 : &ps_simd_base;
 }
 #else
-const ps_simd *ps_simd_pick(void)
-{
+const ps_simd *ps_simd_pick(void) {
     return &ps_simd_base;
 }
 #endif

@@ -10,8 +10,7 @@ typedef struct strided_kernel {
 } strided_kernel;
 
 /* Merges neighbouring dims that are contiguous in the source too, and drops dims of 1. */
-static int collapse(int rank, const int64_t *dims, const int64_t *strides, int64_t *ret_dims, int64_t *ret_strides)
-{
+static int collapse(int rank, const int64_t *dims, const int64_t *strides, int64_t *ret_dims, int64_t *ret_strides) {
     int n = 0;
     for (int i = 0; i < rank; i++) {
         if (dims[i] == 1) continue;
@@ -34,11 +33,11 @@ static int collapse(int rank, const int64_t *dims, const int64_t *strides, int64
     do {                                                                                                               \
         const type *s = (const type *)src;                                                                             \
         type *d = (type *)dst;                                                                                         \
-        for (int64_t i = 0; i < n; i++) d[i] = s[i * stride];                                                          \
+        for (int64_t i = 0; i < n; i++)                                                                                \
+            d[i] = s[i * stride];                                                                                      \
     } while (0)
 
-static void copy_row(char *dst, const char *src, int64_t n, int64_t stride, size_t element)
-{
+static void copy_row(char *dst, const char *src, int64_t n, int64_t stride, size_t element) {
     if (stride == 1) {
         memcpy(dst, src, (size_t)n * element);
         return;
@@ -49,7 +48,8 @@ static void copy_row(char *dst, const char *src, int64_t n, int64_t stride, size
     case 4: COPY_ROW(uint32_t); break;
     case 8: COPY_ROW(uint64_t); break;
     default:
-        for (int64_t i = 0; i < n; i++) memcpy(dst + (size_t)i * element, src + i * stride * (int64_t)element, element);
+        for (int64_t i = 0; i < n; i++)
+            memcpy(dst + (size_t)i * element, src + i * stride * (int64_t)element, element);
     }
 }
 
@@ -62,7 +62,8 @@ static void transpose_block(uint32_t *dst, const uint32_t *src, int64_t rows, in
         for (int64_t j0 = 0; j0 < cols; j0 += 16) {
             int64_t j1 = j0 + 16 < cols ? j0 + 16 : cols;
             for (int64_t i = i0; i < i1; i++) {
-                for (int64_t j = j0; j < j1; j++) dst[i * dst_ld + j] = src[j * src_ld + i];
+                for (int64_t j = j0; j < j1; j++)
+                    dst[i * dst_ld + j] = src[j * src_ld + i];
             }
         }
     }
@@ -75,8 +76,7 @@ typedef struct strided_job {
 } strided_job;
 
 /* One item is all of the innermost two dims (or one, if there is only one). */
-static void run_items(void *ctx, int64_t begin, int64_t end, int thread)
-{
+static void run_items(void *ctx, int64_t begin, int64_t end, int thread) {
     const strided_job *job = ctx;
     const strided_kernel *k = job->k;
     int last = k->rank - 1;
@@ -101,28 +101,28 @@ static void run_items(void *ctx, int64_t begin, int64_t end, int thread)
     }
 }
 
-static ps_status strided_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err)
-{
+static ps_status strided_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     const strided_kernel *k = (const strided_kernel *)kernel;
     strided_job job = { k, args->in[0], args->out[0] };
     int64_t items = 1, item = 1;
     for (int d = 0; d < k->rank; d++) {
-        if (d < k->rank - 2) items *= k->dims[d];
-        else item *= k->dims[d];
+        if (d < k->rank - 2)
+            items *= k->dims[d];
+        else
+            item *= k->dims[d];
     }
     if (items * item == 0) return PS_OK;
     ps_parallel_for(items, 1 + 16384 / item, k->threads, run_items, &job);
     return PS_OK;
 }
 
-void cpu_kernel_free(ps_kernel *kernel)
-{
+void cpu_kernel_free(ps_kernel *kernel) {
     ps_free(kernel->alloc, kernel);
 }
 
 ps_status cpu_strided_copy_new(ps_alloc_state *alloc, const char *label, int rank, const int64_t *dims,
-                               const int64_t *src_strides, size_t element, int threads, ps_kernel **ret, ps_error *err)
-{
+                               const int64_t *src_strides, size_t element, int threads, ps_kernel **ret,
+                               ps_error *err) {
     static const ps_kernel_ops ops = { strided_run, cpu_kernel_free, NULL, NULL };
     strided_kernel *k;
     PS_TRY(ps_kernel_new(alloc, sizeof *k, &ops, label, &k, err));
@@ -134,12 +134,12 @@ ps_status cpu_strided_copy_new(ps_alloc_state *alloc, const char *label, int ran
 }
 
 /* Axes in memory order. */
-static void axes_in_memory(int rank, ps_layout layout, int *order)
-{
+static void axes_in_memory(int rank, ps_layout layout, int *order) {
     int n = 0;
     order[n++] = 0;
     if (layout == PS_LAYOUT_PLAIN) order[n++] = 1;
-    for (int i = 2; i < rank; i++) order[n++] = i;
+    for (int i = 2; i < rank; i++)
+        order[n++] = i;
     if (layout == PS_LAYOUT_CHANNELS_LAST) order[n++] = 1;
 }
 
@@ -159,8 +159,7 @@ ps_status cpu_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, 
     return cpu_strided_copy_new(alloc, label, shape->rank, dims, src, ps_dtype_size(dtype), threads, ret, err);
 }
 
-static bool is_row_major(int rank, const int64_t *dims, const int64_t *strides)
-{
+static bool is_row_major(int rank, const int64_t *dims, const int64_t *strides) {
     int64_t step = 1;
     for (int i = rank - 1; i >= 0; i--) {
         if (dims[i] != 1 && strides[i] != step) return false;
@@ -170,8 +169,7 @@ static bool is_row_major(int rank, const int64_t *dims, const int64_t *strides)
 }
 
 /* Is the output, laid out channels-last, the very memory of the input? */
-static bool is_channels_last(const ps_shape *out, const int64_t *strides)
-{
+static bool is_channels_last(const ps_shape *out, const int64_t *strides) {
     int64_t want[PS_MAX_RANK];
     if (out->rank < 3) return false;
     ps_layout_strides(out, PS_LAYOUT_CHANNELS_LAST, want);
@@ -183,8 +181,7 @@ static bool is_channels_last(const ps_shape *out, const int64_t *strides)
 
 /* Reads its input in whatever layout it lies: a Transpose that undoes channels-last, or that only makes it, costs
  * nothing. */
-ps_status cpu_lower_transpose(ps_device *device, ps_lowering *l, ps_error *err)
-{
+ps_status cpu_lower_transpose(ps_device *device, ps_lowering *l, ps_error *err) {
     const ps_node *n = l->node;
     const ps_transpose_params *p = n->params;
     const ps_shape *in = &n->in[0]->shape;
