@@ -153,7 +153,8 @@ static outcome verify_folder(const cli_args *args, ps_engine *engine, const char
     const bool there = cli_is_file(path);
     free(path);
     if (!there) {
-        o.verdict = cli_is_dir(dir) ? SKIPPED : FAILED; /* a misspelt folder must not pass */
+        /* DIR/... takes in files beside the folders; a misspelt folder must not pass */
+        o.verdict = cli_is_dir(dir) || cli_is_file(dir) ? SKIPPED : FAILED;
         snprintf(o.why, sizeof o.why, o.verdict == SKIPPED ? "no model.onnx" : "no such folder");
     } else if (verify_sets(args, engine, dir, l, &o, &err) != PS_OK) {
         o.verdict = FAILED;

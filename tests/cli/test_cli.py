@@ -267,6 +267,9 @@ def test_verify(tool, classifier, tmp_path):
     assert (info["passed"], info["failed"], info["skipped"]) == (1, 0, 1)
     assert info["models"][0]["sets"] == 2 and info["models"][0]["max_abs_error"] < 1e-5
     assert info["models"][1]["message"] == "no model.onnx"
+    (tmp_path / "README.md").write_text("beside the models")
+    done = tool("verify", tmp_path / "README.md")
+    assert done.code == 0 and "0 passed, 0 failed, 1 skipped" in done.out
     done = tool("verify", tmp_path / "misspelt")
     assert done.code == 1 and "no such folder" in done.out
 
