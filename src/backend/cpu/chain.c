@@ -31,16 +31,16 @@ static void memory_axes(int rank, ps_layout layout, int *order) {
     if (n < rank) order[n] = 1;
 }
 
-static bool mergeable(const int64_t *s, int64_t outer, const int64_t *strides, int at, int64_t inner_dim) {
+static bool mergeable(int64_t outer, const int64_t *strides, int at, int64_t inner_dim) {
     return outer == strides[at] * inner_dim;
 }
 
 /* Appends the dim (strides of x and all operands over axis a), merging it into the one before where all agree. */
 static void append_dim(cpu_chain *c, int64_t dim, const int64_t *x, int64_t (*ops)[PS_MAX_RANK], int a) {
     int last = c->rank - 1;
-    bool merge = last >= 0 && mergeable(c->x, c->x[last], x, a, dim);
+    bool merge = last >= 0 && mergeable(c->x[last], x, a, dim);
     for (int i = 0; i < c->n && merge; i++)
-        merge = mergeable(NULL, c->operand[i][last], ops[i], a, dim);
+        merge = mergeable(c->operand[i][last], ops[i], a, dim);
     if (!merge) last = c->rank++;
     c->dims[last] = merge ? c->dims[last] * dim : dim;
     c->x[last] = x[a];

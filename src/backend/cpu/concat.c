@@ -24,8 +24,7 @@ static ps_status concat_run(const ps_kernel *kernel, const ps_kernel_args *args,
 
 /* Product of the dims that lie outside (before) the axis, and inside it, in memory order. */
 static void split_at(const ps_shape *s, int axis, ps_layout layout, int64_t *ret_outer, int64_t *ret_inner) {
-    int64_t strides[PS_MAX_RANK], outer = 1, inner = 1;
-    ps_layout_strides(s, layout, strides);
+    int64_t outer = 1, inner = 1;
     for (int i = 0; i < s->rank; i++) {
         if (i == axis) continue;
         bool outside = layout == PS_LAYOUT_PLAIN ? i < axis : axis == 1 || (i != 1 && i < axis);

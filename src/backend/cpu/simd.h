@@ -22,9 +22,6 @@ typedef struct ps_simd {
     void (*add_to)(float *acc, const float *x, int64_t n);
     void (*max_to)(float *acc, const float *x, int64_t n);
     void (*scale)(float *x, float factor, int64_t n);
-    /* acc[i] += a * x[i] */
-    void (*axpy)(float *acc, float a, const float *x, int64_t n);
-    float (*dot)(const float *a, const float *b, int64_t n);
     /* One row: dst = softmax(src * factor + mask); mask may be NULL. log: logarithm of it. */
     void (*softmax_row)(const float *src, float factor, const float *mask, float *dst, int64_t n, bool log);
     /* One row: dst = (src - mean) / sqrt(var + eps) * gamma + beta; gamma and beta may be NULL. mean and var in two
@@ -40,7 +37,6 @@ typedef struct ps_simd {
     int64_t panel_width;
     void (*gemm_panel)(const float *a, int64_t lda, const float *panel, const float *init, float *c, int64_t ldc,
                        int64_t m, int64_t n, int64_t k);
-    void (*f16_to_f32)(const uint16_t *src, float *dst, int64_t n);
 } ps_simd;
 
 const ps_simd *ps_simd_pick(void);

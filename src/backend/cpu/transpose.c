@@ -6,7 +6,6 @@ typedef struct strided_kernel {
     int rank, threads;
     int64_t dims[PS_MAX_RANK], strides[PS_MAX_RANK];
     size_t element;
-    int64_t rows, row; /* rows of the innermost two dims as tiles, see plan_tiles */
 } strided_kernel;
 
 /* Merges neighbouring dims that are contiguous in the source too, and drops dims of 1. */
