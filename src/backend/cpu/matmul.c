@@ -27,18 +27,23 @@ static bool operand_flat(const ps_shape *s, const ps_shape *out, psd_md *ret) {
     return true;
 }
 
-/* Under an output of the same rank. */
-static bool operand_batched(const ps_shape *s, const ps_shape *out, psd_md *ret) {
-    memset(ret, 0, sizeof *ret);
-    if (s->rank > out->rank) return false;
-    ret->ndims = out->rank;
+/* Row-major, with leading dims of 1 up to the rank. */
+static psd_md batched(const ps_shape *s, int rank) {
+    psd_md m = { .ndims = rank };
     int64_t step = 1;
-    for (int i = out->rank - 1; i >= 0; i--) {
-        int k = i - (out->rank - s->rank);
-        ret->dims[i] = k < 0 ? 1 : s->dims[k];
-        ret->strides[i] = step;
-        step *= ret->dims[i];
+    for (int i = rank - 1; i >= 0; i--) {
+        int k = i - (rank - s->rank);
+        m.dims[i] = k < 0 ? 1 : s->dims[k];
+        m.strides[i] = step;
+        step *= m.dims[i];
     }
+    return m;
+}
+
+/* Under an output of the same or a higher rank. */
+static bool operand_batched(const ps_shape *s, const ps_shape *out, psd_md *ret) {
+    if (s->rank > out->rank) return false;
+    *ret = batched(s, out->rank);
     return true;
 }
 
@@ -51,18 +56,6 @@ static bool all_f32(const ps_node *n) {
         if (n->in[i] && n->in[i]->dtype != PS_DTYPE_F32) return false;
     }
     return !is_empty(&n->in[0]->shape) && !is_empty(&n->in[1]->shape) && !is_empty(&n->out[0]->shape);
-}
-
-static psd_md batched(const ps_shape *s, int rank) {
-    psd_md m = { .ndims = rank };
-    int64_t step = 1;
-    for (int i = rank - 1; i >= 0; i--) {
-        int k = i - (rank - s->rank);
-        m.dims[i] = k < 0 ? 1 : s->dims[k];
-        m.strides[i] = step;
-        step *= m.dims[i];
-    }
-    return m;
 }
 
 static void describe_flat(const ps_node *n, cpu_dense *what) {
