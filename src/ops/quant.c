@@ -180,6 +180,12 @@ ps_status ps_widened_channels_first(ps_widened *w, const ps_kernel_ctx *ctx, ps_
 
 /* ---- checks of shape rules ---- */
 
+ps_status ps_check_required(const ps_node *node, uint32_t inputs, ps_error *err) {
+    for (size_t i = 0; i < 32; i++)
+        PS_NODE_FAIL_IF(inputs >> i & 1 && !ps_has_in(node, i), node, err, FORMAT, "input %zu is required", i);
+    return PS_OK;
+}
+
 ps_status ps_check_8bit(const ps_node *node, size_t i, ps_error *err) {
     if (!ps_has_in(node, i)) return PS_OK;
     ps_dtype t = node->in[i]->dtype;

@@ -46,6 +46,9 @@ ps_shape ps_channels_first(const ps_shape *s); /* of [N, D..., C]; unknown rank 
 ps_shape ps_channels_last(const ps_shape *s);  /* of [N, C, D...] */
 
 /* ---- checks of shape rules ---- */
+/* PS_FORMAT unless every input whose bit is set is there: for required inputs behind an optional one, which the
+ * operator's row cannot tell. */
+ps_status ps_check_required(const ps_node *node, uint32_t inputs, ps_error *err);
 /* PS_TYPE unless in[i] is absent, of unknown type, or u8 or i8 */
 ps_status ps_check_8bit(const ps_node *node, size_t i, ps_error *err);
 ps_status ps_check_type(const ps_node *node, size_t i, ps_dtype want, ps_error *err);

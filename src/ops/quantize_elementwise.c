@@ -79,6 +79,8 @@ static ps_status binary_run(const ps_kernel_ctx *ctx, binary_kind kind, size_t f
 static ps_status binary_infer(const ps_node *node, size_t first, const char *rule, ps_error *err) {
     ps_shape y = ps_shape_unknown();
     ps_stand_in s;
+    /* left, scale, -, right, scale, -, scale of the result */
+    PS_TRY(ps_check_required(node, 0x5Bu << first, err));
     PS_TRY(ps_check_8bit(node, first, err));
     PS_TRY(ps_check_same_type(node, first + 3, first, err));
     PS_TRY(ps_check_scale_zero(node, first + 1, first, err));
@@ -134,6 +136,7 @@ static float sigmoid(const void *params, float x) {
 }
 
 static ps_status unary_infer(const ps_node *node, ps_error *err) {
+    PS_TRY(ps_check_required(node, 0xB, err)); /* x, scale, -, scale of the result */
     PS_TRY(ps_check_8bit(node, 0, err));
     PS_TRY(ps_check_scale_zero(node, 1, 0, err));
     PS_TRY(ps_check_scale_zero(node, 3, 0, err));
@@ -185,6 +188,7 @@ static ps_status softmax_infer(const ps_node *node, ps_error *err) {
     const qsoftmax_params *p = node->params;
     ps_stand_in s;
     ps_shape y = ps_shape_unknown();
+    PS_TRY(ps_check_required(node, 0x1B, err)); /* x, scale, -, scale and zero point of the result */
     PS_NODE_FAIL_IF(p->opset < 1, node, err, INVALID, "opset is %lld, it must be at least 1", (long long)p->opset);
     PS_TRY(ps_check_8bit(node, 0, err));
     PS_TRY(ps_check_scale_zero(node, 1, 0, err));
@@ -310,12 +314,12 @@ static ps_status concat_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 
 #define MS "com.microsoft"
 static const ps_op ops[] = {
-    { "QLinearAdd", MS, 1, 7, 8, 1, 1, NULL, 0, add_infer, add_ref, 0 },
-    { "QLinearMul", MS, 1, 7, 8, 1, 1, NULL, 0, mul_infer, mul_ref, 0 },
+    { "QLinearAdd", MS, 1, 2, 8, 1, 1, NULL, 0, add_infer, add_ref, 0 },
+    { "QLinearMul", MS, 1, 2, 8, 1, 1, NULL, 0, mul_infer, mul_ref, 0 },
     { "QLinearWhere", MS, 1, 9, 9, 1, 1, NULL, 0, where_infer, where_ref, 0 },
-    { "QLinearLeakyRelu", MS, 1, 4, 5, 1, 1, leaky_attrs, sizeof(ps_alpha_params), unary_infer, leaky_ref, 0 },
-    { "QLinearSigmoid", MS, 1, 4, 5, 1, 1, NULL, 0, unary_infer, sigmoid_ref, 0 },
-    { "QLinearSoftmax", MS, 1, 5, 5, 1, 1, softmax_attrs, sizeof(qsoftmax_params), softmax_infer, softmax_ref, 0 },
+    { "QLinearLeakyRelu", MS, 1, 2, 5, 1, 1, leaky_attrs, sizeof(ps_alpha_params), unary_infer, leaky_ref, 0 },
+    { "QLinearSigmoid", MS, 1, 2, 5, 1, 1, NULL, 0, unary_infer, sigmoid_ref, 0 },
+    { "QLinearSoftmax", MS, 1, 2, 5, 1, 1, softmax_attrs, sizeof(qsoftmax_params), softmax_infer, softmax_ref, 0 },
     { "QLinearConcat", MS, 1, 5, PS_VARIADIC, 1, 1, concat_attrs, sizeof(ps_axis_params), concat_infer, concat_ref, 0 },
 };
 const ps_op_family ps_ops_quantize_elementwise = PS_OP_FAMILY("quantize_elementwise", ops);

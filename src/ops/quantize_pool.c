@@ -48,6 +48,7 @@ static ps_status infer(const ps_node *node, const pool_def *def, bool last, ps_e
     ps_shape x = node->in[0]->shape, y = ps_shape_unknown();
     PS_TRY(ps_check_8bit(node, 0, err));
     if (!def->codes) {
+        PS_TRY(ps_check_required(node, 0xB, err)); /* x, scale, -, scale of the result */
         PS_TRY(ps_check_scale_zero(node, 1, 0, err));
         PS_TRY(ps_check_scale_zero(node, 3, 0, err));
     }
@@ -138,9 +139,9 @@ static ps_status max_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 
 #define MS "com.microsoft"
 static const ps_op ops[] = {
-    { "QLinearAveragePool", MS, 1, 4, 5, 1, 1, average_attrs, sizeof(qpool_params), average_infer, average_ref, 0 },
-    { "QLinearGlobalAveragePool", MS, 1, 5, 5, 1, 1, global_attrs, sizeof(qpool_params), global_infer, global_ref, 0 },
-    { "QLinearReduceMean", MS, 1, 4, 5, 1, 1, mean_attrs, sizeof(ps_reduce_params), mean_infer, mean_ref, 0 },
+    { "QLinearAveragePool", MS, 1, 2, 5, 1, 1, average_attrs, sizeof(qpool_params), average_infer, average_ref, 0 },
+    { "QLinearGlobalAveragePool", MS, 1, 2, 5, 1, 1, global_attrs, sizeof(qpool_params), global_infer, global_ref, 0 },
+    { "QLinearReduceMean", MS, 1, 2, 5, 1, 1, mean_attrs, sizeof(ps_reduce_params), mean_infer, mean_ref, 0 },
     { "NhwcMaxPool", MS, 1, 1, 1, 1, 1, max_attrs, sizeof(qpool_params), max_infer, max_ref, 0 },
 };
 const ps_op_family ps_ops_quantize_pool = PS_OP_FAMILY("quantize_pool", ops);

@@ -368,8 +368,7 @@ static ps_status check_lstm_param(const ps_node *node, size_t i, size_t of, ps_e
 static ps_status lstm_infer(const ps_node *node, ps_error *err) {
     ps_stand_in s;
     ps_shape y;
-    for (size_t i = L_W_SCALE; i < N_LSTM; i++)
-        PS_NODE_FAIL_IF(!ps_has_in(node, i), node, err, FORMAT, "input %zu is required", i);
+    PS_TRY(ps_check_required(node, 0xF07, err)); /* x, w, r, and both pairs of scale and zero point */
     PS_TRY(ps_check_type(node, L_X, PS_DTYPE_F32, err));
     for (size_t i = L_W; i <= L_R; i++) {
         const size_t scale = i == L_W ? L_W_SCALE : L_R_SCALE;
