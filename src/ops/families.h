@@ -25,6 +25,13 @@
     FAMILY(matmul)                                                                                                     \
     FAMILY(norm)                                                                                                       \
     FAMILY(pool)                                                                                                       \
+    FAMILY(quantize)                                                                                                   \
+    FAMILY(quantize_conv)                                                                                              \
+    FAMILY(quantize_elementwise)                                                                                       \
+    FAMILY(quantize_matmul)                                                                                            \
+    FAMILY(quantize_nbits)                                                                                             \
+    FAMILY(quantize_pool)                                                                                              \
+    FAMILY(quantize_text)                                                                                              \
     FAMILY(rnn)                                                                                                        \
     FAMILY(softmax)                                                                                                 \
     /* clang-format on */
