@@ -7,7 +7,9 @@
 /* clang-format off */
 #define PS_OP_FAMILIES(FAMILY)                                                                                         \
     FAMILY(activation)                                                                                                 \
+    FAMILY(attention)                                                                                                  \
     FAMILY(cast)                                                                                                       \
+    FAMILY(decoder)                                                                                                    \
     FAMILY(elementwise)                                                                                                \
     FAMILY(logic)                                                                                                      \
     FAMILY(reduce)                                                                                                     \
