@@ -9,6 +9,7 @@
     FAMILY(activation)                                                                                                 \
     FAMILY(attention)                                                                                                  \
     FAMILY(cast)                                                                                                       \
+    FAMILY(contrib_attention)                                                                                          \
     FAMILY(decoder)                                                                                                    \
     FAMILY(elementwise)                                                                                                \
     FAMILY(logic)                                                                                                      \
