@@ -7,7 +7,10 @@
 /* clang-format off */
 #define PS_OP_FAMILIES(FAMILY)                                                                                         \
     FAMILY(activation)                                                                                                 \
+    FAMILY(attention)                                                                                                  \
     FAMILY(cast)                                                                                                       \
+    FAMILY(contrib_attention)                                                                                          \
+    FAMILY(decoder)                                                                                                    \
     FAMILY(elementwise)                                                                                                \
     FAMILY(logic)                                                                                                      \
     FAMILY(reduce)                                                                                                     \

@@ -28,6 +28,13 @@ static const ps_attr_def batchnorm_attrs[] = {
     PS_A_INT(ps_batchnorm_params, spatial, 1),
     PS_ATTRS_END,
 };
+static const ps_attr_def batchnorm_1_attrs[] = {
+    PS_A_FLOAT(ps_batchnorm_params, epsilon, 1e-5f),
+    PS_A_FLOAT(ps_batchnorm_params, momentum, 0.9f),
+    PS_A_INT(ps_batchnorm_params, is_test, 0),
+    PS_A_INT(ps_batchnorm_params, spatial, 1),
+    PS_ATTRS_END,
+};
 static const ps_attr_def instancenorm_attrs[] = { PS_A_FLOAT(epsilon_params, epsilon, 1e-5f), PS_ATTRS_END };
 static const ps_attr_def groupnorm_attrs[] = {
     PS_A_FLOAT(groupnorm_params, epsilon, 1e-5f),
@@ -125,6 +132,13 @@ static ps_status infer_batchnorm(const ps_node *node, bool has_training, ps_erro
     for (size_t i = 1; i < 3; i++)
         if (ps_has_out(node, i)) ps_infer_set(node, i, node->in[i + 2]->dtype, &node->in[i + 2]->shape);
     return ps_infer_same(node, err);
+}
+
+/* Versions 1 and 6 train unless told not to. */
+static ps_status infer_batchnorm_1(const ps_node *node, ps_error *err) {
+    const ps_batchnorm_params *p = node->params;
+    PS_NODE_FAIL_IF(!p->is_test, node, err, UNSUPPORTED, "is_test = 0 (training) is not supported before opset 7");
+    return infer_batchnorm(node, false, err);
 }
 
 static ps_status infer_batchnorm_7(const ps_node *node, ps_error *err) {
@@ -586,6 +600,8 @@ static ps_status lpnorm_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 #define LAYERNORM layernorm_attrs, sizeof(ps_layernorm_params), infer_layernorm
 #define GROUPNORM groupnorm_attrs, sizeof(groupnorm_params)
 static const ps_op ops[] = {
+    { "BatchNormalization", "", 1, 5, 5, 1, 5, batchnorm_1_attrs, sizeof(ps_batchnorm_params), infer_batchnorm_1,
+      batchnorm_ref_7, 0 },
     { "BatchNormalization", "", 7, 5, 5, 1, 5, BATCHNORM, infer_batchnorm_7, batchnorm_ref_7, 0 },
     { "BatchNormalization", "", 14, 5, 5, 1, 3, BATCHNORM, infer_batchnorm_14, batchnorm_ref_14, 0 },
     { "InstanceNormalization", "", 1, 3, 3, 1, 1, instancenorm_attrs, sizeof(epsilon_params), infer_instancenorm,

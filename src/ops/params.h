@@ -108,6 +108,7 @@ typedef struct ps_axis_params { /* Softmax, LogSoftmax, Concat, Gather, Flatten,
 typedef struct ps_batchnorm_params {
     float epsilon, momentum;
     int64_t training_mode, spatial;
+    int64_t is_test; /* before 7 */
 } ps_batchnorm_params;
 
 typedef struct ps_layernorm_params {
