@@ -29,6 +29,7 @@
     FAMILY(softmax)                                                                                                    \
     FAMILY(deform)                                                                                                     \
     FAMILY(einsum)                                                                                                     \
+    FAMILY(image_decode)                                                                                               \
     FAMILY(linalg)                                                                                                     \
     FAMILY(loss)                                                                                                       \
     FAMILY(random)                                                                                                     \

@@ -199,7 +199,8 @@ static size_t line_room(const line_job *job) {
 
 static void load_line(const line_job *job, int64_t first, double *part, double *line) {
     const ps_tensor *x = job->ctx->in[0];
-    int64_t n = job->in_length < job->length ? job->in_length : job->length;
+    int64_t most = job->hermitian ? job->length / 2 + 1 : job->length;
+    int64_t n = job->in_length < most ? job->in_length : most;
     memset(line, 0, (size_t)job->length * 2 * sizeof(double));
     for (int64_t c = 0; c < job->in_parts; c++) {
         ps_row_load(part, x->dtype, x->data, first + c, job->in_stride, n);
