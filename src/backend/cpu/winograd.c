@@ -1,5 +1,5 @@
 /* winograd.c - Conv 3x3 with stride 1 by Winograd's minimal filtering, channels-last: fewer multiplications (F(4x4): a
- * quarter) for more additions and larger weights. The arithmetic is in winograd.h, the choice in `wanted`.
+ * quarter) for more additions and larger weights. The arithmetic is in winograd.h, the choice in `choose`.
  *
  * A block of tiles is transformed, multiplied and transformed back before the next one, by one thread: its transformed
  * pixels V[(m+2)^2][tiles][C] and products P[(m+2)^2][tiles][outputs of some panels] stay in the second-level cache while
@@ -76,11 +76,12 @@ static void transform_in(const wino_job *j, int64_t first, int64_t n, float *v) 
 
 static void multiply(const wino_kernel *k, int64_t n, int64_t panel, int64_t count, const float *v, float *p) {
     int64_t width = k->simd->panel_width, points = (k->m + 2) * (k->m + 2), size = k->channels * width;
-    for (int64_t i = 0; i < points; i++) {
-        for (int64_t c = 0; c < count; c++) {
-            k->simd->gemm_panel(v + i * k->v_step, k->v_row, k->weights + ((panel + c) * points + i) * size, NULL,
-                                p + i * k->p_step + c * width, k->p_row, n, width, k->channels);
-        }
+    const float *first = k->weights + panel * points * size;
+    for (int64_t at = 0; at < points * count; at++) {
+        int64_t i = at / count, c = at % count, next = at + 1;
+        k->simd->gemm_panel(v + i * k->v_step, k->v_row, first + (c * points + i) * size, NULL,
+                            p + i * k->p_step + c * width, k->p_row, n, width, k->channels,
+                            first + (next % count * points + next / count) * size);
     }
 }
 
@@ -270,7 +271,9 @@ static void lay_out(ps_lowering *l) {
     l->out_layout[0] = PS_LAYOUT_CHANNELS_LAST;
 }
 
-int wino_v_budget = 96, wino_p_budget = 32;
+/* Floats of V and of P in a block. Measured on 1 MiB of second-level cache: any from these to four times as many are
+ * within 5 %, so the smallest, for smaller caches. But weights that come from memory are to serve some tiles. */
+enum { V_FLOATS = 65536, P_FLOATS = 16384, FEW_TILES = 24 };
 
 /* An odd number of cache lines, so that the positions of one tile do not share a set of the first-level cache. */
 static int64_t odd_lines(int64_t floats) {
@@ -281,13 +284,13 @@ static void size_blocks(wino_kernel *k) {
     int64_t points = (k->m + 2) * (k->m + 2), width = k->simd->panel_width;
     int64_t v_row = blocks_of(k->channels, 16) * 16;
     k->v_row = v_row % 256 == 0 ? v_row + 16 : v_row; /* rows apart by a power of two share sets as well */
-    int64_t most_tiles = most(24, wino_v_budget * 1024 / (points * k->v_row) / 12 * 12);
+    int64_t most_tiles = most(FEW_TILES, V_FLOATS / (points * k->v_row) / 12 * 12);
     int64_t blocks = blocks_of(k->tiles, most_tiles);
     if (k->tiles / k->threads >= 12) blocks = blocks_of(blocks, k->threads) * k->threads;
     k->block = blocks_of(k->tiles, blocks);
     blocks = blocks_of(k->tiles, k->block);
     k->slices = blocks % k->threads == 0 || blocks >= 4 * k->threads ? 1 : least(k->threads, k->panels);
-    k->chunk = most(1, least(k->panels, wino_p_budget * 1024 / (points * k->block * width)));
+    k->chunk = most(1, least(k->panels, P_FLOATS / (points * k->block * width)));
     k->p_row = k->chunk * width;
     if (k->p_row % 256 == 0) k->p_row += 16;
     k->v_step = odd_lines(k->block * k->v_row);
@@ -338,9 +341,38 @@ static bool windows_possible(const ps_window *w) {
     return true;
 }
 
-/* 4 or 2 outputs along a side, or 0: oneDNN's direct convolution is as fast. */
-static int wanted(const ps_lowering *l) {
-    return 4;
+/* ---- choice ----
+ * In multiplications of a product (57 per ns and core where this was measured), for one image whatever the batch and the
+ * threads: so every plan of a model uses the same form of a weight, and an image's result does not depend on its batch. */
+enum {
+    TRANSFORM = 12,     /* a point of a tile, in or out, of one channel: measured, 10 to 13 */
+    FETCH = 10,         /* a weight that comes from memory: 23 GB/s, beside which the multiplications are free */
+    WORTH_A_BYTE = 4    /* that a further byte of weights must save to be worth its place */
+};
+
+static double winograd_cost(const ps_lowering *l, int m, int64_t width) {
+    const ps_shape *y = &l->node->out[0]->shape;
+    double channels = (double)l->node->in[0]->shape.dims[1], outputs = (double)y->dims[1];
+    double padded = (double)(blocks_of(y->dims[1], width) * width), points = (m + 2) * (m + 2);
+    double tiles = (double)blocks_of(y->dims[2], m) * (double)blocks_of(y->dims[3], m);
+    double work = tiles * (channels * padded + TRANSFORM * (channels + outputs)), fetch = FETCH * channels * outputs;
+    return points * (work > fetch ? work : fetch);
+}
+
+/* 4 or 2 outputs along a side, or 0: the direct convolution is better. */
+static int choose(const ps_device *device, const ps_lowering *l) {
+    const ps_shape *y = &l->node->out[0]->shape;
+    double weights = (double)l->node->in[0]->shape.dims[1] * (double)y->dims[1];
+    double direct = 9 * weights * (double)y->dims[2] * (double)y->dims[3], best = direct;
+    int ret = 0;
+    for (int m = 4; m >= 2; m -= 2) {
+        double cost = winograd_cost(l, m, cpu_of(device)->simd->panel_width);
+        double bytes = ((m + 2) * (m + 2) - 9) * weights * (double)sizeof(float);
+        if (cost >= best || direct - cost < WORTH_A_BYTE * bytes) continue;
+        best = cost;
+        ret = m;
+    }
+    return ret;
 }
 
 ps_status cpu_lower_winograd(ps_device *device, ps_lowering *l, ps_error *err) {
@@ -351,7 +383,7 @@ ps_status cpu_lower_winograd(ps_device *device, ps_lowering *l, ps_error *err) {
     bool done = false;
     if (!possible(l->node)) return PS_OK;
     PS_TRY(ps_conv_windows(l->node, w, &count, err));
-    if (!windows_possible(w) || (m = wanted(l)) == 0) return PS_OK;
+    if (!windows_possible(w) || (m = choose(device, l)) == 0) return PS_OK;
     PS_TRY(ps_kernel_new(l->alloc, sizeof *k, &ops, "", &k, err));
     k->simd = cpu_of(device)->simd;
     k->threads = l->threads;
