@@ -363,7 +363,9 @@ static double winograd_cost(const ps_lowering *l, int m, int64_t width) {
 static int choose(const ps_device *device, const ps_lowering *l) {
     const ps_shape *y = &l->node->out[0]->shape;
     double weights = (double)l->node->in[0]->shape.dims[1] * (double)y->dims[1];
-    double direct = 9 * weights * (double)y->dims[2] * (double)y->dims[3], best = direct;
+    double direct = 9 * weights * (double)y->dims[2] * (double)y->dims[3];
+    if (!cpu_of(device)->dnnl) direct = INFINITY; /* it would be the reference kernel */
+    double best = direct;
     int ret = 0;
     for (int m = 4; m >= 2; m -= 2) {
         double cost = winograd_cost(l, m, cpu_of(device)->simd->panel_width);
