@@ -28,6 +28,7 @@ ps_status cpu_lower_binary(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_unary(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_transpose(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_conv(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_winograd(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_deconv(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_matmul(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_matmul_packed(ps_device *device, ps_lowering *l, ps_error *err);

@@ -13,6 +13,8 @@ static const ps_impl impls[] = {
     { "MatMul", "polestar", cpu_lower_matmul_packed },
     { "Gemm", "", cpu_lower_gemm_packed },
     { "Gemm", "polestar", cpu_lower_gemm_packed },
+    { "Conv", "", cpu_lower_winograd },
+    { "Conv", "polestar", cpu_lower_winograd },
 #ifdef PS_WITH_DNNL
     { "Conv", "", cpu_lower_conv },
     { "Conv", "polestar", cpu_lower_conv },

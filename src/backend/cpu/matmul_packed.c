@@ -30,8 +30,9 @@ static void run_items(void *ctx, int64_t begin, int64_t end, int thread) {
     for (int64_t item = begin; item < end; item++) {
         int64_t panel = item / j->chunks, row = item % j->chunks * j->chunk, col = panel * width;
         int64_t rows = k->m - row < j->chunk ? k->m - row : j->chunk, cols = k->n - col < width ? k->n - col : width;
+        const float *next = item + 1 < end ? k->panels + (item + 1) / j->chunks * width * k->k : NULL;
         k->simd->gemm_panel(j->a + row * k->k, k->k, k->panels + panel * width * k->k, j->bias ? j->bias + col : NULL,
-                            j->c + row * k->n + col, k->n, rows, cols, k->k);
+                            j->c + row * k->n + col, k->n, rows, cols, k->k, next);
     }
 }
 
