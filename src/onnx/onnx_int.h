@@ -65,7 +65,7 @@ uint64_t ps_onnx_proto_digest(const ps_onnx_proto *proto);
 /* ---- external.c: weights in files beside the model ---- */
 typedef struct ps_onnx_external_file {
     char *location; /* as the model spells it */
-    ps_file_map map;
+    ps_tensor *bytes; /* of the whole file, mapped */
 } ps_onnx_external_file;
 
 typedef struct ps_onnx_external {
@@ -77,9 +77,9 @@ typedef struct ps_onnx_external {
 /* path of the model, or NULL for a model in memory. */
 ps_status ps_onnx_external_init(ps_onnx_external *ext, ps_alloc_state *alloc, const char *path, ps_error *err);
 void ps_onnx_external_release(ps_onnx_external *ext);
-/* The `bytes` bytes that a tensor's external_data names. The file stays mapped until release. */
+/* The file, borrowed, and where in it the `bytes` bytes lie that a tensor's external_data names. */
 ps_status ps_onnx_external_find(ps_onnx_external *ext, const Onnx__TensorProto *t, const char *label, size_t bytes,
-                                const ps_file_map **ret_map, size_t *ret_offset, ps_error *err);
+                                ps_tensor **ret_file, size_t *ret_offset, ps_error *err);
 
 /* ---- tensor_proto.c ---- */
 /* Copies a TensorProto into a tensor of its own. label starts every error: "initializer 'w'". ext may be NULL: refuse.

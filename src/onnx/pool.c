@@ -57,7 +57,8 @@ static bool grow(ps_onnx_pool *pool) {
 ps_status ps_onnx_pool_intern(ps_onnx_pool *pool, ps_tensor **tensor, const char *label, ps_error *err) {
     ps_tensor *t = *tensor;
     if ((pool->size + 1) * 2 > pool->room && !grow(pool)) return PS_FAIL_NOMEM(err, "the table of weights");
-    uint64_t hash = ps_tensor_hash(t);
+    uint64_t hash = ps_tensor_hash_once(t);
+    ps_tensor_drop_pages(t);
     ps_onnx_pool_slot *s = find_slot(pool->slots, pool->room, hash, t);
     if (s->tensor) {
         *tensor = ps_tensor_retain(s->tensor);

@@ -42,6 +42,7 @@ struct ps_model {
     atomic_int refs;
     ps_arena arena; /* names and tables below */
     ps_graph *graph;
+    char *path; /* of the file it came from, resolved; NULL: none */
     ps_onnx_info info;
     ps_device *device;
     ps_caps caps;
@@ -154,6 +155,8 @@ struct ps_plan {
 
 /* Compiles g, whose input shapes are fixed; the plan owns g from here on, also on failure. */
 ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **ret, ps_error *err);
+/* weights.c: the constants that this plan's runs read as they are stay; those that its kernels took go. */
+ps_status ps_plan_weights(ps_plan *plan, ps_error *err);
 ps_plan *ps_plan_retain(ps_plan *plan);
 void ps_plan_release(ps_plan *plan);
 /* Merges in-place pairs and lays the arena out; fills offsets, arena_bytes, no_reuse_bytes. */
