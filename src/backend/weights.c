@@ -175,7 +175,7 @@ static size_t find_adopted(const ps_weights *w, uint64_t hash) {
 
 static bool can_go(const ps_value *v) {
     const ps_tensor *t = v->constant;
-    return t && t->owned && t->bytes > PS_TENSOR_SMALL && t->dtype != PS_DTYPE_STRING;
+    return t && t->owned && t->bytes > PS_TENSOR_SMALL && (ps_dtype_is_float(t->dtype) || ps_dtype_is_int(t->dtype));
 }
 
 /* One record a tensor, however many values share it. */
