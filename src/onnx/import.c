@@ -199,6 +199,8 @@ static ps_status check_node(ps_onnx_import *im, const Onnx__NodeProto *n, ps_gra
     PS_TRY(ps_onnx_check_name("operator name", n->op_type, err));
     PS_TRY(ps_onnx_check_name("domain", ps_onnx_text(n->domain), err));
     const char *domain = ps_onnx_domain(n->domain);
+    PS_FAIL_IF(strcmp(domain, "polestar") == 0, err, UNSUPPORTED,
+               "%s: operators of the domain 'polestar' are made by the optimiser and stand in no file", label);
     PS_FAIL_IF(ps_onnx_opset(im, domain) <= 0, err, FORMAT, "%s: the model imports no opset of domain '%s'", label,
                domain[0] ? domain : "ai.onnx");
     size_t named = 0;

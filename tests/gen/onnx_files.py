@@ -350,13 +350,16 @@ def make_bad_functions():
     bad("function_doubling", doubling(40), "more than 1048576 nodes")
     bad("function_inputs", call("F", f, inputs=["x", "x"]), "F 'c': 2 inputs, the function takes 1")
     bad("function_outputs", call("F", f, outputs=["y", "z"]), "F 'c': 2 outputs, the function gives 1")
-    bad("function_output_missing", call("F", function("F", [node("Relu", ["a"], ["z"])])), "no node of the function makes its output 'b'")
-    bad("function_output_omitted", call("F", function("F", [], outputs=["a"]), inputs=[]), "output 'a' is an input that the call omits")
+    bad("function_output_missing", call("F", function("F", [node("Relu", ["a"], ["z"])])), "no node of the function makes its")
+    bad("function_output_omitted", call("F", function("F", [], outputs=["a"]), inputs=[]),
+        "output 'a' is an input that the call omits")
     bad("function_outer_name", call("F", function("F", [node("Relu", ["x"], ["b"])])),
         "function 'F' called by F 'c': Relu producing 'b': input 'x' is not defined")
     two = [node("Relu", ["a"], ["b"]), node("Abs", ["a"], ["b"])]
-    bad("function_value_twice", call("F", function("F", two)), "Abs producing 'b': the name 'b' is already defined in the function")
-    bad("function_input_twice", call("F", function("F", [node("Relu", ["a"], ["b"])], inputs=["a", "a"])), "two inputs 'a'")
+    bad("function_value_twice", call("F", function("F", two)),
+        "Abs producing 'b': the name 'b' is already defined in the function")
+    twice = function("F", [node("Relu", ["a"], ["b"])], inputs=["a", "a"])
+    bad("function_input_twice", call("F", twice), "two inputs 'a'")
     unset = node("Constant", [], ["b"])
     unset.attribute.append(AttributeProto(name="value_float", type=AttributeProto.FLOAT, ref_attr_name="k"))
     bad("function_constant", call("F", function("F", [unset])), "the attribute 'k' that it refers to is not given")
@@ -370,6 +373,9 @@ def make_bad_nodes():
     bad("node_without_outputs", edit_node(output=[""]), "has no outputs")
     bad("output_is_input", edit_node(output=["x"]), "the name 'x' is already defined")
     bad("unknown_domain", edit_node(domain="com.example"), "no opset of domain 'com.example'")
+    m = edit_node(domain="polestar")
+    m.opset_import.append(helper.make_opsetid("polestar", 1))
+    bad("our_domain", m, "operators of the domain 'polestar'")
     bad("self_cycle", edit_node(input=["y"]), "cycle")
     bad("control_character", edit_node(name="a\nb"), "control character 0x0a")
     bad("broken_utf8", relu().SerializeToString().replace(b"\x1a\x01r", b"\x1a\x01\xff"), "not valid UTF-8")

@@ -117,15 +117,16 @@ def omitted_inputs_and_outputs():
 @case
 def outputs_that_are_inputs_or_given_twice():
     f = function("P", ["a", "b"], ["a", "c", "c"], [node("Add", ["a", "b"], ["c"])])
-    return model([node("P", ["x", "x"], ["y", "z", "w"], "local")], [f], outputs=("y", "z", "w")), lambda x: (x, 2 * x, 2 * x)
+    calls = [node("P", ["x", "x"], ["y", "z", "w"], "local")]
+    return model(calls, [f], outputs=("y", "z", "w")), lambda x: (x, 2 * x, 2 * x)
 
 
 @case
 def constant_outputs():
     value = helper.make_tensor("v", F, [2], [1.0, 2.0])
     f = function("K", [], ["y"], [node("Constant", [], ["y"], value=value)])
-    return (model([node("K", [], ["k"], "local"), node("ReduceSum", ["x"], ["s"], keepdims=0), node("Add", ["s", "k"], ["y"])], [f]),
-            lambda x: x.sum() + np.float32([1, 2]))
+    nodes = [node("K", [], ["k"], "local"), node("ReduceSum", ["x"], ["s"], keepdims=0), node("Add", ["s", "k"], ["y"])]
+    return model(nodes, [f]), lambda x: x.sum() + np.float32([1, 2])
 
 
 def branch(name, *nodes):
