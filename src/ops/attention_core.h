@@ -64,6 +64,6 @@ void ps_rotate(double *x, const double *cosine, const double *sine, int64_t widt
 /* PS_INVALID unless all positions (i64) are in [0, limit). */
 ps_status ps_positions_check(const ps_node *node, const ps_tensor *positions, int64_t limit, ps_error *err);
 /* Rounds n numbers to a type and back; nothing for f32 and f64. */
-void ps_round_to(ps_dtype type, double *x, int64_t n);
+void ps_round_row(ps_dtype type, double *x, int64_t n);
 
 #endif

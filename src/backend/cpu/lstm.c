@@ -80,6 +80,20 @@ static ps_status pack_bias(void *ctx, void *dst, ps_error *err) {
     return PS_OK;
 }
 
+/* The last direction takes the tensor: nobody reads it as it is after that. */
+static ps_status pack_matrix(ps_lowering *l, uint32_t index, const lstm_kernel *k, int64_t dir, const char *key,
+                             pack_job *job, const float **ret, ps_error *err) {
+    const ps_tensor *t = l->node->in[index]->constant;
+    size_t bytes = (size_t)(job->rows * job->cols) * sizeof(float);
+    const void *data;
+    if (dir + 1 < k->directions)
+        PS_TRY(ps_weights_get(l->weights, t, key, bytes, pack_transposed, job, &data, err));
+    else
+        PS_TRY(ps_weights_take(l, index, key, bytes, pack_transposed, job, &data, err));
+    *ret = data;
+    return PS_OK;
+}
+
 static ps_status pack_direction(ps_lowering *l, lstm_kernel *k, int64_t dir, ps_error *err) {
     const ps_node *n = l->node;
     int64_t rows = 4 * k->hidden;
@@ -87,13 +101,9 @@ static ps_status pack_direction(ps_lowering *l, lstm_kernel *k, int64_t dir, ps_
     const void *data;
     pack_job job = { (const float *)n->in[1]->constant->data + dir * rows * k->in, rows, k->in };
     ps_snprintf(key, sizeof key, "lstm transposed %d", (int)dir);
-    PS_TRY(ps_weights_get(l->weights, n->in[1]->constant, key, (size_t)(rows * k->in) * 4, pack_transposed, &job, &data,
-                          err));
-    k->w[dir] = data;
+    PS_TRY(pack_matrix(l, 1, k, dir, key, &job, &k->w[dir], err));
     job = (pack_job) { (const float *)n->in[2]->constant->data + dir * rows * k->hidden, rows, k->hidden };
-    PS_TRY(ps_weights_get(l->weights, n->in[2]->constant, key, (size_t)(rows * k->hidden) * 4, pack_transposed, &job,
-                          &data, err));
-    k->r[dir] = data;
+    PS_TRY(pack_matrix(l, 2, k, dir, key, &job, &k->r[dir], err));
     if (!ps_has_in(n, 3)) return PS_OK;
     job = (pack_job) { (const float *)n->in[3]->constant->data + dir * 2 * rows, rows, 0 };
     ps_snprintf(key, sizeof key, "lstm bias %d", (int)dir);
