@@ -134,9 +134,9 @@ static void with_posts(const conv_case *c, const post_case *const *posts, int n)
 
 /* Of few tiles, so that two threads share one block's panels, and of many. */
 static const conv_case bodies[] = {
-    { 1, 32, 9, 12, 70, { 1, 1, 1, 1 }, true },
+    { 1, 32, 10, 12, 93, { 1, 1, 1, 1 }, true },
     { 2, 32, 30, 33, 36, { 1, 0, 2, 1 }, true },
-    { 1, 48, 7, 8, 48, { 1, 1, 1, 1 }, false },
+    { 1, 48, 7, 8, 60, { 1, 1, 1, 1 }, false },
 };
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))

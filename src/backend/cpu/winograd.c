@@ -74,13 +74,19 @@ static void transform_in(const wino_job *j, int64_t first, int64_t n, float *v) 
     }
 }
 
+/* Outputs of a panel that are computed: half of them where no more exist. */
+static int64_t columns(const wino_kernel *k, int64_t panel) {
+    int64_t width = k->simd->panel_width;
+    return k->outputs - panel * width <= width / 2 ? width / 2 : width;
+}
+
 static void multiply(const wino_kernel *k, int64_t n, int64_t panel, int64_t count, const float *v, float *p) {
     int64_t width = k->simd->panel_width, points = (k->m + 2) * (k->m + 2), size = k->channels * width;
     const float *first = k->weights + panel * points * size;
     for (int64_t at = 0; at < points * count; at++) {
         int64_t i = at / count, c = at % count, next = at + 1;
         k->simd->gemm_panel(v + i * k->v_step, k->v_row, first + (c * points + i) * size, NULL,
-                            p + i * k->p_step + c * width, k->p_row, n, width, k->channels,
+                            p + i * k->p_step + c * width, k->p_row, n, columns(k, panel + c), k->channels,
                             first + (next % count * points + next / count) * size);
     }
 }
@@ -353,7 +359,7 @@ enum {
 static double winograd_cost(const ps_lowering *l, int m, int64_t width) {
     const ps_shape *y = &l->node->out[0]->shape;
     double channels = (double)l->node->in[0]->shape.dims[1], outputs = (double)y->dims[1];
-    double padded = (double)(blocks_of(y->dims[1], width) * width), points = (m + 2) * (m + 2);
+    double padded = (double)(blocks_of(y->dims[1], width / 2) * width / 2), points = (m + 2) * (m + 2);
     double tiles = (double)blocks_of(y->dims[2], m) * (double)blocks_of(y->dims[3], m);
     double work = tiles * (channels * padded + TRANSFORM * (channels + outputs)), fetch = FETCH * channels * outputs;
     return points * (work > fetch ? work : fetch);
