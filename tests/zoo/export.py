@@ -47,6 +47,13 @@ def key_of(entry, versions):
 
 
 # ---- exporting (in a child process) ----
+def traced(case):
+    """The set the exporter sees: torch.export takes a dim of 1 for a constant, so one without, if there is one."""
+    def fits(arguments):
+        return all(tensor.shape[dim] > 1 for name, tensor in zip(case.inputs, arguments) for dim in case.dynamic.get(name, ()))
+    return next(filter(fits, case.sets), case.sets[0])
+
+
 def export_torch(entry, exporter, folder):
     import torch
     torch.manual_seed(zlib.crc32(entry.name.encode()))
@@ -65,7 +72,7 @@ def export_torch(entry, exporter, folder):
             dims = [case.dynamic.get(name) or None for name in case.inputs]
             flat = "args" in inspect.signature(case.module.forward).parameters
             shapes = ({"args": tuple(dims)} if flat else tuple(dims)) if any(dims) else None
-            torch.onnx.export(case.module.eval(), case.sets[0], path, dynamo=True, dynamic_shapes=shapes, **common)
+            torch.onnx.export(case.module.eval(), traced(case), path, dynamo=True, dynamic_shapes=shapes, **common)
     return [[tensor.numpy() for tensor in arguments] for arguments in case.sets]
 
 
