@@ -26,6 +26,7 @@ static ps_status add_value(extraction *x, ps_graph *g, const ps_value *v, ps_val
     const char *name = ps_graph_find(g, v->name) ? NULL : v->name;
     PS_TRY(ps_graph_add_value(g, name, ret, x->err));
     (*ret)->dtype = v->dtype;
+    (*ret)->elem = v->elem;
     (*ret)->shape = v->shape;
     x->map[v->id] = *ret;
     return PS_OK;
