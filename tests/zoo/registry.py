@@ -60,6 +60,21 @@ def settle(module, noise=0.1):
     return module.eval()
 
 
+def calibrate(module, *args):
+    """Statistics of batches as this input has them: activations of a deep net neither die out nor blow up, and answers depend on
+    the picture instead of on biases alone."""
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None]
+    for layer in norms:
+        layer.reset_running_stats()
+        layer.momentum = None
+        layer.train()
+    with torch.no_grad():
+        module(*args)
+    for layer in norms:
+        layer.running_var.clamp_(min=1e-3)
+    return module.eval()
+
+
 class Flat(nn.Module):
     """call(module, *tensors) -> tensors, as a module of its own: keyword arguments and output classes stay out of the file."""
 
@@ -75,6 +90,12 @@ class Flat(nn.Module):
 
 def image(*shape):
     return torch.rand(shape) * 2 - 0.9
+
+
+def picture(*shape):
+    """Smooth blobs."""
+    small = torch.randn(1, *shape[:-2], shape[-2] // 8, shape[-1] // 8)
+    return nn.functional.interpolate(small.flatten(0, -4) if small.ndim > 4 else small, shape[-2:], mode="bicubic").reshape(shape)
 
 
 def tokens(batch, length, vocabulary=100):

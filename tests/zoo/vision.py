@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.models import detection, segmentation
 from torchvision.models.detection import backbone_utils
 
-from registry import Case, Flat, image, model, settle
+from registry import Case, Flat, calibrate, image, model, picture, settle
 
 # name: side of the picture, arguments. The smallest variant of each design; big designs get fewer or narrower layers.
 TORCHVISION = {
@@ -25,6 +25,7 @@ for arch, (side, options) in TORCHVISION.items():
         net = settle(torchvision.models.get_model(arch, weights=None, **options))
         if arch.startswith("vgg"):
             net.avgpool, net.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(512, 10)
+        calibrate(net, image(4, 3, side, side))
         return Case(net, [(image(1, 3, side, side),), (image(3, 3, side, side),)], ["x"], {"x": {0: "batch"}}, ["y"])
 
 
@@ -62,6 +63,7 @@ for arch, (side, options) in TIMM.items():
         with torch.no_grad():
             if hasattr(net, "get_classifier") and isinstance(net.get_classifier(), nn.Linear):
                 net.get_classifier().weight.normal_(0, 0.1)
+        calibrate(net, image(4, 3, side, side))
         return Case(net, [(image(1, 3, side, side),), (image(2, 3, side, side),)], ["x"], {"x": {0: "batch"}}, ["y"])
 
 
@@ -74,18 +76,23 @@ SEGMENTATION = {
 for arch, make in SEGMENTATION.items():
     @model(arch, "segmentation", "torchvision")
     def _(exporter, make=make):
-        net = Flat(settle(make()), lambda m, x: m(x)["out"])
+        net = Flat(calibrate(settle(make()), image(4, 3, 64, 96)), lambda m, x: m(x)["out"])
         return Case(net, [(image(1, 3, 64, 96),), (image(2, 3, 96, 64),)], ["x"], {"x": {0: "batch", 2: "height", 3: "width"}}, ["y"])
 
 
 # ---- detection ----
 def spread(net):
-    """Scores of random weights lie so close together that rounding reorders them; wider ones have an order."""
+    """Scores of random weights lie so close together that rounding reorders them. Heads start with tiny weights: wider ones, and
+    statistics of a picture with contrast, give an order."""
     with torch.no_grad():
-        for name, layer in net.named_modules():
-            if isinstance(layer, (nn.Linear, nn.Conv2d)) and ("cls" in name or "class" in name) and layer.weight.std() < 0.05:
-                layer.weight.mul_(0.06 / layer.weight.std())
-    return net
+        for layer in net.modules():
+            if isinstance(layer, (nn.Linear, nn.Conv2d)):
+                gain = layer.weight.std() * layer.weight[0].numel() ** 0.5
+                if gain < 0.8:
+                    layer.weight.mul_(1.3 / gain)
+        if hasattr(getattr(net, "backbone", None), "scale_weight"):
+            net.backbone.scale_weight.fill_(1)  # of SSD: 20
+    return calibrate(net, [picture(3, 128, 160) for _ in range(4)])
 
 
 def fpn(name="resnet18"):
@@ -107,4 +114,4 @@ for arch, (make, names) in DETECTION.items():
     @model(arch, "detection", "torchvision", compare="detections")
     def _(exporter, make=make, names=names):
         net = Flat(spread(settle(make())), lambda m, x: [m([x])[0][name] for name in names])
-        return Case(net, [(image(3, 128, 160),), (image(3, 128, 160),)], ["image"], {}, names)
+        return Case(net, [(picture(3, 128, 160),), (picture(3, 128, 160),)], ["image"], {}, names)
