@@ -54,7 +54,7 @@ def traced(case):
     return next(filter(fits, case.sets), case.sets[0])
 
 
-def export_torch(entry, exporter, folder):
+def export_torch(entry, exporter, folder, notes):
     import torch
     torch.manual_seed(zlib.crc32(entry.name.encode()))
     case = entry.build(exporter)
@@ -72,7 +72,14 @@ def export_torch(entry, exporter, folder):
             dims = [case.dynamic.get(name) or None for name in case.inputs]
             flat = "args" in inspect.signature(case.module.forward).parameters
             shapes = ({"args": tuple(dims)} if flat else tuple(dims)) if any(dims) else None
-            torch.onnx.export(case.module.eval(), traced(case), path, dynamo=True, dynamic_shapes=shapes, **common)
+            try:
+                torch.onnx.export(case.module.eval(), traced(case), path, dynamo=True, dynamic_shapes=shapes, **common)
+            except Exception as error:
+                if not shapes:
+                    raise
+                notes.append(f"fixed shapes, as the exporter fails with dynamic ones: {cause(error)}")
+                case.sets = [traced(case)]
+                torch.onnx.export(case.module.eval(), case.sets[0], path, dynamo=True, **common)
     return [[tensor.numpy() for tensor in arguments] for arguments in case.sets]
 
 
@@ -179,7 +186,7 @@ def export(entry, exporter, folder, case):
     started = time.monotonic()
     try:
         if exporter in ("torchscript", "dynamo"):
-            sets = export_torch(entry, exporter, folder)
+            sets = export_torch(entry, exporter, folder, case["notes"])
         else:
             sets = export_classic(entry, folder)
     except BaseException as error:

@@ -212,6 +212,10 @@ def clip_config():
     return text, vision
 
 
+def embeddings(found):
+    return found.logits_per_image, found.text_embeds, found.image_embeds
+
+
 def with_end(batch, length):
     found = tokens(batch, length)
     found[:, -1] = 2
@@ -222,7 +226,7 @@ def with_end(batch, length):
 def _(exporter):
     text, vision = clip_config()
     net = make(hf.CLIPModel, hf.CLIPConfig(text_config=text, vision_config=vision, projection_dim=32), exporter)
-    net = Flat(net, lambda m, ids, pixels, seen: [m(input_ids=ids, pixel_values=pixels, attention_mask=seen)[k] for k in ("logits_per_image", "text_embeds", "image_embeds")])
+    net = Flat(net, lambda m, ids, pixels, seen: embeddings(m(input_ids=ids, pixel_values=pixels, attention_mask=seen)))
     return Case(net, [(with_end(2, 8), image(2, 3, 32, 32), mask(2, 8)), (with_end(3, 11), image(1, 3, 32, 32), mask(3, 11))], ["input_ids", "pixel_values", "attention_mask"],
                 {"input_ids": {0: "texts", 1: "sequence"}, "pixel_values": {0: "images"}, "attention_mask": {0: "texts", 1: "sequence"}}, ["logits_per_image", "text_embeds", "image_embeds"])
 
@@ -231,7 +235,7 @@ def _(exporter):
 def _(exporter):
     text, vision = clip_config()
     net = make(hf.SiglipModel, hf.SiglipConfig(text_config=text | {"max_position_embeddings": 8}, vision_config=vision), exporter)
-    net = Flat(net, lambda m, ids, pixels: [m(input_ids=ids, pixel_values=pixels)[k] for k in ("logits_per_image", "text_embeds", "image_embeds")])
+    net = Flat(net, lambda m, ids, pixels: embeddings(m(input_ids=ids, pixel_values=pixels)))
     return Case(net, [(tokens(2, 8), image(2, 3, 32, 32)), (tokens(3, 8), image(1, 3, 32, 32))], ["input_ids", "pixel_values"],
                 {"input_ids": {0: "texts"}, "pixel_values": {0: "images"}}, ["logits_per_image", "text_embeds", "image_embeds"])
 

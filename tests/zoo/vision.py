@@ -113,5 +113,9 @@ DETECTION = {
 for arch, (make, names) in DETECTION.items():
     @model(arch, "detection", "torchvision", compare="detections")
     def _(exporter, make=make, names=names):
-        net = Flat(spread(settle(make())), lambda m, x: [m([x])[0][name] for name in names])
+        def call(m, x):
+            found = m([x])[0]
+            return [found[name] for name in names]
+
+        net = Flat(spread(settle(make())), call)
         return Case(net, [(picture(3, 128, 160),), (picture(3, 128, 160),)], ["image"], {}, names)
