@@ -22,8 +22,15 @@ import traceback
 import zlib
 from pathlib import Path
 
-os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1",
-                   "CUDA_VISIBLE_DEVICES": ""})
+os.environ.update(
+    {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+)
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 LIMIT_SECONDS = 400
@@ -33,29 +40,38 @@ OPSET_TORCHSCRIPT = 17
 
 # ---- the key of an entry ----
 def described(value):
+    """Of a function: its byte code and what it holds on to, so that layout and comments of the source do not matter."""
     if inspect.isfunction(value):
-        return inspect.getsource(value) + described([value.__defaults__, [c.cell_contents for c in value.__closure__ or ()]])
+        held = [value.__defaults__, [cell.cell_contents for cell in value.__closure__ or ()]]
+        return described(value.__code__) + described(held)
+    if inspect.iscode(value):
+        return f"{value.co_code.hex()}{value.co_names}" + described(value.co_consts)
     if isinstance(value, dict):
         return "{" + ",".join(f"{k}:{described(value[k])}" for k in sorted(value, key=str)) + "}"
+    if isinstance(value, frozenset):
+        value = sorted(value, key=str)
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(described, value)) + "]"
     return value.__name__ if inspect.isclass(value) else str(value)
 
 
 def key_of(entry, versions):
-    return hashlib.sha256(f"{FORMAT}|{described(entry.build)}|{versions}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{FORMAT}|{described([entry.build, getattr(entry, "options", None)])}|{versions}".encode()).hexdigest()[:16]
 
 
 # ---- exporting (in a child process) ----
 def traced(case):
     """The set the exporter sees: torch.export takes a dim of 1 for a constant, so one without, if there is one."""
+
     def fits(arguments):
         return all(tensor.shape[dim] > 1 for name, tensor in zip(case.inputs, arguments) for dim in case.dynamic.get(name, ()))
+
     return next(filter(fits, case.sets), case.sets[0])
 
 
 def export_torch(entry, exporter, folder, notes):
     import torch
+
     torch.manual_seed(zlib.crc32(entry.name.encode()))
     case = entry.build(exporter)
     path = folder / "model.onnx"
@@ -67,7 +83,14 @@ def export_torch(entry, exporter, folder, notes):
     with torch.no_grad():
         if exporter == "torchscript":
             scripted = isinstance(case.module, torch.jit.ScriptModule)
-            torch.onnx.export(case.module if scripted else case.module.eval(), case.sets[0], path, dynamo=False, dynamic_axes=case.dynamic, **common)
+            torch.onnx.export(
+                case.module if scripted else case.module.eval(),
+                case.sets[0],
+                path,
+                dynamo=False,
+                dynamic_axes=case.dynamic,
+                **common,
+            )
         else:
             dims = [case.dynamic.get(name) or None for name in case.inputs]
             flat = "args" in inspect.signature(case.module.forward).parameters
@@ -85,6 +108,7 @@ def export_torch(entry, exporter, folder, notes):
 
 def export_classic(entry, folder):
     import classic
+
     found, inputs = classic.convert(entry)
     (folder / "model.onnx").write_bytes(found.SerializeToString())
     return [list(inputs.values())]
@@ -93,6 +117,7 @@ def export_classic(entry, folder):
 # ---- what ONNX Runtime says ----
 def session(path, level):
     import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level, options.log_severity_level = level, 3
     options.intra_op_num_threads = 1
@@ -102,6 +127,7 @@ def session(path, level):
 def proto(value, name):
     import numpy as np
     from onnx import numpy_helper
+
     if isinstance(value, list):
         if value and isinstance(value[0], dict):
             return sequence_of_maps(value, name)
@@ -113,6 +139,7 @@ def sequence_of_maps(value, name):
     import numpy as np
     import onnx
     from onnx import numpy_helper
+
     found = onnx.SequenceProto(name=name, elem_type=onnx.SequenceProto.MAP)
     for row in value:
         one = found.map_values.add()
@@ -130,6 +157,7 @@ def sequence_of_maps(value, name):
 def difference(a, b):
     """(largest difference, largest number) of two results, None if they cannot be compared number by number."""
     import numpy as np
+
     if isinstance(a, list) or np.asarray(a).dtype.kind in "OUS" or np.shape(a) != np.shape(b):
         return None
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
@@ -141,6 +169,7 @@ def answers(folder, sets, case):
     """Writes the test sets; ONNX Runtime runs each with all of its optimisations and with none."""
     import numpy as np
     import onnxruntime
+
     levels = onnxruntime.GraphOptimizationLevel
     fast, plain = (session(folder / "model.onnx", level) for level in (levels.ORT_ENABLE_ALL, levels.ORT_DISABLE_ALL))
     names, outputs = [i.name for i in fast.get_inputs()], [o.name for o in fast.get_outputs()]
@@ -169,8 +198,15 @@ def answers(folder, sets, case):
 
 def opsets(path):
     import onnx
+
     found = onnx.load(path, load_external_data=False)
-    ops = sorted({(f"{n.domain}." if n.domain not in ("", "ai.onnx") else "") + n.op_type for g in [found.graph, *found.functions] for n in (g.node)})
+    ops = sorted(
+        {
+            (f"{n.domain}." if n.domain not in ("", "ai.onnx") else "") + n.op_type
+            for g in [found.graph, *found.functions]
+            for n in (g.node)
+        }
+    )
     return {o.domain or "ai.onnx": o.version for o in found.opset_import}, ops
 
 
@@ -218,8 +254,18 @@ def child(entry, exporter, folder, case):
 def run_one(entry, exporter, folder, key):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    case = {"name": entry.name, "kind": getattr(entry, "kind", "classic"), "source": entry.source, "exporter": exporter, "key": key,
-            "compare": getattr(entry, "compare", "numbers"), "status": "", "why": "", "notes": [], "sets": 0}
+    case = {
+        "name": entry.name,
+        "kind": getattr(entry, "kind", "classic"),
+        "source": entry.source,
+        "exporter": exporter,
+        "key": key,
+        "compare": getattr(entry, "compare", "numbers"),
+        "status": "",
+        "why": "",
+        "notes": [],
+        "sets": 0,
+    }
     pid = os.fork()
     if pid == 0:
         try:
@@ -246,6 +292,7 @@ def entries():
     import torchvision
     import transformers
     import xgboost
+
     torch.set_num_threads(1)
     torch.backends.mha.set_fastpath_enabled(False)  # an operator that no exporter knows
     import classic
@@ -253,9 +300,16 @@ def entries():
     import registry
     import text  # noqa: F401
     import vision  # noqa: F401
-    versions = {"torchvision": [torch.__version__, torchvision.__version__], "timm": [torch.__version__, timm.__version__],
-                "transformers": [torch.__version__, transformers.__version__], "tests/zoo": [torch.__version__],
-                "scikit-learn": [sklearn.__version__, skl2onnx.__version__], "xgboost": [xgboost.__version__], "lightgbm": [lightgbm.__version__]}
+
+    versions = {
+        "torchvision": [torch.__version__, torchvision.__version__],
+        "timm": [torch.__version__, timm.__version__],
+        "transformers": [torch.__version__, transformers.__version__],
+        "tests/zoo": [torch.__version__],
+        "scikit-learn": [sklearn.__version__, skl2onnx.__version__],
+        "xgboost": [xgboost.__version__],
+        "lightgbm": [lightgbm.__version__],
+    }
     found = [(entry, exporter, versions[entry.source]) for entry in registry.MODELS.values() for exporter in entry.exporters]
     places = {}
     order = []
@@ -270,7 +324,9 @@ def entries():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--zoo", type=Path, default=Path(os.environ.get("POLESTAR_ZOO", "/tmp/polestar-zoo")))
-    parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="names, or names with exporter, that match")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="PATTERN", help="names, or names with exporter, that match"
+    )
     parser.add_argument("--force", action="store_true", help="export also what is there")
     parser.add_argument("--again", action="store_true", help="export also what failed before")
     options = parser.parse_args()
@@ -285,7 +341,9 @@ def main():
             if case["key"] == key and (case["status"] == "exported" or not options.again):
                 continue
         case = run_one(entry, exporter, folder, key)
-        print(f"{label:45} {case['status']:26} {case.get('seconds', '')} {case['why'][:200]} {'; '.join(case['notes'])}", flush=True)
+        print(
+            f"{label:45} {case['status']:26} {case.get('seconds', '')} {case['why'][:200]} {'; '.join(case['notes'])}", flush=True
+        )
 
 
 if __name__ == "__main__":

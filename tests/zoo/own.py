@@ -70,7 +70,11 @@ class Pyramid(nn.Module):
 
     def __init__(self, block, w=16):
         super().__init__()
-        self.stem = nn.Sequential(conv(3, w, 6 if block is C3 else 3, 2) if block is not C3 else nn.Sequential(nn.Conv2d(3, w, 6, 2, 2), nn.SiLU()), conv(w, 2 * w, 3, 2), block(2 * w, 2 * w))
+        self.stem = nn.Sequential(
+            conv(3, w, 6 if block is C3 else 3, 2) if block is not C3 else nn.Sequential(nn.Conv2d(3, w, 6, 2, 2), nn.SiLU()),
+            conv(w, 2 * w, 3, 2),
+            block(2 * w, 2 * w),
+        )
         self.p3 = nn.Sequential(conv(2 * w, 4 * w, 3, 2), block(4 * w, 4 * w))
         self.p4 = nn.Sequential(conv(4 * w, 8 * w, 3, 2), block(8 * w, 8 * w))
         self.p5 = nn.Sequential(conv(8 * w, 8 * w, 3, 2), block(8 * w, 8 * w), SPPF(8 * w))
@@ -105,7 +109,7 @@ class YoloV5(nn.Module):
             y = y.view(batch, 3, self.no, high, wide).permute(0, 1, 3, 4, 2).contiguous().sigmoid()
             rows, columns = torch.meshgrid(torch.arange(high), torch.arange(wide), indexing="ij")
             grid = torch.stack((columns, rows), 2).view(1, 1, high, wide, 2).float() - 0.5
-            xy = (y[..., 0:2] * 2 + grid) * 8 * 2 ** i
+            xy = (y[..., 0:2] * 2 + grid) * 8 * 2**i
             wh = (y[..., 2:4] * 2) ** 2 * self.anchors[i].view(1, 3, 1, 1, 2)
             found.append(torch.cat((xy, wh, y[..., 4:]), 4).view(batch, 3 * high * wide, self.no))
         return torch.cat(found, 1)
@@ -126,7 +130,7 @@ class YoloV8(nn.Module):
             high, wide = y.shape[2:]
             rows, columns = torch.meshgrid(torch.arange(high) + 0.5, torch.arange(wide) + 0.5, indexing="ij")
             anchors.append(torch.stack((columns, rows), -1).view(-1, 2))
-            strides.append(torch.full((high * wide, 1), 8.0 * 2 ** i))
+            strides.append(torch.full((high * wide, 1), 8.0 * 2**i))
             outs.append(y.flatten(2))
         y, anchor, stride = torch.cat(outs, 2), torch.cat(anchors).t().unsqueeze(0), torch.cat(strides).t()
         box, label = y.split((4 * self.bins, self.classes), 1)
@@ -157,6 +161,7 @@ class WithNms(nn.Module):
 
     def forward(self, x):
         from torchvision.ops import nms
+
         y = self.net(x)[0].t()
         box, (score, label) = y[:, :4], y[:, 4:].max(1)
         corner = torch.cat((box[:, :2] - box[:, 2:] / 2, box[:, :2] + box[:, 2:] / 2), 1)
@@ -180,12 +185,25 @@ class UNet(nn.Module):
         super().__init__()
 
         def twice(a, b):
-            return nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.Conv2d(b, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU())
+            return nn.Sequential(
+                nn.Conv2d(a, b, 3, padding=1),
+                nn.BatchNorm2d(b),
+                nn.ReLU(),
+                nn.Conv2d(b, b, 3, padding=1),
+                nn.BatchNorm2d(b),
+                nn.ReLU(),
+            )
 
         self.down = nn.ModuleList([twice(3, w), twice(w, 2 * w), twice(2 * w, 4 * w)])
         self.bottom = twice(4 * w, 8 * w)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * k, k, 2, 2) if transposed else nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True), nn.Conv2d(2 * k, k, 1))
-                                for k in (4 * w, 2 * w, w))
+        self.up = nn.ModuleList(
+            (
+                nn.ConvTranspose2d(2 * k, k, 2, 2)
+                if transposed
+                else nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True), nn.Conv2d(2 * k, k, 1))
+            )
+            for k in (4 * w, 2 * w, w)
+        )
         self.join = nn.ModuleList(twice(2 * k, k) for k in (4 * w, 2 * w, w))
         self.head = nn.Conv2d(w, 3, 1)
 
@@ -253,8 +271,14 @@ class Diffusion(nn.Module):
 def _(exporter):
     def inputs(batch, side, length):
         return torch.randn(batch, 4, side, side), torch.randint(0, 999, (batch,)), torch.randn(batch, length, 24)
-    return Case(settle(Diffusion()), [inputs(1, 16, 7), inputs(2, 24, 9)], ["sample", "timestep", "text"],
-                {"sample": {0: "batch", 2: "height", 3: "width"}, "timestep": {0: "batch"}, "text": {0: "batch", 1: "length"}}, ["noise"])
+
+    return Case(
+        settle(Diffusion()),
+        [inputs(1, 16, 7), inputs(2, 24, 9)],
+        ["sample", "timestep", "text"],
+        {"sample": {0: "batch", 2: "height", 3: "width"}, "timestep": {0: "batch"}, "text": {0: "batch", 1: "length"}},
+        ["noise"],
+    )
 
 
 class Generator(nn.Module):
@@ -262,8 +286,20 @@ class Generator(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.net = nn.Sequential(nn.ConvTranspose2d(16, 32, 4), nn.InstanceNorm2d(32, affine=True), nn.ReLU(), nn.ConvTranspose2d(32, 16, 4, 2, 1), nn.BatchNorm2d(16), nn.ReLU(),
-                                 nn.ReflectionPad2d(2), nn.Conv2d(16, 8, 5), nn.InstanceNorm2d(8), nn.PReLU(8), nn.ConvTranspose2d(8, 3, 3, 2, 1, output_padding=1), nn.Tanh())
+        self.net = nn.Sequential(
+            nn.ConvTranspose2d(16, 32, 4),
+            nn.InstanceNorm2d(32, affine=True),
+            nn.ReLU(),
+            nn.ConvTranspose2d(32, 16, 4, 2, 1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.ReflectionPad2d(2),
+            nn.Conv2d(16, 8, 5),
+            nn.InstanceNorm2d(8),
+            nn.PReLU(8),
+            nn.ConvTranspose2d(8, 3, 3, 2, 1, output_padding=1),
+            nn.Tanh(),
+        )
 
     def forward(self, z):
         return self.net(z[:, :, None, None])
@@ -277,7 +313,12 @@ def _(exporter):
 class SuperResolution(nn.Module):
     def __init__(self):
         super().__init__()
-        self.a, self.b, self.c, self.d = nn.Conv2d(3, 32, 5, padding=2), nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 27, 3, padding=1), nn.PixelShuffle(3)
+        self.a, self.b, self.c, self.d = (
+            nn.Conv2d(3, 32, 5, padding=2),
+            nn.Conv2d(32, 32, 3, padding=1),
+            nn.Conv2d(32, 27, 3, padding=1),
+            nn.PixelShuffle(3),
+        )
 
     def forward(self, x):
         big = F.interpolate(x, scale_factor=3, mode="bicubic", align_corners=False)
@@ -318,12 +359,24 @@ class Tagger(nn.Module):
         return self.out(self.net(self.embed(ids))[0])
 
 
-RECURRENT = {"lstm_tagger": (nn.LSTM, {"batch_first": True, "bidirectional": True, "num_layers": 2}), "gru_tagger": (nn.GRU, {"batch_first": True, "bidirectional": True}),
-             "rnn_tagger": (nn.RNN, {"num_layers": 2, "batch_first": True}), "lstm_language": (nn.LSTM, {"num_layers": 2, "batch_first": True}), "gru_language": (nn.GRU, {"num_layers": 2, "batch_first": True})}
+RECURRENT = {
+    "lstm_tagger": (nn.LSTM, {"batch_first": True, "bidirectional": True, "num_layers": 2}),
+    "gru_tagger": (nn.GRU, {"batch_first": True, "bidirectional": True}),
+    "rnn_tagger": (nn.RNN, {"num_layers": 2, "batch_first": True}),
+    "lstm_language": (nn.LSTM, {"num_layers": 2, "batch_first": True}),
+    "gru_language": (nn.GRU, {"num_layers": 2, "batch_first": True}),
+}
 for arch, (cell, options) in RECURRENT.items():
+
     @model(arch, "recurrent", "tests/zoo")
     def _(exporter, cell=cell, options=options):
-        return Case(settle(Tagger(cell, **options)), [(tokens(2, 9),), (tokens(3, 14),)], ["ids"], {"ids": {0: "batch", 1: "sequence"}}, ["tags"])
+        return Case(
+            settle(Tagger(cell, **options)),
+            [(tokens(2, 9),), (tokens(3, 14),)],
+            ["ids"],
+            {"ids": {0: "batch", 1: "sequence"}},
+            ["tags"],
+        )
 
 
 class Stateful(nn.Module):
@@ -340,8 +393,13 @@ class Stateful(nn.Module):
 
 @model("lstm_streaming", "recurrent", "tests/zoo")
 def _(exporter):
-    return Case(settle(Stateful()), [(torch.randn(b, 1, 160), torch.randn(1, b, 24), torch.randn(1, b, 24)) for b in (1, 3)], ["x", "h", "c"],
-                {"x": {0: "batch"}, "h": {1: "batch"}, "c": {1: "batch"}}, ["p", "hn", "cn"])
+    return Case(
+        settle(Stateful()),
+        [(torch.randn(b, 1, 160), torch.randn(1, b, 24), torch.randn(1, b, 24)) for b in (1, 3)],
+        ["x", "h", "c"],
+        {"x": {0: "batch"}, "h": {1: "batch"}, "c": {1: "batch"}},
+        ["p", "hn", "cn"],
+    )
 
 
 class Crnn(nn.Module):
@@ -349,7 +407,16 @@ class Crnn(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d((2, 1)), nn.Conv2d(32, 32, (8, 1)))
+        self.net = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.MaxPool2d((2, 1)),
+            nn.Conv2d(32, 32, (8, 1)),
+        )
         self.rnn, self.out = nn.LSTM(32, 24, bidirectional=True), nn.Linear(48, 20)
 
     def forward(self, x):
@@ -389,8 +456,13 @@ class GreedyScript(nn.Module):
 
 @model("greedy_decoder", "recurrent", "tests/zoo", exporters=("torchscript",))
 def _(exporter):
-    return Case(torch.jit.script(settle(Greedy())), [(torch.randn(2, 16), torch.tensor(5)), (torch.randn(3, 16), torch.tensor(9))], ["state", "steps"],
-                {"state": {0: "batch"}}, ["letters", "last"])
+    return Case(
+        torch.jit.script(settle(Greedy())),
+        [(torch.randn(2, 16), torch.tensor(5)), (torch.randn(3, 16), torch.tensor(9))],
+        ["state", "steps"],
+        {"state": {0: "batch"}},
+        ["letters", "last"],
+    )
 
 
 # ---- speech from text ----
@@ -415,7 +487,9 @@ class FastSpeech(nn.Module):
 
 @model("fastspeech", "speech from text", "tests/zoo")
 def _(exporter):
-    return Case(settle(FastSpeech()), [(tokens(1, 9, 40),), (tokens(1, 13, 40),)], ["ids"], {"ids": {1: "sequence"}}, ["mel", "durations"])
+    return Case(
+        settle(FastSpeech()), [(tokens(1, 9, 40),), (tokens(1, 13, 40),)], ["ids"], {"ids": {1: "sequence"}}, ["mel", "durations"]
+    )
 
 
 class Wave(nn.Module):
@@ -424,14 +498,14 @@ class Wave(nn.Module):
     def __init__(self, w=24):
         super().__init__()
         self.first = nn.Conv1d(1, w, 1)
-        self.gates = nn.ModuleList(nn.Conv1d(w, 2 * w, 2, dilation=2 ** i) for i in range(5))
+        self.gates = nn.ModuleList(nn.Conv1d(w, 2 * w, 2, dilation=2**i) for i in range(5))
         self.mix = nn.ModuleList(nn.Conv1d(w, w, 1) for _ in range(5))
         self.last = nn.Conv1d(w, 32, 1)
 
     def forward(self, x):
         x, kept = self.first(x), 0
         for i, (gate, mix) in enumerate(zip(self.gates, self.mix)):
-            a, b = gate(F.pad(x, (2 ** i, 0))).chunk(2, 1)
+            a, b = gate(F.pad(x, (2**i, 0))).chunk(2, 1)
             y = mix(torch.tanh(a) * torch.sigmoid(b))
             x, kept = x + y, kept + y
         return self.last(F.elu(kept))
@@ -439,7 +513,9 @@ class Wave(nn.Module):
 
 @model("wavenet", "sound", "tests/zoo")
 def _(exporter):
-    return Case(settle(Wave()), [(torch.randn(1, 1, 200),), (torch.randn(2, 1, 321),)], ["x"], {"x": {0: "batch", 2: "samples"}}, ["y"])
+    return Case(
+        settle(Wave()), [(torch.randn(1, 1, 200),), (torch.randn(2, 1, 321),)], ["x"], {"x": {0: "batch", 2: "samples"}}, ["y"]
+    )
 
 
 class Separator(nn.Module):
@@ -448,7 +524,18 @@ class Separator(nn.Module):
     def __init__(self, w=32):
         super().__init__()
         self.encode, self.decode = nn.Conv1d(1, w, 16, 8, bias=False), nn.ConvTranspose1d(w, 1, 16, 8, bias=False)
-        self.blocks = nn.ModuleList(nn.Sequential(nn.Conv1d(w, 48, 1), nn.PReLU(), nn.GroupNorm(1, 48), nn.Conv1d(48, 48, 3, padding=2 ** i, dilation=2 ** i, groups=48), nn.PReLU(), nn.GroupNorm(1, 48), nn.Conv1d(48, w, 1)) for i in range(3))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv1d(w, 48, 1),
+                nn.PReLU(),
+                nn.GroupNorm(1, 48),
+                nn.Conv1d(48, 48, 3, padding=2**i, dilation=2**i, groups=48),
+                nn.PReLU(),
+                nn.GroupNorm(1, 48),
+                nn.Conv1d(48, w, 1),
+            )
+            for i in range(3)
+        )
         self.mask = nn.Conv1d(w, 2 * w, 1)
 
     def forward(self, x):
@@ -461,7 +548,13 @@ class Separator(nn.Module):
 
 @model("conv_tasnet", "sound", "tests/zoo")
 def _(exporter):
-    return Case(settle(Separator()), [(torch.randn(1, 1, 400),), (torch.randn(2, 1, 800),)], ["x"], {"x": {0: "batch", 2: "samples"}}, ["y"])
+    return Case(
+        settle(Separator()),
+        [(torch.randn(1, 1, 400),), (torch.randn(2, 1, 800),)],
+        ["x"],
+        {"x": {0: "batch", 2: "samples"}},
+        ["y"],
+    )
 
 
 class Spectral(nn.Module):
@@ -474,8 +567,11 @@ class Spectral(nn.Module):
         self.out = nn.Linear(12, 6)
 
     def forward(self, x):
-        y = torch.stft(x, 64, 16, 64, self.window, center=False, return_complex=False, onesided=True) if torch.onnx.is_in_onnx_export() and not torch.compiler.is_compiling() \
+        y = (
+            torch.stft(x, 64, 16, 64, self.window, center=False, return_complex=False, onesided=True)
+            if torch.onnx.is_in_onnx_export() and not torch.compiler.is_compiling()
             else torch.view_as_real(torch.stft(x, 64, 16, 64, self.window, center=False, return_complex=True))
+        )
         power = y.pow(2).sum(-1).transpose(1, 2)
         return self.out(torch.log(torch.clamp(power @ self.filters, min=1e-3)))
 
@@ -500,7 +596,13 @@ class DeepFM(nn.Module):
 
 @model("deepfm", "tables", "tests/zoo")
 def _(exporter):
-    return Case(settle(DeepFM()), [(tokens(b, 6, 200), torch.randn(b, 4)) for b in (2, 5)], ["ids", "numbers"], {"ids": {0: "batch"}, "numbers": {0: "batch"}}, ["p"])
+    return Case(
+        settle(DeepFM()),
+        [(tokens(b, 6, 200), torch.randn(b, 4)) for b in (2, 5)],
+        ["ids", "numbers"],
+        {"ids": {0: "batch"}, "numbers": {0: "batch"}},
+        ["p"],
+    )
 
 
 class Gcn(nn.Module):
@@ -523,13 +625,22 @@ class Gcn(nn.Module):
 
 @model("gcn", "graphs", "tests/zoo")
 def _(exporter):
-    return Case(settle(Gcn()), [(torch.randn(n, 6), torch.randint(0, n, (2, m))) for n, m in ((9, 20), (14, 31))], ["x", "edges"], {"x": {0: "nodes"}, "edges": {1: "edges"}}, ["y"], opset=18)
+    return Case(
+        settle(Gcn()),
+        [(torch.randn(n, 6), torch.randint(0, n, (2, m))) for n, m in ((9, 20), (14, 31))],
+        ["x", "edges"],
+        {"x": {0: "nodes"}, "edges": {1: "edges"}},
+        ["y"],
+        opset=18,
+    )
 
 
 class PointNet(nn.Module):
     def __init__(self):
         super().__init__()
-        self.net = nn.Sequential(nn.Conv1d(3, 32, 1), nn.BatchNorm1d(32), nn.ReLU(), nn.Conv1d(32, 64, 1), nn.BatchNorm1d(64), nn.ReLU())
+        self.net = nn.Sequential(
+            nn.Conv1d(3, 32, 1), nn.BatchNorm1d(32), nn.ReLU(), nn.Conv1d(32, 64, 1), nn.BatchNorm1d(64), nn.ReLU()
+        )
         self.out = nn.Linear(64, 10)
 
     def forward(self, x):
@@ -539,7 +650,9 @@ class PointNet(nn.Module):
 
 @model("pointnet", "points", "tests/zoo")
 def _(exporter):
-    return Case(settle(PointNet()), [(torch.randn(1, 3, 50),), (torch.randn(2, 3, 70),)], ["x"], {"x": {0: "batch", 2: "points"}}, ["y"])
+    return Case(
+        settle(PointNet()), [(torch.randn(1, 3, 50),), (torch.randn(2, 3, 70),)], ["x"], {"x": {0: "batch", 2: "points"}}, ["y"]
+    )
 
 
 class Video(nn.Module):
@@ -547,7 +660,17 @@ class Video(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.net = nn.Sequential(nn.Conv3d(3, 8, 3, (1, 2, 2), 1), nn.BatchNorm3d(8), nn.ReLU(), nn.MaxPool3d(2), nn.Conv3d(8, 16, (3, 1, 1), padding=(1, 0, 0)), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(16, 5))
+        self.net = nn.Sequential(
+            nn.Conv3d(3, 8, 3, (1, 2, 2), 1),
+            nn.BatchNorm3d(8),
+            nn.ReLU(),
+            nn.MaxPool3d(2),
+            nn.Conv3d(8, 16, (3, 1, 1), padding=(1, 0, 0)),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool3d(1),
+            nn.Flatten(),
+            nn.Linear(16, 5),
+        )
 
     def forward(self, x):
         return self.net(x)
@@ -555,7 +678,9 @@ class Video(nn.Module):
 
 @model("video_3d", "video", "tests/zoo")
 def _(exporter):
-    return Case(settle(Video()), [(torch.randn(1, 3, 8, 32, 32),), (torch.randn(2, 3, 8, 32, 32),)], ["x"], {"x": {0: "batch"}}, ["y"])
+    return Case(
+        settle(Video()), [(torch.randn(1, 3, 8, 32, 32),), (torch.randn(2, 3, 8, 32, 32),)], ["x"], {"x": {0: "batch"}}, ["y"]
+    )
 
 
 class Seq2Seq(nn.Module):
@@ -573,8 +698,13 @@ class Seq2Seq(nn.Module):
 
 @model("nn_transformer", "translation", "tests/zoo")
 def _(exporter):
-    return Case(settle(Seq2Seq()), [(tokens(2, 9), tokens(2, 6)), (tokens(1, 12), tokens(1, 4))], ["source", "target"],
-                {"source": {0: "batch", 1: "source_length"}, "target": {0: "batch", 1: "target_length"}}, ["y"])
+    return Case(
+        settle(Seq2Seq()),
+        [(tokens(2, 9), tokens(2, 6)), (tokens(1, 12), tokens(1, 4))],
+        ["source", "target"],
+        {"source": {0: "batch", 1: "source_length"}, "target": {0: "batch", 1: "target_length"}},
+        ["y"],
+    )
 
 
 class Experts(nn.Module):
@@ -595,4 +725,6 @@ class Experts(nn.Module):
 
 @model("experts", "text", "tests/zoo")
 def _(exporter):
-    return Case(settle(Experts()), [(torch.randn(1, 5, 24),), (torch.randn(2, 7, 24),)], ["x"], {"x": {0: "batch", 1: "sequence"}}, ["y"])
+    return Case(
+        settle(Experts()), [(torch.randn(1, 5, 24),), (torch.randn(2, 7, 24),)], ["x"], {"x": {0: "batch", 1: "sequence"}}, ["y"]
+    )

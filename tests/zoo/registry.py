@@ -15,6 +15,7 @@ class Case:
 
     sets: argument tuples of tensors; the first is what the exporter sees, all are run. dynamic: which dims of which
     input may change, by name. outputs: names, or None for as many as the module has."""
+
     module: nn.Module
     sets: list
     inputs: list
@@ -38,10 +39,12 @@ MODELS = {}
 
 def model(name, kind, source, exporters=EXPORTERS, compare="numbers"):
     """Registers build(exporter) -> Case."""
+
     def register(build):
         assert name not in MODELS, name
         MODELS[name] = Entry(name, kind, source, build, exporters, compare)
         return build
+
     return register
 
 
@@ -63,7 +66,11 @@ def settle(module, noise=0.1):
 def calibrate(module, *args):
     """Statistics of batches as this input has them: activations of a deep net neither die out nor blow up, and answers depend on
     the picture instead of on biases alone."""
-    norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None]
+    norms = [
+        layer
+        for layer in module.modules()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None
+    ]
     for layer in norms:
         layer.reset_running_stats()
         layer.momentum = None
@@ -106,5 +113,5 @@ def mask(batch, length):
     """Ones; the last row loses its last third, as a shorter text in a batch would."""
     found = torch.ones(batch, length, dtype=torch.int64)
     if batch > 1:
-        found[-1, length - length // 3:] = 0
+        found[-1, length - length // 3 :] = 0
     return found

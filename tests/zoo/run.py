@@ -3,9 +3,10 @@
 
     tools/python tests/zoo/run.py [--zoo DIR] [--only PATTERN]... [--device cpu|ref] [--table docs/models.md] [-v]
 
-Floats are close when |got - expected| <= 1e-3 |expected| + a, where a is the larger of 1e-5 times the largest number of that output
-and ten times the difference of two executions of ONNX Runtime (all optimisations, none): float32 sums in another order cannot be asked
-to agree better with either than those agree with each other. Everything else must be equal. Detections are compared as sets (README.md).
+Floats are close when |got - expected| <= 1e-3 |expected| + a, where a is the larger of 1e-5 times the largest number of that
+output and ten times the difference of two executions of ONNX Runtime (all optimisations, none): float32 sums in another order
+cannot be asked to agree better with either than those agree with each other. Everything else must be equal. Detections are
+compared as sets (README.md).
 The exit code is 1 if a model that ONNX Runtime runs is refused or differs.
 """
 
@@ -28,8 +29,8 @@ TOP = Path(__file__).resolve().parent.parent.parent
 BINARY = Path(os.environ.get("POLESTAR", TOP / "build/release/bin/polestar"))
 RELATIVE, RANGE, SPREAD = 1e-3, 1e-5, 10
 LIMIT_SECONDS = 120
-# Of the detections this part may have no partner: two boxes whose overlap or score is within rounding of a threshold are kept by one
-# runtime and not by the other.
+# Of the detections this part may have no partner: two boxes whose overlap or score is within rounding of a threshold are kept by
+# one runtime and not by the other.
 UNMATCHED = 0.05
 
 
@@ -51,7 +52,11 @@ def compare(name, got, want, spread):
     if not np.isfinite(a).all():
         return f"{name}: NaN or infinities at other places"
     wrong = np.flatnonzero(error > RELATIVE * np.abs(b) + limit)
-    return f"{name}: {wrong.size} of {b.size} differ, by up to {error.max():.3g} where numbers go up to {np.abs(b).max():.3g}" if wrong.size else ""
+    return (
+        f"{name}: {wrong.size} of {b.size} differ, by up to {error.max():.3g} where numbers go up to {np.abs(b).max():.3g}"
+        if wrong.size
+        else ""
+    )
 
 
 def compare_detections(got, want):
@@ -62,8 +67,13 @@ def compare_detections(got, want):
     size = np.abs(want["boxes"]).max(initial=1)
     free, alone = set(range(m)), 0
     for i in range(n):
-        fits = [j for j in free if got["labels"][j] == want["labels"][i] and abs(got["scores"][j] - want["scores"][i]) < 1e-3
-                and np.abs(got["boxes"][j] - want["boxes"][i]).max() < 2e-3 * size]
+        fits = [
+            j
+            for j in free
+            if got["labels"][j] == want["labels"][i]
+            and abs(got["scores"][j] - want["scores"][i]) < 1e-3
+            and np.abs(got["boxes"][j] - want["boxes"][i]).max() < 2e-3 * size
+        ]
         best = min(fits, key=lambda j: np.abs(got["boxes"][j] - want["boxes"][i]).max(), default=None)
         if best is None:
             alone += 1
@@ -82,7 +92,9 @@ def compare_detections(got, want):
 # ---- running ----
 def call(words):
     try:
-        done = subprocess.run([BINARY, *words], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False, errors="replace")
+        done = subprocess.run(
+            [BINARY, *words], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False, errors="replace"
+        )
     except subprocess.TimeoutExpired:
         return 124, f"longer than {LIMIT_SECONDS} s", ""
     if done.returncode < 0:
@@ -171,17 +183,40 @@ def table(results):
     torch = [r for r in results if r[0]["exporter"] in ("torchscript", "dynamo")]
     count = lambda rs, exporter, verdict: sum(r[0]["exporter"] == exporter and r[1] == verdict for r in rs)
     names = lambda exporter: {r[0]["name"] for r in torch if r[0]["exporter"] == exporter and r[1] == "matches"}
-    lines = ["# Models", "Printed by `tests/zoo/run.py --table` (tests/zoo/README.md): architectures exported with seeded random weights, run by polestar and",
-             "compared with ONNX Runtime 1.32 on random input, in two sets of shapes where dims are dynamic. *matches*: every output is close, by the",
-             "tolerance that `run.py` states. *exporter fails*, *ONNX Runtime fails*: there is no file, or no answer to compare with.", "",
-             "| exporter | matches | differs | refused | no export |", "| --- | --- | --- | --- | --- |"]
-    for label, exporter in (("TorchScript (`dynamo=False`)", "torchscript"), ("dynamo (`dynamo=True`)", "dynamo"), ("skl2onnx, onnxmltools", "converter")):
-        lines.append(f"| {label} | " + " | ".join(str(count(results, exporter, v)) for v in ("matches", "differs", "refused", "no export")) + " |")
-    lines += ["", f"{len(names('torchscript') | names('dynamo'))} architectures match with at least one exporter, {len(names('torchscript') & names('dynamo'))} with both.", ""]
+    lines = [
+        "# Models",
+        "Printed by `tests/zoo/run.py --table` (tests/zoo/README.md): architectures exported with seeded random weights, run by",
+        "polestar and compared with ONNX Runtime 1.32 on random input, in two sets of shapes where dims are dynamic. *matches*:",
+        "every output is close, by the tolerance that `run.py` states. *exporter fails*, *ONNX Runtime fails*: there is no file,",
+        "or no answer to compare with.",
+        "",
+        "| exporter | matches | differs | refused | no export |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for label, exporter in (
+        ("TorchScript (`dynamo=False`)", "torchscript"),
+        ("dynamo (`dynamo=True`)", "dynamo"),
+        ("skl2onnx, onnxmltools", "converter"),
+    ):
+        lines.append(
+            f"| {label} | "
+            + " | ".join(str(count(results, exporter, v)) for v in ("matches", "differs", "refused", "no export"))
+            + " |"
+        )
+    lines += [
+        "",
+        f"{len(names('torchscript') | names('dynamo'))} architectures match with at least one exporter, "
+        f"{len(names('torchscript') & names('dynamo'))} with both.",
+        "",
+    ]
     for kind in sorted(by_kind, key=lambda k: (k == "classic", k)):
         lines += [f"## {kind}", ""]
         classic = kind == "classic"
-        lines += ["| model | of | |", "| --- | --- | --- |"] if classic else ["| architecture | of | TorchScript | dynamo |", "| --- | --- | --- | --- |"]
+        lines += (
+            ["| model | of | |", "| --- | --- | --- |"]
+            if classic
+            else ["| architecture | of | TorchScript | dynamo |", "| --- | --- | --- | --- |"]
+        )
         for (source, name), found in sorted(by_kind[kind].items()):
             cells = [cell(found.get("converter"))] if classic else [cell(found.get(e)) for e in ("torchscript", "dynamo")]
             lines.append(f"| {name} | {source} | {' | '.join(cells)} |")
@@ -192,14 +227,21 @@ def table(results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--zoo", type=Path, default=Path(os.environ.get("POLESTAR_ZOO", "/tmp/polestar-zoo")))
-    parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="names, or names with exporter, that match")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="PATTERN", help="names, or names with exporter, that match"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--table", type=Path, help="write the table of results there")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("-v", "--verbose", action="store_true", help="name also what matches and what has no export")
     options = parser.parse_args()
     folders = [p.parent for p in sorted((options.zoo / "models").glob("*/case.json"))]
-    folders = [f for f in folders if not options.only or any(fnmatch.fnmatch(f.name, p) or fnmatch.fnmatch(f.name.rsplit(".", 1)[0], p) for p in options.only)]
+    folders = [
+        f
+        for f in folders
+        if not options.only
+        or any(fnmatch.fnmatch(f.name, p) or fnmatch.fnmatch(f.name.rsplit(".", 1)[0], p) for p in options.only)
+    ]
     if not folders:
         sys.exit(f"run: no exports below {options.zoo}; run tests/zoo/export.py first")
     with ThreadPoolExecutor(options.jobs) as pool:

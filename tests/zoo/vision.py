@@ -11,15 +11,31 @@ from registry import Case, Flat, calibrate, image, model, picture, settle
 
 # name: side of the picture, arguments. The smallest variant of each design; big designs get fewer or narrower layers.
 TORCHVISION = {
-    "resnet18": (64, {}), "resnet50": (64, {}), "resnext50_32x4d": (64, {}), "wide_resnet50_2": (64, {"width_per_group": 32}),
-    "mobilenet_v2": (64, {}), "mobilenet_v3_small": (64, {}), "mobilenet_v3_large": (64, {}), "efficientnet_b0": (64, {}),
-    "efficientnet_v2_s": (64, {}), "densenet121": (64, {}), "regnet_y_400mf": (64, {}), "regnet_x_400mf": (64, {}),
-    "convnext_tiny": (64, {}), "squeezenet1_1": (64, {}), "shufflenet_v2_x0_5": (64, {}), "mnasnet0_5": (64, {}),
+    "resnet18": (64, {}),
+    "resnet50": (64, {}),
+    "resnext50_32x4d": (64, {}),
+    "wide_resnet50_2": (64, {"width_per_group": 32}),
+    "mobilenet_v2": (64, {}),
+    "mobilenet_v3_small": (64, {}),
+    "mobilenet_v3_large": (64, {}),
+    "efficientnet_b0": (64, {}),
+    "efficientnet_v2_s": (64, {}),
+    "densenet121": (64, {}),
+    "regnet_y_400mf": (64, {}),
+    "regnet_x_400mf": (64, {}),
+    "convnext_tiny": (64, {}),
+    "squeezenet1_1": (64, {}),
+    "shufflenet_v2_x0_5": (64, {}),
+    "mnasnet0_5": (64, {}),
     "googlenet": (96, {"aux_logits": False, "init_weights": False}),
-    "inception_v3": (128, {"aux_logits": False, "init_weights": False}), "swin_t": (64, {}), "swin_v2_t": (64, {}),
-    "maxvit_t": (224, {}), "vgg11_bn": (64, {"num_classes": 10}),
+    "inception_v3": (128, {"aux_logits": False, "init_weights": False}),
+    "swin_t": (64, {}),
+    "swin_v2_t": (64, {}),
+    "maxvit_t": (224, {}),
+    "vgg11_bn": (64, {"num_classes": 10}),
 }
 for arch, (side, options) in TORCHVISION.items():
+
     @model(arch, "classification", "torchvision")
     def _(exporter, arch=arch, side=side, options=options):
         net = settle(torchvision.models.get_model(arch, weights=None, **options))
@@ -37,25 +53,69 @@ def _(exporter):
 
 
 TIMM = {
-    "resnetv2_18": (64, {}), "mixnet_s": (64, {}), "tf_efficientnet_b0": (65, {}), "ghostnet_050": (64, {}),
-    "mobilenetv4_conv_small": (64, {}), "mobilevit_xxs": (64, {}), "mobilevitv2_050": (64, {}), "efficientformer_l1": (224, {}),
-    "levit_128s": (224, {}), "poolformer_s12": (64, {}), "deit_tiny_patch16_224": (224, {"depth": 3}),
-    "deit_tiny_distilled_patch16_224": (224, {"depth": 2}), "beit_base_patch16_224": (224, {"depth": 2, "embed_dim": 96, "num_heads": 4}),
-    "cait_xxs24_224": (224, {"depth": 3}), "xcit_nano_12_p16_224": (224, {"depth": 3}), "edgenext_xx_small": (64, {}),
-    "fastvit_t8": (64, {}), "repvgg_a0": (64, {}), "hrnet_w18_small": (64, {}), "dla46_c": (64, {}), "resnest14d": (64, {}),
-    "skresnet18": (64, {}), "ecaresnet26t": (64, {}), "pit_ti_224": (224, {}), "pvt_v2_b0": (64, {}), "visformer_tiny": (224, {}),
-    "gmlp_s16_224": (224, {"num_blocks": 3}), "mixer_s32_224": (224, {"num_blocks": 3}), "resmlp_12_224": (224, {"num_blocks": 3}),
-    "convmixer_768_32": (64, {"depth": 3, "dim": 96}), "convnextv2_atto": (64, {}), "inception_next_atto": (64, {}), "lcnet_050": (64, {}),
-    "rexnet_100": (64, {}), "ese_vovnet19b_slim_dw": (64, {}), "coatnet_pico_rw_224": (224, {}), "maxvit_rmlp_pico_rw_256": (256, {}),
-    "efficientvit_b0": (64, {}), "efficientvit_m0": (224, {}), "starnet_s1": (64, {}), "swiftformer_xs": (224, {}),
-    "gcvit_xxtiny": (224, {}), "crossvit_tiny_240": (240, {}), "coat_lite_tiny": (224, {}), "cspdarknet53": (64, {}),
-    "nf_resnet26": (64, {}), "hiera_tiny_224": (224, {"stages": (1, 1, 2, 1), "embed_dim": 48}), "focalnet_tiny_srf": (64, {"depths": (1, 1, 2, 1), "embed_dim": 48}),
-    "davit_tiny": (224, {"depths": (1, 1, 1, 1), "embed_dims": (48, 96, 192, 384)}), "tnt_s_patch16_224": (224, {"depth": 2}),
-    "eva02_tiny_patch14_224": (224, {"depth": 2}), "vit_tiny_patch16_224": (224, {"depth": 2}), "volo_d1_224": (224, {"layers": (1, 1, 2, 1)}),
-    "twins_svt_small": (224, {"depths": (1, 1, 2, 1)}), "nest_tiny": (224, {"depths": (1, 1, 2)}), "sequencer2d_s": (224, {"layers": (1, 1, 1, 1)}),
-    "bat_resnext26ts": (256, {}), "lambda_resnet26t": (256, {}), "halonet26t": (256, {}), "botnet26t_256": (256, {}),
+    "resnetv2_18": (64, {}),
+    "mixnet_s": (64, {}),
+    "tf_efficientnet_b0": (65, {}),
+    "ghostnet_050": (64, {}),
+    "mobilenetv4_conv_small": (64, {}),
+    "mobilevit_xxs": (64, {}),
+    "mobilevitv2_050": (64, {}),
+    "efficientformer_l1": (224, {}),
+    "levit_128s": (224, {}),
+    "poolformer_s12": (64, {}),
+    "deit_tiny_patch16_224": (224, {"depth": 3}),
+    "deit_tiny_distilled_patch16_224": (224, {"depth": 2}),
+    "beit_base_patch16_224": (224, {"depth": 2, "embed_dim": 96, "num_heads": 4}),
+    "cait_xxs24_224": (224, {"depth": 3}),
+    "xcit_nano_12_p16_224": (224, {"depth": 3}),
+    "edgenext_xx_small": (64, {}),
+    "fastvit_t8": (64, {}),
+    "repvgg_a0": (64, {}),
+    "hrnet_w18_small": (64, {}),
+    "dla46_c": (64, {}),
+    "resnest14d": (64, {}),
+    "skresnet18": (64, {}),
+    "ecaresnet26t": (64, {}),
+    "pit_ti_224": (224, {}),
+    "pvt_v2_b0": (64, {}),
+    "visformer_tiny": (224, {}),
+    "gmlp_s16_224": (224, {"num_blocks": 3}),
+    "mixer_s32_224": (224, {"num_blocks": 3}),
+    "resmlp_12_224": (224, {"num_blocks": 3}),
+    "convmixer_768_32": (64, {"depth": 3, "dim": 96}),
+    "convnextv2_atto": (64, {}),
+    "inception_next_atto": (64, {}),
+    "lcnet_050": (64, {}),
+    "rexnet_100": (64, {}),
+    "ese_vovnet19b_slim_dw": (64, {}),
+    "coatnet_pico_rw_224": (224, {}),
+    "maxvit_rmlp_pico_rw_256": (256, {}),
+    "efficientvit_b0": (64, {}),
+    "efficientvit_m0": (224, {}),
+    "starnet_s1": (64, {}),
+    "swiftformer_xs": (224, {}),
+    "gcvit_xxtiny": (224, {}),
+    "crossvit_tiny_240": (240, {}),
+    "coat_lite_tiny": (224, {}),
+    "cspdarknet53": (64, {}),
+    "nf_resnet26": (64, {}),
+    "hiera_tiny_224": (224, {"stages": (1, 1, 2, 1), "embed_dim": 48}),
+    "focalnet_tiny_srf": (64, {"depths": (1, 1, 2, 1), "embed_dim": 48}),
+    "davit_tiny": (224, {"depths": (1, 1, 1, 1), "embed_dims": (48, 96, 192, 384)}),
+    "tnt_s_patch16_224": (224, {"depth": 2}),
+    "eva02_tiny_patch14_224": (224, {"depth": 2}),
+    "vit_tiny_patch16_224": (224, {"depth": 2}),
+    "volo_d1_224": (224, {"layers": (1, 1, 2, 1)}),
+    "twins_svt_small": (224, {"depths": (1, 1, 2, 1)}),
+    "nest_tiny": (224, {"depths": (1, 1, 2)}),
+    "sequencer2d_s": (224, {"layers": (1, 1, 1, 1)}),
+    "bat_resnext26ts": (256, {}),
+    "lambda_resnet26t": (256, {}),
+    "halonet26t": (256, {}),
+    "botnet26t_256": (256, {}),
 }
 for arch, (side, options) in TIMM.items():
+
     @model("timm_" + arch, "classification", "timm")
     def _(exporter, arch=arch, side=side, options=options):
         net = settle(timm.create_model(arch, pretrained=False, num_classes=50, **options))
@@ -74,10 +134,13 @@ SEGMENTATION = {
     "fcn_resnet50": lambda: segmentation.fcn_resnet50(weights=None, weights_backbone=None, num_classes=5),
 }
 for arch, make in SEGMENTATION.items():
+
     @model(arch, "segmentation", "torchvision")
     def _(exporter, make=make):
         net = Flat(calibrate(settle(make()), image(4, 3, 64, 96)), lambda m, x: m(x)["out"])
-        return Case(net, [(image(1, 3, 64, 96),), (image(2, 3, 96, 64),)], ["x"], {"x": {0: "batch", 2: "height", 3: "width"}}, ["y"])
+        return Case(
+            net, [(image(1, 3, 64, 96),), (image(2, 3, 96, 64),)], ["x"], {"x": {0: "batch", 2: "height", 3: "width"}}, ["y"]
+        )
 
 
 # ---- detection ----
@@ -101,16 +164,53 @@ def fpn(name="resnet18"):
 
 small = {"min_size": 128, "max_size": 192, "image_mean": [0.1, 0.1, 0.1], "image_std": [0.6, 0.6, 0.6]}
 DETECTION = {
-    "ssdlite_mobilenet": (lambda: detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=6, detections_per_img=30, topk_candidates=60), ["boxes", "scores", "labels"]),
-    "fasterrcnn_mobilenet": (lambda: detection.fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=6, box_detections_per_img=30, **small), ["boxes", "labels", "scores"]),
-    "fasterrcnn_resnet18": (lambda: detection.FasterRCNN(fpn(), 6, box_detections_per_img=30, rpn_pre_nms_top_n_test=200, rpn_post_nms_top_n_test=60, **small), ["boxes", "labels", "scores"]),
-    "maskrcnn_resnet18": (lambda: detection.MaskRCNN(fpn(), 6, box_detections_per_img=20, rpn_pre_nms_top_n_test=200, rpn_post_nms_top_n_test=60, **small), ["boxes", "labels", "scores", "masks"]),
-    "keypointrcnn_resnet18": (lambda: detection.KeypointRCNN(fpn(), 2, num_keypoints=5, box_detections_per_img=20, rpn_pre_nms_top_n_test=200, rpn_post_nms_top_n_test=60, **small), ["boxes", "labels", "scores", "keypoints", "keypoints_scores"]),
-    "retinanet_resnet18": (lambda: detection.RetinaNet(fpn(), 6, topk_candidates=100, detections_per_img=30, **small), ["boxes", "scores", "labels"]),
-    "fcos_resnet18": (lambda: detection.FCOS(fpn(), 6, topk_candidates=100, detections_per_img=30, score_thresh=0.1, **small), ["boxes", "scores", "labels"]),
-    "ssd_vgg16": (lambda: detection.ssd300_vgg16(weights=None, weights_backbone=None, num_classes=6, detections_per_img=30, topk_candidates=60), ["boxes", "scores", "labels"]),
+    "ssdlite_mobilenet": (
+        lambda: detection.ssdlite320_mobilenet_v3_large(
+            weights=None, weights_backbone=None, num_classes=6, detections_per_img=30, topk_candidates=60
+        ),
+        ["boxes", "scores", "labels"],
+    ),
+    "fasterrcnn_mobilenet": (
+        lambda: detection.fasterrcnn_mobilenet_v3_large_320_fpn(
+            weights=None, weights_backbone=None, num_classes=6, box_detections_per_img=30, **small
+        ),
+        ["boxes", "labels", "scores"],
+    ),
+    "fasterrcnn_resnet18": (
+        lambda: detection.FasterRCNN(
+            fpn(), 6, box_detections_per_img=30, rpn_pre_nms_top_n_test=200, rpn_post_nms_top_n_test=60, **small
+        ),
+        ["boxes", "labels", "scores"],
+    ),
+    "maskrcnn_resnet18": (
+        lambda: detection.MaskRCNN(
+            fpn(), 6, box_detections_per_img=20, rpn_pre_nms_top_n_test=200, rpn_post_nms_top_n_test=60, **small
+        ),
+        ["boxes", "labels", "scores", "masks"],
+    ),
+    "keypointrcnn_resnet18": (
+        lambda: detection.KeypointRCNN(
+            fpn(), 2, num_keypoints=5, box_detections_per_img=20, rpn_pre_nms_top_n_test=200, rpn_post_nms_top_n_test=60, **small
+        ),
+        ["boxes", "labels", "scores", "keypoints", "keypoints_scores"],
+    ),
+    "retinanet_resnet18": (
+        lambda: detection.RetinaNet(fpn(), 6, topk_candidates=100, detections_per_img=30, **small),
+        ["boxes", "scores", "labels"],
+    ),
+    "fcos_resnet18": (
+        lambda: detection.FCOS(fpn(), 6, topk_candidates=100, detections_per_img=30, score_thresh=0.1, **small),
+        ["boxes", "scores", "labels"],
+    ),
+    "ssd_vgg16": (
+        lambda: detection.ssd300_vgg16(
+            weights=None, weights_backbone=None, num_classes=6, detections_per_img=30, topk_candidates=60
+        ),
+        ["boxes", "scores", "labels"],
+    ),
 }
 for arch, (make, names) in DETECTION.items():
+
     @model(arch, "detection", "torchvision", compare="detections")
     def _(exporter, make=make, names=names):
         def call(m, x):
