@@ -56,7 +56,8 @@ def described(value):
 
 
 def key_of(entry, versions):
-    return hashlib.sha256(f"{FORMAT}|{described([entry.build, getattr(entry, "options", None)])}|{versions}".encode()).hexdigest()[:16]
+    what = described([entry.build, getattr(entry, "options", None)])
+    return hashlib.sha256(f"{FORMAT}|{what}|{versions}".encode()).hexdigest()[:16]
 
 
 # ---- exporting (in a child process) ----
