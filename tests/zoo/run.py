@@ -89,6 +89,16 @@ def compare_detections(got, want):
     return ""
 
 
+def compare_queries(got, want):
+    """Rows of one query, over all outputs, in any order: they are sorted by scores that may be within rounding."""
+    if any(name not in got or got[name].shape != want[name].shape for name in want):
+        return "outputs are missing, or of other shapes"
+    a, b = (np.concatenate([found[name].reshape(-1, found[name].shape[-1]) for name in want], 1) for found in (got, want))
+    distance = np.abs(a[None] - b[:, None]).max(2)
+    alone = np.count_nonzero(distance.min(1) > 1e-3 * np.abs(b).max())
+    return f"{alone} of {len(b)} queries have no partner" if alone > UNMATCHED * len(b) else ""
+
+
 # ---- running ----
 def call(words):
     try:
@@ -142,6 +152,8 @@ def run_set(folder, case, number, device):
             got[name] = np.load(path)
     if case["compare"] == "detections" and {"boxes", "scores", "labels"} <= set(case["outputs"]):
         return compare_detections(got, dict(zip(case["outputs"], wants)))
+    if case["compare"] == "queries":
+        return compare_queries(got, dict(zip(case["outputs"], wants)))
     for name, want, spread in zip(case["outputs"], wants, case["spread"][number]):
         found = compare(name, got[name], want, spread)
         if found:

@@ -4,7 +4,7 @@ import torch
 import transformers as hf
 from transformers import DynamicCache, EncoderDecoderCache
 
-from registry import Case, Flat, image, mask, model, settle, tokens
+from registry import Case, Flat, calibrate, image, mask, model, picture, settle, tokens
 
 VOCABULARY = 120
 TOKENS = {0: "batch", 1: "sequence"}
@@ -454,19 +454,12 @@ resnet = {
 def pictures(name, cls, config, side, take=first_tensors, kind="classification", batch=True, compare="numbers"):
     @model("hf_" + name, kind, "transformers", compare=compare)
     def _(exporter):
-        net = make(getattr(hf, cls), config(), exporter)
+        net = calibrate(make(getattr(hf, cls), config(), exporter), picture(4, 3, side, side))
         net = Flat(net, lambda m, pixels: take(m(pixel_values=pixels)))
-        return Case(
-            net,
-            [(image(1, 3, side, side),), (image(2 if batch else 1, 3, side, side),)],
-            ["pixel_values"],
-            {"pixel_values": {0: "batch"}} if batch else {},
-        )
+        sets = [(picture(1, 3, side, side),), (picture(2 if batch else 1, 3, side, side),)]
+        return Case(net, sets, ["pixel_values"], {"pixel_values": {0: "batch"}} if batch else {})
 
 
-pictures("vit", "ViTForImageClassification", lambda: hf.ViTConfig(**vit), 32)
-pictures("dinov2", "Dinov2Model", lambda: hf.Dinov2Config(**vit | {"mlp_ratio": 2}), 32)
-pictures("beit", "BeitForImageClassification", lambda: hf.BeitConfig(**vit | {"use_relative_position_bias": True}), 32)
 pictures(
     "swin",
     "SwinForImageClassification",
@@ -643,7 +636,7 @@ pictures(
     boxes,
     "detection",
     False,
-    "detections",
+    "queries",
 )
 pictures(
     "maskformer",
