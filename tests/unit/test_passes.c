@@ -173,6 +173,12 @@ static void merges_common_subexpressions(void **state) {
               "  d = Gemm(a, b) {transB=1} e = Gemm(b, a) {transB=1} f = Gemm(c, c) {transB=1} y = Concat(d, e, f) "
               "{axis=0} }",
               "Softmax Softmax Gemm Gemm Concat");
+    /* each ConstantOfShape of a file has a tensor of its own as attribute */
+    check_ops("graph (x: f32[n], s: i64[1]) -> (y, z) opset 17 { a = ConstantOfShape(s) {value=f32[1]{2}} b = "
+              "ConstantOfShape(s) "
+              "{value=f32[1]{2}}\n c = ConstantOfShape(s) {value=f32[1]{3}}\n y = Concat(a, b, x) {axis=0} z = "
+              "Concat(c, x) {axis=0} }",
+              "ConstantOfShape ConstantOfShape Concat Concat");
 }
 
 static void removes_dead_code(void **state) {
