@@ -252,8 +252,8 @@ static void wrong_data_is_named(void **state) {
         { "(x: f32[3,2], n: i64[2] = {1, 4}) -> (y) opset 17 { y = ReverseSequence(x, n) }", PS_INVALID, "length 4" },
         { "(b: f32[1,2,4], s: f32[1,1,2], t: f32 = {1.5}) -> (y) opset 17 { y = NonMaxSuppression(b, s, _, t) }",
           PS_INVALID, "1.5" },
-        { "(x: i4[3,3], i: i64[1,1] = {0}, u: i4[1,1]) -> (y) opset 21 { y = ScatterElements(x, i, u) }", PS_UNSUPPORTED,
-          "packed" },
+        { "(x: i4[3,3], i: i64[1,1] = {0}, u: i4[1,1]) -> (y) opset 21 { y = ScatterElements(x, i, u) }",
+          PS_UNSUPPORTED, "packed" },
     };
     for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
         ps_error err = PS_ERROR_INIT;

@@ -200,14 +200,17 @@ static void sinks_dequantization(void **state) {
         { "w: u8[200,600] = random(1) s: f32[200] = random(2) z: u8[200] = random(3)\n"
           "f = DequantizeLinear(w, s, z) {axis=0} y = Gather(f, i)",
           "Gather Gather Gather DequantizeLinear" },
-        { "w: u8[200,600] = random(1) s: f32[200] = random(2) f = DequantizeLinear(w, s) {axis=0} y = Gather(f, i) {axis=1}",
+        { "w: u8[200,600] = random(1) s: f32[200] = random(2)\n"
+          "f = DequantizeLinear(w, s) {axis=0} y = Gather(f, i) {axis=1}",
           "Gather DequantizeLinear" },
-        { "w: u8[600,200] = random(1) s: f32[200] = random(2) f = DequantizeLinear(w, s) {axis=1} y = Gather(f, i) {axis=0}",
+        { "w: u8[600,200] = random(1) s: f32[200] = random(2)\n"
+          "f = DequantizeLinear(w, s) {axis=1} y = Gather(f, i) {axis=0}",
           "Gather DequantizeLinear" },
         { "w: i8[200,600] = random(1) s: f32[200,19] = random(2) z: i8[200,19] = random(3)\n"
           "f = DequantizeLinear(w, s, z) {block_size=32} y = Gather(f, i)",
           "Gather Gather Gather DequantizeLinear" },
-        { "w: i4[500,501] = random(4) s: f32[500,16] = random(2) f = DequantizeLinear(w, s) {block_size=32} y = Gather(f, i)",
+        { "w: i4[500,501] = random(4) s: f32[500,16] = random(2)\n"
+          "f = DequantizeLinear(w, s) {block_size=32} y = Gather(f, i)",
           "Gather Gather DequantizeLinear" },
         /* Blocks along the gathered axis stay where they are. */
         { "w: i8[200,600] = random(1) s: f32[7,600] = random(2)\n"

@@ -80,7 +80,8 @@ static const char *const nodes[] = {
     "{ y = com.microsoft.QLinearConv(x, s, z, w, v, k, s, z) {channels_last=1} }",
     "(x: u8[2,3,5], w: u8[4,3,2]) -> (y) { y = ConvInteger(x, w) }",
     "(x: f32[2,5], w: u8[5,4], s: f32[4]) -> (y) { y = com.microsoft.DynamicQuantizeMatMul(x, w, s) }",
-    "(x: u8[5,2], s: f32, z: u8, w: u8[5,4], c: i32[4]) -> (y) { y = com.microsoft.QGemm(x, s, z, w, s, z, c) {transA=1} }",
+    "(x: u8[5,2], s: f32, z: u8, w: u8[5,4], c: i32[4]) -> (y) "
+    "{ y = com.microsoft.QGemm(x, s, z, w, s, z, c) {transA=1} }",
     "(x: u8[40,3], s: f32, z: u8) -> (y) { y = com.microsoft.QLinearSoftmax(x, s, z, s, z) {opset=13} }",
     "(x: u8[2,7,6,3], s: f32, z: u8) -> (y) "
     "{ y = com.microsoft.QLinearAveragePool(x, s, z, s, z) {kernel_shape=[2,3], channels_last=1} }",
