@@ -1,6 +1,6 @@
 """Types packed below one byte through the operators that move elements: Transpose, Concat, Split, Slice, Expand, Tile,
-DepthToSpace, SpaceToDepth, Trilu, Pad, Gather, GatherElements, GatherND, ReverseSequence, Reshape, ConstantOfShape. Extents are odd, so that rows
-begin inside of bytes. numpy moves: the oracles know most of these types in few operators only."""
+DepthToSpace, SpaceToDepth, Trilu, Pad, Gather, GatherElements, GatherND, ReverseSequence, Reshape, ConstantOfShape. Extents
+are odd, so that rows begin inside of bytes. numpy moves: the oracles know most of these types in few operators only."""
 import ml_dtypes
 import numpy as np
 
