@@ -361,7 +361,8 @@ static ps_status dynamic_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 /* ---- table ---- */
 
 #define QUANTIZE(domain, since, attributes)                                                                            \
-    { "QuantizeLinear", domain, since, 2, 3, 1, 1, attributes, sizeof(quantize_params), quantize_infer, quantize_ref, 0 }
+    { "QuantizeLinear", domain, since, 2, 3, 1, 1, attributes, sizeof(quantize_params), quantize_infer,                \
+      quantize_ref, 0 }
 #define DEQUANTIZE(domain, since, attributes)                                                                          \
     { "DequantizeLinear", domain, since, 2, 3, 1, 1, attributes, sizeof(quantize_params), dequantize_infer,            \
       dequantize_ref, PS_OP_EXPANDS }

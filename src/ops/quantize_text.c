@@ -170,8 +170,9 @@ static void attend_heads(void *ctx, int64_t begin, int64_t end, int thread) {
         for (int64_t s = 0; s < j->seq; s++)
             attend(j, b, h, s, j->scratch + thread * j->total);
         for (int part = 1; j->present && part < 3; part++) {
-            float *to = (float *)j->present->data + ((part - 1) * j->batch * j->p->num_heads + item) * j->total * j->head;
-            for (int64_t k = 0; k < j->total * j->head; k++)
+            const int64_t n = j->total * j->head, matrix = (part - 1) * j->batch * j->p->num_heads + item;
+            float *to = (float *)j->present->data + matrix * n;
+            for (int64_t k = 0; k < n; k++)
                 to[k] = (float)kv_at(j, part, b, h, k / j->head, k % j->head);
         }
     }
@@ -230,7 +231,7 @@ static const ps_attr_def qembed_attrs[] = { PS_A_FLOAT(qembed_params, epsilon, 1
 
 enum { E_IDS, E_SEGMENT_IDS, E_WORD, E_POSITION, E_SEGMENT, E_GAMMA, E_BETA, E_MASK, E_SCALES, E_ZEROS = 13 };
 
-/* Quantised tensor k of five: words, positions, segments, gamma, beta. Its scale and zero point follow in this order. */
+/* The quantised tensors: words, positions, segments, gamma, beta. Scales and zero points come in this order. */
 enum { N_TABLES = 5 };
 static const size_t tables[N_TABLES] = { E_WORD, E_POSITION, E_SEGMENT, E_GAMMA, E_BETA };
 
@@ -438,8 +439,10 @@ out:
 
 #define MS "com.microsoft"
 static const ps_op ops[] = {
-    { "QAttention", MS, 1, 5, 9, 1, 2, qattention_attrs, sizeof(qattention_params), qattention_infer, qattention_ref, 0 },
-    { "QEmbedLayerNormalization", MS, 1, 1, 18, 2, 2, qembed_attrs, sizeof(qembed_params), qembed_infer, qembed_ref, 0 },
+    { "QAttention", MS, 1, 5, 9, 1, 2, qattention_attrs, sizeof(qattention_params), qattention_infer, qattention_ref,
+      0 },
+    { "QEmbedLayerNormalization", MS, 1, 1, 18, 2, 2, qembed_attrs, sizeof(qembed_params), qembed_infer, qembed_ref,
+      0 },
     { "DynamicQuantizeLSTM", MS, 1, 3, 12, 0, 3, lstm_attrs, sizeof(ps_lstm_params), lstm_infer, lstm_ref, 0 },
 };
 const ps_op_family ps_ops_quantize_text = PS_OP_FAMILY("quantize_text", ops);

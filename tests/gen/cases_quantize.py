@@ -36,7 +36,8 @@ def scales(rng, shape, dtype=np.float32):
 
 
 # where a scale lies: name, shape of x, shape of the scale, attributes
-LAYOUTS = [("tensor", (3, 4), (), {}), ("one", (3, 4), (1,), {}), ("axis0", (3, 4, 2), (3,), {"axis": 0}), ("axis1", (3, 4, 2), (4,), {}),
+LAYOUTS = [("tensor", (3, 4), (), {}), ("one", (3, 4), (1,), {}),
+           ("axis0", (3, 4, 2), (3,), {"axis": 0}), ("axis1", (3, 4, 2), (4,), {}),
            ("last", (3, 5), (5,), {"axis": -1}), ("vector", (6,), (6,), {"axis": 0}),
            ("block0", (5, 4), (3, 4), {"axis": 0, "block_size": 2}), ("block1", (2, 7, 3), (2, 3, 3), {"block_size": 3}),
            ("block-last", (3, 8), (3, 2), {"axis": -1, "block_size": 4}), ("block-odd", (3, 7), (3, 3), {"block_size": 3})]
@@ -73,14 +74,16 @@ def quantize_types(add, rng):
         for s in (np.float32(0.5), np.float32(0.004)):
             direct(add, "QuantizeLinear", 23, [x, s, np.zeros((), dtype)], oracle="reference", name="float")
     for dtype in F8:
-        direct(add, "QuantizeLinear", 23, [x, np.float32(0.0001), np.zeros((), dtype)], oracle="reference", name="unsaturated", saturate=0)
+        direct(add, "QuantizeLinear", 23, [x, np.float32(0.0001), np.zeros((), dtype)], oracle="reference", name="unsaturated",
+               saturate=0)
     for half in (np.float16, BF16):  # the quotient rounds to the type before it rounds to a code
         xh = rng.uniform(-300, 300, (2, 60)).astype(half)
         direct(add, "QuantizeLinear", 23, [xh, np.asarray(2.3).astype(half), np.int8(3)], oracle="reference", name="half")
-        direct(add, "QuantizeLinear", 23, [xh, scales(rng, (2, 12), half) * np.asarray(30).astype(half), codes(rng, (2, 12), np.uint8)],
-               oracle="reference", name="half-block", block_size=5)
-        direct(add, "QuantizeLinear", 23, [xh.astype(np.float32), np.float32(2.3), np.int8(3)], oracle="reference", name="precision",
-               precision=int(helper.np_dtype_to_tensor_dtype(np.dtype(half))))
+        block_scales = scales(rng, (2, 12), half) * np.asarray(30).astype(half)
+        direct(add, "QuantizeLinear", 23, [xh, block_scales, codes(rng, (2, 12), np.uint8)], oracle="reference", name="half-block",
+               block_size=5)
+        direct(add, "QuantizeLinear", 23, [xh.astype(np.float32), np.float32(2.3), np.int8(3)], oracle="reference",
+               name="precision", precision=int(helper.np_dtype_to_tensor_dtype(np.dtype(half))))
     e8 = np.array([0.5, 2, 4], np.float32).astype(ml_dtypes.float8_e8m0fnu)
     want = np.clip(np.rint(x[:, :3] / e8.astype(np.float32)), -8, 7).astype(np.int32).astype(ml_dtypes.int4)
     add("QuantizeLinear", 24, [x[:, :3], e8, np.zeros(3, np.int32).astype(ml_dtypes.int4)], want=[want], name="e8m0")
@@ -94,8 +97,8 @@ def dequantize(add, rng):
             if dtype not in (np.uint8, ml_dtypes.int4) and name not in ("tensor", "axis1", "block-odd"):
                 continue
             zero = [] if dtype in F8 or dtype is F4 else [codes(rng, s_shape, dtype)]
-            direct(add, "DequantizeLinear", 25, [codes(rng, x_shape, dtype), scales(rng, s_shape)] + zero, oracle="reference", name=name,
-                   **attrs)
+            ins = [codes(rng, x_shape, dtype), scales(rng, s_shape)] + zero
+            direct(add, "DequantizeLinear", 25, ins, oracle="reference", name=name, **attrs)
     for half in (np.float16, BF16):
         direct(add, "DequantizeLinear", 23, [codes(rng, (2, 30), np.int16), np.asarray(0.013).astype(half)], oracle="reference",
                name="half", tol=(0, 0))
@@ -143,7 +146,8 @@ def microsoft(add, rng):
 
 
 def dynamic(add, rng):
-    for name, x in (("both", rng.uniform(-3, 5, (4, 9))), ("positive", rng.uniform(2, 5, (9,))), ("negative", rng.uniform(-7, -2, (3, 3))),
+    for name, x in (("both", rng.uniform(-3, 5, (4, 9))), ("positive", rng.uniform(2, 5, (9,))),
+                    ("negative", rng.uniform(-7, -2, (3, 3))),
                     ("zero", np.zeros((2, 2))), ("ties", np.array([0, 255, 0.5, 1.5, 2.5, 3.5]))):
         add("DynamicQuantizeLinear", 11, [x.astype(np.float32)], n_out=3, name=name)
     add.fails("TYPE", "DynamicQuantizeLinear", 11, [np.ones(2, np.float64)], n_out=3)

@@ -2,7 +2,7 @@
 import numpy as np
 
 MS = "com.microsoft"
-NEAR_TIE = "one step: the oracle's vector code multiplies by rounded ratios of the scales in f32, so what lies near a tie falls to either side"
+NEAR_TIE = "one step: the oracle multiplies by rounded ratios of the scales in f32, so what lies near a tie falls to either side"
 TOLERANCE = {"QLinearAdd": (0, 1, NEAR_TIE), "QLinearMul": (0, 1, NEAR_TIE),
              "QLinearSoftmax": (0, 1, "one step: the oracle sums exponentials in fixed point from a table"),
              "QLinearSigmoid": (0, 1, "one step: the oracle's sigmoid is a rational approximation")}
@@ -31,7 +31,8 @@ def binary(add, rng):
             want = x.astype(float) * 0.02 + y * 0.04 if op == "QLinearAdd" else x.astype(float) * y * 0.02 * 0.04
             want = np.clip(np.rint(want / 0.09), np.iinfo(t).min, np.iinfo(t).max).astype(t)
             add(op, 1, [x, F32(0.02), None, y, F32(0.04), None, F32(0.09)], want=[want], domain=MS, name="no-zeros")
-        add("QLinearAdd", 1, [x[:0], F32(0.02), t(1), y[:0], F32(0.04), t(1), F32(0.09), t(3)], want=[x[:0]], domain=MS, name="empty")
+        ins = [x[:0], F32(0.02), t(1), y[:0], F32(0.04), t(1), F32(0.09), t(3)]
+        add("QLinearAdd", 1, ins, want=[x[:0]], domain=MS, name="empty")
     x = np.ones((2, 3), U8)
     add.fails("SHAPE", "QLinearAdd", 1, [x, F32(1), U8(0), np.ones((2, 2), U8), F32(1), U8(0), F32(1)], domain=MS)
     add.fails("SHAPE", "QLinearAdd", 1, [x, np.ones(3, F32), U8(0), x, F32(1), U8(0), F32(1)], domain=MS)
@@ -43,8 +44,8 @@ def binary(add, rng):
 def where(add, rng):
     for t in (U8, I8):
         for c, x, y in (((3, 4), (3, 4), (3, 4)), ((3, 1), (4,), (2, 3, 4)), ((40,), (2, 40), ()), ((2, 1), (1, 3), (2, 3))):
-            add("QLinearWhere", 1, [rng.random(c) < 0.5, codes(rng, x, t), F32(0.05), t(12), codes(rng, y, t), F32(0.03), t(90), F32(0.04), t(70)],
-                domain=MS)
+            ins = [rng.random(c) < 0.5, codes(rng, x, t), F32(0.05), t(12), codes(rng, y, t), F32(0.03), t(90), F32(0.04), t(70)]
+            add("QLinearWhere", 1, ins, domain=MS)
     add.fails("TYPE", "QLinearWhere", 1, [np.ones(2, U8)] + [np.ones(2, U8), F32(1), U8(0)] * 2 + [F32(1), U8(0)], domain=MS)
 
 
@@ -56,7 +57,8 @@ def unary(add, rng):
             add("QLinearSigmoid", 1, [every, F32(scale), t(zero), F32(1 / 256), t(0 if t is U8 else -128)], domain=MS)
         # without zero points ONNX Runtime reads beyond its list of inputs
         want = np.clip(np.rint(np.where(every.astype(float) < 0, 0.01, 1) * every * 0.02 / 0.01), np.iinfo(t).min, np.iinfo(t).max)
-        add("QLinearLeakyRelu", 1, [every, F32(0.02), None, F32(0.01)], want=[want.astype(t)], domain=MS, name="no-zero", tol=(0, 1))
+        ins = [every, F32(0.02), None, F32(0.01)]
+        add("QLinearLeakyRelu", 1, ins, want=[want.astype(t)], domain=MS, name="no-zero", tol=(0, 1))
     add.fails("SHAPE", "QLinearSigmoid", 1, [every, np.ones(2, F32), I8(0), F32(1), I8(0)], domain=MS)
     add.fails("TYPE", "QLinearLeakyRelu", 1, [every, F32(1), U8(0), F32(1), I8(0)], domain=MS)
 

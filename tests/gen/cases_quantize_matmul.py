@@ -3,7 +3,7 @@ import numpy as np
 
 MS = "com.microsoft"
 ORDER = "the oracle scales and adds the bias in one fused step, the kernel in two; the sums are equal integers"
-TOLERANCE = {"MatMulIntegerToFloat": (1e-5, 1e-5, ORDER), "DynamicQuantizeMatMul": (1e-5, 1e-5, ORDER), "QGemm": (1e-5, 1e-5, ORDER)}
+TOLERANCE = {op: (1e-5, 1e-5, ORDER) for op in ("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QGemm")}
 U8, I8, F32 = np.uint8, np.int8, np.float32
 SHAPES = [((2, 3), (3, 4)), ((3, 4), (4,)), ((3,), (3, 4)), ((2, 3, 4), (4, 2)), ((2, 1, 3, 4), (3, 4, 2)), ((1, 70), (70, 5))]
 
@@ -85,7 +85,8 @@ def to_float(add, rng):
             n = b[-1]
             ins, each = [codes(rng, a, ta), few(rng, b, tb), F32(0.03)], per_column(b)
             add("MatMulIntegerToFloat", 1, ins + [F32(0.05)], domain=MS)
-            add("MatMulIntegerToFloat", 1, ins + [real(rng, each), ta(9), few(rng, each, tb), real(rng, n, -3, 3)], domain=MS, name="all")
+            rest = [real(rng, each), ta(9), few(rng, each, tb), real(rng, n, -3, 3)]
+            add("MatMulIntegerToFloat", 1, ins + rest, domain=MS, name="all")
             add("MatMulIntegerToFloat", 1, ins + [F32(0.05), None, tb(4)], domain=MS, name="b-zero")
     add.fails("SHAPE", "MatMulIntegerToFloat", 1, [np.ones((2, 3), U8), np.ones((3, 4), I8), np.ones(2, F32), F32(1)], domain=MS)
     add.fails("SHAPE", "MatMulIntegerToFloat", 1, [np.ones((2, 3), U8), np.ones((3, 4), I8), F32(1), np.ones(3, F32)], domain=MS)

@@ -87,19 +87,21 @@ def bnb4(add, rng):
         for n, k, size in ((5, 32, 16), (3, 50, 32), (4, 21, 16)):
             b = packed_bytes(rng, (n * k + 1) // 2)
             absmax = rng.uniform(0.1, 2, blocks_of(n * k, size)).astype(F32)
-            add("MatMulBnb4", 1, [rng.uniform(-1, 1, (2, 3, k)).astype(F32), b, absmax], domain=MS, K=k, N=n, block_size=size, quant_type=kind)
+            x = rng.uniform(-1, 1, (2, 3, k)).astype(F32)
+            add("MatMulBnb4", 1, [x, b, absmax], domain=MS, K=k, N=n, block_size=size, quant_type=kind)
     # transB = 0: the specification in numpy, which ONNX Runtime's CPU kernel does not follow here
-    table = np.array([-1, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.09105004, 0, 0.0795803, 0.1609302, 0.2461123,
-                      0.33791524, 0.44070983, 0.562617, 0.72295684, 1])
+    table = np.array([-1, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.09105004, 0, 0.0795803, 0.1609302,
+                      0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1])
     codes = np.stack([b >> 4, b & 15], axis=-1).reshape(-1)[:n * k]
     weights = (table[codes] * np.repeat(absmax.astype(np.float64), size)[:n * k]).reshape(n, k)
     x = rng.uniform(-1, 1, (2, n)).astype(F32)
-    add("MatMulBnb4", 1, [x, b, absmax], want=[(x @ weights).astype(F32)], domain=MS, K=k, N=n, block_size=size, quant_type=1, transB=0,
-        name="not-transposed")
+    add("MatMulBnb4", 1, [x, b, absmax], want=[(x @ weights).astype(F32)], domain=MS, K=k, N=n, block_size=size, quant_type=1,
+        transB=0, name="not-transposed")
     x = np.ones((2, 32), F32)
-    add.fails("INVALID", "MatMulBnb4", 1, [x, np.ones(48, np.uint8), np.ones(6, F32)], domain=MS, K=32, N=3, block_size=16, quant_type=2)
-    add.fails("SHAPE", "MatMulBnb4", 1, [x, np.ones(47, np.uint8), np.ones(6, F32)], domain=MS, K=32, N=3, block_size=16, quant_type=1)
-    add.fails("SHAPE", "MatMulBnb4", 1, [x, np.ones(48, np.uint8), np.ones(5, F32)], domain=MS, K=32, N=3, block_size=16, quant_type=1)
+    attrs = dict(domain=MS, K=32, N=3, block_size=16)
+    add.fails("INVALID", "MatMulBnb4", 1, [x, np.ones(48, np.uint8), np.ones(6, F32)], quant_type=2, **attrs)
+    add.fails("SHAPE", "MatMulBnb4", 1, [x, np.ones(47, np.uint8), np.ones(6, F32)], quant_type=1, **attrs)
+    add.fails("SHAPE", "MatMulBnb4", 1, [x, np.ones(48, np.uint8), np.ones(5, F32)], quant_type=1, **attrs)
 
 
 def four_bits(rng, shape, dtype):
@@ -124,7 +126,8 @@ def gather(add, rng):
             attrs = dict(domain=MS, gather_axis=g, quantize_axis=q, block_size=size)
             for z in (None, zeros):
                 want = np.take(dequantized(data, scales, z, q, size), indices, axis=g).astype(F32)
-                add("GatherBlockQuantized", 1, [data, indices, scales] + ([] if z is None else [z]), want=[want], name="4bit", **attrs)
+                ins = [data, indices, scales] + ([] if z is None else [z])
+                add("GatherBlockQuantized", 1, ins, want=[want], name="4bit", **attrs)
     for bits in (4, 8):
         data, scales = packed_bytes(rng, (5, 64 * bits // 8)), rng.uniform(0.1, 1, (5, 4)).astype(F32)
         attrs = dict(domain=MS, gather_axis=0, quantize_axis=1, block_size=16, bits=bits)

@@ -12,9 +12,11 @@ def codes(rng, shape, dtype):
     return np.asarray(rng.integers(info.min, info.max, shape, endpoint=True)).astype(dtype)
 
 
-GEOMETRY = [((1, 3, 7, 6), {"kernel_shape": [3, 3]}), ((2, 2, 7, 6), {"kernel_shape": [3, 2], "pads": [1, 1, 1, 0], "strides": [2, 1]}),
+GEOMETRY = [((1, 3, 7, 6), {"kernel_shape": [3, 3]}),
+            ((2, 2, 7, 6), {"kernel_shape": [3, 2], "pads": [1, 1, 1, 0], "strides": [2, 1]}),
             ((1, 2, 8, 8), {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER", "strides": [2, 2]}),
-            ((2, 3, 9), {"kernel_shape": [4], "pads": [1, 2]}), ((1, 2, 7, 7), {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1})]
+            ((2, 3, 9), {"kernel_shape": [4], "pads": [1, 2]}),
+            ((1, 2, 7, 7), {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1})]
 
 
 def last(x):

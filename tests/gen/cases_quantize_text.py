@@ -4,14 +4,14 @@ import numpy as np
 MS = "com.microsoft"
 TOLERANCE = {"QAttention": (1e-4, 1e-5, "the oracle works in f32 and in another order"),
              "QEmbedLayerNormalization": (1e-4, 1e-5, "the oracle works in f32 and in another order"),
-             "DynamicQuantizeLSTM": (0, 0.03, "the oracle also quantises x and the state, to 255 steps over their range, at each product; "
-                                              "the kernel does not")}
+             "DynamicQuantizeLSTM": (0, 0.03, "the oracle also quantises x and the state at each product, to 255 steps over "
+                                              "their range; the kernel does not")}
 U8, I8, F32 = np.uint8, np.int8, np.float32
 
 
 def codes(rng, shape, dtype, lo=None, hi=None):
-    info = np.iinfo(dtype)
-    return np.asarray(rng.integers(info.min if lo is None else lo, info.max if hi is None else hi, shape, endpoint=True)).astype(dtype)
+    lo, hi = np.iinfo(dtype).min if lo is None else lo, np.iinfo(dtype).max if hi is None else hi
+    return np.asarray(rng.integers(lo, hi, shape, endpoint=True)).astype(dtype)
 
 
 def attention(add, rng):
@@ -29,8 +29,8 @@ def attention(add, rng):
         total = seq + 3
         add("QAttention", 1, base, name="plain", **attrs)
         add("QAttention", 1, base + [None] + zero, name="zeros", **attrs)
-        add("QAttention", 1, base[:4] + [column, None, zero[0], codes(rng, 3 * hidden, t, -20 if t is I8 else 100, 20 if t is I8 else 150)],
-            name="columns", **attrs)
+        zeros = codes(rng, 3 * hidden, t, *((-20, 20) if t is I8 else (100, 150)))
+        add("QAttention", 1, base[:4] + [column, None, zero[0], zeros], name="columns", **attrs)
         lengths, both = np.array([3, 4], np.int32), np.array([3, 4, 1, 0], np.int32)
         rows = np.array([[1, 1, 1, 0], [1, 0, 1, 1]], np.int32)
         full = (rng.random((batch, seq, seq)) < 0.7).astype(np.int32)
@@ -89,7 +89,8 @@ def lstm(add, rng):
             attrs = dict(domain=MS, n_out=3, hidden_size=hidden, direction=direction)
             add("DynamicQuantizeLSTM", 1, [x, w, r, bias, None, None, None, None, scale, zero, scale, zero], **attrs)
             add("DynamicQuantizeLSTM", 1, [x, w, r, None, None] + state + [None, scale, zero, scale, zero], name="state", **attrs)
-            add("DynamicQuantizeLSTM", 1, [x, w, r, bias, None] + state + [None, column, zeros, column, zeros], name="columns", **attrs)
+            ins = [x, w, r, bias, None] + state + [None, column, zeros, column, zeros]
+            add("DynamicQuantizeLSTM", 1, ins, name="columns", **attrs)
     tail = [scale, zero, scale, zero]
     add.fails("FORMAT", "DynamicQuantizeLSTM", 1, [x, w, r, bias, None, None, None, None] + tail[:3], **attrs)
     add.fails("SHAPE", "DynamicQuantizeLSTM", 1, [x, w[:, :5], r, bias, None, None, None, None] + tail, **attrs)
