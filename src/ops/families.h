@@ -10,6 +10,7 @@
     FAMILY(attention)                                                                                                  \
     FAMILY(cast)                                                                                                       \
     FAMILY(contrib_attention)                                                                                          \
+    FAMILY(contrib_norm)                                                                                               \
     FAMILY(decoder)                                                                                                    \
     FAMILY(elementwise)                                                                                                \
     FAMILY(logic)                                                                                                      \
