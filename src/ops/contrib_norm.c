@@ -61,8 +61,8 @@ static ps_status skip_infer(const ps_node *node, ps_error *err) {
     int64_t width = PS_DIM_UNKNOWN;
     if (ps_in_known(node, 0)) {
         stat = node->in[0]->shape;
-        PS_NODE_FAIL_IF(stat.rank != 2 && stat.rank != 3, node, err, SHAPE, "the input has rank %d, it must have 2 or 3",
-                        stat.rank);
+        PS_NODE_FAIL_IF(stat.rank != 2 && stat.rank != 3, node, err, SHAPE,
+                        "the input has rank %d, it must have 2 or 3", stat.rank);
         width = stat.dims[stat.rank - 1];
         stat.dims[stat.rank - 1] = 1;
         ps_shape both;
@@ -118,16 +118,21 @@ static void skip_rows(void *ctx, int64_t begin, int64_t end, int thread) {
 static ps_status skip_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     const ps_shape *s = &ctx->in[0]->shape;
     bool simple = is_simplified(ctx->node);
-    skip_job j = { .ctx = ctx, .x = ctx->in[0], .gamma = ctx->in[2], .beta = simple ? NULL : input(ctx, 3),
-                   .bias = input(ctx, simple ? 3 : 4), .n = s->dims[s->rank - 1], .center = !simple,
+    skip_job j = { .ctx = ctx,
+                   .x = ctx->in[0],
+                   .gamma = ctx->in[2],
+                   .beta = simple ? NULL : input(ctx, 3),
+                   .bias = input(ctx, simple ? 3 : 4),
+                   .n = s->dims[s->rank - 1],
+                   .center = !simple,
                    .epsilon = (double)((const epsilon_params *)ctx->params)->epsilon };
     if (!ps_bcast_init(&j.skip, ctx->in[1], s))
         return PS_NODE_FAIL(ctx->node, err, SHAPE, "the skip does not broadcast to the input");
     size_t room;
     if (ps_tensor_count(j.x) == 0) return PS_OK;
     if (ps_mul_overflow_size((size_t)j.n, 4, &room)) return PS_FAIL_NOMEM(err, "rows to normalise");
-    return ps_parallel_scratch(ctx, ps_shape_product(s, 0, s->rank - 1), 1 + 1024 / j.n, room, &j.scratch, skip_rows, &j,
-                               err);
+    return ps_parallel_scratch(ctx, ps_shape_product(s, 0, s->rank - 1), 1 + 1024 / j.n, room, &j.scratch, skip_rows,
+                               &j, err);
 }
 
 /* ---- EmbedLayerNormalization ---- */
@@ -152,8 +157,8 @@ static ps_status embed_infer(const ps_node *node, ps_error *err) {
         size_t i = numbers[k];
         if (!ps_has_in(node, i)) continue;
         ps_dtype t = node->in[i]->dtype;
-        PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_I32, node, err, TYPE, "input %zu is %s, it must be i32",
-                        i, ps_dtype_name(t));
+        PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_I32, node, err, TYPE,
+                        "input %zu is %s, it must be i32", i, ps_dtype_name(t));
         PS_TRY(ps_check_rank(node, i, 2, err));
         if (i != E_POSITIONS || known_dim(node, i, 0) != 1)
             PS_TRY(ps_check_dim(node, i, 0, batch, "the batch of the ids", err));

@@ -90,8 +90,8 @@ static ps_status rotary_infer(const ps_node *node, ps_error *err) {
     int64_t rows = ps_in_known(node, 0) ? known_dim(node, 0, node->in[0]->shape.rank == 3 ? 1 : 2) : PS_DIM_UNKNOWN;
     for (size_t i = in.cosine; i <= in.sine; i++) {
         PS_TRY(ps_check_same_type(node, i, 0, err));
-        PS_TRY(ps_check_dim(node, i, positions ? 1 : 2, width >= 0 ? width / 2 : width, "half of the rotated width",
-                            err));
+        PS_TRY(
+            ps_check_dim(node, i, positions ? 1 : 2, width >= 0 ? width / 2 : width, "half of the rotated width", err));
         if (positions) continue;
         PS_TRY(ps_check_dim(node, i, 0, batch, "the batch of X", err));
         PS_TRY(ps_check_dim(node, i, 1, rows, "the length of X", err));
@@ -164,8 +164,12 @@ static ps_status rotary_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     rotary_inputs in = rotary_order(ctx->node);
     const ps_tensor *x = ctx->in[0], *cosine = ctx->in[in.cosine];
     int64_t half = cosine->shape.dims[cosine->shape.rank - 1];
-    rotary_job j = { .cosine = cosine, .sine = ctx->in[in.sine], .positions = input(ctx, in.positions),
-                     .y = ctx->out[0], .width = 2 * half, .interleaved = p->interleaved != 0 };
+    rotary_job j = { .cosine = cosine,
+                     .sine = ctx->in[in.sine],
+                     .positions = input(ctx, in.positions),
+                     .y = ctx->out[0],
+                     .width = 2 * half,
+                     .interleaved = p->interleaved != 0 };
     if (ps_tensor_count(x) == 0) return PS_OK;
     j.x = x->shape.rank == 3 ? ps_heads_3d(x, rotary_heads(p, x->shape.dims[2], half)) : ps_heads_4d(x);
     if (j.positions) PS_TRY(rotary_check_positions(ctx->node, &j, err));
