@@ -61,8 +61,6 @@ void ps_attn_free(ps_attn *a, ps_alloc_state *alloc);
 /* Rotates the first `width` numbers of a head, in place: pairs (i, i + width/2), or neighbours where interleaved.
  * cosine and sine hold width/2 numbers. */
 void ps_rotate(double *x, const double *cosine, const double *sine, int64_t width, bool interleaved);
-/* PS_INVALID unless all positions (i64) are in [0, limit). */
-ps_status ps_positions_check(const ps_node *node, const ps_tensor *positions, int64_t limit, ps_error *err);
 /* Rounds n numbers to a type and back; nothing for f32 and f64. */
 void ps_round_row(ps_dtype type, double *x, int64_t n);
 

@@ -26,28 +26,46 @@ static ps_status check_i64(const ps_node *node, size_t i, ps_error *err) {
 
 typedef struct rotary_params {
     int64_t interleaved, rotary_embedding_dim, num_heads;
+    float scale; /* com.microsoft */
 } rotary_params;
 
-static const ps_attr_def rotary_attrs[] = {
-    PS_A_INT(rotary_params, interleaved, 0),
-    PS_A_INT(rotary_params, rotary_embedding_dim, 0),
-    PS_A_INT(rotary_params, num_heads, 0),
-    PS_ATTRS_END,
-};
+#define ROTARY_ATTRS                                                                                                   \
+    PS_A_INT(rotary_params, interleaved, 0), PS_A_INT(rotary_params, rotary_embedding_dim, 0),                         \
+        PS_A_INT(rotary_params, num_heads, 0)
+static const ps_attr_def rotary_attrs[] = { ROTARY_ATTRS, PS_ATTRS_END };
+static const ps_attr_def rotary_ms_attrs[] = { ROTARY_ATTRS, PS_A_FLOAT(rotary_params, scale, 1), PS_ATTRS_END };
 
-enum { X, COS, SIN, POSITIONS };
+/* Where the inputs after X stand. */
+typedef struct rotary_inputs {
+    size_t cosine, sine, positions;
+} rotary_inputs;
+
+static bool is_ms(const ps_node *node) {
+    return node->op->domain[0] != 0;
+}
+
+static rotary_inputs rotary_order(const ps_node *node) {
+    return is_ms(node) ? (rotary_inputs) { 2, 3, 1 } : (rotary_inputs) { 1, 2, 3 };
+}
+
+/* Heads of a 3-D X. com.microsoft need not say: the caches tell then how long a head is. */
+static int64_t rotary_heads(const rotary_params *p, int64_t width, int64_t half) {
+    return p->num_heads || half <= 0 || width < 0 ? p->num_heads : width / (2 * half);
+}
 
 /* The length of what is rotated of each head; PS_DIM_UNKNOWN if that depends on unknown dims. */
-static ps_status rotary_width(const ps_node *node, int64_t *ret, ps_error *err) {
+static ps_status rotary_width(const ps_node *node, size_t cosine, int64_t *ret, ps_error *err) {
     const rotary_params *p = node->params;
-    int rank = ps_in_known(node, X) ? node->in[X]->shape.rank : 0;
+    int rank = ps_in_known(node, 0) ? node->in[0]->shape.rank : 0;
     PS_NODE_FAIL_IF(rank && rank != 3 && rank != 4, node, err, SHAPE, "X has rank %d, it must have rank 3 or 4", rank);
-    PS_NODE_FAIL_IF(rank == 3 && p->num_heads < 1, node, err, INVALID,
-                    "num_heads is %lld, it must be at least 1 where X has rank 3", (long long)p->num_heads);
-    int64_t head = rank ? node->in[X]->shape.dims[rank - 1] : PS_DIM_UNKNOWN;
-    PS_NODE_FAIL_IF(rank == 3 && head >= 0 && head % p->num_heads, node, err, SHAPE,
-                    "%lld heads do not divide the %lld columns of X", (long long)p->num_heads, (long long)head);
-    if (rank == 3 && head >= 0) head /= p->num_heads;
+    int64_t head = rank ? node->in[0]->shape.dims[rank - 1] : PS_DIM_UNKNOWN, heads = p->num_heads;
+    if (rank == 3 && is_ms(node) && ps_in_known(node, cosine))
+        heads = rotary_heads(p, head, node->in[cosine]->shape.dims[node->in[cosine]->shape.rank - 1]);
+    PS_NODE_FAIL_IF(rank == 3 && heads < 1 && (head >= 0 || !is_ms(node)), node, err, INVALID,
+                    "num_heads is %lld, it must be at least 1 where X has rank 3", (long long)heads);
+    PS_NODE_FAIL_IF(rank == 3 && head >= 0 && head % heads, node, err, SHAPE,
+                    "%lld heads do not divide the %lld columns of X", (long long)heads, (long long)head);
+    if (rank == 3 && head >= 0) head /= heads;
     *ret = p->rotary_embedding_dim ? p->rotary_embedding_dim : head;
     if (*ret < 0 && !p->rotary_embedding_dim) {
         *ret = PS_DIM_UNKNOWN;
@@ -59,24 +77,34 @@ static ps_status rotary_width(const ps_node *node, int64_t *ret, ps_error *err) 
 }
 
 static ps_status rotary_infer(const ps_node *node, ps_error *err) {
-    int64_t width = PS_DIM_UNKNOWN, batch = known_dim(node, X, 0);
-    PS_TRY(ps_check_floats(node, 3, err));
-    PS_TRY(check_i64(node, POSITIONS, err));
-    PS_TRY(rotary_width(node, &width, err));
-    bool positions = ps_has_in(node, POSITIONS);
-    int64_t rows = ps_in_known(node, X) ? known_dim(node, X, node->in[X]->shape.rank == 3 ? 1 : 2) : PS_DIM_UNKNOWN;
-    for (size_t i = COS; i <= SIN; i++) {
+    const rotary_params *p = node->params;
+    rotary_inputs in = rotary_order(node);
+    int64_t width = PS_DIM_UNKNOWN, batch = known_dim(node, 0, 0);
+    PS_TRY(ps_check_float(node, 0, err));
+    PS_TRY(check_i64(node, in.positions, err));
+    PS_NODE_FAIL_IF(is_ms(node) && p->scale != 1, node, err, UNSUPPORTED, "a scale other than 1 is not supported");
+    bool positions = ps_has_in(node, in.positions);
+    for (size_t i = in.cosine; i <= in.sine; i++)
         PS_TRY(ps_check_rank(node, i, positions ? 2 : 3, err));
+    PS_TRY(rotary_width(node, in.cosine, &width, err));
+    int64_t rows = ps_in_known(node, 0) ? known_dim(node, 0, node->in[0]->shape.rank == 3 ? 1 : 2) : PS_DIM_UNKNOWN;
+    for (size_t i = in.cosine; i <= in.sine; i++) {
+        PS_TRY(ps_check_same_type(node, i, 0, err));
         PS_TRY(
             ps_check_dim(node, i, positions ? 1 : 2, width >= 0 ? width / 2 : width, "half of the rotated width", err));
         if (positions) continue;
         PS_TRY(ps_check_dim(node, i, 0, batch, "the batch of X", err));
         PS_TRY(ps_check_dim(node, i, 1, rows, "the length of X", err));
     }
-    PS_TRY(ps_check_dim(node, SIN, 0, known_dim(node, COS, 0), "the length of cos_cache", err));
-    PS_TRY(ps_check_rank(node, POSITIONS, 2, err));
-    PS_TRY(ps_check_dim(node, POSITIONS, 0, batch, "the batch of X", err));
-    PS_TRY(ps_check_dim(node, POSITIONS, 1, rows, "the length of X", err));
+    PS_TRY(ps_check_dim(node, in.sine, 0, known_dim(node, in.cosine, 0), "the length of cos_cache", err));
+    if (is_ms(node) && ps_in_known(node, in.positions) && node->in[in.positions]->shape.rank == 1)
+        PS_TRY(ps_check_dim(node, in.positions, 0, 1, "the number of first positions", err));
+    else
+        PS_TRY(ps_check_rank(node, in.positions, 2, err));
+    if (ps_in_known(node, in.positions) && node->in[in.positions]->shape.rank == 2) {
+        PS_TRY(ps_check_dim(node, in.positions, 0, batch, "the batch of X", err));
+        PS_TRY(ps_check_dim(node, in.positions, 1, rows, "the length of X", err));
+    }
     return ps_infer_same(node, err);
 }
 
@@ -98,6 +126,22 @@ typedef struct rotary_job {
     double *scratch;
 } rotary_job;
 
+/* The row of the caches for a token: given, counted from a first one, or its own. */
+static int64_t rotary_position(const rotary_job *j, int64_t token) {
+    const int64_t *ids = j->positions ? j->positions->data : NULL;
+    if (!ids) return token;
+    return j->positions->shape.rank == 1 ? ids[0] + token % j->x.rows : ids[token];
+}
+
+static ps_status rotary_check_positions(const ps_node *node, const rotary_job *j, ps_error *err) {
+    const int64_t *ids = j->positions->data;
+    int64_t after = j->positions->shape.rank == 1 ? j->x.rows - 1 : 0, limit = j->cosine->shape.dims[0];
+    for (size_t i = 0; i < ps_tensor_count(j->positions); i++)
+        PS_NODE_FAIL_IF(ids[i] < 0 || ids[i] >= limit - (after > 0 ? after : 0), node, err, INVALID,
+                        "position %lld is outside of the cache's %lld rows", (long long)ids[i], (long long)limit);
+    return PS_OK;
+}
+
 /* Items are (batch, position, head). */
 static void rotary_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     rotary_job *j = ctx;
@@ -105,37 +149,30 @@ static void rotary_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     int64_t half = j->width / 2;
     double *row = j->scratch + (int64_t)thread * (x->depth + j->width), *c = row + x->depth, *s = c + half;
     for (int64_t item = begin; item < end; item++) {
-        int64_t h = item % x->heads, at = item / x->heads, b = at / x->rows;
-        int64_t first = b * x->batch_step + h * x->head_step + at % x->rows * x->row_step;
-        int64_t position = j->positions ? ((const int64_t *)j->positions->data)[at] : at;
-        ps_row_load(c, j->cosine->dtype, j->cosine->data, position * half, 1, half);
-        ps_row_load(s, j->sine->dtype, j->sine->data, position * half, 1, half);
+        int64_t h = item % x->heads, token = item / x->heads, at = rotary_position(j, token);
+        int64_t first = token / x->rows * x->batch_step + h * x->head_step + token % x->rows * x->row_step;
+        ps_row_load(c, j->cosine->dtype, j->cosine->data, at * half, 1, half);
+        ps_row_load(s, j->sine->dtype, j->sine->data, at * half, 1, half);
         ps_row_load(row, x->tensor->dtype, x->tensor->data, first, 1, x->depth);
         ps_rotate(row, c, s, j->width, j->interleaved);
         ps_row_store(j->y->data, j->y->dtype, first, 1, row, x->depth);
     }
 }
 
-ps_status ps_positions_check(const ps_node *node, const ps_tensor *positions, int64_t limit, ps_error *err) {
-    const int64_t *p = positions->data;
-    for (size_t i = 0; i < ps_tensor_count(positions); i++)
-        PS_NODE_FAIL_IF(p[i] < 0 || p[i] >= limit, node, err, INVALID,
-                        "position %lld is outside of the cache's %lld rows", (long long)p[i], (long long)limit);
-    return PS_OK;
-}
-
 static ps_status rotary_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     const rotary_params *p = ctx->params;
-    const ps_tensor *x = ctx->in[X];
-    rotary_job j = { .x = x->shape.rank == 3 ? ps_heads_3d(x, p->num_heads) : ps_heads_4d(x),
-                     .cosine = ctx->in[COS],
-                     .sine = ctx->in[SIN],
-                     .positions = input(ctx, POSITIONS),
+    rotary_inputs in = rotary_order(ctx->node);
+    const ps_tensor *x = ctx->in[0], *cosine = ctx->in[in.cosine];
+    int64_t half = cosine->shape.dims[cosine->shape.rank - 1];
+    rotary_job j = { .cosine = cosine,
+                     .sine = ctx->in[in.sine],
+                     .positions = input(ctx, in.positions),
                      .y = ctx->out[0],
+                     .width = 2 * half,
                      .interleaved = p->interleaved != 0 };
-    j.width = p->rotary_embedding_dim ? p->rotary_embedding_dim : j.x.depth;
-    if (j.positions) PS_TRY(ps_positions_check(ctx->node, j.positions, j.cosine->shape.dims[0], err));
     if (ps_tensor_count(x) == 0) return PS_OK;
+    j.x = x->shape.rank == 3 ? ps_heads_3d(x, rotary_heads(p, x->shape.dims[2], half)) : ps_heads_4d(x);
+    if (j.positions) PS_TRY(rotary_check_positions(ctx->node, &j, err));
     return ps_parallel_scratch(ctx, j.x.batch * j.x.rows * j.x.heads, 16, (size_t)(j.x.depth + j.width), &j.scratch,
                                rotary_rows, &j, err);
 }
@@ -514,6 +551,8 @@ static ps_status causal_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 
 static const ps_op ops[] = {
     { "RotaryEmbedding", "", 23, 3, 4, 1, 1, rotary_attrs, sizeof(rotary_params), rotary_infer, rotary_ref, 0 },
+    { "RotaryEmbedding", "com.microsoft", 1, 4, 4, 1, 1, rotary_ms_attrs, sizeof(rotary_params), rotary_infer,
+      rotary_ref, 0 },
     { "TensorScatter", "", 24, 2, 3, 1, 1, scatter_attrs, sizeof(scatter_params), scatter_infer, scatter_ref, 0 },
     { "SwiGLU", "", 28, 2, 2, 1, 1, swiglu_attrs, sizeof(swiglu_params), swiglu_infer, swiglu_ref, 0 },
     { "LinearAttention", "", 27, 3, 6, 1, 2, linear_attrs, sizeof(linear_params), linear_infer, linear_ref, 0 },

@@ -10,6 +10,9 @@
     FAMILY(attention)                                                                                                  \
     FAMILY(cast)                                                                                                       \
     FAMILY(contrib_attention)                                                                                          \
+    FAMILY(contrib_norm)                                                                                               \
+    FAMILY(contrib_pointwise)                                                                                          \
+    FAMILY(contrib_product)                                                                                            \
     FAMILY(decoder)                                                                                                    \
     FAMILY(elementwise)                                                                                                \
     FAMILY(logic)                                                                                                      \

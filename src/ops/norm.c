@@ -318,6 +318,7 @@ static ps_status groupnorm_ref_21(const ps_kernel_ctx *ctx, ps_error *err) {
 
 /* ---- LayerNormalization, RMSNormalization ---- */
 
+/* SimplifiedLayerNormalization: the output has the type of the scale, output 1 is the inverse deviation. */
 static ps_status infer_layernorm(const ps_node *node, ps_error *err) {
     const ps_layernorm_params *p = node->params;
     PS_TRY(ps_check_floats(node, 1, err));
@@ -347,7 +348,9 @@ static ps_status infer_layernorm(const ps_node *node, ps_error *err) {
     }
     for (size_t i = 1; i < node->n_out; i++)
         if (ps_has_out(node, i)) ps_infer_set(node, i, stash, &stat);
-    return ps_infer_same(node, err);
+    ps_dtype t = node->op->name[0] == 'S' ? node->in[1]->dtype : node->in[0]->dtype;
+    ps_infer_set(node, 0, t, &node->in[0]->shape);
+    return PS_OK;
 }
 
 typedef struct row_norm_job {
@@ -382,12 +385,13 @@ static void normalize_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     }
 }
 
-static ps_status run_rows(const ps_kernel_ctx *ctx, bool center, ps_error *err) {
+/* inv_out: the output that receives the inverse deviation. */
+static ps_status run_rows(const ps_kernel_ctx *ctx, bool center, size_t inv_out, ps_error *err) {
     const ps_layernorm_params *p = ctx->params;
     const ps_shape *s = &ctx->in[0]->shape;
     row_norm_job job = { .x = ctx->in[0], .y = ctx->out[0], .center = center, .epsilon = (double)p->epsilon };
-    job.mean = ctx->n_out > 1 ? ctx->out[1] : NULL;
-    job.inv = ctx->n_out > 2 ? ctx->out[2] : NULL;
+    job.mean = center && ctx->n_out > 1 ? ctx->out[1] : NULL;
+    job.inv = ctx->n_out > inv_out ? ctx->out[inv_out] : NULL;
     const ps_tensor *bias = ctx->n_in > 2 ? ctx->in[2] : NULL;
     job.has_bias = bias != NULL;
     int axis;
@@ -403,11 +407,11 @@ static ps_status run_rows(const ps_kernel_ctx *ctx, bool center, ps_error *err) 
 }
 
 static ps_status layernorm_ref(const ps_kernel_ctx *ctx, ps_error *err) {
-    return run_rows(ctx, true, err);
+    return run_rows(ctx, true, 2, err);
 }
 
 static ps_status rmsnorm_ref(const ps_kernel_ctx *ctx, ps_error *err) {
-    return run_rows(ctx, false, err);
+    return run_rows(ctx, false, 1, err);
 }
 
 /* ---- LRN ---- */
@@ -608,7 +612,9 @@ static const ps_op ops[] = {
       instancenorm_ref, 0 },
     { "GroupNormalization", "", 18, 3, 3, 1, 1, GROUPNORM, infer_groupnorm_18, groupnorm_ref_18, 0 },
     { "GroupNormalization", "", 21, 3, 3, 1, 1, GROUPNORM, infer_groupnorm_21, groupnorm_ref_21, 0 },
+    { "LayerNormalization", "", 1, 2, 3, 1, 3, LAYERNORM, layernorm_ref, 0 }, /* ONNX Runtime's, before ONNX had it */
     { "LayerNormalization", "", 17, 2, 3, 1, 3, LAYERNORM, layernorm_ref, 0 },
+    { "SimplifiedLayerNormalization", "", 1, 2, 2, 1, 2, LAYERNORM, rmsnorm_ref, 0 },
     { "RMSNormalization", "", 23, 2, 2, 1, 1, LAYERNORM, rmsnorm_ref, 0 },
     { "MeanVarianceNormalization", "", 9, 1, 1, 1, 1, mvn_attrs, sizeof(mvn_params), infer_mvn, mvn_ref, 0 },
     { "LpNormalization", "", 1, 1, 1, 1, 1, lpnorm_attrs, sizeof(lpnorm_params), infer_lpnorm, lpnorm_ref, 0 },
