@@ -105,8 +105,8 @@ static const ps_attr_def of_shape_attrs[] = { PS_A_TENSOR(of_shape_params, value
 static ps_status of_shape_resolve(const ps_facts *f, ps_dtype *dtype, ps_shape *out, ps_error *err) {
     const of_shape_params *p = f->node->params;
     *dtype = p->value ? p->value->dtype : PS_DTYPE_F32;
-    PS_FAIL_IF(p->value && (ps_tensor_count(p->value) != 1 || ps_dtype_size(*dtype) == 0), err, INVALID,
-               "%s: value is not one element of a whole number of bytes", PS_LABEL(f->node));
+    PS_FAIL_IF(p->value && ps_tensor_count(p->value) != 1, err, INVALID, "%s: value is not one element",
+               PS_LABEL(f->node));
     *out = (ps_shape) { 0, { 0 } };
     size_t n;
     bool known;
@@ -137,8 +137,9 @@ static ps_status of_shape_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     ps_shape shape;
     PS_TRY(of_shape_resolve(&f, &dtype, &shape, err));
     ps_move m;
-    PS_TRY(ps_move_begin(ctx, 0, dtype, &shape, &m, err));
-    ps_move_fill(m.dst, p->value ? p->value->data : zero, m.size, (int64_t)ps_tensor_count(m.out));
+    PS_TRY(ps_move_begin_unpacked(ctx, 0, dtype, &shape, &m, err));
+    uint8_t packed = m.unpacked ? (uint8_t)(*(const uint8_t *)p->value->data & ((1u << ps_dtype_bits(dtype)) - 1)) : 0;
+    ps_move_fill(m.dst, m.unpacked ? &packed : p->value ? p->value->data : zero, m.size, (int64_t)ps_tensor_count(m.out));
     return ps_move_end(&m, PS_OK, err);
 }
 

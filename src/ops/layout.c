@@ -55,12 +55,14 @@ static ps_status transpose_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     ps_shape_strides(&in->shape, src);
     ps_shape_strides(&out, dst);
     ps_move m;
-    PS_TRY(ps_move_begin(ctx, 0, in->dtype, &out, &m, err));
+    const void *data;
+    PS_TRY(ps_move_begin_unpacked(ctx, 0, in->dtype, &out, &m, err));
+    ps_status status = ps_move_unpack(&m, in, &data, err);
     ps_walk walk = { .rank = 0 };
     for (int d = 0; d < out.rank; d++)
         ps_walk_add(&walk, out.dims[d], dst[d], src[perm[d]]);
-    ps_walk_copy(&walk, m.size, m.dst, in->data, ctx->threads);
-    return ps_move_end(&m, PS_OK, err);
+    if (status == PS_OK) ps_walk_copy(&walk, m.size, m.dst, data, ctx->threads);
+    return ps_move_end(&m, status, err);
 }
 
 /* ---- Concat ---- */

@@ -48,6 +48,40 @@ ps_status ps_move_begin_rows(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype,
     return begin_any(ctx, i, dtype, shape, ret, err);
 }
 
+/* Elements below one byte lie low bits first. */
+static void unpack_elements(const ps_tensor *t, uint8_t *dst) {
+    size_t bits = ps_dtype_bits(t->dtype), n = ps_tensor_count(t);
+    const uint8_t *src = t->data;
+    for (size_t k = 0; k < n; k++)
+        dst[k] = (uint8_t)(src[k * bits / 8] >> (k * bits % 8) & ((1u << bits) - 1));
+}
+
+static void pack_elements(const uint8_t *src, ps_tensor *t) {
+    size_t bits = ps_dtype_bits(t->dtype), n = ps_tensor_count(t);
+    uint8_t *dst = t->data;
+    if (t->bytes) memset(dst, 0, t->bytes);
+    for (size_t k = 0; k < n; k++)
+        dst[k * bits / 8] |= (uint8_t)(src[k] << (k * bits % 8));
+}
+
+ps_status ps_move_begin_unpacked(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, const ps_shape *shape,
+                                 ps_move *ret, ps_error *err) {
+    PS_TRY(begin_any(ctx, i, dtype, shape, ret, err));
+    if (ret->size) return PS_OK;
+    ret->size = 1;
+    ret->dst = ret->unpacked = ps_alloc(ret->alloc, ps_tensor_count(ret->out));
+    return ret->unpacked ? PS_OK : PS_FAIL_NOMEM(err, "elements being moved");
+}
+
+ps_status ps_move_unpack(ps_move *m, const ps_tensor *t, const void **ret, ps_error *err) {
+    *ret = t->data;
+    if (!m->unpacked) return PS_OK;
+    *ret = m->source = ps_alloc(m->alloc, ps_tensor_count(t));
+    if (!m->source) return PS_FAIL_NOMEM(err, "elements being moved");
+    unpack_elements(t, m->source);
+    return PS_OK;
+}
+
 static ps_status copy_strings(ps_tensor *out, const ps_string *src, size_t n, ps_error *err) {
     for (size_t k = 0; k < n; k++)
         PS_TRY(ps_tensor_set_string(out, k, src[k].data ? src[k].data : "", src[k].size, err));
@@ -56,8 +90,12 @@ static ps_status copy_strings(ps_tensor *out, const ps_string *src, size_t n, ps
 
 ps_status ps_move_end(ps_move *m, ps_status status, ps_error *err) {
     if (status == PS_OK && m->scratch) status = copy_strings(m->out, m->scratch, ps_tensor_count(m->out), err);
+    if (status == PS_OK && m->unpacked) pack_elements(m->unpacked, m->out);
     ps_free(m->alloc, m->scratch);
+    ps_free(m->alloc, m->unpacked);
+    ps_free(m->alloc, m->source);
     m->scratch = NULL;
+    m->unpacked = m->source = NULL;
     return status;
 }
 

@@ -2,7 +2,7 @@
  *
  * Elements are opaque blocks of 1, 2, 4, 8 or 16 bytes. Strings move as their ps_string structs within scratch memory
  * and are copied into the output tensor's own storage at the end, so a kernel need not care. Types packed below one
- * byte are refused. */
+ * byte are refused, except by ps_move_begin_unpacked, which spreads them to one byte an element meanwhile. */
 #ifndef PS_OPS_MOVE_H
 #define PS_OPS_MOVE_H
 
@@ -16,6 +16,7 @@ typedef struct ps_move {
     size_t size;  /* bytes of one element */
     uint8_t *dst; /* write the elements here, row-major; zeroed for strings only */
     ps_string *scratch;
+    uint8_t *unpacked, *source; /* one byte an element, of a packed output and input */
     ps_alloc_state *alloc;
 } ps_move;
 
@@ -26,7 +27,13 @@ ps_status ps_move_begin(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, cons
  * number of bytes (m->size is 0 then). *ret_bytes: of one row. */
 ps_status ps_move_begin_rows(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, const ps_shape *shape, int64_t row,
                              ps_move *ret, size_t *ret_bytes, ps_error *err);
-/* Finishes the output (copies strings) unless status is an error, releases scratch, returns the combined status. */
+/* ps_move_begin for any type. A packed one is written as one byte an element; ps_move_unpack gives its input likewise. */
+ps_status ps_move_begin_unpacked(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, const ps_shape *shape,
+                                 ps_move *ret, ps_error *err);
+/* The elements of t, which has the move's type, as m->size bytes each: its own, or a copy that lives until ps_move_end.
+ * For one tensor a move. */
+ps_status ps_move_unpack(ps_move *m, const ps_tensor *t, const void **ret, ps_error *err);
+/* Finishes the output (copies strings, packs) unless status is an error, releases scratch, returns the combined status. */
 ps_status ps_move_end(ps_move *m, ps_status status, ps_error *err);
 
 /* An n-dimensional copy with strides in elements on both sides, negative and zero strides included. */

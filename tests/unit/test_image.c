@@ -64,7 +64,9 @@ static void decodes_as_pillow(void **state) {
 static void optional_formats(void **state) {
     static const struct {
         const char *file, *want;
-    } rows[] = { { "rgb.tif", "rgb.npy" }, { "gray.tif", "gray.npy" }, { "rgb.webp", "rgb.npy" }, { "rgb.jp2", "rgb.npy" } };
+    } rows[] = {
+        { "rgb.tif", "rgb.npy" }, { "gray.tif", "gray.npy" }, { "rgb.webp", "rgb.npy" }, { "rgb.jp2", "rgb.npy" }
+    };
     for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
         size_t size;
         ps_image image = { 0 };
@@ -185,8 +187,8 @@ static void refuses_what_it_cannot_show(void **state) {
 }
 
 static void survives_damage(void **state) {
-    static const char *const files[] = { "rgb.png",     "palette.png", "rgb.jpg", "progressive.jpg",
-                                         "palette.bmp", "rgb.ppm" };
+    static const char *const files[] = { "rgb.png",         "palette.png", "rgb.jpg",
+                                         "progressive.jpg", "palette.bmp", "rgb.ppm" };
     for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
         size_t size;
         char *data = read_data(files[k], &size);
