@@ -139,7 +139,11 @@ static ps_status of_shape_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     ps_move m;
     PS_TRY(ps_move_begin_unpacked(ctx, 0, dtype, &shape, &m, err));
     uint8_t packed = m.unpacked ? (uint8_t)(*(const uint8_t *)p->value->data & ((1u << ps_dtype_bits(dtype)) - 1)) : 0;
-    ps_move_fill(m.dst, m.unpacked ? &packed : p->value ? p->value->data : zero, m.size, (int64_t)ps_tensor_count(m.out));
+    ps_move_fill(m.dst,
+                 m.unpacked ? &packed
+                 : p->value ? p->value->data
+                            : zero,
+                 m.size, (int64_t)ps_tensor_count(m.out));
     return ps_move_end(&m, PS_OK, err);
 }
 

@@ -155,8 +155,7 @@ PS_PW_FLOATS(ISINF_FLOAT, is_inf)
 #define F8_TYPES(X, ...)                                                                                               \
     X(F8E4M3FN, uint8_t, __VA_ARGS__)                                                                                  \
     X(F8E4M3FNUZ, uint8_t, __VA_ARGS__) X(F8E5M2, uint8_t, __VA_ARGS__) X(F8E5M2FNUZ, uint8_t, __VA_ARGS__)
-#define ISNAN_F8(D, T, name, ...)                                                                                      \
-    PS_PW_LOOP1_TO(D, T, uint8_t, name, isnan(ps_f8_to_f32(x, PS_DTYPE_##D)) != 0)
+#define ISNAN_F8(D, T, name, ...) PS_PW_LOOP1_TO(D, T, uint8_t, name, isnan(ps_f8_to_f32(x, PS_DTYPE_##D)) != 0)
 #define ISINF_F8(D, T, name, ...)                                                                                      \
     PS_PW_LOOP1_TO(D, T, uint8_t, name,                                                                                \
                    isinf(ps_f8_to_f32(x, PS_DTYPE_##D)) &&                                                             \
@@ -244,8 +243,8 @@ static ps_status infer_where(const ps_node *node, ps_error *err) {
     PS_TRY(ps_pw_check_types(node, 0, 1, PS_PW_BOOL, err));
     PS_TRY(ps_check_same_type(node, 2, 1, err));
     const ps_dtype t = node->in[1]->dtype != PS_DTYPE_UNDEFINED ? node->in[1]->dtype : node->in[2]->dtype;
-    PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_STRING && !ps_dtype_size(t),
-                    node, err, UNSUPPORTED, "elements of type %s", ps_dtype_name(t));
+    PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_STRING && !ps_dtype_size(t), node, err, UNSUPPORTED,
+                    "elements of type %s", ps_dtype_name(t));
     ps_shape values, out;
     char text[3][96];
     const ps_shape *s[3] = { &node->in[0]->shape, &node->in[1]->shape, &node->in[2]->shape };

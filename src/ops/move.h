@@ -27,13 +27,15 @@ ps_status ps_move_begin(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, cons
  * number of bytes (m->size is 0 then). *ret_bytes: of one row. */
 ps_status ps_move_begin_rows(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, const ps_shape *shape, int64_t row,
                              ps_move *ret, size_t *ret_bytes, ps_error *err);
-/* ps_move_begin for any type. A packed one is written as one byte an element; ps_move_unpack gives its input likewise. */
+/* ps_move_begin for any type. A packed one is written as one byte an element; ps_move_unpack gives its input likewise.
+ */
 ps_status ps_move_begin_unpacked(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, const ps_shape *shape,
                                  ps_move *ret, ps_error *err);
 /* The elements of t, which has the move's type, as m->size bytes each: its own, or a copy that lives until ps_move_end.
  * For one tensor a move. */
 ps_status ps_move_unpack(ps_move *m, const ps_tensor *t, const void **ret, ps_error *err);
-/* Finishes the output (copies strings, packs) unless status is an error, releases scratch, returns the combined status. */
+/* Finishes the output (copies strings, packs) unless status is an error, releases scratch, returns the combined status.
+ */
 ps_status ps_move_end(ps_move *m, ps_status status, ps_error *err);
 
 /* An n-dimensional copy with strides in elements on both sides, negative and zero strides included. */
