@@ -531,15 +531,17 @@ static void einsum_to_products(void **state) {
     };
     for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
         char text[256];
-        snprintf(text, sizeof text, "graph (a: f32[%s], b: f32[%s]) -> (y) opset 17 { y = Einsum(a, b) {equation=\"%s\"} }",
-                 rows[k].a, rows[k].b, rows[k].equation);
+        snprintf(text, sizeof text,
+                 "graph (a: f32[%s], b: f32[%s]) -> (y) opset 17 { y = Einsum(a, b) {equation=\"%s\"} }", rows[k].a,
+                 rows[k].b, rows[k].equation);
         check("einsum", text, NULL);
         if (rows[k].ops) check_ops(text, rows[k].ops);
     }
     /* Symbols: equal ones are equal extents, unknown dims may broadcast. */
     check_ops("graph (a: f32[n,m,k], b: f32[n,k,3]) -> (y) opset 17 { y = Einsum(a, b) {equation=\"bij,bjk->bik\"} }",
               "MatMul");
-    check_ops("graph (a: f32[2,?], b: f32[?,3]) -> (y) opset 17 { y = Einsum(a, b) {equation=\"ij,jk->ik\"} }", "Einsum");
+    check_ops("graph (a: f32[2,?], b: f32[?,3]) -> (y) opset 17 { y = Einsum(a, b) {equation=\"ij,jk->ik\"} }",
+              "Einsum");
 }
 
 int main(void) {

@@ -69,6 +69,18 @@ static const char *const nodes[] = {
     "}",
     "(q: f16[2,3,8], m: f16[3,3]) -> (y) { y = polestar.Attention(q, q, q, m) {heads=2, scale=0.5} }",
     "(x: f32[3,900]) -> (y) { y = polestar.Pointwise(x) {post_op=[4,-1], post_arg=[0.0,0.0]} }",
+    "(a: f16[3,2,4], b: f16[4,3], c: f16[3]) -> (y) { y = Einsum(a, b, c) {equation=\"...ij,jk,k->k...i\"} }",
+    "(x: f32[3,67,2]) -> (y) { y = DFT(x) }",
+    "(x: f32[2,12,2]) -> (y) { y = DFT(x) {inverse=1} }",
+    "(x: f16[2,2,5,6], w: f16[4,1,2,2], o: f16[2,16,4,5], b: f16[4], m: f16[2,8,4,5]) -> (y) "
+    "{ y = DeformConv(x, w, o, b, m) {group=2, offset_group=2} }",
+    "(x: f32[2,3,9,8], r: f32[4,4], i: i64[4]) -> (y) { y = RoiAlign(x, r, i) {output_height=3, output_width=2} }",
+    "(x: f32[5,4,4]) -> (y) { y = Det(x) }",
+    "(x: f32[4,5,3], t: i64[4,3], w: f32[5]) -> (y, p) { y, p = SoftmaxCrossEntropyLoss(x, t, w) }",
+    "(x: f32[4,5]) -> (y) { y = Multinomial(x) {seed=1.0, sample_size=9} }",
+    "(x: f32[90,80]) -> (y) { y = RandomNormalLike(x) {seed=1.0} }",
+    "(x: i4[3,5]) -> (y) { y = Transpose(x) }",
+    "(x: i8[1,2,4,5], g: f32[1,3,3,2]) -> (y) { y = GridSample(x, g) }",
 };
 enum { N_NODES = sizeof nodes / sizeof nodes[0] };
 
@@ -79,7 +91,7 @@ static void fill(ps_tensor *t) {
         seed = seed * 1664525u + 1013904223u;
         row[i] = (double)(seed >> 8) / (1 << 23) - 1;
     }
-    ps_row_store(t->data, t->dtype, 0, 1, row, (int64_t)ps_tensor_count(t));
+    if (ps_dtype_size(t->dtype)) ps_row_store(t->data, t->dtype, 0, 1, row, (int64_t)ps_tensor_count(t));
     free(row);
 }
 
