@@ -2,7 +2,7 @@
  *
  * Elements are opaque blocks of 1, 2, 4, 8 or 16 bytes. Strings move as their ps_string structs within scratch memory
  * and are copied into the output tensor's own storage at the end, so a kernel need not care. Types packed below one
- * byte are refused, except by ps_move_begin_unpacked, which spreads them to one byte an element meanwhile. */
+ * byte need ps_move_unpacked, unless whole rows of bytes move; ps_move_begin refuses them. */
 #ifndef PS_OPS_MOVE_H
 #define PS_OPS_MOVE_H
 
@@ -16,7 +16,6 @@ typedef struct ps_move {
     size_t size;  /* bytes of one element */
     uint8_t *dst; /* write the elements here, row-major; zeroed for strings only */
     ps_string *scratch;
-    uint8_t *unpacked, *source; /* one byte an element, of a packed output and input */
     ps_alloc_state *alloc;
 } ps_move;
 
@@ -27,16 +26,17 @@ ps_status ps_move_begin(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, cons
  * number of bytes (m->size is 0 then). *ret_bytes: of one row. */
 ps_status ps_move_begin_rows(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, const ps_shape *shape, int64_t row,
                              ps_move *ret, size_t *ret_bytes, ps_error *err);
-/* ps_move_begin for any type. A packed one is written as one byte an element; ps_move_unpack gives its input likewise.
- */
-ps_status ps_move_begin_unpacked(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, const ps_shape *shape,
-                                 ps_move *ret, ps_error *err);
-/* The elements of t, which has the move's type, as m->size bytes each: its own, or a copy that lives until ps_move_end.
- * For one tensor a move. */
-ps_status ps_move_unpack(ps_move *m, const ps_tensor *t, const void **ret, ps_error *err);
-/* Finishes the output (copies strings, packs) unless status is an error, releases scratch, returns the combined status.
- */
+/* Finishes the output (copies strings) unless status is an error, releases scratch, returns the combined status. */
 ps_status ps_move_end(ps_move *m, ps_status status, ps_error *err);
+
+/* Is t packed below one byte, so that rows of `row` elements do not start at bytes? */
+static inline bool ps_move_splits(const ps_tensor *t, int64_t row) {
+    size_t bits = ps_dtype_bits(t->dtype);
+    return bits < 8 && row * (int64_t)bits % 8 != 0;
+}
+/* Runs `fn` with every packed input spread out to a byte an element, as u8, and packs its packed outputs again: kernels
+ * that only move elements begin with  if (ps_move_splits(in, 1)) return ps_move_unpacked(ctx, this_kernel, err); */
+ps_status ps_move_unpacked(const ps_kernel_ctx *ctx, ps_kernel_fn fn, ps_error *err);
 
 /* An n-dimensional copy with strides in elements on both sides, negative and zero strides included. */
 #define PS_WALK_RANK (2 * PS_MAX_RANK)

@@ -148,10 +148,7 @@ static ps_status pad_value(const ps_kernel_ctx *ctx, uint8_t value[16], ps_error
         if (!t) return PS_OK;
         PS_FAIL_IF(ps_tensor_count(t) != 1 || t->dtype != in->dtype, err, SHAPE,
                    "%s: the constant value is not one %s element", PS_LABEL(ctx->node), ps_dtype_name(in->dtype));
-        if (ps_dtype_size(t->dtype))
-            memcpy(value, t->data, ps_dtype_size(t->dtype));
-        else /* packed: the low bits of a byte */
-            value[0] = (uint8_t)(*(const uint8_t *)t->data & ((1u << ps_dtype_bits(t->dtype)) - 1));
+        memcpy(value, t->data, ps_dtype_size(t->dtype));
         return PS_OK;
     }
     double v = ((const pad_params *)ctx->params)->value;
@@ -160,7 +157,7 @@ static ps_status pad_value(const ps_kernel_ctx *ctx, uint8_t value[16], ps_error
 }
 
 /* The part of out that in itself covers. */
-static void pad_copy(const pad_job *job, const ps_move *m, const void *in, int threads) {
+static void pad_copy(const pad_job *job, const ps_move *m, const ps_tensor *in, int threads) {
     ps_walk walk = { .rank = 0 };
     int64_t from = 0, to = 0;
     for (int d = 0; d < job->in.rank; d++) {
@@ -170,7 +167,7 @@ static void pad_copy(const pad_job *job, const ps_move *m, const void *in, int t
         to += (job->begin[d] > 0 ? job->begin[d] : 0) * job->dst[d];
         ps_walk_add(&walk, n, job->dst[d], job->src[d]);
     }
-    ps_walk_copy(&walk, m->size, m->dst + to * (int64_t)m->size, (const uint8_t *)in + from * (int64_t)m->size,
+    ps_walk_copy(&walk, m->size, m->dst + to * (int64_t)m->size, (const uint8_t *)in->data + from * (int64_t)m->size,
                  threads);
 }
 
@@ -195,22 +192,20 @@ static ps_status pad_run(const ps_kernel_ctx *ctx, pad_job *job, pad_mode mode, 
                          ps_error *err) {
     const ps_tensor *in = ctx->in[0];
     ps_move m;
-    const void *data;
-    PS_TRY(ps_move_begin_unpacked(ctx, 0, in->dtype, &job->out, &m, err)); /* which checks the size of out */
-    ps_status status = ps_move_unpack(&m, in, &data, err);
-    if (status != PS_OK) return ps_move_end(&m, status, err);
+    PS_TRY(ps_move_begin(ctx, 0, in->dtype, &job->out, &m, err)); /* which checks the size of out */
     ps_shape_strides(&job->in, job->src);
     ps_shape_strides(&job->out, job->dst);
     int64_t count = (int64_t)ps_tensor_count(m.out);
     if (count == 0) return ps_move_end(&m, PS_OK, err);
     if (mode == PAD_CONSTANT) ps_move_fill(m.dst, value, m.size, count);
-    pad_copy(job, &m, data, ctx->threads);
+    pad_copy(job, &m, in, ctx->threads);
     for (int d = job->out.rank - 1; d >= 0 && mode != PAD_CONSTANT; d--)
         pad_repeat(job, mode, &m, d);
     return ps_move_end(&m, PS_OK, err);
 }
 
 static ps_status pad_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    if (ps_move_splits(ctx->in[0], 1)) return ps_move_unpacked(ctx, pad_ref, err);
     ps_facts f = ps_facts_ctx(ctx);
     pad_job job = { .in = ctx->in[0]->shape };
     pad_mode mode;
@@ -266,6 +261,7 @@ static ps_status center_infer(const ps_node *node, ps_error *err) {
 }
 
 static ps_status center_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    if (ps_move_splits(ctx->in[0], 1)) return ps_move_unpacked(ctx, center_ref, err);
     static const uint8_t zero[16] = { 0 };
     ps_facts f = ps_facts_ctx(ctx);
     pad_job job = { .in = ctx->in[0]->shape };
