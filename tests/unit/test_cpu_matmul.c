@@ -26,8 +26,10 @@ static void test_panels(void **state)
     for (size_t i = 0; i < sizeof k_n / sizeof *k_n; i++) {
         cmp_scaled = k_n[i][0] > 100; /* sums of many products: as close as their size allows */
         for (int m = 1; m <= 30; m++) {
-            check(ONE, "graph (a: f32[%d,%d]) -> (y) opset 17 {\n  b: f32[%d,%d] = random(1)\n  c: f32[%d] = random(2)\n"
-                       "  t = MatMul(a, b)\n  y = Add(t, c)\n}", m, k_n[i][0], k_n[i][0], k_n[i][1], k_n[i][1]);
+            check(ONE,
+                  "graph (a: f32[%d,%d]) -> (y) opset 17 {\n  b: f32[%d,%d] = random(1)\n  c: f32[%d] = random(2)\n"
+                  "  t = MatMul(a, b)\n  y = Add(t, c)\n}",
+                  m, k_n[i][0], k_n[i][0], k_n[i][1], k_n[i][1]);
         }
     }
     check(ONE, "graph (a: f32[150,1024]) -> (y) opset 17 {\n  b: f32[1024,70] = random(1)\n  y = MatMul(a, b)\n}");
