@@ -130,6 +130,12 @@ const ps_op_family *const *ps_ops_families(size_t *ret_n);
 /* Greatest `since` <= version; NULL if there is none. "ai.onnx" equals "". */
 const ps_op *ps_ops_find(const char *name, const char *domain, int64_t version);
 
+/* The row of a node: the one it has, or that of the opset its model imports, whose version is written to *ret_version
+ * (may be NULL). NULL: there is none. */
+const ps_op *ps_ops_row(const ps_node *node, int64_t *ret_version);
+/* PS_UNSUPPORTED, with a sentence on a node without a row: operator, domain, version, what comes closest, and how many
+ * more operators the model's other nodes lack. */
+ps_status ps_ops_refuse(const ps_node *node, ps_error *err);
 /* Resolves every node of the tree against the table: node->op, node->params; checks arity and attributes. An operator
  * that is not in the table fails with PS_UNSUPPORTED naming operator, domain, version and node. */
 ps_status ps_ops_resolve(ps_graph *root, ps_error *err);
@@ -139,6 +145,9 @@ ps_status ps_ops_resolve_node(ps_node *node, ps_error *err);
 /* ---- helpers for shape rules ---- */
 /* Sets or refines out[i]; no-op if that output is omitted. */
 void ps_infer_set(const ps_node *node, size_t i, ps_dtype dtype, const ps_shape *shape);
+/* out[i] is a container of `kind` with elements of type elem (PS_DTYPE_UNDEFINED: unknown); how many, only a run tells
+ * (n < 0), or n. */
+void ps_infer_container(const ps_node *node, size_t i, ps_dtype kind, ps_dtype elem, int64_t n);
 ps_status ps_infer_same(const ps_node *node, ps_error *err);      /* out[0] = in[0] */
 ps_status ps_infer_broadcast(const ps_node *node, ps_error *err); /* out[0]: dtype of in[0], broadcast of all inputs */
 /* Runs the shape rules over the tree in order; fixed shapes in, as fixed as possible out. Declared output shapes are

@@ -14,7 +14,10 @@
 static ps_status measure(ps_dtype dtype, const ps_shape *shape, size_t *ret_bytes, ps_error *err) {
     char text[256];
     int64_t n;
-    PS_FAIL_IF(!ps_dtype_valid((int)dtype), err, INVALID, "tensor: %d is not an element type", (int)dtype);
+    PS_FAIL_IF(!ps_dtype_valid((int)dtype) && !ps_dtype_is_container(dtype), err, INVALID,
+               "tensor: %d is not an element type", (int)dtype);
+    PS_FAIL_IF(ps_dtype_is_container(dtype) && shape->rank != 1, err, INVALID, "tensor: a %s has rank 1, not %d",
+               ps_dtype_name(dtype), (int)shape->rank);
     PS_FAIL_IF(shape->rank > PS_MAX_RANK, err, INVALID, "tensor: rank %d is greater than %d", (int)shape->rank,
                PS_MAX_RANK);
     PS_FAIL_IF(!ps_shape_fixed(shape), err, INVALID, "tensor: shape %s is not fixed",
@@ -31,6 +34,7 @@ void ps_tensor_init_view(ps_tensor *t, ps_dtype dtype, const ps_shape *shape, vo
     t->shape = *shape;
     t->data = data;
     atomic_init(&t->refs, 1);
+    atomic_init(&t->dropped, false);
     ps_status status = measure(dtype, shape, &t->bytes, NULL);
     assert(status == PS_OK);
     (void)status;
@@ -69,20 +73,51 @@ ps_tensor *ps_tensor_retain(ps_tensor *tensor) {
     return tensor;
 }
 
-/* A tensor with storage of its own owns the bytes of its strings too, one block each. */
-static void free_strings(ps_tensor *t) {
-    const ps_string *s = t->owned;
-    for (size_t i = 0, n = ps_tensor_count(t); i < n; i++)
-        ps_free(t->alloc, (void *)(uintptr_t)s[i].data);
-}
-
 void ps_tensor_release(ps_tensor *tensor) {
     if (!tensor || atomic_fetch_sub_explicit(&tensor->refs, 1, memory_order_acq_rel) != 1) return;
     if (!tensor->alloc) return;
-    if (tensor->owned && tensor->dtype == PS_DTYPE_STRING) free_strings(tensor);
+    if (tensor->owned) ps_tensor_clear_objects(tensor, tensor->alloc);
+    if (tensor->mapped) ps_file_map_close(&(ps_file_map) { tensor->data, tensor->bytes });
     ps_free(tensor->alloc, tensor->owned);
     ps_tensor_release(tensor->base);
     ps_free(tensor->alloc, tensor);
+}
+
+ps_status ps_tensor_new_map(ps_alloc_state *a, ps_file_map *take_map, ps_tensor **ret, ps_error *err) {
+    ps_shape shape = ps_shape_make(1, &(int64_t) { (int64_t)take_map->size });
+    PS_TRY(ps_tensor_new_view(a, PS_DTYPE_U8, &shape, (void *)(uintptr_t)take_map->data, NULL, ret, err));
+    (*ret)->mapped = take_map->data != NULL;
+    *take_map = (ps_file_map) { NULL, 0 };
+    return PS_OK;
+}
+
+/* ---- content that comes and goes ---- */
+
+void ps_tensor_drop_pages(const ps_tensor *t) {
+    if (!t->base || !t->base->mapped) return;
+    ps_file_map map = { t->base->data, t->base->bytes };
+    ps_file_map_drop(&map, (size_t)((const uint8_t *)t->data - map.data), t->bytes);
+}
+
+void ps_tensor_drop(ps_tensor *t) {
+    ps_tensor_drop_pages(t);
+    if (t->keeper && t->owned && t->bytes > PS_TENSOR_SMALL && !atomic_load(&t->dropped)) {
+        (void)ps_tensor_hash_once(t); /* the name it has while it is away */
+        atomic_store(&t->dropped, true);
+        ps_discard(t->alloc, t->owned);
+    }
+}
+
+ps_status ps_tensor_need(const ps_tensor *t, ps_error *err) {
+    return atomic_load(&t->dropped) ? t->keeper->restore(t->keeper, err) : PS_OK;
+}
+
+ps_status ps_tensor_refill(ps_tensor *t, const void *data, ps_error *err) {
+    if (!atomic_load(&t->dropped)) return PS_OK;
+    PS_FAIL_IF(!ps_refill(t->alloc, t->owned), err, NO_MEMORY, "out of memory for %zu bytes of weights", t->bytes);
+    memcpy(t->data, data, t->bytes);
+    atomic_store(&t->dropped, false);
+    return PS_OK;
 }
 
 /* ---- what a tensor says of itself ---- */
@@ -215,7 +250,7 @@ bool ps_tensor_get_ints(const ps_tensor *t, int64_t *ret, size_t max, size_t *re
 
 bool ps_tensor_get_double(const ps_tensor *t, size_t index, double *ret) {
     size_t bits = ps_dtype_bits(t->dtype), size = bits / 8;
-    if (t->strides || t->dtype == PS_DTYPE_STRING || index >= ps_tensor_count(t)) return false;
+    if (t->strides || ps_dtype_is_object(t->dtype) || index >= ps_tensor_count(t)) return false;
     if (size) return ps_convert((const unsigned char *)t->data + index * size, t->dtype, ret, PS_DTYPE_F64, 1, true);
     /* Sub-byte: bring the element to the front of a byte. */
     size_t bit = index * bits % 8;
@@ -226,7 +261,7 @@ bool ps_tensor_get_double(const ps_tensor *t, size_t index, double *ret) {
 bool ps_tensor_uniform(const ps_tensor *t, double *ret_value) {
     size_t n = ps_tensor_count(t), size = ps_dtype_size(t->dtype);
     double first;
-    if (n == 0 || !ps_tensor_get_double(t, 0, &first)) return false;
+    if (n == 0 || ps_tensor_need(t, NULL) != PS_OK || !ps_tensor_get_double(t, 0, &first)) return false;
     if (size) {
         /* All equal to the first: the bytes equal themselves one element further on. */
         if (n > 1 && memcmp(t->data, (const unsigned char *)t->data + size, t->bytes - size) != 0) return false;
@@ -242,6 +277,14 @@ bool ps_tensor_uniform(const ps_tensor *t, double *ret_value) {
 
 static void hash_content(const ps_tensor *t, XXH3_state_t *state) {
     size_t n = ps_tensor_count(t), bits = ps_dtype_bits(t->dtype);
+    if (ps_dtype_is_container(t->dtype)) {
+        for (size_t i = 0; i < n; i++) {
+            const ps_tensor *e = ps_tensor_element(t, i);
+            uint64_t hash = e ? ps_tensor_hash(e) : 0; /* containers nest as deep as PS_MAX_NESTING at most */
+            XXH3_64bits_update(state, &hash, sizeof hash);
+        }
+        return;
+    }
     if (t->dtype == PS_DTYPE_STRING) {
         const ps_string *s = t->data;
         for (size_t i = 0; i < n; i++) {

@@ -54,6 +54,8 @@ static const ps_impl impls[] = {
     { "LogSoftmax", "", cpu_lower_softmax },
     { "LayerNormalization", "", cpu_lower_layernorm },
     { "LSTM", "", cpu_lower_lstm },
+    { "GRU", "", cpu_lower_gru },
+    { "RNN", "", cpu_lower_rnn },
     { "Concat", "", cpu_lower_concat },
     { "Resize", "", cpu_lower_resize },
     { "Cast", "", cpu_lower_cast },

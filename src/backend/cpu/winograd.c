@@ -221,7 +221,7 @@ static ps_status pack(void *ctx, void *dst, ps_error *err) {
     return PS_OK;
 }
 
-static ps_status pack_weights(const ps_lowering *l, wino_kernel *k, ps_error *err) {
+static ps_status pack_weights(ps_lowering *l, wino_kernel *k, ps_error *err) {
     const ps_tensor *w = l->node->in[1]->constant;
     int64_t width = k->simd->panel_width, points = (k->m + 2) * (k->m + 2);
     pack_call call = { { w->data, NULL, k->outputs, k->channels, width, k->m }, l->threads };
@@ -229,7 +229,7 @@ static ps_status pack_weights(const ps_lowering *l, wino_kernel *k, ps_error *er
     const void *data = NULL;
     char key[64];
     ps_snprintf(key, sizeof key, "winograd %d, panels %lld", k->m, (long long)width);
-    PS_TRY(ps_weights_get(l->weights, w, key, bytes, pack, &call, &data, err));
+    PS_TRY(ps_weights_take(l, 1, key, bytes, pack, &call, &data, err));
     k->weights = data;
     return PS_OK;
 }
