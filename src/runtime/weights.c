@@ -18,7 +18,6 @@ ps_status ps_plan_weights(ps_plan *p, ps_error *err) {
         bool runs = s < p->n_steps && p->steps[s].node == n;
         PS_TRY(keep_inputs(n, runs ? p->steps[s].kernel->taken : 0, err));
         s += runs;
-        if (p->tail && p->tail->node == n) break; /* what follows is planned later */
     }
     for (size_t i = 0; i < g->n_outputs; i++) {
         if (g->outputs[i]->constant) PS_TRY(ps_weights_keep(g->outputs[i]->constant, err));
