@@ -360,6 +360,29 @@ static void test_allocation_failures(void **state) {
     assert_int_equal(onnx_each(&a, "good", ".onnx", sweep), 14);
 }
 
+static void limited(const char *name, ps_onnx_limits limits, const char *part) {
+    char path[512];
+    ps_error err = PS_ERROR_INIT;
+    ps_alloc_state a;
+    ps_graph *g = NULL;
+    ps_snprintf(path, sizeof path, "%s/onnx/good/%s.onnx", PS_TEST_DATA, name);
+    ps_alloc_state_init(&a, NULL);
+    ps_onnx_source from = { .path = path, .limits = limits };
+    assert_int_equal(ps_onnx_load(&a, &from, &g, NULL, &err), part ? PS_LIMIT : PS_OK);
+    if (part && !strstr(err.msg, part)) fail_msg("'%s' does not say '%s'", err.msg, part);
+    ps_graph_free(g);
+    assert_int_equal(atomic_load(&a.bytes), 0);
+}
+
+static void test_limits(void **state) {
+    limited("basic", (ps_onnx_limits) { .nodes = 2 }, NULL);
+    limited("basic", (ps_onnx_limits) { .nodes = 1 }, "more than 1 nodes");
+    limited("basic", (ps_onnx_limits) { .tensor_bytes = 48, .total_bytes = 60 }, NULL);
+    limited("basic", (ps_onnx_limits) { .tensor_bytes = 47 }, "initializer 'w': 48 bytes exceed the limit of 47");
+    limited("basic", (ps_onnx_limits) { .total_bytes = 59 }, "exceed the limit of 59 bytes for all tensors");
+    limited("if", (ps_onnx_limits) { .depth = 1 }, "subgraphs nest deeper than 1 levels");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_basic),
@@ -380,6 +403,7 @@ int main(void) {
         cmocka_unit_test(test_text_with_nul),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
