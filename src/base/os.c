@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -54,6 +55,18 @@ ps_status ps_fail_errno(ps_error *err, const char *verb, const char *path, int c
     case ENOMEM: return PS_FAIL(err, NO_MEMORY, "cannot %s '%s': %s", verb, path, text);
     default: return PS_FAIL(err, IO, "cannot %s '%s': %s", verb, path, text);
     }
+}
+
+/* ---- randomness ---- */
+
+ps_status ps_random_bytes(void *dst, size_t n, ps_error *err) {
+    for (size_t done = 0; done < n;) {
+        ssize_t got = getrandom((char *)dst + done, n - done, 0);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return ps_fail_errno(err, "read", "random bytes", errno);
+        done += (size_t)got;
+    }
+    return PS_OK;
 }
 
 /* ---- reading ---- */

@@ -9,6 +9,8 @@
 int64_t ps_clock_ns(void);
 int64_t ps_clock_wall_ns(void);
 void ps_sleep_ns(int64_t ns);
+/* n bytes that nobody can predict, from the kernel's generator. */
+ps_status ps_random_bytes(void *dst, size_t n, ps_error *err);
 
 /* A whole file, mapped read-only. data is NULL for an empty file. */
 typedef struct ps_file_map {

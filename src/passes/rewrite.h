@@ -85,6 +85,7 @@ ps_status ps_pass_activation(ps_rw *rw);
 ps_status ps_pass_affine(ps_rw *rw);
 ps_status ps_pass_attention(ps_rw *rw);
 ps_status ps_pass_batchnorm(ps_rw *rw);
+ps_status ps_pass_contrib(ps_rw *rw);
 ps_status ps_pass_cse(ps_rw *rw);
 ps_status ps_pass_dead(ps_rw *rw);
 ps_status ps_pass_fold(ps_rw *rw);
