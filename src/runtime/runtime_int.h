@@ -56,6 +56,7 @@ struct ps_model {
     atomic_int refs;
     ps_arena arena; /* names and tables below */
     ps_graph *graph;
+    ps_onnx_limits limits;
     char *path; /* of the file it came from, resolved; NULL: none */
     ps_onnx_info info;
     ps_device *device;

@@ -95,8 +95,7 @@ static ps_status fill(ps_lowering *l, packed_kernel *k, bool transposed, ps_erro
     int64_t width = k->simd->panel_width, panels = (k->n + width - 1) / width;
     pack_job job = { n->in[1]->constant->data, k->n, k->k, transposed ? 1 : k->n, transposed ? k->k : 1, width };
     ps_snprintf(key, sizeof key, "panels %lld%s", (long long)width, transposed ? " transposed" : "");
-    PS_TRY(
-        ps_weights_take(l, 1, key, (size_t)(panels * width * k->k) * sizeof(float), pack, &job, &data, err));
+    PS_TRY(ps_weights_take(l, 1, key, (size_t)(panels * width * k->k) * sizeof(float), pack, &job, &data, err));
     k->panels = data;
     return PS_OK;
 }
