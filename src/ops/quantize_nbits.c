@@ -285,7 +285,7 @@ static ps_status bnb_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return run_product(ctx, &j, err);
 }
 
-/* ---- MatMulFpQ4: a blob of columns of blocks, each its scale (f32), a zero point where the type has one, 16 bytes ----
+/* ---- MatMulFpQ4: a blob of columns of blocks: scale (f32), zero point where the type has one, 16 bytes ----
  * Byte i of a block holds number i in its low half and number i + 16 in its high half. Found by asking ONNX Runtime,
  * whose kernel takes type 2 (documented as blocks of 64) for something else: that one is refused. */
 
