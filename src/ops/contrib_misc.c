@@ -137,8 +137,8 @@ static ps_status cdist_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 
 static ps_status unique_infer(const ps_node *node, ps_error *err) {
     ps_dtype t = node->in[0]->dtype;
-    PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED && (!ps_dtype_is_float(t) && (!ps_dtype_is_int(t) || t == PS_DTYPE_I64 ||
-                                                                          t == PS_DTYPE_U64)),
+    PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED &&
+                        (!ps_dtype_is_float(t) && (!ps_dtype_is_int(t) || t == PS_DTYPE_I64 || t == PS_DTYPE_U64)),
                     node, err, TYPE, "elements of type %s are not supported", ps_dtype_name(t));
     PS_TRY(ps_check_rank(node, 0, 1, err));
     ps_shape open = ps_shape_make(1, (int64_t[]) { PS_DIM_UNKNOWN });
@@ -241,8 +241,8 @@ static uint32_t murmur(const uint8_t *data, size_t n, uint32_t h) {
     const uint32_t c1 = 0xcc9e2d51u, c2 = 0x1b873593u;
     uint32_t tail = 0;
     for (size_t i = 0; i + 4 <= n; i += 4) {
-        uint32_t k = (uint32_t)data[i] | (uint32_t)data[i + 1] << 8 | (uint32_t)data[i + 2] << 16 |
-                     (uint32_t)data[i + 3] << 24;
+        uint32_t k =
+            (uint32_t)data[i] | (uint32_t)data[i + 1] << 8 | (uint32_t)data[i + 2] << 16 | (uint32_t)data[i + 3] << 24;
         h = rotate_left(h ^ rotate_left(k * c1, 15) * c2, 13) * 5 + 0xe6546b64u;
     }
     for (size_t i = n & 3; i-- > 0;)
@@ -402,15 +402,18 @@ static ps_status crop_infer(const ps_node *node, ps_error *err) {
     PS_TRY(ps_check_rank(node, C_BATCH, 1, err));
     PS_TRY(ps_check_dim(node, C_BATCH, 0, known_dim(node, C_BOXES, 0), "the number of boxes", err));
     PS_TRY(crop_size(&f, size, &known, err));
-    ps_shape y = ps_shape_make(4, (int64_t[]) { known_dim(node, C_BOXES, 0), known_dim(node, C_IMAGE, 1), size[0], size[1] });
+    ps_shape y =
+        ps_shape_make(4, (int64_t[]) { known_dim(node, C_BOXES, 0), known_dim(node, C_IMAGE, 1), size[0], size[1] });
     return ps_infer_checked(node, 0, node->in[0]->dtype, &y, err);
 }
 
-/* Source coordinate of output i of n: the corners of the crop are those of the box. */
+/* Source coordinate of output i of n: the corners of the crop are those of the box. In f32, as the oracle has it: mode
+ * nearest rounds it. */
 static double crop_coordinate(double from, double to, int64_t i, int64_t n, int64_t extent) {
-    double last = (double)(extent - 1);
-    if (n == 1) return 0.5 * (from + to) * last;
-    return from * last + (double)i * (to - from) * last / (double)(n - 1);
+    float a = (float)from, b = (float)to, last = (float)(extent - 1);
+    if (n == 1) return (double)(0.5f * (a + b) * last);
+    float step = (b - a) * last / (float)(n - 1);
+    return (double)(a * last + (float)i * step);
 }
 
 static double crop_sample(const ps_tensor *x, int64_t plane, double y, double at, bool nearest) {
@@ -580,9 +583,9 @@ static ps_status relative_infer(const ps_node *node, ps_error *err) {
     PS_TRY(ps_check_float(node, 0, err));
     PS_TRY(ps_check_rank(node, 0, 2, err));
     int64_t buckets = known_dim(node, 0, 0);
-    PS_NODE_FAIL_IF(buckets >= 0 && (buckets < 4 || p->max_distance <= buckets / (p->is_bidirectional ? 4 : 2)), node, err,
-                    INVALID, "%lld buckets and max_distance %lld leave no bucket for far distances", (long long)buckets,
-                    (long long)p->max_distance);
+    PS_NODE_FAIL_IF(buckets >= 0 && (buckets < 4 || p->max_distance <= buckets / (p->is_bidirectional ? 4 : 2)), node,
+                    err, INVALID, "%lld buckets and max_distance %lld leave no bucket for far distances",
+                    (long long)buckets, (long long)p->max_distance);
     PS_TRY(relative_shape(&f, &y, &known, err));
     return ps_infer_checked(node, 0, node->in[0]->dtype, &y, err);
 }
@@ -608,7 +611,8 @@ static ps_status relative_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     ps_shape s;
     bool known;
     PS_TRY(relative_shape(&f, &s, &known, err));
-    PS_NODE_FAIL_IF(!known || !ps_shape_elements(&s, &n), ctx->node, err, LIMIT, "the lengths are not known or too large");
+    PS_NODE_FAIL_IF(!known || !ps_shape_elements(&s, &n), ctx->node, err, LIMIT,
+                    "the lengths are not known or too large");
     PS_TRY(ps_kernel_output(ctx, 0, table->dtype, &s, err));
     size_t size = ps_dtype_size(table->dtype);
     for (int64_t i = 0; i < n; i++) {
@@ -632,12 +636,14 @@ enum { R_QUERY, R_QUERY_BIAS, R_POS, R_WEIGHT, R_BIAS, R_ECO, R_OFFSET };
 
 static ps_status gated_infer(const ps_node *node, ps_error *err) {
     const gated_params *p = node->params;
-    PS_NODE_FAIL_IF(ps_has_in(node, R_OFFSET), node, err, UNSUPPORTED, "packed tokens (token_offset) are not supported");
+    PS_NODE_FAIL_IF(ps_has_in(node, R_OFFSET), node, err, UNSUPPORTED,
+                    "packed tokens (token_offset) are not supported");
     PS_NODE_FAIL_IF(p->num_heads < 1, node, err, INVALID, "num_heads is %lld, it must be at least 1",
                     (long long)p->num_heads);
     PS_TRY(ps_check_floats(node, 6, err));
     PS_TRY(ps_check_rank(node, R_QUERY, 3, err));
-    int64_t width = known_dim(node, R_QUERY, 2), rows = known_dim(node, R_QUERY, 1), gates = known_dim(node, R_WEIGHT, 1);
+    int64_t width = known_dim(node, R_QUERY, 2), rows = known_dim(node, R_QUERY, 1),
+            gates = known_dim(node, R_WEIGHT, 1);
     PS_NODE_FAIL_IF(width >= 0 && width % p->num_heads, node, err, SHAPE, "%lld heads do not divide %lld columns",
                     (long long)p->num_heads, (long long)width);
     PS_NODE_FAIL_IF(gates >= 0 && gates % 2, node, err, SHAPE, "%lld columns of the weight cannot be halved",
@@ -728,8 +734,8 @@ static ps_status fft_infer(const ps_node *node, ps_error *err) {
         PS_NODE_FAIL_IF(n == 0 || n > INT64_MAX / 4, node, err, SHAPE, "%lld frequencies have no signal", (long long)n);
         y.dims[y.rank - 1] = n > 0 ? 2 * (n - 1) : PS_DIM_UNKNOWN;
     } else if (y.rank >= 0) {
-        PS_NODE_FAIL_IF(y.rank < 1 || y.rank == PS_MAX_RANK, node, err, SHAPE, "the input has rank %d, it must have 1 to %d",
-                        y.rank, PS_MAX_RANK - 1);
+        PS_NODE_FAIL_IF(y.rank < 1 || y.rank == PS_MAX_RANK, node, err, SHAPE,
+                        "the input has rank %d, it must have 1 to %d", y.rank, PS_MAX_RANK - 1);
         int64_t n = y.dims[y.rank - 1];
         y.dims[y.rank - 1] = n >= 0 ? n / 2 + 1 : PS_DIM_UNKNOWN;
         y.dims[y.rank++] = 2;

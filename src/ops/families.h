@@ -10,6 +10,7 @@
     FAMILY(attention)                                                                                                  \
     FAMILY(cast)                                                                                                       \
     FAMILY(contrib_attention)                                                                                          \
+    FAMILY(contrib_experts)                                                                                            \
     FAMILY(contrib_misc)                                                                                               \
     FAMILY(contrib_norm)                                                                                               \
     FAMILY(contrib_pointwise)                                                                                          \
