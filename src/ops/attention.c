@@ -239,7 +239,7 @@ static ps_status load_cached(const ps_kernel_ctx *ctx, const ps_tensor *past, co
 static void scale_heads(double *x, int64_t n, double factor, ps_dtype type) {
     for (int64_t i = 0; i < n; i++)
         x[i] *= factor;
-    ps_round_to(type, x, n);
+    ps_round_row(type, x, n);
 }
 
 static const ps_tensor *input(const ps_kernel_ctx *ctx, size_t i) {
@@ -274,7 +274,7 @@ static ps_status attention_ref(const ps_kernel_ctx *ctx, ps_error *err) {
                   .scores = ctx->n_out > 3 ? ctx->out[3] : NULL,
                   .stage = (ps_attn_stage)p->qk_matmul_output_mode };
     double scale = isnan(p->scale) ? 1 / sqrt((double)q.depth) : (double)p->scale, root = sqrt(scale);
-    ps_round_to(t, &root, 1);
+    ps_round_row(t, &root, 1);
     if (ctx->in[0]->shape.rank == 3)
         ps_attn_output_3d(&a, ctx->out[0]);
     else

@@ -35,7 +35,7 @@ void ps_heads_load(const ps_heads *h, double *dst, int64_t total, int64_t at) {
                             h->first + b * h->batch_step + k * h->head_step + s * h->row_step, 1, h->depth);
 }
 
-void ps_round_to(ps_dtype type, double *x, int64_t n) {
+void ps_round_row(ps_dtype type, double *x, int64_t n) {
     uint16_t half;
     if (type != PS_DTYPE_F16 && type != PS_DTYPE_BF16) return;
     for (int64_t i = 0; i < n; i++) {
@@ -94,13 +94,13 @@ static void cap(const ps_attn *a, double *x) {
     if (a->softcap == 0) return;
     for (int64_t j = 0; j < a->cols; j++)
         x[j] /= a->softcap;
-    ps_round_to(a->type, x, a->cols);
+    ps_round_row(a->type, x, a->cols);
     for (int64_t j = 0; j < a->cols; j++)
         x[j] = tanh(x[j]);
-    ps_round_to(a->type, x, a->cols);
+    ps_round_row(a->type, x, a->cols);
     for (int64_t j = 0; j < a->cols; j++)
         x[j] *= a->softcap;
-    ps_round_to(a->type, x, a->cols);
+    ps_round_row(a->type, x, a->cols);
 }
 
 static bool all_hidden(const double *x, int64_t n) {
@@ -112,13 +112,13 @@ static bool all_hidden(const double *x, int64_t n) {
 /* `x` has room for one more entry, where the logit of the sink stands meanwhile. */
 static void normalize(const ps_attn *a, int64_t head, double *x) {
     int64_t n = a->cols;
-    ps_round_to(a->softmax_type, x, n);
+    ps_round_row(a->softmax_type, x, n);
     if (a->sink || a->smooth) x[n++] = a->sink ? a->sink[head] : 0;
     if (all_hidden(x, n))
         memset(x, 0, (size_t)n * sizeof *x);
     else
         ps_softmax_row_as(a->softmax_type, x, n);
-    ps_round_to(a->type, x, a->cols);
+    ps_round_row(a->type, x, a->cols);
 }
 
 /* Items are (batch, head, query). */
@@ -137,11 +137,11 @@ static void attend(void *ctx, int64_t begin, int64_t end, int thread) {
                 sum += q[d] * k[j * a->depth + d];
             x[j] = sum;
         }
-        ps_round_to(a->type, x, a->cols);
+        ps_round_row(a->type, x, a->cols);
         if (a->scale != 1) {
             for (int64_t j = 0; j < a->cols; j++)
                 x[j] *= a->scale;
-            ps_round_to(a->type, x, a->cols);
+            ps_round_row(a->type, x, a->cols);
         }
         put_scores(a, PS_ATTN_RAW, item, x);
         cap(a, x);
@@ -149,7 +149,7 @@ static void attend(void *ctx, int64_t begin, int64_t end, int thread) {
         fill_bias(a, item, bias);
         for (int64_t j = 0; j < a->cols; j++)
             x[j] += bias[j];
-        ps_round_to(a->type, x, a->cols);
+        ps_round_row(a->type, x, a->cols);
         put_scores(a, PS_ATTN_BIASED, item, x);
         if (all_hidden(bias, a->cols)) /* also where a score is NaN or +inf */
             memset(x, 0, (size_t)a->cols * sizeof *x);

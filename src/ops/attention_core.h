@@ -62,6 +62,6 @@ void ps_attn_free(ps_attn *a, ps_alloc_state *alloc);
  * cosine and sine hold width/2 numbers. */
 void ps_rotate(double *x, const double *cosine, const double *sine, int64_t width, bool interleaved);
 /* Rounds n numbers to a type and back; nothing for f32 and f64. */
-void ps_round_to(ps_dtype type, double *x, int64_t n);
+void ps_round_row(ps_dtype type, double *x, int64_t n);
 
 #endif

@@ -528,7 +528,7 @@ static void causal_rows(void *ctx, int64_t begin, int64_t end, int thread) {
             for (int64_t d = 0; d < j->k; d++)
                 out[i] += weights[d] * row[i + d];
         }
-        ps_round_to(y->dtype, out, j->length); /* the activation is a node of its own in ONNX's function body */
+        ps_round_row(y->dtype, out, j->length); /* the activation is a node of its own in ONNX's function body */
         for (int64_t i = 0; j->swish && i < j->length; i++)
             out[i] = out[i] / (1 + exp(-out[i]));
         ps_row_store(y->data, y->dtype, item * j->length, 1, out, j->length);

@@ -35,8 +35,25 @@
     FAMILY(matmul)                                                                                                     \
     FAMILY(norm)                                                                                                       \
     FAMILY(pool)                                                                                                       \
+    FAMILY(quantize)                                                                                                   \
+    FAMILY(quantize_conv)                                                                                              \
+    FAMILY(quantize_elementwise)                                                                                       \
+    FAMILY(quantize_matmul)                                                                                            \
+    FAMILY(quantize_nbits)                                                                                             \
+    FAMILY(quantize_pool)                                                                                              \
+    FAMILY(quantize_text)                                                                                              \
     FAMILY(rnn)                                                                                                        \
-    FAMILY(softmax)                                                                                                 \
+    FAMILY(softmax)                                                                                                    \
+    FAMILY(deform)                                                                                                     \
+    FAMILY(einsum)                                                                                                     \
+    FAMILY(image_decode)                                                                                               \
+    FAMILY(linalg)                                                                                                     \
+    FAMILY(loss)                                                                                                       \
+    FAMILY(random)                                                                                                     \
+    FAMILY(roi)                                                                                                        \
+    FAMILY(signal)                                                                                                     \
+    FAMILY(unique)                                                                                                     \
+    FAMILY(unpool)                                                                                                  \
     /* clang-format on */
 
 #define PS_DECLARE_FAMILY(name) extern const ps_op_family ps_ops_##name;

@@ -138,6 +138,11 @@ typedef struct ps_lstm_params {
     ps_floats activation_alpha, activation_beta;
 } ps_lstm_params;
 
+typedef struct ps_gru_params {
+    ps_lstm_params common; /* must come first: the attribute rows of ps_lstm_params apply */
+    int64_t linear_before_reset;
+} ps_gru_params;
+
 typedef struct ps_if_params {
     ps_graph *then_branch, *else_branch;
 } ps_if_params;

@@ -173,6 +173,12 @@ static void merges_common_subexpressions(void **state) {
               "  d = Gemm(a, b) {transB=1} e = Gemm(b, a) {transB=1} f = Gemm(c, c) {transB=1} y = Concat(d, e, f) "
               "{axis=0} }",
               "Softmax Softmax Gemm Gemm Concat");
+    /* each ConstantOfShape of a file has a tensor of its own as attribute */
+    check_ops("graph (x: f32[n], s: i64[1]) -> (y, z) opset 17 { a = ConstantOfShape(s) {value=f32[1]{2}} b = "
+              "ConstantOfShape(s) "
+              "{value=f32[1]{2}}\n c = ConstantOfShape(s) {value=f32[1]{3}}\n y = Concat(a, b, x) {axis=0} z = "
+              "Concat(c, x) {axis=0} }",
+              "ConstantOfShape ConstantOfShape Concat Concat");
 }
 
 static void removes_dead_code(void **state) {
@@ -185,6 +191,47 @@ static void sinks_casts(void **state) {
     (void)state;
     check_ops("graph (i: i64[3]) -> (y) opset 17 { w: f16[200,200] = {0.5, ...} f = Cast(w) {to=1} y = Gather(f, i) }",
               "Gather Cast");
+}
+
+/* Scales go with their rows: what is read stays quantised up to the Gather, and gives the same numbers. */
+static void sinks_dequantization(void **state) {
+    (void)state;
+    static const struct {
+        const char *before, *after;
+    } cases[] = {
+        { "w: i8[200,600] = random(1) f = DequantizeLinear(w, f32{0.5}, i8{3}) y = Gather(f, i)",
+          "Gather DequantizeLinear" },
+        { "w: u8[200,600] = random(1) s: f32[600] = random(2) f = DequantizeLinear(w, s) y = Gather(f, i)",
+          "Gather DequantizeLinear" },
+        { "w: u8[200,600] = random(1) s: f32[200] = random(2) z: u8[200] = random(3)\n"
+          "f = DequantizeLinear(w, s, z) {axis=0} y = Gather(f, i)",
+          "Gather Gather Gather DequantizeLinear" },
+        { "w: u8[200,600] = random(1) s: f32[200] = random(2)\n"
+          "f = DequantizeLinear(w, s) {axis=0} y = Gather(f, i) {axis=1}",
+          "Gather DequantizeLinear" },
+        { "w: u8[600,200] = random(1) s: f32[200] = random(2)\n"
+          "f = DequantizeLinear(w, s) {axis=1} y = Gather(f, i) {axis=0}",
+          "Gather DequantizeLinear" },
+        { "w: i8[200,600] = random(1) s: f32[200,19] = random(2) z: i8[200,19] = random(3)\n"
+          "f = DequantizeLinear(w, s, z) {block_size=32} y = Gather(f, i)",
+          "Gather Gather Gather DequantizeLinear" },
+        { "w: i4[500,501] = random(4) s: f32[500,16] = random(2)\n"
+          "f = DequantizeLinear(w, s) {block_size=32} y = Gather(f, i)",
+          "Gather Gather DequantizeLinear" },
+        /* Blocks along the gathered axis stay where they are. */
+        { "w: i8[200,600] = random(1) s: f32[7,600] = random(2)\n"
+          "f = DequantizeLinear(w, s) {axis=0, block_size=32} y = Gather(f, i)",
+          "DequantizeLinear Gather" },
+    };
+    static const char *const indices[] = { "i64[3]", "i64[2,3]", "i64" };
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        for (size_t q = 0; q < 3; q++) {
+            char text[512];
+            snprintf(text, sizeof text, "graph (i: %s) -> (y) opset 21 { %s }", indices[q], cases[k].before);
+            check("sink_cast", text, NULL);
+            check_ops(text, cases[k].after);
+        }
+    }
 }
 
 /* ---- weights ---- */
@@ -578,6 +625,7 @@ int main(void) {
         cmocka_unit_test(merges_common_subexpressions),
         cmocka_unit_test(removes_dead_code),
         cmocka_unit_test(sinks_casts),
+        cmocka_unit_test(sinks_dequantization),
         cmocka_unit_test(folds_batchnorm),
         cmocka_unit_test(folds_affine),
         cmocka_unit_test(folds_pads),
