@@ -286,6 +286,7 @@ static ps_status affine_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 
 static const ps_op ops[] = {
     { "GridSample", "", 16, 2, 2, 1, 1, grid16_attrs, sizeof(grid_params), grid_infer, grid_ref, 0 },
+    { "GridSample", "com.microsoft", 1, 2, 2, 1, 1, grid16_attrs, sizeof(grid_params), grid_infer, grid_ref, 0 },
     { "GridSample", "", 20, 2, 2, 1, 1, grid20_attrs, sizeof(grid_params), grid_infer, grid_ref, 0 },
     { "AffineGrid", "", 20, 2, 2, 1, 1, affine_attrs, sizeof(affine_params), affine_infer, affine_ref, 0 },
 };
