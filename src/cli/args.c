@@ -92,8 +92,7 @@ static const cli_option *find_option(const cli_command *command, const char *nam
     return NULL;
 }
 
-/* Is value one of the words "a|b|c"? */
-static bool is_word(const char *words, const char *value) {
+bool cli_is_word(const char *words, const char *value) {
     for (const char *w = words; *w;) {
         const size_t n = strcspn(w, "|");
         if (strlen(value) == n && strncmp(w, value, n) == 0) return true;
@@ -103,7 +102,7 @@ static bool is_word(const char *words, const char *value) {
 }
 
 static int add_value(cli_args *args, const cli_option *option, const char *text) {
-    if (option->kind == CLI_WORDS && !is_word(option->arg, text))
+    if (option->kind == CLI_WORDS && !cli_is_word(option->arg, text))
         return cli_usage(args, "--%s is one of %s, not '%s'", option->name, option->arg, text);
     args->values[args->n_values++] = (cli_value) { option, text };
     if (strcmp(option->name, "json") == 0) args->json = true;

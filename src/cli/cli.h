@@ -104,8 +104,37 @@ int cli_usage(const cli_args *args, const char *fmt, ...) PS_PRINTF(2, 3);
 int cli_fail(const cli_args *args, const char *fmt, ...) PS_PRINTF(2, 3);
 int cli_fail_error(const cli_args *args, const ps_error *err);
 
+/* Is value one of the words "a|b|c"? */
+bool cli_is_word(const char *words, const char *value);
+
 /* The word of a list that a mistyped one is nearest to, or NULL when none is near. next(ctx, i): NULL at the end. */
 const char *cli_nearest(const char *word, const char *(*next)(const void *ctx, size_t i), const void *ctx);
+
+/* ---- configuration files ---- */
+
+enum { CLI_CONFIG_MAX = 1 << 20 }; /* bytes of a file */
+
+typedef struct cli_config_model {
+    char *name, *path; /* name NULL: derived from the path */
+} cli_config_model;
+
+/* What a file said: texts are its own. */
+typedef struct cli_config {
+    cli_value *values;
+    size_t n_values;
+    cli_config_model *models;
+    size_t n_models;
+} cli_config;
+
+/* A JSON object: one key for each option of the command, and "models". false, with a sentence and nothing to release,
+ * for anything else. */
+bool cli_config_parse(const cli_command *command, const char *text, size_t size, cli_config *ret, ps_error *err);
+void cli_config_release(cli_config *config);
+/* "PATH" or "NAME=PATH"; free() both. */
+void cli_config_model_split(const char *text, cli_config_model *ret);
+/* args with the values of --config FILE behind them. CLI_OK, then free ret->values and release the configuration, which
+ * must stay as long; or CLI_USAGE after a sentence. */
+int cli_config_apply(const cli_args *args, cli_args *ret, cli_config *ret_config);
 
 /* ---- texts made from the table ---- */
 void cli_print_overview(FILE *out);

@@ -41,25 +41,34 @@ static void log_line(void *ctx, ps_log_level level, const char *line) {
     fprintf(stderr, "time=%s.%03ldZ level=%s %s%s\n", when, now.tv_nsec / 1000000, level_names[level], line, missing);
 }
 
-/* ---- models on the command line ---- */
+/* ---- models ---- */
 
-/* NAME=PATH or PATH; a '=' after a '/' belongs to the path. */
-static void read_models(const cli_args *args, ps_server_model *models, char **names) {
-    for (size_t i = 0; i < args->n_words; i++) {
-        const char *word = args->words[i];
-        const size_t length = cli_name_length(word);
-        models[i].path = word;
-        if (!length || memchr(word, '/', length)) continue;
-        names[i] = cli_format("%.*s", (int)length, word);
-        models[i] = (ps_server_model) { names[i], word + length + 1 };
+/* Those of the command line; only without any, those of the configuration. Free the list; names and paths belong to
+ * `config`. */
+static size_t list_models(const cli_args *args, cli_config *config, ps_server_model **ret) {
+    for (size_t i = 0; i < config->n_models && args->n_words; i++) {
+        free(config->models[i].name);
+        free(config->models[i].path);
     }
+    if (args->n_words) {
+        config->models = cli_realloc(config->models, args->n_words, sizeof *config->models);
+        config->n_models = args->n_words;
+        for (size_t i = 0; i < args->n_words; i++)
+            cli_config_model_split(args->words[i], &config->models[i]);
+    }
+    *ret = cli_alloc(config->n_models, sizeof **ret);
+    for (size_t i = 0; i < config->n_models; i++)
+        (*ret)[i] = (ps_server_model) { config->models[i].name, config->models[i].path };
+    return config->n_models;
 }
 
 /* A mistyped path is an error here; the server itself goes on without a model that does not load, and says so. */
-static int check_paths(const cli_args *args, const ps_server_model *models, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (!cli_is_file(models[i].path) && !cli_is_dir(models[i].path))
-            return cli_fail(args, "model '%s' does not exist", models[i].path);
+static int check_paths(const cli_args *args, const ps_server_options *o) {
+    for (size_t i = 0; i < o->model_count; i++)
+        if (!cli_is_file(o->models[i].path) && !cli_is_dir(o->models[i].path))
+            return cli_fail(args, "model '%s' does not exist", o->models[i].path);
+    if (o->model_repository && !cli_is_dir(o->model_repository))
+        return cli_fail(args, "model repository '%s' is no folder", o->model_repository);
     return CLI_OK;
 }
 
@@ -115,29 +124,43 @@ static int serve(const cli_args *args, ps_engine *engine, const ps_server_option
     return CLI_OK;
 }
 
-static int run_serve(const cli_args *args) {
-    ps_server_options o = PS_SERVER_OPTIONS_INIT;
+static int check_and_serve(const cli_args *args, ps_server_options *o) {
     ps_engine *engine = NULL;
     sigset_t signals;
     log_sink sink = { 0 };
-    if (!read_options(args, &o)) return CLI_USAGE;
-    if (!args->n_words && !o.model_repository) return cli_usage(args, "needs a MODEL or --model-repository DIR");
-    ps_server_model *models = cli_alloc(args->n_words, sizeof *models);
-    char **names = cli_alloc(args->n_words, sizeof *names);
-    read_models(args, models, names);
-    int code = check_paths(args, models, args->n_words);
-    o.models = models;
-    o.model_count = args->n_words;
+    if (!read_options(args, o)) return CLI_USAGE;
+    if (!o->model_count && !o->model_repository)
+        return cli_usage(args, "needs a MODEL, --model-repository DIR or a --config that names either");
+    int code = check_paths(args, o);
     block_signals(&signals);
     if (code == CLI_OK) code = cli_engine_open(args, log_line, &sink, &engine);
-    if (code == CLI_OK) code = serve(args, engine, &o, &signals, &sink);
+    if (code == CLI_OK && cli_has(args, "check-config"))
+        printf("polestar: the configuration is valid\n");
+    else if (code == CLI_OK)
+        code = serve(args, engine, o, &signals, &sink);
     ps_engine_free(engine);
-    cli_names_free(names, args->n_words);
+    return code;
+}
+
+static int run_serve(const cli_args *args) {
+    ps_server_options o = PS_SERVER_OPTIONS_INIT;
+    ps_server_model *models = NULL;
+    cli_args merged;
+    cli_config config;
+    int code = cli_config_apply(args, &merged, &config);
+    if (code != CLI_OK) return code;
+    o.model_count = list_models(args, &config, &models);
+    o.models = models;
+    code = check_and_serve(&merged, &o);
     free(models);
+    free(merged.values);
+    cli_config_release(&config);
     return code;
 }
 
 static const cli_option options[] = {
+    { "config", CLI_FILE, "FILE", "JSON file with these options as keys (docs/config.md)", NULL },
+    { "check-config", CLI_FLAG, NULL, "check options, configuration and paths, load nothing, and end", NULL },
     { "model-repository", CLI_DIR, "DIR", "serve every model of DIR/<model>/<version>/model.onnx", NULL },
     { "host", CLI_TEXT, "ADDRESS", "address to listen on", "127.0.0.1" },
     { "http-port", CLI_TEXT, "PORT", "port to listen on; 0: any free one", "8000" },

@@ -1,0 +1,92 @@
+"""`serve --config FILE`: every option is a key, the command line wins, mistakes are named."""
+
+import json
+import re
+import subprocess
+
+import pytest
+import requests
+from conftest import BINARY, add_model
+
+
+def write(path, document):
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    return path
+
+
+def check(*arguments):
+    command = [BINARY, "serve", "--check-config", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture()
+def model(tmp_path):
+    return add_model(tmp_path / "one.onnx", 1)
+
+
+def start(*arguments):
+    command = [BINARY, "serve", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    line = process.stdout.readline()
+    return process, line, re.findall(r"http://\S+", line)
+
+
+def test_models_and_port_from_the_file(tmp_path, model):
+    file = write(tmp_path / "c.json", {"http-port": 0, "max-body": "1M", "models": [
+        str(model), f"second={model}", {"name": "third one", "path": str(model)}]})
+    process, line, addresses = start("--config", file)
+    try:
+        assert line.startswith("polestar: ready on ") and len(addresses) == 1
+        names = [m["name"] for m in requests.post(addresses[0] + "/v2/repository/index", timeout=10).json()]
+        assert names == ["one", "second", "third one"]
+        too_large = requests.post(addresses[0] + "/v2/models/one/infer", data=b" " * (1 << 20 | 1), timeout=10)
+        assert too_large.status_code == 413
+    finally:
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+
+
+def test_the_command_line_wins(tmp_path, model):
+    file = write(tmp_path / "c.json", {"http-port": 1, "models": ["/does/not/exist.onnx"]})
+    process, _, addresses = start("--config", file, "--http-port", 0, f"mine={model}")
+    try:
+        assert [m["name"] for m in requests.post(addresses[0] + "/v2/repository/index", timeout=10).json()] == ["mine"]
+    finally:
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+
+
+def test_every_option_is_a_key(tmp_path, model):
+    text = subprocess.run([BINARY, "serve", "--help"], capture_output=True, text=True, check=True).stdout
+    values = {"model-repository": str(tmp_path), "host": "127.0.0.1", "http-port": 0, "max-connections": 10, "max-body": "1M",
+              "http-threads": 1, "runners": 1, "drain-seconds": 1, "device": "ref", "threads": 1}
+    options = set(re.findall(r"^ *--([a-z-]+)", text, re.M)) - {"config", "check-config", "help"}
+    flags = options - set(values)
+    document = {**values, **{name: True for name in flags}, "models": [str(model)]}
+    result = check("--config", write(tmp_path / "c.json", document))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "polestar: the configuration is valid\n"
+
+
+@pytest.mark.parametrize("document, part", [
+    ({"http_port": 1}, "no key 'http_port'; did you mean 'http-port'?"),
+    ({"model": []}, "did you mean 'models'?"),
+    ({"nonsense-of-all-kinds": 1}, "no key 'nonsense-of-all-kinds'"), ({"config": "x"}, "command line only"),
+    ({"http-port": 1.5}, "neither a string nor an integer"), ({"http-port": None}, "neither"), ({"http-port": 70000}, "65535"),
+    ({"device": ["cpu"]}, "neither"), ({"max-body": "many"}, "size"), ({"models": {}}, "not a list"), ({"models": [7]}, "models[0]"),
+    ({"models": ["m.onnx", {"path": "x", "nam": "y"}]}, "models[1]: no key 'nam'"), ({"models": [{"name": "x"}]}, "no 'path'"),
+    ({"models": [{"name": "a/b", "path": "x"}]}, "without '/'"), ("[]", "not a JSON object"), ("{", "line 1"), ("", "line 1"),
+    ('{"host":"a","host":"b"}', "duplicate"), ('{"host":"a\\u0000b"}', "line 1"), ("{}", "needs a MODEL"),
+])
+def test_mistakes(tmp_path, document, part):
+    result = check("--config", write(tmp_path / "c.json", document))
+    assert result.returncode == 2 and part in result.stderr and result.stdout == ""
+    assert result.stderr.count("\n") == 1
+
+
+def test_files_that_are_none(tmp_path, model):
+    assert "cannot be opened" in check("--config", tmp_path / "nothing.json").stderr
+    assert "1 MiB" in check("--config", write(tmp_path / "c.json", " " * (1 << 20 | 1))).stderr
+    missing = check("--config", write(tmp_path / "d.json", {"models": ["/does/not/exist.onnx"]}))
+    assert missing.returncode == 1 and "does not exist" in missing.stderr
+    assert check(model).returncode == 0
