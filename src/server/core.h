@@ -8,7 +8,7 @@
  *
  * `encode` is called on a runner's thread after a run that succeeded; the result tensors are the session's own memory
  * and valid only until it returns. `done` is called exactly once, on the same thread, with status and error set; from
- * then on the core does not touch the request. */
+ * then on the core does not touch the request, and `served` is NULL already. */
 #ifndef PS_SERVER_CORE_H
 #define PS_SERVER_CORE_H
 
@@ -69,6 +69,8 @@ struct ps_infer {
 
 void ps_infer_init(ps_infer *infer, ps_engine *engine);
 void ps_infer_release(ps_infer *infer);
+/* Gives the reference to the model back before the request is released: an unload waits for it. */
+void ps_infer_drop_served(ps_infer *infer);
 
 /* Checks the request against `served` (takes over the reference, also on failure) and queues it. PS_NOT_FOUND,
  * PS_INVALID, PS_TYPE, PS_SHAPE for a bad request, PS_UNAVAILABLE when the queue is full. */

@@ -14,9 +14,14 @@ void ps_infer_init(ps_infer *infer, ps_engine *engine) {
 void ps_infer_release(ps_infer *infer) {
     for (size_t i = 0; i < infer->n_tensors; i++)
         ps_tensor_release(infer->tensors[i]);
-    ps_served_release(infer->served);
+    ps_infer_drop_served(infer);
     ps_arena_release(&infer->arena);
     *infer = (ps_infer) { .engine = infer->engine, .id = "" };
+}
+
+void ps_infer_drop_served(ps_infer *infer) {
+    ps_served_release(infer->served);
+    infer->served = NULL;
 }
 
 void ps_core_count_failure(ps_served *served, int64_t arrived_ns) {

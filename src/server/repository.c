@@ -11,9 +11,10 @@
 /* One known name. Entries live as long as the repository. */
 typedef struct entry {
     char *name, *path;
-    ps_model_state state; /* guarded by the repository's lock, like the two below */
-    ps_served *served;    /* not NULL in state READY, and while a loaded model is reloaded */
-    ps_error reason;      /* of state FAILED */
+    ps_model_state state;                /* guarded by the repository's lock, like the two below */
+    ps_served *served;                   /* not NULL in state READY, and while a loaded model is reloaded */
+    ps_error reason;                     /* of state FAILED, and of READY when a reload failed; else empty */
+    char version[PS_MODEL_VERSION_TEXT]; /* loaded last, or "" */
 } entry;
 
 struct ps_repository {
@@ -24,6 +25,7 @@ struct ps_repository {
     atomic_bool stop_loading;
     ps_mutex load_lock; /* one load or unload at a time; taken before lock */
     ps_mutex lock;
+    ps_cond gone;           /* an unloaded model has been freed */
     ps_map by_name;         /* guarded by lock */
     PS_VEC(entry *) sorted; /* by name; guarded by lock */
 };
@@ -137,7 +139,9 @@ ps_status ps_repository_create(const ps_repository_options *o, ps_repository **r
     repo->log = o->log;
     ps_map_init(&repo->by_name, alloc);
     bool locks = ps_mutex_init(&repo->load_lock);
-    if (!locks || !ps_mutex_init(&repo->lock)) {
+    bool both = locks && ps_mutex_init(&repo->lock);
+    if (!both || !ps_cond_init(&repo->gone)) {
+        if (both) ps_mutex_destroy(&repo->lock);
         if (locks) ps_mutex_destroy(&repo->load_lock);
         ps_free(alloc, repo);
         return PS_FAIL_NOMEM(err, "the model repository");
@@ -157,6 +161,7 @@ void ps_repository_free(ps_repository *repo) {
         entry_free(repo, repo->sorted.data[i]);
     ps_vec_release(repo->alloc, &repo->sorted);
     ps_map_release(&repo->by_name);
+    ps_cond_destroy(&repo->gone);
     ps_mutex_destroy(&repo->lock);
     ps_mutex_destroy(&repo->load_lock);
     ps_free(repo->alloc, repo->dir);
@@ -172,12 +177,14 @@ static void set_state(ps_repository *repo, entry *e, ps_model_state state) {
     ps_mutex_unlock(&repo->lock);
 }
 
-/* Puts `served` (may be NULL) in place of the entry's and lets go of the old one. */
-static void replace(ps_repository *repo, entry *e, ps_served *served, ps_model_state state) {
+/* Puts `served` in place of the entry's and lets go of the old one. */
+static void replace(ps_repository *repo, entry *e, ps_served *served) {
     ps_mutex_lock(&repo->lock);
     ps_served *old = e->served;
     e->served = served;
-    e->state = state;
+    e->state = PS_MODEL_READY;
+    e->reason = (ps_error)PS_ERROR_INIT;
+    ps_snprintf(e->version, sizeof e->version, "%s", served->version);
     ps_mutex_unlock(&repo->lock);
     if (old) ps_served_retire(old);
     ps_served_release(old);
@@ -210,7 +217,7 @@ static ps_status load_entry(ps_repository *repo, entry *e, ps_error *err) {
     const char *name = ps_log_quote(e->name, quoted, sizeof quoted);
     if (status == PS_OK) {
         ps_log_line(&repo->log, PS_LOG_INFO, "event=load model=%s version=%s ms=%.1f", name, served->version, ms);
-        replace(repo, e, served, PS_MODEL_READY);
+        replace(repo, e, served);
         return PS_OK;
     }
     load_failed(repo, e, &reason);
@@ -245,7 +252,7 @@ ps_status ps_repository_load(ps_repository *repo, const char *name, ps_error *er
 static void mark_pending(ps_repository *repo) {
     ps_mutex_lock(&repo->lock);
     for (size_t i = 0; i < repo->sorted.size; i++)
-        if (repo->sorted.data[i]->state == PS_MODEL_UNLOADED) repo->sorted.data[i]->state = PS_MODEL_LOADING;
+        if (repo->sorted.data[i]->state == PS_MODEL_KNOWN) repo->sorted.data[i]->state = PS_MODEL_LOADING;
     ps_mutex_unlock(&repo->lock);
 }
 
@@ -273,14 +280,54 @@ void ps_repository_stop_loading(ps_repository *repo) {
     atomic_store(&repo->stop_loading, true);
 }
 
+/* Waits on the unloading thread's stack; guarded by the repository's lock. */
+typedef struct departure {
+    ps_repository *repo;
+    bool gone;
+} departure;
+
+static void say_gone(void *ctx) {
+    departure *d = ctx;
+    ps_repository *repo = d->repo; /* `d` may end with the wait as soon as the lock is free */
+    ps_mutex_lock(&repo->lock);
+    d->gone = true;
+    ps_cond_broadcast(&repo->gone);
+    ps_mutex_unlock(&repo->lock);
+}
+
+/* Called with load_lock held. false: nothing was loaded. */
+static bool unload_entry(ps_repository *repo, entry *e) {
+    departure d = { repo, false };
+    ps_mutex_lock(&repo->lock);
+    ps_served *old = e->served;
+    e->served = NULL;
+    e->reason = (ps_error)PS_ERROR_INIT;
+    e->state = old ? PS_MODEL_UNLOADING : e->state == PS_MODEL_KNOWN ? PS_MODEL_KNOWN : PS_MODEL_UNLOADED;
+    ps_mutex_unlock(&repo->lock);
+    if (!old) return false;
+    old->on_gone = say_gone;
+    old->gone_ctx = &d;
+    ps_served_retire(old);
+    ps_served_release(old);
+    ps_mutex_lock(&repo->lock);
+    while (!d.gone)
+        ps_cond_wait(&repo->gone, &repo->lock);
+    e->state = PS_MODEL_UNLOADED;
+    ps_mutex_unlock(&repo->lock);
+    return true;
+}
+
 void ps_repository_unload(ps_repository *repo, const char *name) {
     char quoted[2 * PS_MODEL_NAME_MAX];
+    int64_t start = ps_clock_ns();
     entry *e = find_locked(repo, name);
     if (!e) return;
     ps_mutex_lock(&repo->load_lock);
-    replace(repo, e, NULL, PS_MODEL_UNLOADED);
+    bool was_loaded = unload_entry(repo, e);
     ps_mutex_unlock(&repo->load_lock);
-    ps_log_line(&repo->log, PS_LOG_INFO, "event=unload model=%s", ps_log_quote(e->name, quoted, sizeof quoted));
+    if (was_loaded)
+        ps_log_line(&repo->log, PS_LOG_INFO, "event=unload model=%s ms=%.1f",
+                    ps_log_quote(e->name, quoted, sizeof quoted), (double)(ps_clock_ns() - start) / 1e6);
 }
 
 /* ---- use ---- */
@@ -298,6 +345,11 @@ static ps_status acquire(entry *e, const char *name, const char *version, ps_ser
     PS_FAIL_IF(e->state == PS_MODEL_FAILED, err, UNAVAILABLE, "model '%s' could not be loaded: %.200s", name,
                e->reason.msg);
     return PS_FAIL(err, NOT_FOUND, "model '%s' is not loaded", name);
+}
+
+static const char *reason_of(const entry *e) {
+    if (e->state == PS_MODEL_UNLOADED) return "unloaded"; /* Triton's word */
+    return e->state == PS_MODEL_FAILED || e->state == PS_MODEL_READY ? e->reason.msg : "";
 }
 
 ps_status ps_repository_acquire(ps_repository *repo, const char *name, const char *version, ps_served **ret,
@@ -323,14 +375,14 @@ ps_status ps_repository_acquire_all(ps_repository *repo, ps_served ***ret, size_
 
 /* Called with the lock held. A model that was never loaded has only its name, as in Triton's index. */
 static void write_entry(const entry *e, ps_str *out) {
-    static const char *const states[] = { "UNLOADED", "LOADING", "READY", "UNAVAILABLE" };
+    static const char *const states[] = { "", "LOADING", "READY", "UNAVAILABLE", "UNLOADING", "UNAVAILABLE" };
     ps_str_append(out, "{\"name\":");
     ps_json_write_string(out, e->name);
-    if (e->state != PS_MODEL_UNLOADED) {
+    if (e->state != PS_MODEL_KNOWN) {
         ps_str_append(out, ",\"version\":");
-        ps_json_write_string(out, e->served ? e->served->version : "1");
+        ps_json_write_string(out, *e->version ? e->version : "1");
         ps_str_printf(out, ",\"state\":\"%s\",\"reason\":", states[e->state]);
-        ps_json_write_string(out, e->state == PS_MODEL_FAILED ? e->reason.msg : "");
+        ps_json_write_string(out, reason_of(e));
     }
     ps_str_char(out, '}');
 }

@@ -17,7 +17,15 @@
 
 typedef struct ps_repository ps_repository;
 
-typedef enum ps_model_state { PS_MODEL_UNLOADED, PS_MODEL_LOADING, PS_MODEL_READY, PS_MODEL_FAILED } ps_model_state;
+/* KNOWN: never loaded. LOADING with a served model: it is being replaced, and serves until then. */
+typedef enum ps_model_state {
+    PS_MODEL_KNOWN,
+    PS_MODEL_LOADING,
+    PS_MODEL_READY,
+    PS_MODEL_FAILED,
+    PS_MODEL_UNLOADING,
+    PS_MODEL_UNLOADED
+} ps_model_state;
 
 typedef struct ps_repository_options {
     ps_engine *engine;
@@ -39,7 +47,8 @@ ps_status ps_repository_load(ps_repository *repo, const char *name, ps_error *er
 void ps_repository_load_all(ps_repository *repo);
 /* ps_repository_load_all returns after the model it is at. */
 void ps_repository_stop_loading(ps_repository *repo);
-/* Requests in flight finish on the old model. Unknown or unloaded names are fine. */
+/* No request can have the model from now on; those that have it, queued or running, finish. Returns when they have and
+ * its memory is given back. Unknown or unloaded names are fine. */
 void ps_repository_unload(ps_repository *repo, const char *name);
 
 /* A reference to the loaded model (ps_served_release it). version NULL: whichever is loaded. PS_NOT_FOUND: unknown name

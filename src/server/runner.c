@@ -70,6 +70,7 @@ static void run_job(ps_job *job) {
         ps_stats_success(&infer->served->stats, &sample);
     else
         ps_stats_fail(&infer->served->stats, sample.total);
+    ps_infer_drop_served(infer); /* not when the reply has been sent: a slow client must not hold a model */
     infer->done(infer);
 }
 

@@ -77,12 +77,15 @@ static void free_idle(ps_served *s) {
 
 void ps_served_release(ps_served *s) {
     if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1) return;
+    void (*on_gone)(void *ctx) = s->on_gone;
+    void *ctx = s->gone_ctx;
     free_idle(s);
     ps_model_release(s->model);
     ps_stats_destroy(&s->stats);
     ps_mutex_destroy(&s->lock);
     ps_arena_release(&s->arena);
     ps_free(s->alloc, s);
+    if (on_gone) on_gone(ctx);
 }
 
 void ps_served_drop_idle(ps_served *s) {

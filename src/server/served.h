@@ -26,6 +26,9 @@ typedef struct ps_served {
     size_t n_inputs, n_outputs;
     ps_stats stats;
 
+    void (*on_gone)(void *ctx); /* NULL, or called when all is freed; set before the last reference can go */
+    void *gone_ctx;
+
     ps_mutex lock;
     bool retired;                                /* guarded by lock */
     PS_VEC(ps_session *) idle[PS_SESSION_KINDS]; /* guarded by lock */

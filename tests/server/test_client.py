@@ -155,7 +155,8 @@ def test_load_and_unload(models):
     with pytest.raises(InferenceServerException, match="not loaded") as error:
         c.infer("plain", [tensor("x", sample())])
     assert error.value.status() == "404"
-    assert {"name": "plain"} in c.get_model_repository_index()
+    assert {"name": "plain", "version": "1", "state": "UNAVAILABLE", "reason": "unloaded"} in c.get_model_repository_index()
+    c.unload_model("plain", unload_dependents=True)
     c.load_model("plain")
     c.load_model("plain")
     np.testing.assert_array_equal(c.infer("plain", [tensor("x", sample())]).as_numpy("y"), sample() + np.float32(3))
@@ -183,6 +184,8 @@ def test_new_version_and_new_model_are_found(tmp_path):
     with pytest.raises(InferenceServerException):
         c.load_model("m")
     assert c.infer("m", [tensor("x", sample())]).get_response()["model_version"] == "3", "the loaded one keeps serving"
+    kept = next(m for m in c.get_model_repository_index() if m["name"] == "m")
+    assert kept["state"] == "READY" and kept["version"] == "3" and kept["reason"], "why the reload failed"
     assert running.stop()[0] == 0
 
 
@@ -242,6 +245,29 @@ def test_unload_under_load_loses_only_its_own(models):
         for j in jobs:
             j.result()
     assert running.stop()[0] == 0
+
+
+def test_unload_waits_for_what_runs(models):
+    running = Server(models / "slow.onnx", models / "pair.onnx", "--runners", "1")
+    x = np.ones((256, 1024), np.float32)
+
+    def ask():
+        with client.InferenceServerClient(running.url, network_timeout=60) as c:
+            return c.infer("slow", [tensor("x", x)]).as_numpy("y").shape
+
+    with client.InferenceServerClient(running.url) as c, ThreadPoolExecutor(4) as pool:
+        replies = [pool.submit(ask) for _ in range(3)]
+        while not c.get_inference_statistics("slow")["model_stats"][0]["inference_count"]:
+            pass  # then the others are queued or running
+        unload = pool.submit(requests.post, f"{running.base}/v2/repository/models/slow/unload", timeout=60)
+        states = set()
+        while not unload.done():
+            states |= {m["state"] for m in c.get_model_repository_index() if m["name"] == "slow"}
+        assert unload.result().status_code == 200 and "UNLOADING" in states
+        assert [r.result() for r in replies] == [(256, 1024)] * 3
+        assert not c.is_model_ready("slow") and c.is_model_ready("pair")
+    code, log = running.stop()
+    assert code == 0 and "event=unload model=slow" in log
 
 
 def test_same_as_the_command_line(server, models, tmp_path):

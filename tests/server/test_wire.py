@@ -122,6 +122,7 @@ def test_repository_bodies(server):
     check_error(post(server, "/v2/repository/index", b"{"), 400)
     check_error(post(server, "/v2/repository/models/plain/load", b"[1]"), 400)
     check_error(post(server, "/v2/repository/models/plain/load", b'{"parameters":{"file:1/model.onnx":"AA=="}}'), 400, "file:1")
+    check_error(post(server, "/v2/repository/models/plain/unload", b'{"parameters":{"unload_dependents":"yes"}}'), 400, "true or")
     names = [m["name"] for m in post(server, "/v2/repository/index", b'{"ready":true}').json()]
     assert "plain" in names and "broken" not in names
 

@@ -141,6 +141,7 @@ void ps_handle_infer(ps_exchange *x) {
     status = ps_core_submit(x->http->options.runner, &x->infer, served, &err);
     if (status == PS_OK) return;                  /* the exchange belongs to the runner now */
     ps_core_count_failure(served, x->arrived_ns); /* x->infer holds the reference */
+    ps_infer_drop_served(&x->infer);
     ps_exchange_fail(x, status, &err);
     ps_exchange_resume(x);
 }
@@ -181,7 +182,8 @@ void ps_handle_index(ps_exchange *x) {
     ps_exchange_ok(x);
 }
 
-/* The value of "parameters": a model's configuration or files in the request are refused rather than ignored. */
+/* The value of "parameters": a model's configuration or files in the request are refused rather than ignored. No model
+ * depends on another here, so unload_dependents says nothing. */
 static ps_status read_load_parameters(ps_json *r, ps_error *err) {
     ps_json_iter it;
     ps_string key;
@@ -193,7 +195,8 @@ static ps_status read_load_parameters(ps_json *r, ps_error *err) {
         PS_FAIL_IF(ps_json_key_is(&key, "config") || (key.size >= 5 && strncmp(key.data, "file:", 5) == 0), err,
                    UNSUPPORTED, "the load parameter '%.*s' is not supported", (int)(key.size < 64 ? key.size : 64),
                    key.data);
-        PS_TRY(ps_json_skip(r, err));
+        bool dependents;
+        PS_TRY(ps_json_key_is(&key, "unload_dependents") ? ps_json_bool(r, &dependents, err) : ps_json_skip(r, err));
     }
 }
 
