@@ -32,7 +32,7 @@ typedef struct ps_infer_tensor {
 /* One requested output. */
 typedef struct ps_infer_want {
     const char *name;
-    int64_t classes; /* > 0: the classification extension: the k highest as BYTES "value:index" */
+    int64_t classes; /* > 0: the classification extension: the k highest as BYTES "value:index[:label]" */
     bool says_form;  /* for the front end: the request says for this output … */
     bool binary;     /* … raw bytes rather than JSON */
 } ps_infer_want;
@@ -50,6 +50,8 @@ struct ps_infer {
     size_t n_wants;
     bool want_binary;   /* `binary` of outputs that are not listed */
     int64_t arrived_ns; /* of ps_clock_ns; the start of the request for statistics */
+    /* NULL, or called before `encode`, before the run: fills slots of `tensors` that are costly to make */
+    ps_status (*prepare)(ps_infer *infer, ps_error *err);
     ps_status (*encode)(ps_infer *infer, ps_error *err);
     void (*done)(ps_infer *infer);
     void *ctx; /* of the front end */
@@ -75,6 +77,8 @@ void ps_infer_drop_served(ps_infer *infer);
 /* Checks the request against `served` (takes over the reference, also on failure) and queues it. PS_NOT_FOUND,
  * PS_INVALID, PS_TYPE, PS_SHAPE for a bad request, PS_UNAVAILABLE when the queue is full. */
 ps_status ps_core_submit(ps_runner *runner, ps_infer *infer, ps_served *take_served, ps_error *err);
+/* Finds the model's input of that name and checks type and shape. */
+ps_status ps_core_check_input(const ps_infer *infer, const ps_infer_tensor *t, int *ret_index, ps_error *err);
 /* For requests that fail before or in ps_core_submit. */
 void ps_core_count_failure(ps_served *served, int64_t arrived_ns);
 

@@ -56,7 +56,7 @@ static bool shape_fits(const ps_shape *want, const ps_shape *got) {
     return true;
 }
 
-static ps_status check_input(const ps_infer *infer, const ps_infer_tensor *t, int *ret_index, ps_error *err) {
+ps_status ps_core_check_input(const ps_infer *infer, const ps_infer_tensor *t, int *ret_index, ps_error *err) {
     const ps_served *s = infer->served;
     char want[128], got[128];
     *ret_index = ps_served_find_input(s, t->name);
@@ -80,7 +80,7 @@ static ps_status bind_inputs(ps_infer *infer, ps_error *err) {
     for (size_t i = 0; i < infer->n_inputs; i++) {
         const ps_infer_tensor *t = &infer->inputs[i];
         int index;
-        PS_TRY(check_input(infer, t, &index, err));
+        PS_TRY(ps_core_check_input(infer, t, &index, err));
         ps_tensor **slot = &infer->tensors[index];
         PS_FAIL_IF(*slot, err, INVALID, "model '%s': input '%s' is given twice", s->name, t->name);
         PS_TRY(ps_tensor_wrap(infer->engine, t->dtype, &t->shape, NULL, (void *)t->data, slot, err));

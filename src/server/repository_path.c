@@ -144,3 +144,13 @@ ps_status ps_model_path_resolve(ps_alloc_state *alloc, const char *path, char **
     *ret_file = file;
     return PS_OK;
 }
+
+char *ps_model_file_beside(ps_alloc_state *alloc, const char *model_file, const char *suffix) {
+    ps_str s;
+    size_t n = unpacked_size(model_file, strlen(model_file));
+    if (ends_with(model_file, n, SUFFIX)) n -= strlen(SUFFIX);
+    ps_str_init(&s, alloc);
+    ps_str_append_n(&s, model_file, n);
+    ps_str_append(&s, suffix);
+    return ps_str_take(&s);
+}

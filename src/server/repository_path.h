@@ -18,4 +18,7 @@ bool ps_model_path_plausible(ps_alloc_state *alloc, const char *path);
 ps_status ps_model_path_resolve(ps_alloc_state *alloc, const char *path, char **ret_file,
                                 char ret_version[PS_MODEL_VERSION_TEXT], ps_error *err);
 
+/* MODEL and the suffix for MODEL.onnx or MODEL.onnx.zst; NULL: out of memory. ps_free it. */
+char *ps_model_file_beside(ps_alloc_state *alloc, const char *model_file, const char *suffix);
+
 #endif

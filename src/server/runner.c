@@ -21,7 +21,7 @@ static ps_status collect(ps_infer *infer, ps_tensor *const *outputs, ps_error *e
         const ps_tensor *t = outputs[infer->selected[i]];
         infer->results[i] = (ps_infer_tensor) { w->name, ps_tensor_dtype(t), *ps_tensor_shape(t), ps_tensor_elements(t),
                                                 ps_tensor_data_const(t) };
-        if (w->classes > 0) PS_TRY(ps_classify(&infer->arena, w->classes, &infer->results[i], err));
+        if (w->classes > 0) PS_TRY(ps_classify(infer->served, &infer->arena, w->classes, &infer->results[i], err));
     }
     return PS_OK;
 }
@@ -33,6 +33,7 @@ static ps_status run_session(ps_infer *infer, ps_session *session, ps_stats_samp
     ps_tensor **outputs = ps_arena_array(&infer->arena, s->n_outputs + 1, sizeof *outputs);
     if (!outputs) return PS_FAIL_NOMEM(err, "the outputs of a request");
     options.cancel = &infer->runner->cancel;
+    if (infer->prepare) PS_TRY(infer->prepare(infer, err));
     int64_t bound = ps_clock_ns();
     ps_status status = ps_session_run(session, (const ps_tensor *const *)infer->tensors, s->n_inputs, outputs,
                                       s->n_outputs, &options, err);

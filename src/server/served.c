@@ -33,7 +33,8 @@ static ps_status fill(ps_served *s, ps_engine *engine, const char *name, const c
     s->n_inputs = ps_model_input_count(s->model);
     s->n_outputs = ps_model_output_count(s->model);
     PS_TRY(read_values(s, ps_model_input, s->n_inputs, "input", &s->inputs, err));
-    return read_values(s, ps_model_output, s->n_outputs, "output", &s->outputs, err);
+    PS_TRY(read_values(s, ps_model_output, s->n_outputs, "output", &s->outputs, err));
+    return ps_photo_load(engine, path, &s->arena, &s->photo, err);
 }
 
 ps_status ps_served_load(ps_engine *engine, const char *name, const char *version, const char *path, const char *device,

@@ -12,6 +12,7 @@
 #include "base/thread.h"
 #include "base/vec.h"
 #include "polestar/session.h"
+#include "server/photo.h"
 #include "server/stats.h"
 
 /* Sessions that run on all threads of the engine, and sessions that run on one. */
@@ -24,6 +25,7 @@ typedef struct ps_served {
     ps_model *model;
     ps_value_info *inputs, *outputs;
     size_t n_inputs, n_outputs;
+    ps_photo_settings photo;
     ps_stats stats;
 
     void (*on_gone)(void *ctx); /* NULL, or called when all is freed; set before the last reference can go */

@@ -53,6 +53,7 @@ struct ps_exchange {
     size_t reply_json_size; /* JSON part of a reply with raw tensors, else 0 */
 
     ps_infer infer; /* of the infer route */
+    int64_t top;    /* of a photo: classes in the reply */
     ps_job job;     /* of load and unload */
 };
 

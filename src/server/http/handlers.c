@@ -2,9 +2,12 @@
 
 #include <stddef.h>
 #include <string.h>
+#include <strings.h>
 
 #include "server/http/infer_json.h"
 #include "server/http/json_reader.h"
+#include "server/http/routes.h"
+#include "server/json_number.h"
 #include "server/json_text.h"
 
 static ps_status acquire(ps_exchange *x, ps_served **ret, ps_error *err) {
@@ -110,16 +113,76 @@ static void infer_done(ps_infer *infer) {
     ps_exchange_resume(x);
 }
 
-static ps_status read_request(ps_exchange *x, ps_error *err) {
+static ps_status read_tensors(ps_exchange *x, ps_error *err) {
     size_t json_size = x->has_json_size ? x->json_size : x->body_size;
     PS_FAIL_IF(json_size > x->body_size, err, INVALID, "Inference-Header-Content-Length is %zu, the body has %zu bytes",
                json_size, x->body_size);
+    return ps_infer_json_read(&x->infer, ps_exchange_body(x), x->body_size, json_size, err);
+}
+
+/* ---- photos ---- */
+
+static ps_status prepare_photo(ps_infer *infer, ps_error *err) {
+    const ps_exchange *x = infer->ctx;
+    return ps_photo_prepare(infer, ps_exchange_body(x), x->body_size, err);
+}
+
+static ps_status encode_photo(ps_infer *infer, ps_error *err) {
+    ps_exchange *x = infer->ctx;
+    return ps_photo_write(infer, x->top, &x->reply, err);
+}
+
+static const char *query(const ps_exchange *x, const char *name) {
+    return MHD_lookup_connection_value(x->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+static ps_status read_top(ps_exchange *x, ps_error *err) {
+    const char *text = query(x, "top");
+    ps_number n;
+    x->top = PS_PHOTO_DEFAULT_TOP;
+    if (!text) return PS_OK;
+    PS_FAIL_IF(ps_number_scan(text, text + strlen(text), &n) != text + strlen(text) || !ps_number_i64(&n, &x->top) ||
+                   x->top < 1 || x->top > PS_PHOTO_MAX_TOP,
+               err, INVALID, "top is '%.32s', not a number from 1 to %d", text, PS_PHOTO_MAX_TOP);
+    return PS_OK;
+}
+
+/* The body is a photo; ?top=K and ?output=NAME say what the reply holds. */
+static ps_status read_photo(ps_exchange *x, const ps_served *served, ps_error *err) {
+    char name[PS_MODEL_NAME_MAX + 1];
+    const char *output = query(x, "output");
+    PS_TRY(read_top(x, err));
+    PS_FAIL_IF(!served->n_outputs, err, UNSUPPORTED, "model '%s' has no output", served->name);
+    PS_FAIL_IF(output && !ps_percent_decode(output, strlen(output), name, sizeof name), err, INVALID,
+               "the query's output is not a name");
+    x->infer.wants = ps_arena_array(&x->infer.arena, 1, sizeof *x->infer.wants);
+    const char *wanted = ps_arena_strdup(&x->infer.arena, output ? name : served->outputs[0].name);
+    if (!x->infer.wants || !wanted) return PS_FAIL_NOMEM(err, "the output of a request");
+    x->infer.wants[0] = (ps_infer_want) { .name = wanted };
+    x->infer.n_wants = 1;
+    x->infer.prepare = prepare_photo;
+    x->infer.encode = encode_photo;
+    return PS_OK;
+}
+
+static bool is_image(const ps_exchange *x, bool *ret_known) {
+    const char *type = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
+    size_t n = type ? strcspn(type, "; \t") : 0;
+    *ret_known =
+        (n == 10 && strncasecmp(type, "image/jpeg", n) == 0) || (n == 9 && strncasecmp(type, "image/png", n) == 0);
+    return n > 6 && strncasecmp(type, "image/", 6) == 0;
+}
+
+static ps_status read_request(ps_exchange *x, const ps_served *served, ps_error *err) {
+    bool known;
     ps_infer_init(&x->infer, x->http->options.engine);
     x->infer.arrived_ns = x->arrived_ns;
     x->infer.encode = encode;
     x->infer.done = infer_done;
     x->infer.ctx = x;
-    return ps_infer_json_read(&x->infer, ps_exchange_body(x), x->body_size, json_size, err);
+    if (!is_image(x, &known)) return read_tensors(x, err);
+    PS_FAIL_IF(!known, err, UNSUPPORTED, "photos are image/jpeg or image/png");
+    return read_photo(x, served, err);
 }
 
 void ps_handle_infer(ps_exchange *x) {
@@ -130,7 +193,7 @@ void ps_handle_infer(ps_exchange *x) {
         ps_exchange_fail(x, status, &err);
         return;
     }
-    status = read_request(x, &err);
+    status = read_request(x, served, &err);
     if (status != PS_OK) {
         ps_core_count_failure(served, x->arrived_ns);
         ps_served_release(served);
