@@ -98,6 +98,16 @@ def test_types_pass_unchanged(triton, binary):
         assert reply.as_numpy(f"out_{kind}").tolist() == values_of(kind).tolist(), kind
 
 
+@pytest.mark.parametrize("request_coding", [None, "gzip", "deflate"])
+@pytest.mark.parametrize("reply_coding", [None, "gzip", "deflate"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_compression(triton, request_coding, reply_coding, binary):
+    x = np.arange(4000, dtype=np.float32).reshape(1000, 4)
+    reply = triton.infer(ADD, [tensor("x", x, binary)], outputs=[client.InferRequestedOutput("y", binary_data=binary)],
+                         request_compression_algorithm=request_coding, response_compression_algorithm=reply_coding)
+    np.testing.assert_array_equal(reply.as_numpy("y"), x + np.float32(1))
+
+
 def test_classification(triton):
     scores = np.array([[0.25, 3, -1, 3]], np.float32)
     reply = triton.infer(ADD, [tensor("x", scores)], outputs=[client.InferRequestedOutput("y", class_count=3)])

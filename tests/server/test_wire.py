@@ -1,9 +1,11 @@
 """Raw requests: every way to be wrong, and the limits. Every reply that is not 200 is {"error": "one sentence"}."""
 
+import gzip
 import json
 import socket
 import struct
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -114,8 +116,63 @@ def test_any_content_type_and_none(server):
         assert reply.status_code == 200 and reply.json()["outputs"][0]["data"] == [2, 3, 4, 5]
 
 
-def test_compressed_body_is_refused_politely(server):
-    check_error(post(server, INFER, b"\x1f\x8b", {"Content-Encoding": "gzip"}), 415)
+@pytest.mark.parametrize("coding, pack", [("gzip", gzip.compress), ("x-gzip", gzip.compress), ("GZip", gzip.compress),
+                                          ("deflate", zlib.compress), ("identity", bytes)])
+def test_compressed_bodies(server, coding, pack):
+    head, body = binary_request(np.arange(4, dtype=np.float32).reshape(1, 4))
+    for data, headers in ((json.dumps(GOOD).encode(), {}), (body, {"Inference-Header-Content-Length": str(len(head))})):
+        reply = post(server, INFER, pack(data), {"Content-Encoding": coding, **headers})
+        assert reply.status_code == 200 and reply.json()["outputs"][0]["shape"] == [1, 4], reply.text
+
+
+def test_wrong_compressed_bodies(server):
+    whole = gzip.compress(json.dumps(GOOD).encode())
+    for data, part in ((b"\x1f\x8b", "cut off"), (b"", "cut off"), (whole[:-1], "cut off"), (whole[:20], "cut off"),
+                       (whole + b"x", "not gzip"), (b"{}", "not gzip"), (whole[:-8] + b"\0" * 8, "not gzip")):
+        check_error(post(server, INFER, data, {"Content-Encoding": "gzip"}), 400, part)
+    check_error(post(server, INFER, whole, {"Content-Encoding": "deflate"}), 400, "not deflate")
+    check_error(post(server, INFER, whole, {"Content-Encoding": "br"}), 415, "gzip, deflate")
+    check_error(post(server, INFER, whole, {"Content-Encoding": "gzip, gzip"}), 415)
+
+
+@pytest.mark.parametrize("accept, coding", [("gzip", "gzip"), ("deflate", "deflate"), ("gzip, deflate", "gzip"),
+                                            ("br, deflate;q=0.5", "deflate"), ("deflate;q=1.0,gzip;q=0.2", "deflate"), ("gzip;q=0", None), ("br", None),
+                                            ("", None), ("identity", None), ("gzip;q=x", None)])
+def test_compressed_replies(server, accept, coding):
+    values = np.zeros((300, 4), np.float32)
+    head, body = binary_request(values)
+    for form in (True, False):
+        text = json.dumps({**json.loads(head), "parameters": {"binary_data_output": form}}).encode()
+        headers = {"Inference-Header-Content-Length": str(len(text)), "Accept-Encoding": accept}
+        reply = post(server, INFER, text + values.tobytes(), headers)
+        assert reply.status_code == 200 and reply.headers.get("Content-Encoding") == coding
+        if coding:
+            assert int(reply.headers["Content-Length"]) < 1000 and reply.headers["Vary"] == "Accept-Encoding"
+        if form:
+            tail = reply.content[int(reply.headers["Inference-Header-Content-Length"]):]
+            assert (np.frombuffer(tail, np.float32) == 1).all() and len(tail) == 4800
+        else:
+            assert reply.json()["outputs"][0]["data"] == [1] * 1200
+    small = post(server, INFER, json.dumps(GOOD), {"Accept-Encoding": accept})
+    assert "Content-Encoding" not in small.headers, "not worth it"
+
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize("text, valid", [
+    (f"00-{TRACE}-{PARENT}-01", True), (f"00-{TRACE}-{PARENT}-00", True), (f"cc-{TRACE}-{PARENT}-01-more", True),
+    (f"cc-{TRACE}-{PARENT}-01", True), (f"00-{TRACE}-{PARENT}-01-more", False), (f"ff-{TRACE}-{PARENT}-01", False),
+    (f"00-{'0' * 32}-{PARENT}-01", False), (f"00-{TRACE}-{'0' * 16}-01", False), (f"00-{TRACE.upper()}-{PARENT}-01", False),
+    (f"00-{TRACE}-{PARENT}", False), (f"00-{TRACE}", False), ("", False), (f"00-{TRACE}1-{PARENT}-01", False), ("x" * 200, False)])
+def test_traceparent(models, text, valid):
+    running = Server(models / "add one.onnx")
+    reply = post(running, INFER, json.dumps(GOOD), {"traceparent": text})
+    missing = requests.get(running.base + "/v2/models/none", headers={"traceparent": text}, timeout=10)
+    assert reply.headers.get("traceparent") == missing.headers.get("traceparent") == (text if valid else None)
+    _, log = running.stop()
+    lines = [line for line in log.splitlines() if "/infer" in line or "/none" in line]
+    assert [f"trace={TRACE} parent={PARENT}" in line for line in lines] == [valid] * 2, lines
 
 
 def test_repository_bodies(server):
@@ -209,6 +266,14 @@ def test_chunked_body_over_the_limit(small):
     with pytest.raises(requests.ConnectionError):
         post(small, INFER, pieces(1000))
     assert post(small, INFER, json.dumps(GOOD)).status_code == 200
+
+
+def test_a_bomb_is_not_unpacked(small):
+    check_error(post(small, INFER, gzip.compress(b" " * (64 << 20)), {"Content-Encoding": "gzip"}), 413, "limit")
+    check_error(post(small, INFER, zlib.compress(b" " * (64 * 1024 + 1)), {"Content-Encoding": "deflate"}), 413, "limit")
+    body = json.dumps(GOOD).encode()
+    packed = gzip.compress(body + b" " * (64 * 1024 - len(body)))
+    assert post(small, INFER, packed, {"Content-Encoding": "gzip"}).status_code == 200
 
 
 def test_body_at_the_limit(small):

@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/os.h"
 #include "server/json_number.h"
@@ -43,15 +42,15 @@ static void expect_json_size(ps_exchange *x) {
 }
 
 void ps_body_expect(ps_exchange *x) {
-    const char *encoding = header(x, MHD_HTTP_HEADER_CONTENT_ENCODING),
-               *length = header(x, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    const char *length = header(x, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    x->coding = ps_coding_parse(header(x, MHD_HTTP_HEADER_CONTENT_ENCODING));
     x->content_length = UINT64_MAX;
     if (length && !parse_size(length, &x->content_length)) x->content_length = UINT64_MAX;
     if (length && x->content_length > x->http->options.max_body_bytes) {
         too_large(x);
-    } else if (encoding && strcasecmp(encoding, "identity") != 0) {
+    } else if (x->coding == PS_CODING_UNKNOWN) {
         x->handler = NULL;
-        ps_exchange_error(x, 415, "compressed bodies are not supported");
+        ps_exchange_error(x, 415, "Content-Encoding is none of gzip, deflate, identity");
     } else {
         expect_json_size(x);
     }
@@ -82,6 +81,24 @@ static bool grow(ps_exchange *x, size_t need) {
     return true;
 }
 
+/* Appends to the body; false: the error reply is set and the body dropped. */
+static bool keep(ps_exchange *x, const char *data, size_t size) {
+    if (size > x->http->options.max_body_bytes - x->body_size) {
+        too_large(x);
+        ps_body_release(x);
+        return false;
+    }
+    if (x->body_size + size > x->body_room && !grow(x, x->body_size + size)) {
+        x->handler = NULL;
+        ps_exchange_error(x, 503, "the server has no memory for this body now");
+        ps_body_release(x);
+        return false;
+    }
+    memcpy(x->block + x->body_pad + x->body_size, data, size);
+    x->body_size += size;
+    return true;
+}
+
 static bool too_slow(const ps_exchange *x) {
     int64_t allowed = SLOW_GRACE_NS + (int64_t)(x->body_total / SLOW_BYTES_PER_SECOND) * 1000000000;
     return ps_clock_ns() - x->arrived_ns > allowed;
@@ -93,20 +110,29 @@ bool ps_body_take(ps_exchange *x, const char *data, size_t size) {
     atomic_store_explicit(&x->http->last_upload, ps_clock_ns(), memory_order_relaxed);
     if (too_slow(x) || x->body_total > 2 * limit) return false;
     if (!x->handler) return true; /* the reply is decided */
-    if (x->body_total > limit) {
-        too_large(x);
-        ps_body_release(x);
-        return true;
-    }
-    if (x->body_size + size > x->body_room && !grow(x, x->body_size + size)) {
-        x->handler = NULL;
-        ps_exchange_error(x, 503, "the server has no memory for this body now");
-        ps_body_release(x);
-        return true;
-    }
-    memcpy(x->block + x->body_pad + x->body_size, data, size);
-    x->body_size += size;
+    (void)keep(x, data, size);
     return true;
+}
+
+static bool keep_unpacked(void *ctx, const char *data, size_t size) {
+    return keep(ctx, data, size);
+}
+
+void ps_body_finish(ps_exchange *x) {
+    ps_error err = PS_ERROR_INIT;
+    if (!x->handler || x->coding == PS_CODING_IDENTITY) return;
+    char *packed = x->block;
+    size_t pad = x->body_pad, size = x->body_size, room = x->body_room;
+    x->block = NULL;
+    x->body_pad = x->body_size = x->body_room = 0;
+    x->content_length = UINT64_MAX; /* of the packed one */
+    ps_status status = ps_coding_unpack(x->http->alloc, x->coding, packed + pad, size, keep_unpacked, x, &err);
+    atomic_fetch_sub(&x->http->body_bytes, room);
+    ps_free(x->http->alloc, packed);
+    if (status == PS_OK || !x->handler) return; /* keep has set the reply */
+    x->handler = NULL;
+    ps_exchange_fail(x, status, &err);
+    ps_body_release(x);
 }
 
 void ps_body_release(ps_exchange *x) {

@@ -10,6 +10,9 @@ void ps_body_expect(ps_exchange *x);
  * gets its error reply at the end; false: the client is so slow or sends so much that the connection should be closed.
  */
 bool ps_body_take(ps_exchange *x, const char *data, size_t size);
+/* The body has arrived: unpacks one that is compressed, under the same limits. Sets an error reply, and the handler to
+ * NULL, if that fails. */
+void ps_body_finish(ps_exchange *x);
 void ps_body_release(ps_exchange *x);
 
 #endif

@@ -2,6 +2,8 @@
 
 #include "server/json_text.h"
 
+#define LEAST_PACKED 1024 /* smaller replies fit one packet as they are */
+
 void ps_exchange_ok(ps_exchange *x) {
     if (x->reply.failed)
         ps_exchange_error(x, 503, "out of memory for a reply");
@@ -9,10 +11,18 @@ void ps_exchange_ok(ps_exchange *x) {
         x->code = 200;
 }
 
+void ps_exchange_pack(ps_exchange *x) {
+    ps_coding coding =
+        ps_coding_choose(MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT_ENCODING));
+    if (coding == PS_CODING_IDENTITY || x->reply.size < LEAST_PACKED || x->reply.failed) return;
+    if (ps_coding_pack(&x->reply, coding)) x->reply_coding = coding;
+}
+
 void ps_exchange_error(ps_exchange *x, int code, const char *text) {
     ps_str_release(&x->reply);
     ps_str_init(&x->reply, x->http->alloc);
     x->reply_json_size = 0;
+    x->reply_coding = PS_CODING_IDENTITY;
     x->code = code;
     ps_json_write_error(&x->reply, text);
 }

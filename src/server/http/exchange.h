@@ -8,6 +8,7 @@
 
 #include <microhttpd.h>
 
+#include "server/http/coding.h"
 #include "server/http/http.h"
 
 #define PS_HTTP_VERSION_MAX 31 /* bytes of a model version in a path */
@@ -42,15 +43,20 @@ struct ps_exchange {
     char method[12], path[160];                                          /* for the log, cut off */
     char model[PS_MODEL_NAME_MAX + 1], version[PS_HTTP_VERSION_MAX + 1]; /* of the path, decoded; "" if it has none */
 
+    const char *traceparent;          /* the header, if it is valid, else NULL; the connection's memory */
+    char trace_id[33], parent_id[17]; /* of it, or "" */
+
     char *block; /* the body lies at block + body_pad, so that the raw tensors behind the JSON are aligned */
     size_t body_pad, body_size, body_room, body_total; /* body_total: bytes that arrived, kept or not */
     uint64_t content_length;                           /* UINT64_MAX: not said */
+    ps_coding coding;                                  /* of the body */
     bool has_json_size;
-    size_t json_size; /* Inference-Header-Content-Length */
+    size_t json_size; /* Inference-Header-Content-Length; of the unpacked body */
 
     int code;
     ps_str reply;
     size_t reply_json_size; /* JSON part of a reply with raw tensors, else 0 */
+    ps_coding reply_coding;
 
     ps_infer infer; /* of the infer route */
     int64_t top;    /* of a photo: classes in the reply */
@@ -63,6 +69,8 @@ static inline const char *ps_exchange_body(const ps_exchange *x) {
 
 /* The reply is `code` and what was appended to x->reply. */
 void ps_exchange_ok(ps_exchange *x);
+/* Packs a reply that is worth it, if the client accepts that. Slow: not on the daemon's thread. */
+void ps_exchange_pack(ps_exchange *x);
 /* The reply is an error object; what was in x->reply is dropped. */
 void ps_exchange_error(ps_exchange *x, int code, const char *text);
 void ps_exchange_fail(ps_exchange *x, ps_status status, const ps_error *err);

@@ -106,10 +106,12 @@ static ps_status encode(ps_infer *infer, ps_error *err) {
 
 static void infer_done(ps_infer *infer) {
     ps_exchange *x = infer->ctx;
-    if (infer->status == PS_OK)
+    if (infer->status == PS_OK) {
         ps_exchange_ok(x);
-    else
+        ps_exchange_pack(x);
+    } else {
         ps_exchange_fail(x, infer->status, &infer->error);
+    }
     ps_exchange_resume(x);
 }
 

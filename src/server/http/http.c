@@ -8,6 +8,7 @@
 #include "server/http/address.h"
 #include "server/http/body.h"
 #include "server/http/routes.h"
+#include "server/http/trace_context.h"
 
 #define CONNECTION_MEMORY ((size_t)32 << 10) /* of one connection: bounds the headers */
 #define IDLE_SECONDS 60u                     /* without a byte, before a connection is closed */
@@ -27,6 +28,7 @@ static ps_exchange *exchange_create(ps_http *http, struct MHD_Connection *connec
     ps_snprintf(x->method, sizeof x->method, "%s", method);
     ps_snprintf(x->path, sizeof x->path, "%s", path);
     ps_str_init(&x->reply, http->alloc);
+    ps_trace_context_read(x);
     ps_infer_init(&x->infer, http->options.engine);
     ps_mutex_lock(&http->lock);
     http->active++;
@@ -54,6 +56,7 @@ static void exchange_call(ps_exchange *x) {
     ps_mutex_lock(&x->http->lock);
     x->http->answering++;
     ps_mutex_unlock(&x->http->lock);
+    ps_body_finish(x);
     if (x->handler) x->handler(x);
 }
 
@@ -61,10 +64,12 @@ static void log_exchange(const ps_exchange *x, bool complete) {
     char path[2 * sizeof x->path], model[PS_MODEL_NAME_MAX + 8], id[136];
     const ps_log *log = &x->http->options.log;
     if (!log->fn) return;
-    ps_log_line(log, PS_LOG_INFO, "event=request method=%s path=%s status=%d in=%zu out=%zu ms=%.3f model=%s id=%s%s",
-                x->method, ps_log_quote(x->path, path, sizeof path), x->code, x->body_total, x->reply.size,
+    ps_log_line(log, PS_LOG_INFO,
+                "event=request method=%s path=%s status=%d in=%zu out=%zu ms=%.3f model=%s id=%s%s%s%s%s%s", x->method,
+                ps_log_quote(x->path, path, sizeof path), x->code, x->body_total, x->reply.size,
                 (double)(ps_clock_ns() - x->arrived_ns) / 1e6, ps_log_quote(x->model, model, sizeof model),
-                ps_log_quote(x->infer.id, id, sizeof id), complete ? "" : " aborted=true");
+                ps_log_quote(x->infer.id, id, sizeof id), *x->trace_id ? " trace=" : "", x->trace_id,
+                *x->parent_id ? " parent=" : "", x->parent_id, complete ? "" : " aborted=true");
 }
 
 static void on_completed(void *arg, struct MHD_Connection *connection, void **slot,
@@ -88,6 +93,11 @@ static void add_headers(const ps_exchange *x, struct MHD_Response *response) {
         snprintf(number, sizeof number, "%zu", x->reply_json_size);
         MHD_add_response_header(response, "Inference-Header-Content-Length", number);
     }
+    if (x->reply_coding != PS_CODING_IDENTITY) {
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_ENCODING, ps_coding_name(x->reply_coding));
+        MHD_add_response_header(response, MHD_HTTP_HEADER_VARY, MHD_HTTP_HEADER_ACCEPT_ENCODING);
+    }
+    if (x->traceparent) MHD_add_response_header(response, "traceparent", x->traceparent);
     if (x->allow) MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, x->allow);
     if (x->code == 503) MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
     if (atomic_load(&x->http->draining)) MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
