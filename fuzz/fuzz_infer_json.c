@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     char *body = malloc(body_size ? body_size : 1);
     if (!body) return 0;
     memcpy(body, data + 2, body_size);
-    ps_infer infer = { .id = "" };
+    ps_infer infer = { .id = "", .sequence_id = "" };
     ps_arena_init(&infer.arena, &alloc);
     ps_error error = PS_ERROR_INIT;
     if (ps_infer_json_read(&infer, body, body_size, json_size, &error) == PS_OK) {

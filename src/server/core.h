@@ -17,7 +17,8 @@
 #include "server/pool.h"
 #include "server/repository.h"
 
-#define PS_INFER_MAX_TENSORS 1024   /* inputs or requested outputs of one request */
+#define PS_INFER_MAX_TENSORS 1024 /* inputs or requested outputs of one request */
+#define PS_INFER_MAX_TIMEOUT_US (INT64_C(366) * 86400 * 1000000)
 #define PS_INFER_MAX_CLASSES 100000 /* of the classification extension */
 
 /* A row-major tensor; for BYTES data is an array of ps_string. */
@@ -48,6 +49,11 @@ struct ps_infer {
     size_t n_inputs;
     ps_infer_want *wants; /* none: all outputs, in the model's order */
     size_t n_wants;
+    /* The sequence extension: "" for none, else 'i' and a number or 's' and a text, which are different ids. */
+    const char *sequence_id;
+    bool sequence_start, sequence_end;
+    uint32_t priority;  /* 1 runs first; 0, for none, runs after all others */
+    int64_t timeout_us; /* from arrival until the run must end; 0: none */
     bool want_binary;   /* `binary` of outputs that are not listed */
     int64_t arrived_ns; /* of ps_clock_ns; the start of the request for statistics */
     /* NULL, or called before `encode`, before the run: fills slots of `tensors` that are costly to make */
@@ -62,7 +68,9 @@ struct ps_infer {
     size_t n_tensors;
     int *selected; /* model output of each want */
     ps_runner *runner;
-    int64_t queued_ns;
+    int64_t queued_ns, deadline_ns;
+    ps_sequence *sequence;      /* from ps_sequence_enter to ps_sequence_leave */
+    ps_infer *next_of_sequence; /* of those that wait for their turn */
 
     ps_infer_tensor *results; /* one per want, for `encode` */
     ps_status status;         /* for `done` */

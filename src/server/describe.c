@@ -24,7 +24,7 @@ void ps_core_write_server(ps_str *out) {
     ps_str_append(out, "{\"name\":\"polestar\",\"version\":");
     ps_json_write_string(out, ps_version());
     ps_str_append(out, ",\"extensions\":[\"binary_tensor_data\",\"classification\",\"model_configuration\","
-                       "\"model_repository\",\"statistics\"]}");
+                       "\"model_repository\",\"parameters\",\"schedule_policy\",\"sequence\",\"statistics\"]}");
 }
 
 static void write_dims(const ps_shape *shape, ps_str *out) {
@@ -82,5 +82,6 @@ void ps_core_write_config(const ps_served *served, ps_str *out) {
     write_config_tensors(served->inputs, served->n_inputs, out);
     ps_str_append(out, ",\"output\":");
     write_config_tensors(served->outputs, served->n_outputs, out);
+    ps_sequences_write_config(served->sequences, out);
     ps_str_append(out, "}");
 }

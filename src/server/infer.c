@@ -7,7 +7,7 @@
 #include "server/runner.h"
 
 void ps_infer_init(ps_infer *infer, ps_engine *engine) {
-    *infer = (ps_infer) { .engine = engine, .id = "" };
+    *infer = (ps_infer) { .engine = engine, .id = "", .sequence_id = "" };
     ps_arena_init(&infer->arena, ps_engine_alloc(engine));
 }
 
@@ -16,7 +16,7 @@ void ps_infer_release(ps_infer *infer) {
         ps_tensor_release(infer->tensors[i]);
     ps_infer_drop_served(infer);
     ps_arena_release(&infer->arena);
-    *infer = (ps_infer) { .engine = infer->engine, .id = "" };
+    *infer = (ps_infer) { .engine = infer->engine, .id = "", .sequence_id = "" };
 }
 
 void ps_infer_drop_served(ps_infer *infer) {
@@ -122,5 +122,7 @@ ps_status ps_core_submit(ps_runner *runner, ps_infer *infer, ps_served *take_ser
     infer->served = take_served;
     PS_TRY(bind_inputs(infer, err));
     PS_TRY(select_outputs(infer, err));
+    infer->job.rank = infer->priority;
+    if (infer->timeout_us) infer->deadline_ns = infer->arrived_ns + infer->timeout_us * 1000;
     return ps_runner_submit(runner, infer, err);
 }

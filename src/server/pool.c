@@ -22,6 +22,16 @@ struct ps_pool {
     int n_workers; /* with condition variable and thread */
 };
 
+/* Called with the lock held. */
+static void put_job(ps_pool *pool, ps_job *job) {
+    ps_job **at = job->rank ? &pool->first : pool->last;
+    while (*at && (*at)->rank && (*at)->rank <= job->rank)
+        at = &(*at)->next;
+    job->next = *at;
+    *at = job;
+    if (!job->next) pool->last = &job->next;
+}
+
 static ps_job *take_job(ps_pool *pool) {
     ps_job *job = pool->first;
     pool->first = job->next;
@@ -122,12 +132,10 @@ void ps_pool_free(ps_pool *pool) {
 
 ps_status ps_pool_submit(ps_pool *pool, ps_job *job, ps_error *err) {
     bool accepted;
-    job->next = NULL;
     ps_mutex_lock(&pool->lock);
     accepted = !pool->stopping && pool->queued < pool->max_queue;
     if (accepted) {
-        *pool->last = job;
-        pool->last = &job->next;
+        put_job(pool, job);
         pool->queued++;
         wake_one(pool);
     }

@@ -12,6 +12,7 @@
 typedef struct ps_job ps_job;
 struct ps_job {
     ps_job *next;
+    uint32_t rank; /* set by the submitter: 1 goes before 2 and so on, 0 after all; in order of arrival among equals */
     void (*run)(ps_job *job);
 };
 

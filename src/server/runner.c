@@ -33,6 +33,8 @@ static ps_status run_session(ps_infer *infer, ps_session *session, ps_stats_samp
     ps_tensor **outputs = ps_arena_array(&infer->arena, s->n_outputs + 1, sizeof *outputs);
     if (!outputs) return PS_FAIL_NOMEM(err, "the outputs of a request");
     options.cancel = &infer->runner->cancel;
+    options.deadline_ns = infer->deadline_ns;
+    if (infer->sequence) PS_TRY(ps_sequence_bind(infer, err));
     if (infer->prepare) PS_TRY(infer->prepare(infer, err));
     int64_t bound = ps_clock_ns();
     ps_status status = ps_session_run(session, (const ps_tensor *const *)infer->tensors, s->n_inputs, outputs,
@@ -44,6 +46,7 @@ static ps_status run_session(ps_infer *infer, ps_session *session, ps_stats_samp
     int64_t ran = ps_clock_ns();
     PS_TRY(collect(infer, outputs, err));
     PS_TRY(infer->encode(infer, err));
+    if (infer->sequence) PS_TRY(ps_sequence_keep(infer, outputs, err));
     sample->input = bound - start;
     sample->infer = ran - bound;
     sample->output = ps_clock_ns() - ran;
@@ -55,11 +58,36 @@ static ps_status run_infer(ps_infer *infer, ps_stats_sample *sample, ps_error *e
     ps_session_kind kind = choose_kind(infer->runner);
     PS_FAIL_IF(__atomic_load_n(&infer->runner->cancel, __ATOMIC_RELAXED), err, UNAVAILABLE,
                "the server is shutting down");
+    PS_FAIL_IF(infer->deadline_ns && ps_clock_ns() >= infer->deadline_ns, err, DEADLINE,
+               "model '%s': the request waited for longer than its timeout of %lld microseconds", infer->served->name,
+               (long long)infer->timeout_us);
     PS_TRY(ps_served_take_session(infer->served, kind, &session, err));
     ps_status status = run_session(infer, session, sample, err);
     ps_served_put_session(infer->served, kind, session);
     if (status == PS_NO_MEMORY) ps_served_drop_idle(infer->served); /* what earlier, larger requests left */
     return status;
+}
+
+/* Puts the request into the queue. */
+static ps_status enqueue(ps_infer *infer, ps_error *err) {
+    return ps_pool_submit(infer->runner->pool, &infer->job, err);
+}
+
+/* The last that the core does with a request. */
+static void finish(ps_infer *infer) {
+    ps_infer_drop_served(infer); /* not when the reply has been sent: a slow client must not hold a model */
+    infer->done(infer);
+}
+
+/* The request gives its turn to the next of its sequence, if it has one. */
+static void leave_sequence(ps_infer *infer) {
+    ps_infer *next = infer->sequence ? ps_sequence_leave(infer) : NULL;
+    while (next && (next->status = enqueue(next, &next->error)) != PS_OK) {
+        ps_infer *refused = next;
+        next = ps_sequence_leave(refused);
+        ps_core_count_failure(refused->served, refused->arrived_ns);
+        finish(refused);
+    }
 }
 
 static void run_job(ps_job *job) {
@@ -71,8 +99,8 @@ static void run_job(ps_job *job) {
         ps_stats_success(&infer->served->stats, &sample);
     else
         ps_stats_fail(&infer->served->stats, sample.total);
-    ps_infer_drop_served(infer); /* not when the reply has been sent: a slow client must not hold a model */
-    infer->done(infer);
+    leave_sequence(infer);
+    finish(infer);
 }
 
 ps_status ps_runner_create(ps_alloc_state *alloc, int runners, ps_runner **ret, ps_error *err) {
@@ -99,7 +127,14 @@ ps_status ps_runner_submit(ps_runner *runner, ps_infer *infer, ps_error *err) {
     infer->runner = runner;
     infer->job.run = run_job;
     infer->queued_ns = ps_clock_ns();
-    return ps_pool_submit(runner->pool, &infer->job, err);
+    bool waits = false;
+    if (*infer->sequence_id) PS_TRY(ps_sequence_enter(infer, &waits, err));
+    if (waits) return PS_OK; /* it belongs to whoever runs before it */
+    ps_status status = enqueue(infer, err);
+    if (status == PS_OK || !infer->sequence) return status; /* if OK, it belongs to a thread of the pool */
+    infer->status = status;
+    leave_sequence(infer);
+    return status;
 }
 
 void ps_runner_cancel(ps_runner *runner) {

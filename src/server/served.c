@@ -34,7 +34,8 @@ static ps_status fill(ps_served *s, ps_engine *engine, const char *name, const c
     s->n_outputs = ps_model_output_count(s->model);
     PS_TRY(read_values(s, ps_model_input, s->n_inputs, "input", &s->inputs, err));
     PS_TRY(read_values(s, ps_model_output, s->n_outputs, "output", &s->outputs, err));
-    return ps_photo_load(engine, path, &s->arena, &s->photo, err);
+    PS_TRY(ps_photo_load(engine, path, &s->arena, &s->photo, err));
+    return ps_sequences_load(engine, path, s->inputs, s->n_inputs, s->outputs, s->n_outputs, &s->sequences, err);
 }
 
 ps_status ps_served_load(ps_engine *engine, const char *name, const char *version, const char *path, const char *device,
@@ -81,6 +82,7 @@ void ps_served_release(ps_served *s) {
     void (*on_gone)(void *ctx) = s->on_gone;
     void *ctx = s->gone_ctx;
     free_idle(s);
+    ps_sequences_free(s->sequences);
     ps_model_release(s->model);
     ps_stats_destroy(&s->stats);
     ps_mutex_destroy(&s->lock);

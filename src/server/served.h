@@ -13,6 +13,7 @@
 #include "base/vec.h"
 #include "polestar/session.h"
 #include "server/photo.h"
+#include "server/sequence.h"
 #include "server/stats.h"
 
 /* Sessions that run on all threads of the engine, and sessions that run on one. */
@@ -26,6 +27,7 @@ typedef struct ps_served {
     ps_value_info *inputs, *outputs;
     size_t n_inputs, n_outputs;
     ps_photo_settings photo;
+    ps_sequences *sequences; /* NULL: the model keeps no state */
     ps_stats stats;
 
     void (*on_gone)(void *ctx); /* NULL, or called when all is freed; set before the last reference can go */

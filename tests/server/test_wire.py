@@ -136,7 +136,8 @@ def test_wrong_compressed_bodies(server):
 
 
 @pytest.mark.parametrize("accept, coding", [("gzip", "gzip"), ("deflate", "deflate"), ("gzip, deflate", "gzip"),
-                                            ("br, deflate;q=0.5", "deflate"), ("deflate;q=1.0,gzip;q=0.2", "deflate"), ("gzip;q=0", None), ("br", None),
+                                            ("br, deflate;q=0.5", "deflate"),
+                                            ("deflate;q=1.0,gzip;q=0.2", "deflate"), ("gzip;q=0", None), ("br", None),
                                             ("", None), ("identity", None), ("gzip;q=x", None)])
 def test_compressed_replies(server, accept, coding):
     values = np.zeros((300, 4), np.float32)
@@ -147,7 +148,8 @@ def test_compressed_replies(server, accept, coding):
         reply = post(server, INFER, text + values.tobytes(), headers)
         assert reply.status_code == 200 and reply.headers.get("Content-Encoding") == coding
         if coding:
-            assert int(reply.headers["Content-Length"]) < 1000 and reply.headers["Vary"] == "Accept-Encoding"
+            assert int(reply.headers["Content-Length"]) < 1000
+            assert reply.headers["Vary"] == "Accept-Encoding"
         if form:
             tail = reply.content[int(reply.headers["Inference-Header-Content-Length"]):]
             assert (np.frombuffer(tail, np.float32) == 1).all() and len(tail) == 4800
@@ -160,19 +162,25 @@ def test_compressed_replies(server, accept, coding):
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
-@pytest.mark.parametrize("text, valid", [
-    (f"00-{TRACE}-{PARENT}-01", True), (f"00-{TRACE}-{PARENT}-00", True), (f"cc-{TRACE}-{PARENT}-01-more", True),
-    (f"cc-{TRACE}-{PARENT}-01", True), (f"00-{TRACE}-{PARENT}-01-more", False), (f"ff-{TRACE}-{PARENT}-01", False),
-    (f"00-{'0' * 32}-{PARENT}-01", False), (f"00-{TRACE}-{'0' * 16}-01", False), (f"00-{TRACE.upper()}-{PARENT}-01", False),
-    (f"00-{TRACE}-{PARENT}", False), (f"00-{TRACE}", False), ("", False), (f"00-{TRACE}1-{PARENT}-01", False), ("x" * 200, False)])
-def test_traceparent(models, text, valid):
+TRACEPARENTS = {
+    f"00-{TRACE}-{PARENT}-01": True, f"00-{TRACE}-{PARENT}-00": True, f"cc-{TRACE}-{PARENT}-01-more": True,
+    f"cc-{TRACE}-{PARENT}-01": True, f"00-{TRACE}-{PARENT}-01-more": False, f"ff-{TRACE}-{PARENT}-01": False,
+    f"00-{'0' * 32}-{PARENT}-01": False, f"00-{TRACE}-{'0' * 16}-01": False, f"00-{TRACE.upper()}-{PARENT}-01": False,
+    f"00-{TRACE}-{PARENT}": False, f"00-{TRACE}": False, "": False, f"00-{TRACE}1-{PARENT}-01": False, "x" * 200: False}
+
+
+def test_traceparent(models):
     running = Server(models / "add one.onnx")
-    reply = post(running, INFER, json.dumps(GOOD), {"traceparent": text})
-    missing = requests.get(running.base + "/v2/models/none", headers={"traceparent": text}, timeout=10)
-    assert reply.headers.get("traceparent") == missing.headers.get("traceparent") == (text if valid else None)
+    for i, (text, valid) in enumerate(TRACEPARENTS.items()):
+        reply = post(running, INFER, json.dumps({**GOOD, "id": f"request-{i}"}), {"traceparent": text})
+        missing = requests.get(f"{running.base}/v2/models/none-{i}", headers={"traceparent": text}, timeout=10)
+        assert (reply.status_code, missing.status_code) == (200, 404)
+        assert reply.headers.get("traceparent") == missing.headers.get("traceparent") == (text if valid else None)
     _, log = running.stop()
-    lines = [line for line in log.splitlines() if "/infer" in line or "/none" in line]
-    assert [f"trace={TRACE} parent={PARENT}" in line for line in lines] == [valid] * 2, lines
+    lines = log.splitlines()
+    for i, (text, valid) in enumerate(TRACEPARENTS.items()):
+        found = [line for line in lines if line.partition(" trace=")[0].endswith(f" id=request-{i}") or f"/none-{i} " in line]
+        assert [f" trace={TRACE} parent={PARENT}" in line for line in found] == [valid] * 2, (text, found)
 
 
 def test_repository_bodies(server):

@@ -10,13 +10,13 @@
 #include <cmocka.h>
 
 #include "server/http/infer_json.h"
-#include "server/http/json_reader.h"
+#include "server/json_reader.h"
 #include "server/json_text.h"
 
 static ps_alloc_state alloc;
 
 static ps_status read_body(ps_infer *infer, const void *body, size_t size, size_t json_size, ps_error *err) {
-    *infer = (ps_infer) { .id = "" };
+    *infer = (ps_infer) { .id = "", .sequence_id = "" };
     ps_arena_init(&infer->arena, &alloc);
     return ps_infer_json_read(infer, body, size, json_size, err);
 }
@@ -343,7 +343,7 @@ static ps_status read_and_write(ps_alloc_state *a, ps_error *err) {
         "{\"id\":\"\\u0041\",\"inputs\":[{\"name\":\"f\",\"shape\":[2],\"datatype\":\"FP32\",\"data\":[1,2]},"
         "{\"name\":\"s\",\"shape\":[1],\"datatype\":\"BYTES\",\"data\":[\"\\n\"]}],"
         "\"outputs\":[{\"name\":\"a\"},{\"name\":\"b\",\"parameters\":{\"binary_data\":true}}]}";
-    ps_infer infer = { .id = "" };
+    ps_infer infer = { .id = "", .sequence_id = "" };
     ps_served served = { .name = "m", .version = "1" };
     ps_str out;
     size_t json_size;

@@ -5,9 +5,9 @@
 #include <strings.h>
 
 #include "server/http/infer_json.h"
-#include "server/http/json_reader.h"
 #include "server/http/routes.h"
 #include "server/json_number.h"
+#include "server/json_reader.h"
 #include "server/json_text.h"
 
 static ps_status acquire(ps_exchange *x, ps_served **ret, ps_error *err) {

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/vec.h"
-#include "server/http/json_reader.h"
 #include "server/http/tensor_json.h"
+#include "server/json_reader.h"
 #include "server/json_text.h"
 
 /* One input as it stands in the request, before its data is read. */
@@ -244,6 +244,51 @@ static ps_status read_array(parser *p, ps_status (*item)(parser *, ps_error *), 
     }
 }
 
+/* 0 and "" are no ids. */
+static ps_status read_sequence_id(parser *p, ps_error *err) {
+    const char *text;
+    uint64_t number;
+    ps_arena *arena = &p->infer->arena;
+    if (ps_json_peek(&p->json) == '"') {
+        PS_TRY(ps_json_cstring(&p->json, &text, err));
+        PS_FAIL_IF(strlen(text) > PS_SEQUENCE_ID_MAX, err, INVALID, "sequence_id is longer than %d bytes",
+                   PS_SEQUENCE_ID_MAX);
+        p->infer->sequence_id = *text ? ps_arena_printf(arena, "s%s", text) : "";
+    } else {
+        PS_TRY(ps_json_uint(&p->json, &number, err));
+        p->infer->sequence_id = number ? ps_arena_printf(arena, "i%" PRIu64, number) : "";
+    }
+    return p->infer->sequence_id ? PS_OK : PS_FAIL_NOMEM(err, "a sequence id");
+}
+
+static ps_status read_at_most(ps_json *r, const char *name, uint64_t max, uint64_t *ret, ps_error *err) {
+    PS_TRY(ps_json_uint(r, ret, err));
+    PS_FAIL_IF(*ret > max, err, INVALID, "%s is %" PRIu64 ", allowed are 0 to %" PRIu64, name, *ret, max);
+    return PS_OK;
+}
+
+/* The schedule policy and the sequence extension; *ret_known: it is one of theirs. */
+static ps_status read_schedule(parser *p, const ps_string *key, bool *ret_known, ps_error *err) {
+    ps_infer *infer = p->infer;
+    uint64_t number;
+    *ret_known = true;
+    if (ps_json_key_is(key, "sequence_id")) return read_sequence_id(p, err);
+    if (ps_json_key_is(key, "sequence_start")) return ps_json_bool(&p->json, &infer->sequence_start, err);
+    if (ps_json_key_is(key, "sequence_end")) return ps_json_bool(&p->json, &infer->sequence_end, err);
+    if (ps_json_key_is(key, "priority")) {
+        PS_TRY(read_at_most(&p->json, "priority", UINT32_MAX, &number, err));
+        infer->priority = (uint32_t)number;
+        return PS_OK;
+    }
+    if (ps_json_key_is(key, "timeout")) {
+        PS_TRY(read_at_most(&p->json, "timeout", PS_INFER_MAX_TIMEOUT_US, &number, err));
+        infer->timeout_us = (int64_t)number;
+        return PS_OK;
+    }
+    *ret_known = false;
+    return PS_OK;
+}
+
 static ps_status read_parameters(parser *p, ps_error *err) {
     ps_json_iter it;
     ps_string key;
@@ -252,6 +297,9 @@ static ps_status read_parameters(parser *p, ps_error *err) {
     for (;;) {
         PS_TRY(ps_json_next(&p->json, &it, &key, &more, err));
         if (!more) return PS_OK;
+        bool known;
+        PS_TRY(read_schedule(p, &key, &known, err));
+        if (known) continue;
         if (ps_json_key_is(&key, "binary_data_output"))
             PS_TRY(ps_json_bool(&p->json, &p->infer->want_binary, err));
         else

@@ -8,7 +8,7 @@
 #define PS_SERVER_HTTP_TENSOR_JSON_H
 
 #include "server/core.h"
-#include "server/http/json_reader.h"
+#include "server/json_reader.h"
 
 /* Reads the array at the reader's position into t, whose dtype, shape and elements are set: flat, or nested as the
  * shape. */

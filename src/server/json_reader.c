@@ -1,4 +1,4 @@
-#include "server/http/json_reader.h"
+#include "server/json_reader.h"
 
 #include <string.h>
 
@@ -181,6 +181,15 @@ ps_status ps_json_int(ps_json *r, int64_t *ret, ps_error *err) {
     ps_json_peek(r);
     PS_FAIL_IF(!ps_number_scan(r->p, r->end, &n) || !ps_number_i64(&n, ret), err, FORMAT,
                "JSON byte %zu: expected an integer", ps_json_offset(r));
+    r->p = n.end;
+    return PS_OK;
+}
+
+ps_status ps_json_uint(ps_json *r, uint64_t *ret, ps_error *err) {
+    ps_number n;
+    ps_json_peek(r);
+    PS_FAIL_IF(!ps_number_scan(r->p, r->end, &n) || !ps_number_u64(&n, ret), err, FORMAT,
+               "JSON byte %zu: expected an integer that is not negative", ps_json_offset(r));
     r->p = n.end;
     return PS_OK;
 }

@@ -2,8 +2,8 @@
  *
  * It walks the text once and builds no tree, so a body of a million numbers costs nothing but its tensor. The text need
  * not end in NUL. Errors name the byte. Not shared between threads. */
-#ifndef PS_SERVER_HTTP_JSON_READER_H
-#define PS_SERVER_HTTP_JSON_READER_H
+#ifndef PS_SERVER_JSON_READER_H
+#define PS_SERVER_JSON_READER_H
 
 #include "base/arena.h"
 #include "base/error.h"
@@ -39,6 +39,7 @@ ps_status ps_json_string(ps_json *r, ps_string *ret, ps_error *err);
 /* The same as a C string in the arena; refuses NUL inside. */
 ps_status ps_json_cstring(ps_json *r, const char **ret, ps_error *err);
 ps_status ps_json_int(ps_json *r, int64_t *ret, ps_error *err);
+ps_status ps_json_uint(ps_json *r, uint64_t *ret, ps_error *err);
 ps_status ps_json_bool(ps_json *r, bool *ret, ps_error *err);
 /* Any value, checked and passed over. */
 ps_status ps_json_skip(ps_json *r, ps_error *err);
