@@ -23,8 +23,10 @@ int ps_status_http(ps_status status) {
 void ps_core_write_server(ps_str *out) {
     ps_str_append(out, "{\"name\":\"polestar\",\"version\":");
     ps_json_write_string(out, ps_version());
-    ps_str_append(out, ",\"extensions\":[\"binary_tensor_data\",\"classification\",\"model_configuration\","
-                       "\"model_repository\",\"parameters\",\"schedule_policy\",\"sequence\",\"statistics\"]}");
+    ps_str_append(
+        out,
+        ",\"extensions\":[\"binary_tensor_data\",\"classification\",\"model_configuration\","
+        "\"model_repository\",\"parameters\",\"schedule_policy\",\"sequence\",\"statistics\",\"trace\",\"logging\"]}");
 }
 
 static void write_dims(const ps_shape *shape, ps_str *out) {

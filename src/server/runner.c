@@ -6,6 +6,7 @@
 struct ps_runner {
     ps_alloc_state *alloc;
     ps_pool *pool;
+    ps_trace *trace;
     int threads;
     int cancel; /* atomic; ps_run_options.cancel of every run */
 };
@@ -99,14 +100,16 @@ static void run_job(ps_job *job) {
         ps_stats_success(&infer->served->stats, &sample);
     else
         ps_stats_fail(&infer->served->stats, sample.total);
+    ps_trace_request(infer->runner->trace, infer, &sample);
     leave_sequence(infer);
     finish(infer);
 }
 
-ps_status ps_runner_create(ps_alloc_state *alloc, int runners, ps_runner **ret, ps_error *err) {
+ps_status ps_runner_create(ps_alloc_state *alloc, int runners, ps_trace *trace, ps_runner **ret, ps_error *err) {
     ps_runner *runner = ps_alloc_zero(alloc, sizeof *runner);
     if (!runner) return PS_FAIL_NOMEM(err, "the runners");
     runner->alloc = alloc;
+    runner->trace = trace;
     runner->threads = runners ? runners : ps_cpu_count();
     ps_status status = ps_pool_create(alloc, "ps-run", runner->threads, PS_RUNNER_MAX_QUEUE, &runner->pool, err);
     if (status != PS_OK) {

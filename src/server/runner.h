@@ -6,11 +6,12 @@
 #define PS_SERVER_RUNNER_H
 
 #include "server/core.h"
+#include "server/trace.h"
 
 #define PS_RUNNER_MAX_QUEUE 4096
 
-/* runners 0: one per core of the process. */
-ps_status ps_runner_create(ps_alloc_state *alloc, int runners, ps_runner **ret, ps_error *err);
+/* runners 0: one per core of the process. `trace` outlives the runner. */
+ps_status ps_runner_create(ps_alloc_state *alloc, int runners, ps_trace *trace, ps_runner **ret, ps_error *err);
 /* Every request that was accepted gets its `done` before this returns. NULL is allowed. */
 void ps_runner_free(ps_runner *runner);
 /* PS_UNAVAILABLE when the queue is full. */

@@ -15,7 +15,9 @@
 struct ps_server {
     ps_engine *engine;
     ps_alloc_state *alloc;
-    ps_log log;
+    ps_log log; /* through the filter */
+    ps_log_filter log_filter;
+    ps_trace *trace;
     int drain_seconds;
     ps_repository *repository;
     ps_runner *runner;
@@ -63,6 +65,8 @@ static ps_status start_http(ps_server *s, const ps_server_options *o, ps_error *
         .repository = s->repository,
         .runner = s->runner,
         .loader = s->loader,
+        .trace = s->trace,
+        .log_filter = &s->log_filter,
         .host = o->host ? o->host : "127.0.0.1",
         .port = o->http_port,
         .max_body_bytes = o->max_body_bytes ? o->max_body_bytes : DEFAULT_BODY,
@@ -84,7 +88,8 @@ static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) 
                                          .dir = o->model_repository,
                                          .device = o->device };
     PS_TRY(ps_repository_create(&repository, &s->repository, err));
-    PS_TRY(ps_runner_create(s->alloc, o->runners, &s->runner, err));
+    PS_TRY(ps_trace_create(s->alloc, &s->log, &s->trace, err));
+    PS_TRY(ps_runner_create(s->alloc, o->runners, s->trace, &s->runner, err));
     PS_TRY(ps_pool_create(s->alloc, "ps-load", 1, LOADER_QUEUE, &s->loader, err));
     PS_TRY(start_http(s, o, err));
     s->load_all.run = run_load_all;
@@ -105,7 +110,7 @@ ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, p
     }
     s->engine = engine;
     s->alloc = alloc;
-    s->log = *ps_engine_log(engine);
+    s->log = ps_log_filter_init(&s->log_filter, ps_engine_log(engine));
     s->drain_seconds = o->drain_seconds ? o->drain_seconds : 30;
     ps_status status = start(s, o, reterr);
     if (status != PS_OK) {
@@ -156,6 +161,7 @@ void ps_server_free(ps_server *s) {
     if (!s) return;
     ps_server_stop(s);
     ps_repository_free(s->repository);
+    ps_trace_free(s->trace);
     ps_cond_destroy(&s->changed);
     ps_mutex_destroy(&s->lock);
     ps_free(s->alloc, s);

@@ -17,5 +17,10 @@ void ps_handle_infer(ps_exchange *x);
 void ps_handle_index(ps_exchange *x);
 void ps_handle_load(ps_exchange *x);
 void ps_handle_unload(ps_exchange *x);
+/* settings.c */
+void ps_handle_trace(ps_exchange *x);
+void ps_handle_trace_update(ps_exchange *x);
+void ps_handle_logging(ps_exchange *x);
+void ps_handle_logging_update(ps_exchange *x);
 
 #endif

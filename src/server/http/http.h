@@ -6,15 +6,19 @@
 #define PS_SERVER_HTTP_HTTP_H
 
 #include "server/core.h"
+#include "server/log_filter.h"
+#include "server/trace.h"
 
 typedef struct ps_http ps_http;
 
 typedef struct ps_http_options {
     ps_engine *engine;
     ps_log log;
-    ps_repository *repository; /* the three outlive the front end */
+    ps_repository *repository; /* the five outlive the front end */
     ps_runner *runner;
     ps_pool *loader;
+    ps_trace *trace;
+    ps_log_filter *log_filter;
     const char *host; /* name or address */
     int port;         /* 0: any */
     size_t max_body_bytes;

@@ -28,6 +28,12 @@ static const route routes[] = {
     { "POST", "/v2/repository/index", ps_handle_index },
     { "POST", "/v2/repository/models/{m}/load", ps_handle_load },
     { "POST", "/v2/repository/models/{m}/unload", ps_handle_unload },
+    { "GET", "/v2/trace/setting", ps_handle_trace },
+    { "POST", "/v2/trace/setting", ps_handle_trace_update },
+    { "GET", "/v2/models/{m}/trace/setting", ps_handle_trace },
+    { "POST", "/v2/models/{m}/trace/setting", ps_handle_trace_update },
+    { "GET", "/v2/logging", ps_handle_logging },
+    { "POST", "/v2/logging", ps_handle_logging_update },
 };
 
 static int hex_digit(char c) {
@@ -75,21 +81,34 @@ static bool match(const char *pattern, const char *path, ps_exchange *x) {
     return !*pattern && !*path;
 }
 
+/* 405: the path is right for other methods. */
+static void wrong_method(ps_exchange *x, const char *method, const char *path, bool get, bool post) {
+    char text[256];
+    x->allow = get && post ? "GET, HEAD, POST" : get ? "GET, HEAD" : "POST";
+    ps_snprintf(text, sizeof text, "%.16s is not allowed on %.160s: use %s", method, path,
+                get && post ? "GET or POST"
+                : get       ? "GET"
+                            : "POST");
+    ps_exchange_error(x, 405, text);
+}
+
 void ps_route(ps_exchange *x, const char *method, const char *path) {
     char text[256];
     const char *wanted = strcmp(method, "HEAD") == 0 ? "GET" : method;
+    bool get = false, post = false;
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
         if (!match(routes[i].pattern, path, x)) continue;
         if (strcmp(routes[i].method, wanted) == 0) {
             x->handler = routes[i].handler;
             return;
         }
-        x->allow = strcmp(routes[i].method, "GET") == 0 ? "GET, HEAD" : routes[i].method;
-        ps_snprintf(text, sizeof text, "%.16s is not allowed on %.160s: use %s", method, path, routes[i].method);
-        ps_exchange_error(x, 405, text);
-        return;
+        *(strcmp(routes[i].method, "GET") == 0 ? &get : &post) = true;
     }
     x->model[0] = x->version[0] = '\0';
+    if (get || post) {
+        wrong_method(x, method, path, get, post);
+        return;
+    }
     ps_snprintf(text, sizeof text, "there is nothing at %.16s %.160s", method, path);
     ps_exchange_error(x, 404, text);
 }
