@@ -31,10 +31,13 @@ typedef struct ps_server_options {
     int runners;                  /* concurrent runs; 0: 1 per core */
     int drain_seconds;            /* time for requests in flight on stop; 0: 30 */
     const char *device;
+    /* "on": clients may register POSIX shared memory of this machine, which the server then reads and writes for them;
+     * "off"; NULL or "auto": on if host is this machine only */
+    const char *shared_memory;
 } ps_server_options;
 
 #define PS_SERVER_OPTIONS_INIT                                                                                         \
-    { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 PS_API ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, ps_server **ret_server,
                                  ps_error *reterr);

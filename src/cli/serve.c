@@ -76,6 +76,7 @@ static bool read_options(const cli_args *args, ps_server_options *o) {
     o->host = cli_get(args, "host");
     o->device = cli_get(args, "device");
     o->model_repository = cli_get(args, "model-repository");
+    o->shared_memory = cli_get(args, "shared-memory");
     return cli_get_int(args, "http-port", 0, 65535, &o->http_port) &&
            cli_get_int(args, "max-connections", 1, 1 << 20, &o->max_connections) &&
            cli_get_int(args, "http-threads", 1, 256, &o->http_threads) &&
@@ -168,6 +169,8 @@ static const cli_option options[] = {
     { "max-body", CLI_TEXT, "SIZE", "largest request body", "64M" },
     { "http-threads", CLI_TEXT, "N", "threads that read and write requests", "1" },
     { "runners", CLI_TEXT, "N", "models running at once", "one for each core" },
+    { "shared-memory", CLI_WORDS, "auto|on|off",
+      "may clients register POSIX shared memory; auto: if only this machine reaches the server", "auto" },
     { "drain-seconds", CLI_TEXT, "S", "time for requests in flight when stopping", "30" },
     CLI_OPT_DEVICE,
     CLI_OPT_THREADS,

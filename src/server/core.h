@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "server/pool.h"
 #include "server/repository.h"
+#include "server/shared_memory.h"
 
 #define PS_INFER_MAX_TENSORS 1024 /* inputs or requested outputs of one request */
 #define PS_INFER_MAX_TIMEOUT_US (INT64_C(366) * 86400 * 1000000)
@@ -33,9 +34,11 @@ typedef struct ps_infer_tensor {
 /* One requested output. */
 typedef struct ps_infer_want {
     const char *name;
-    int64_t classes; /* > 0: the classification extension: the k highest as BYTES "value:index[:label]" */
-    bool says_form;  /* for the front end: the request says for this output … */
-    bool binary;     /* … raw bytes rather than JSON */
+    int64_t classes;    /* > 0: the classification extension: the k highest as BYTES "value:index[:label]" */
+    bool says_form;     /* for the front end: the request says for this output … */
+    bool binary;        /* … raw bytes rather than JSON */
+    ps_shm_region *shm; /* a reference: the raw bytes go to [shm_offset, + shm_size) of it */
+    size_t shm_offset, shm_size;
 } ps_infer_want;
 
 typedef struct ps_runner ps_runner;
@@ -55,6 +58,8 @@ struct ps_infer {
     uint32_t priority;  /* 1 runs first; 0, for none, runs after all others */
     int64_t timeout_us; /* from arrival until the run must end; 0: none */
     bool want_binary;   /* `binary` of outputs that are not listed */
+    ps_shm_table *shm;  /* regions that the request may name; NULL: none */
+    size_t shm_bytes;   /* reserved in it */
     int64_t arrived_ns; /* of ps_clock_ns; the start of the request for statistics */
     /* NULL, or called before `encode`, before the run: fills slots of `tensors` that are costly to make */
     ps_status (*prepare)(ps_infer *infer, ps_error *err);
@@ -91,7 +96,7 @@ ps_status ps_core_check_input(const ps_infer *infer, const ps_infer_tensor *t, i
 void ps_core_count_failure(ps_served *served, int64_t arrived_ns);
 
 /* JSON documents of the protocol, appended to out. */
-void ps_core_write_server(ps_str *out);
+void ps_core_write_server(bool shared_memory, ps_str *out);
 void ps_core_write_metadata(const ps_served *served, ps_str *out);
 void ps_core_write_config(const ps_served *served, ps_str *out);
 

@@ -20,13 +20,14 @@ int ps_status_http(ps_status status) {
     return 500;
 }
 
-void ps_core_write_server(ps_str *out) {
+void ps_core_write_server(bool shared_memory, ps_str *out) {
     ps_str_append(out, "{\"name\":\"polestar\",\"version\":");
     ps_json_write_string(out, ps_version());
     ps_str_append(
         out,
         ",\"extensions\":[\"binary_tensor_data\",\"classification\",\"model_configuration\","
-        "\"model_repository\",\"parameters\",\"schedule_policy\",\"sequence\",\"statistics\",\"trace\",\"logging\"]}");
+        "\"model_repository\",\"parameters\",\"schedule_policy\",\"sequence\",\"statistics\",\"trace\",\"logging\"");
+    ps_str_append(out, shared_memory ? ",\"system_shared_memory\"]}" : "]}");
 }
 
 static void write_dims(const ps_shape *shape, ps_str *out) {

@@ -1,15 +1,19 @@
 /* The public object: options, start, drain, stop. */
 #include "polestar/server.h"
 
+#include <string.h>
+
 #include "base/os.h"
 #include "base/thread.h"
 #include "server/http/http.h"
 #include "server/repository.h"
 #include "server/runner.h"
+#include "server/shared_memory.h"
 
 #define DEFAULT_BODY ((size_t)64 << 20)
 #define MAX_BODY ((size_t)4 << 30)
 #define LOADER_QUEUE 256
+#define LEAST_SHARED ((size_t)256 << 20)          /* inputs in shared memory of all requests: this, or four bodies */
 #define LAST_REPLIES_NS (2 * INT64_C(1000000000)) /* for replies to requests that the drain cut short */
 
 struct ps_server {
@@ -18,6 +22,7 @@ struct ps_server {
     ps_log log; /* through the filter */
     ps_log_filter log_filter;
     ps_trace *trace;
+    ps_shm_table *shm;
     int drain_seconds;
     ps_repository *repository;
     ps_runner *runner;
@@ -43,8 +48,18 @@ static ps_status check_options(const ps_server_options *o, ps_error *err) {
     PS_FAIL_IF(o->http_threads < 0 || o->http_threads > 256, err, INVALID, "%d HTTP threads are not between 0 and 256",
                o->http_threads);
     PS_FAIL_IF(o->runners < 0 || o->runners > 1024, err, INVALID, "%d runners are not between 0 and 1024", o->runners);
+    PS_FAIL_IF(o->shared_memory && strcmp(o->shared_memory, "auto") != 0 && strcmp(o->shared_memory, "on") != 0 &&
+                   strcmp(o->shared_memory, "off") != 0,
+               err, INVALID, "shared memory is '%.32s', not auto, on or off", o->shared_memory);
     PS_FAIL_IF(o->drain_seconds < 0, err, INVALID, "drain_seconds is %d, which is negative", o->drain_seconds);
     return PS_OK;
+}
+
+/* Whoever reaches the server can make it read and write shared memory of its user: by default not other machines. */
+static bool allows_shared_memory(const ps_server_options *o) {
+    const char *host = o->host ? o->host : "127.0.0.1", *word = o->shared_memory ? o->shared_memory : "auto";
+    if (strcmp(word, "auto") != 0) return strcmp(word, "on") == 0;
+    return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 || strcmp(host, "localhost") == 0;
 }
 
 static void run_load_all(ps_job *job) {
@@ -66,6 +81,7 @@ static ps_status start_http(ps_server *s, const ps_server_options *o, ps_error *
         .runner = s->runner,
         .loader = s->loader,
         .trace = s->trace,
+        .shm = s->shm,
         .log_filter = &s->log_filter,
         .host = o->host ? o->host : "127.0.0.1",
         .port = o->http_port,
@@ -88,6 +104,9 @@ static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) 
                                          .dir = o->model_repository,
                                          .device = o->device };
     PS_TRY(ps_repository_create(&repository, &s->repository, err));
+    size_t body = o->max_body_bytes ? o->max_body_bytes : DEFAULT_BODY;
+    size_t shared = body > LEAST_SHARED / 4 ? 4 * body : LEAST_SHARED;
+    PS_TRY(ps_shm_table_create(s->alloc, allows_shared_memory(o), shared, &s->shm, err));
     PS_TRY(ps_trace_create(s->alloc, &s->log, &s->trace, err));
     PS_TRY(ps_runner_create(s->alloc, o->runners, s->trace, &s->runner, err));
     PS_TRY(ps_pool_create(s->alloc, "ps-load", 1, LOADER_QUEUE, &s->loader, err));
@@ -162,6 +181,7 @@ void ps_server_free(ps_server *s) {
     ps_server_stop(s);
     ps_repository_free(s->repository);
     ps_trace_free(s->trace);
+    ps_shm_table_free(s->shm);
     ps_cond_destroy(&s->changed);
     ps_mutex_destroy(&s->lock);
     ps_free(s->alloc, s);

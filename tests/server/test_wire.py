@@ -64,7 +64,8 @@ def test_wrong_routes(server, method, path, code):
     (json.dumps({**GOOD, "outputs": [{"name": "q"}]}).encode(), "no output 'q'"),
     (json.dumps({**GOOD, "outputs": [{"name": "y"}] * 2}).encode(), "twice"),
     (json.dumps({**GOOD, "outputs": [{"name": "y", "parameters": {"classification": "a"}}]}).encode(), "integer"),
-    (json.dumps({**GOOD, "outputs": [{"name": "y", "parameters": {"shared_memory_region": "a"}}]}).encode(), "shared memory"),
+    (json.dumps({**GOOD, "outputs": [{"name": "y", "parameters": {"shared_memory_region": "a"}}]}).encode(),
+     "no shared_memory_byte_size"),
 ])
 def test_wrong_bodies(server, body, part):
     check_error(post(server, INFER, body), 400, part)

@@ -33,7 +33,7 @@ void ps_handle_ready(ps_exchange *x) {
 }
 
 void ps_handle_server(ps_exchange *x) {
-    ps_core_write_server(&x->reply);
+    ps_core_write_server(ps_shm_allowed(x->http->options.shm), &x->reply);
     ps_exchange_ok(x);
 }
 
@@ -182,6 +182,7 @@ static ps_status read_request(ps_exchange *x, const ps_served *served, ps_error 
     x->infer.encode = encode;
     x->infer.done = infer_done;
     x->infer.ctx = x;
+    x->infer.shm = x->http->options.shm;
     if (!is_image(x, &known)) return read_tensors(x, err);
     PS_FAIL_IF(!known, err, UNSUPPORTED, "photos are image/jpeg or image/png");
     return read_photo(x, served, err);

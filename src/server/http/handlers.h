@@ -17,6 +17,13 @@ void ps_handle_infer(ps_exchange *x);
 void ps_handle_index(ps_exchange *x);
 void ps_handle_load(ps_exchange *x);
 void ps_handle_unload(ps_exchange *x);
+/* memory.c */
+void ps_handle_shm_status(ps_exchange *x);
+void ps_handle_shm_register(ps_exchange *x);
+void ps_handle_shm_unregister(ps_exchange *x);
+void ps_handle_cuda_status(ps_exchange *x);
+void ps_handle_cuda_register(ps_exchange *x);
+void ps_handle_cuda_unregister(ps_exchange *x);
 /* settings.c */
 void ps_handle_trace(ps_exchange *x);
 void ps_handle_trace_update(ps_exchange *x);

@@ -14,10 +14,11 @@ typedef struct ps_http ps_http;
 typedef struct ps_http_options {
     ps_engine *engine;
     ps_log log;
-    ps_repository *repository; /* the five outlive the front end */
+    ps_repository *repository; /* the six outlive the front end */
     ps_runner *runner;
     ps_pool *loader;
     ps_trace *trace;
+    ps_shm_table *shm;
     ps_log_filter *log_filter;
     const char *host; /* name or address */
     int port;         /* 0: any */

@@ -8,11 +8,19 @@
 #include "server/json_reader.h"
 #include "server/json_text.h"
 
+/* The members shared_memory_* of "parameters". */
+typedef struct raw_memory {
+    const char *region; /* NULL: not in shared memory */
+    bool has_size;
+    uint64_t offset, size;
+} raw_memory;
+
 /* One input as it stands in the request, before its data is read. */
 typedef struct raw_input {
     ps_infer_tensor tensor;
     bool has_shape, has_dtype, has_data, binary;
     int64_t binary_size;
+    raw_memory memory;
     const char *data_at; /* position of the value of "data" */
 } raw_input;
 
@@ -75,8 +83,22 @@ static ps_status read_dtype(ps_json *r, ps_infer_tensor *t, ps_error *err) {
     return PS_OK;
 }
 
-static bool is_shared_memory(const ps_string *key) {
-    return key->size >= 13 && memcmp(key->data, "shared_memory", 13) == 0;
+/* *ret_known: the key is one of them. */
+static ps_status read_memory(ps_json *r, const ps_string *key, raw_memory *m, bool *ret_known, ps_error *err) {
+    *ret_known = true;
+    if (ps_json_key_is(key, "shared_memory_region")) return ps_json_cstring(r, &m->region, err);
+    if (ps_json_key_is(key, "shared_memory_offset")) return ps_json_uint(r, &m->offset, err);
+    if (ps_json_key_is(key, "shared_memory_byte_size")) {
+        m->has_size = true;
+        return ps_json_uint(r, &m->size, err);
+    }
+    *ret_known = false;
+    return PS_OK;
+}
+
+static ps_status acquire_memory(const ps_infer *infer, const raw_memory *m, ps_shm_region **ret, ps_error *err) {
+    PS_FAIL_IF(!m->has_size, err, INVALID, "shared_memory_region '%.128s' has no shared_memory_byte_size", m->region);
+    return ps_shm_acquire(infer->shm, m->region, m->offset, m->size, ret, err);
 }
 
 static ps_status read_input_parameters(ps_json *r, raw_input *in, ps_error *err) {
@@ -87,8 +109,9 @@ static ps_status read_input_parameters(ps_json *r, raw_input *in, ps_error *err)
     for (;;) {
         PS_TRY(ps_json_next(r, &it, &key, &more, err));
         if (!more) return PS_OK;
-        PS_FAIL_IF(is_shared_memory(&key), err, UNSUPPORTED, "JSON byte %zu: shared memory is not supported",
-                   ps_json_offset(r));
+        bool known;
+        PS_TRY(read_memory(r, &key, &in->memory, &known, err));
+        if (known) continue;
         if (ps_json_key_is(&key, "binary_data_size")) {
             PS_TRY(once(&in->binary, "binary_data_size", r, err));
             PS_TRY(ps_json_int(r, &in->binary_size, err));
@@ -135,12 +158,35 @@ static ps_status take_tail(parser *p, raw_input *in, ps_error *err) {
     return PS_OK;
 }
 
+static ps_status copy_memory(ps_infer *infer, const raw_memory *m, const ps_shm_region *region, void **ret,
+                             ps_error *err) {
+    PS_TRY(ps_shm_reserve(infer->shm, (size_t)m->size, err));
+    infer->shm_bytes += (size_t)m->size;
+    *ret = ps_arena_alloc(&infer->arena, m->size ? (size_t)m->size : 1);
+    if (!*ret) return PS_FAIL_NOMEM(err, "an input of the request");
+    return ps_shm_region_read(region, (size_t)m->offset, *ret, (size_t)m->size, err);
+}
+
+static ps_status take_memory(parser *p, raw_input *in, ps_error *err) {
+    ps_shm_region *region;
+    void *data;
+    PS_TRY(acquire_memory(p->infer, &in->memory, &region, err));
+    ps_status status = copy_memory(p->infer, &in->memory, region, &data, err);
+    ps_shm_release(region);
+    PS_TRY(status);
+    return ps_tensor_raw_read(&p->infer->arena, &in->tensor, data, (size_t)in->memory.size, err);
+}
+
 static ps_status finish_input(parser *p, raw_input *in, ps_error *err) {
     ps_infer_tensor *t = &in->tensor;
     PS_FAIL_IF(!t->name, err, INVALID, "input %zu of the request has no \"name\"", p->infer->n_inputs);
     PS_FAIL_IF(!in->has_shape, err, INVALID, "input '%s' has no \"shape\"", t->name);
     PS_FAIL_IF(!in->has_dtype, err, INVALID, "input '%s' has no \"datatype\"", t->name);
     PS_FAIL_IF(in->has_data && in->binary, err, INVALID, "input '%s' has both \"data\" and binary_data_size", t->name);
+    if (in->memory.region) {
+        PS_FAIL_IF(in->has_data || in->binary, err, INVALID, "input '%s' has data and is in shared memory", t->name);
+        return take_memory(p, in, err);
+    }
     PS_FAIL_IF(!in->has_data && !in->binary, err, INVALID, "input '%s' has neither \"data\" nor binary_data_size",
                t->name);
     if (in->binary) return take_tail(p, in, err);
@@ -177,6 +223,7 @@ typedef struct raw_want {
     const char *name;
     bool has_binary, binary;
     int64_t classes;
+    raw_memory memory;
 } raw_want;
 
 static ps_status read_want_parameters(ps_json *r, raw_want *w, ps_error *err) {
@@ -187,8 +234,9 @@ static ps_status read_want_parameters(ps_json *r, raw_want *w, ps_error *err) {
     for (;;) {
         PS_TRY(ps_json_next(r, &it, &key, &more, err));
         if (!more) return PS_OK;
-        PS_FAIL_IF(is_shared_memory(&key), err, UNSUPPORTED, "JSON byte %zu: shared memory is not supported",
-                   ps_json_offset(r));
+        bool known;
+        PS_TRY(read_memory(r, &key, &w->memory, &known, err));
+        if (known) continue;
         if (ps_json_key_is(&key, "binary_data")) {
             PS_TRY(once(&w->has_binary, "binary_data", r, err));
             PS_TRY(ps_json_bool(r, &w->binary, err));
@@ -225,8 +273,12 @@ static ps_status read_want(parser *p, ps_error *err) {
     PS_FAIL_IF(!w.name, err, INVALID, "output %zu of the request has no \"name\"", infer->n_wants);
     if (!grow(&infer->arena, (void **)&infer->wants, infer->n_wants, &p->want_room, sizeof *infer->wants))
         return PS_FAIL_NOMEM(err, "the outputs of a request");
-    infer->wants[infer->n_wants++] =
-        (ps_infer_want) { .name = w.name, .classes = w.classes, .says_form = w.has_binary, .binary = w.binary };
+    ps_infer_want *want = &infer->wants[infer->n_wants];
+    *want = (ps_infer_want) { .name = w.name, .classes = w.classes, .says_form = w.has_binary, .binary = w.binary };
+    if (w.memory.region) PS_TRY(acquire_memory(infer, &w.memory, &want->shm, err));
+    want->shm_offset = (size_t)w.memory.offset;
+    want->shm_size = (size_t)w.memory.size;
+    infer->n_wants++;
     return PS_OK;
 }
 
@@ -344,6 +396,31 @@ ps_status ps_infer_json_read(ps_infer *infer, const char *body, size_t size, siz
 
 /* ---- the reply ---- */
 
+static ps_status put_memory(const ps_infer_want *w, const ps_infer_tensor *t, size_t size, ps_alloc_state *alloc,
+                            ps_error *err) {
+    ps_str raw;
+    if (t->dtype != PS_DTYPE_STRING) return ps_shm_region_write(w->shm, w->shm_offset, t->data, size, err);
+    ps_str_init(&raw, alloc);
+    ps_tensor_raw_write(t, &raw);
+    ps_status status =
+        raw.failed ? PS_FAIL_NOMEM(err, "an output") : ps_shm_region_write(w->shm, w->shm_offset, raw.data, size, err);
+    ps_str_release(&raw);
+    return status;
+}
+
+/* The data goes to shared memory, and where it lies into the reply. */
+static ps_status write_memory(const ps_infer_want *w, const ps_infer_tensor *t, ps_str *out, ps_error *err) {
+    size_t size;
+    PS_FAIL_IF(!ps_tensor_raw_size(t, &size), err, LIMIT, "output '%s' is too large", t->name);
+    PS_FAIL_IF(size > w->shm_size, err, INVALID, "output '%s' has %zu bytes, shared_memory_byte_size is %zu", t->name,
+               size, w->shm_size);
+    PS_TRY(put_memory(w, t, size, out->alloc, err));
+    ps_str_append(out, "],\"parameters\":{\"shared_memory_region\":");
+    ps_json_write_string(out, ps_shm_region_name(w->shm));
+    ps_str_printf(out, ",\"shared_memory_offset\":%zu,\"shared_memory_byte_size\":%zu}}", w->shm_offset, size);
+    return PS_OK;
+}
+
 static ps_status write_output(const ps_infer_want *w, const ps_infer_tensor *t, ps_str *out, ps_error *err) {
     size_t size;
     ps_str_append(out, "{\"name\":");
@@ -351,6 +428,7 @@ static ps_status write_output(const ps_infer_want *w, const ps_infer_tensor *t, 
     ps_str_printf(out, ",\"datatype\":\"%s\",\"shape\":[", ps_dtype_v2_name(t->dtype));
     for (int i = 0; i < t->shape.rank; i++)
         ps_str_printf(out, "%s%" PRId64, i ? "," : "", t->shape.dims[i]);
+    if (w->shm) return write_memory(w, t, out, err);
     if (w->binary) {
         PS_FAIL_IF(!ps_tensor_raw_size(t, &size), err, LIMIT, "output '%s' is too large", t->name);
         ps_str_printf(out, "],\"parameters\":{\"binary_data_size\":%zu}}", size);
@@ -380,10 +458,15 @@ static ps_status write_head(const ps_infer *infer, ps_str *out, ps_error *err) {
     return PS_OK;
 }
 
+/* Does the output lie behind the JSON? */
+static bool is_raw(const ps_infer_want *w) {
+    return w->binary && !w->shm;
+}
+
 static bool reserve_tail(const ps_infer *infer, ps_str *out) {
     size_t total = 0, size;
     for (size_t i = 0; i < infer->n_wants; i++) {
-        if (!infer->wants[i].binary) continue;
+        if (!is_raw(&infer->wants[i])) continue;
         if (!ps_tensor_raw_size(&infer->results[i], &size) || ps_add_overflow_size(total, size, &total)) return false;
     }
     return ps_str_reserve(out, total);
@@ -396,7 +479,7 @@ ps_status ps_infer_json_write(const ps_infer *infer, ps_str *out, size_t *ret_js
     size_t json_size = out->size - start;
     if (!reserve_tail(infer, out)) return PS_FAIL_NOMEM(err, "a reply");
     for (size_t i = 0; i < infer->n_wants; i++) {
-        if (!infer->wants[i].binary) continue;
+        if (!is_raw(&infer->wants[i])) continue;
         *ret_json_size = json_size;
         ps_tensor_raw_write(&infer->results[i], out);
     }

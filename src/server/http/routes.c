@@ -5,7 +5,7 @@
 #include "server/http/handlers.h"
 
 typedef struct route {
-    const char *method, *pattern; /* {m} and {v} stand for a model and a version */
+    const char *method, *pattern; /* {m} and {v} stand for a model (or a region) and a version */
     ps_handler handler;
 } route;
 
@@ -28,6 +28,16 @@ static const route routes[] = {
     { "POST", "/v2/repository/index", ps_handle_index },
     { "POST", "/v2/repository/models/{m}/load", ps_handle_load },
     { "POST", "/v2/repository/models/{m}/unload", ps_handle_unload },
+    { "GET", "/v2/systemsharedmemory/status", ps_handle_shm_status },
+    { "GET", "/v2/systemsharedmemory/region/{m}/status", ps_handle_shm_status },
+    { "POST", "/v2/systemsharedmemory/region/{m}/register", ps_handle_shm_register },
+    { "POST", "/v2/systemsharedmemory/unregister", ps_handle_shm_unregister },
+    { "POST", "/v2/systemsharedmemory/region/{m}/unregister", ps_handle_shm_unregister },
+    { "GET", "/v2/cudasharedmemory/status", ps_handle_cuda_status },
+    { "GET", "/v2/cudasharedmemory/region/{m}/status", ps_handle_cuda_status },
+    { "POST", "/v2/cudasharedmemory/region/{m}/register", ps_handle_cuda_register },
+    { "POST", "/v2/cudasharedmemory/unregister", ps_handle_cuda_unregister },
+    { "POST", "/v2/cudasharedmemory/region/{m}/unregister", ps_handle_cuda_unregister },
     { "GET", "/v2/trace/setting", ps_handle_trace },
     { "POST", "/v2/trace/setting", ps_handle_trace_update },
     { "GET", "/v2/models/{m}/trace/setting", ps_handle_trace },
