@@ -236,8 +236,8 @@ static void test_refusals(void **state) {
           "take 4 bytes" },
         { INPUT("\"shape\":[1],\"datatype\":\"FP32\",\"parameters\":{\"shared_memory_region\":\"r\"}"), PS_INVALID,
           "no shared_memory_byte_size" },
-        { INPUT("\"shape\":[1],\"datatype\":\"FP32\",\"parameters\":{\"shared_memory_region\":\"r\",\"shared_memory_byte_"
-                "size\":4}"),
+        { INPUT("\"shape\":[1],\"datatype\":\"FP32\",\"parameters\":{\"shared_memory_region\":\"r\","
+                "\"shared_memory_byte_size\":4}"),
           PS_INVALID, "no shared memory region 'r'" },
         { INPUT("\"shape\":[1],\"datatype\":\"FP32\",\"data\":[1],\"parameters\":{\"shared_memory_region\":\"r\"}"),
           PS_INVALID, "in shared memory" },
