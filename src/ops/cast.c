@@ -149,8 +149,8 @@ static ps_status infer_cast_like(const ps_node *node, ps_error *err) {
 static ps_status infer_bitcast(const ps_node *node, ps_error *err) {
     const int64_t to = ((const ps_cast_params *)node->params)->to;
     const ps_dtype from = node->in[0]->dtype;
-    PS_NODE_FAIL_IF(to <= 0 || to >= PS_DTYPE_COUNT || to == PS_DTYPE_STRING || from == PS_DTYPE_STRING, node, err, TYPE,
-                    "the bits of %s cannot be read as element type %lld", ps_dtype_name(from), (long long)to);
+    PS_NODE_FAIL_IF(to <= 0 || to >= PS_DTYPE_COUNT || to == PS_DTYPE_STRING || from == PS_DTYPE_STRING, node, err,
+                    TYPE, "the bits of %s cannot be read as element type %lld", ps_dtype_name(from), (long long)to);
     PS_NODE_FAIL_IF(from != PS_DTYPE_UNDEFINED && ps_dtype_bits(from) != ps_dtype_bits((ps_dtype)to), node, err, TYPE,
                     "%s has %zu bits, %s has %zu", ps_dtype_name(from), ps_dtype_bits(from),
                     ps_dtype_name((ps_dtype)to), ps_dtype_bits((ps_dtype)to));

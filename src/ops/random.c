@@ -326,7 +326,8 @@ static ps_status dropout_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 static const ps_op ops[] = {
     { "RandomUniform", "", 1, 0, 0, 1, 1, uniform_attrs, sizeof(draw_params), draw_infer, uniform_ref, RANDOM },
     { "RandomNormal", "", 1, 0, 0, 1, 1, normal_attrs, sizeof(draw_params), draw_infer, normal_ref, RANDOM },
-    { "RandomUniformLike", "", 1, 1, 1, 1, 1, uniform_like_attrs, sizeof(draw_params), like_infer, uniform_ref, RANDOM },
+    { "RandomUniformLike", "", 1, 1, 1, 1, 1, uniform_like_attrs, sizeof(draw_params), like_infer, uniform_ref,
+      RANDOM },
     { "RandomNormalLike", "", 1, 1, 1, 1, 1, normal_like_attrs, sizeof(draw_params), like_infer, normal_ref, RANDOM },
     { "Bernoulli", "", 15, 1, 1, 1, 1, bernoulli_attrs, sizeof(draw_params), bernoulli_infer, bernoulli_ref, RANDOM },
     { "Multinomial", "", 7, 1, 1, 1, 1, multinomial_attrs, sizeof(multinomial_params), multinomial_infer,

@@ -64,7 +64,9 @@ static void decodes_as_pillow(void **state) {
 static void optional_formats(void **state) {
     static const struct {
         const char *file, *want;
-    } rows[] = { { "rgb.tif", "rgb.npy" }, { "gray.tif", "gray.npy" }, { "rgb.webp", "rgb.npy" }, { "rgb.jp2", "rgb.npy" } };
+    } rows[] = {
+        { "rgb.tif", "rgb.npy" }, { "gray.tif", "gray.npy" }, { "rgb.webp", "rgb.npy" }, { "rgb.jp2", "rgb.npy" }
+    };
     for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
         size_t size;
         ps_image image = { 0 };

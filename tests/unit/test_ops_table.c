@@ -60,9 +60,10 @@ static void refuses_unknown_operators(void **state) {
     assert_refused(NODES("17, ai.onnxx 1", "  y = ai.onnxx.Relu(x)\n"), PS_UNSUPPORTED,
                    "operator Relu of ai.onnxx version 1 is not supported; did you mean the domain ai.onnx?");
     assert_refused(NODES("17", "  y = Frobnicate(x)\n"), PS_UNSUPPORTED, "not supported; no version of it is");
-    assert_refused(NODES("17", "  a = Foo(x)\n  b = Bar(a)\n  c = Foo(b)\n  y = Baz(c)\n"), PS_UNSUPPORTED,
-                   "operator Foo of ai.onnx version 17 is not supported; no version of it is (and 2 more of the model's "
-                   "operators are not)");
+    assert_refused(
+        NODES("17", "  a = Foo(x)\n  b = Bar(a)\n  c = Foo(b)\n  y = Baz(c)\n"), PS_UNSUPPORTED,
+        "operator Foo of ai.onnx version 17 is not supported; no version of it is (and 2 more of the model's "
+        "operators are not)");
 }
 
 /* Every row is usable: a shape rule, a kernel unless it is control flow, sane arity, attributes inside their struct. */

@@ -53,6 +53,8 @@ static const ps_impl impls[] = {
     { "Softmax", "", cpu_lower_softmax },
     { "LogSoftmax", "", cpu_lower_softmax },
     { "LayerNormalization", "", cpu_lower_layernorm },
+    { "InstanceNormalization", "", cpu_lower_groupnorm },
+    { "GroupNormalization", "", cpu_lower_groupnorm },
     { "LSTM", "", cpu_lower_lstm },
     { "GRU", "", cpu_lower_gru },
     { "RNN", "", cpu_lower_rnn },

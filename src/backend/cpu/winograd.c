@@ -2,9 +2,9 @@
  * quarter) for more additions and larger weights. The arithmetic is in winograd.h, the choice in `choose`.
  *
  * A block of tiles is transformed, multiplied and transformed back before the next one, by one thread: its transformed
- * pixels V[(m+2)^2][tiles][C] and products P[(m+2)^2][tiles][outputs of some panels] stay in the second-level cache while
- * the weights U[panel][(m+2)^2][C][panel_width] stream past. Bias, a residual and a clamp go in with the transform back;
- * other post-ops follow as a chain over the block's pixels. */
+ * pixels V[(m+2)^2][tiles][C] and products P[(m+2)^2][tiles][outputs of some panels] stay in the second-level cache
+ * while the weights U[panel][(m+2)^2][C][panel_width] stream past. Bias, a residual and a clamp go in with the
+ * transform back; other post-ops follow as a chain over the block's pixels. */
 #include "backend/cpu/chain.h"
 
 #include <math.h>
@@ -241,7 +241,8 @@ static bool is_residual(const ps_node *n, const ps_post *p) {
            ps_shape_equal(&n->in[p->operand]->shape, &n->out[0]->shape);
 }
 
-/* How many post-ops the transform back can do: an addition of the output's shape, then a clamp; either may be absent. */
+/* How many post-ops the transform back can do: an addition of the output's shape, then a clamp; either may be absent.
+ */
 static int take_posts(const ps_node *n, const ps_post *posts, int n_posts, wino_kernel *k) {
     int taken = 0;
     k->add = -1;
@@ -348,8 +349,9 @@ static bool windows_possible(const ps_window *w) {
 }
 
 /* ---- choice ----
- * In multiplications of a product (57 per ns and core where this was measured), for one image whatever the batch and the
- * threads: so every plan of a model uses the same form of a weight, and an image's result does not depend on its batch. */
+ * In multiplications of a product (57 per ns and core where this was measured), for one image whatever the batch and
+ * the threads: so every plan of a model uses the same form of a weight, and an image's result does not depend on its
+ * batch. */
 enum {
     TRANSFORM = 12,     /* a point of a tile, in or out, of one channel: measured, 10 to 13 */
     FETCH = 10,         /* a weight that comes from memory: 23 GB/s, beside which the multiplications are free */
