@@ -30,6 +30,7 @@ static const pass table[] = {
     { "batchnorm", ps_pass_batchnorm, PATTERNS },
     { "pad_conv", ps_pass_pad_conv, PATTERNS },
     { "onehot", ps_pass_onehot, PATTERNS },
+    { "groupnorm", ps_pass_groupnorm, PATTERNS },
     { "layernorm", ps_pass_layernorm, PATTERNS },
     { "softmax", ps_pass_softmax, PATTERNS },
     { "attention", ps_pass_attention, PATTERNS },
