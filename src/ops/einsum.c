@@ -357,8 +357,11 @@ static ps_status load_operand(const einsum_job *job, size_t i, operand *ret, ps_
     size_t n = ps_tensor_count(x);
     ret->data = ret->owned = ps_alloc_array(job->ctx->alloc, n, sizeof(element));
     if (!ret->data) return PS_FAIL_NOMEM(err, "an operand in full width");
-    ps_convert(x->data, x->dtype, ret->data, job->real ? PS_DTYPE_F64 : is_unsigned ? PS_DTYPE_U64 : PS_DTYPE_I64, n,
-               false);
+    ps_convert(x->data, x->dtype, ret->data,
+               job->real     ? PS_DTYPE_F64
+               : is_unsigned ? PS_DTYPE_U64
+                             : PS_DTYPE_I64,
+               n, false);
     return PS_OK;
 }
 

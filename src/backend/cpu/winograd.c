@@ -15,10 +15,10 @@ typedef struct wino_kernel {
     const float *weights;
     int m, threads;
     int64_t batch, channels, outputs, in_h, in_w, out_h, out_w, pad_y, pad_x;
-    int64_t tiles_x, tiles, block;  /* in a row, in all, in a block */
-    int64_t panels, chunk;          /* of weights: in all, multiplied before the transform back */
-    int64_t slices;                 /* of the panels, for threads that would have no block */
-    int64_t v_row, v_step, p_step;  /* floats between tiles and between positions */
+    int64_t tiles_x, tiles, block; /* in a row, in all, in a block */
+    int64_t panels, chunk;         /* of weights: in all, multiplied before the transform back */
+    int64_t slices;                /* of the panels, for threads that would have no block */
+    int64_t v_row, v_step, p_step; /* floats between tiles and between positions */
     int64_t p_row;
     int bias, add; /* node inputs, or -1 */
     float lo, hi;
@@ -353,9 +353,9 @@ static bool windows_possible(const ps_window *w) {
  * the threads: so every plan of a model uses the same form of a weight, and an image's result does not depend on its
  * batch. */
 enum {
-    TRANSFORM = 12,     /* a point of a tile, in or out, of one channel: measured, 10 to 13 */
-    FETCH = 10,         /* a weight that comes from memory: 23 GB/s, beside which the multiplications are free */
-    WORTH_A_BYTE = 4    /* that a further byte of weights must save to be worth its place */
+    TRANSFORM = 12,  /* a point of a tile, in or out, of one channel: measured, 10 to 13 */
+    FETCH = 10,      /* a weight that comes from memory: 23 GB/s, beside which the multiplications are free */
+    WORTH_A_BYTE = 4 /* that a further byte of weights must save to be worth its place */
 };
 
 static double winograd_cost(const ps_lowering *l, int m, int64_t width) {
