@@ -55,6 +55,7 @@ static const ps_impl impls[] = {
     { "LayerNormalization", "", cpu_lower_layernorm },
     { "InstanceNormalization", "", cpu_lower_groupnorm },
     { "GroupNormalization", "", cpu_lower_groupnorm },
+    { "GridSample", "", cpu_lower_gridsample },
     { "LSTM", "", cpu_lower_lstm },
     { "GRU", "", cpu_lower_gru },
     { "RNN", "", cpu_lower_rnn },
