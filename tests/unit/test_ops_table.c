@@ -41,7 +41,7 @@ static void looks_up_versions(void **state) {
     assert_int_equal(ps_ops_find("Softmax", "", 12)->since, 1);
     assert_int_equal(ps_ops_find("Softmax", "ai.onnx", 13)->since, 13);
     assert_int_equal(ps_ops_find("Softmax", "", 99)->since, 13);
-    assert_null(ps_ops_find("Einsum", "", 11));
+    assert_null(ps_ops_find("Mish", "", 17));
     assert_non_null(ps_ops_find("Pointwise", "polestar", 1));
     assert_null(ps_ops_find("Pointwise", "", 17));
 }
@@ -54,8 +54,9 @@ static void refuses_unknown_operators(void **state) {
     assert_refused(NODES("17", "  y = Sofmax(x)\n"), PS_UNSUPPORTED,
                    "Sofmax producing 'y': operator Sofmax of ai.onnx version 17 is not supported; "
                    "did you mean Softmax?");
-    assert_refused(NODES("11", "  y = Einsum(x, x)\n"), PS_UNSUPPORTED,
-                   "operator Einsum of ai.onnx version 11 is not supported; the nearest supported version is 12");
+    assert_refused(NODES("17", "  y = Mish(x)\n"), PS_UNSUPPORTED,
+                   "operator Mish of ai.onnx version 17 is not supported; "
+                   "the nearest supported version is 18");
     assert_refused(NODES("17, ai.onnxx 1", "  y = ai.onnxx.Relu(x)\n"), PS_UNSUPPORTED,
                    "operator Relu of ai.onnxx version 1 is not supported; did you mean the domain ai.onnx?");
     assert_refused(NODES("17", "  y = Frobnicate(x)\n"), PS_UNSUPPORTED, "not supported; no version of it is");
