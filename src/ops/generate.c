@@ -6,6 +6,7 @@
 
 #include "ops/kernel_util.h"
 #include "ops/move.h"
+#include "tensor/convert.h"
 
 /* ---- Constant ---- */
 typedef struct constant_params {
@@ -132,10 +133,11 @@ static ps_status of_shape_infer(const ps_node *node, ps_error *err) {
 /* Copies of one element of a type packed below one byte; the bits behind the last one are 0. */
 static void fill_packed(ps_tensor *out, const ps_tensor *value) {
     const size_t bits = ps_dtype_bits(out->dtype), used = ps_tensor_count(out) * bits % 8;
-    uint8_t *to = out->data, byte = 0;
-    for (size_t at = 0; at < 8; at += bits)
-        byte = (uint8_t)(byte | (*(const uint8_t *)value->data & ((1u << bits) - 1)) << at);
-    if (out->bytes) memset(to, byte, out->bytes);
+    uint8_t *to = out->data, pattern[6] = { 0 }; /* eight elements: as many bytes as an element has bits */
+    for (size_t i = 0; i < 8; i++)
+        ps_packed_set(pattern, i, (unsigned)bits, *(const uint8_t *)value->data);
+    for (size_t i = 0; i < out->bytes; i++)
+        to[i] = pattern[i % bits];
     if (used) to[out->bytes - 1] &= (uint8_t)((1u << used) - 1);
 }
 

@@ -80,20 +80,16 @@ static bool is_packed(ps_dtype t) {
 
 /* Codes, whatever they stand for: one in each byte, and back. */
 static void unpack(const ps_tensor *from, uint8_t *to) {
-    const bool two = ps_dtype_bits(from->dtype) == 2;
+    const unsigned bits = (unsigned)ps_dtype_bits(from->dtype);
     for (size_t i = 0, n = ps_tensor_count(from); i < n; i++)
-        to[i] = (uint8_t)(two ? ps_u2_get(from->data, i) : ps_u4_get(from->data, i));
+        to[i] = (uint8_t)ps_packed_get(from->data, i, bits);
 }
 
 static void pack(const uint8_t *from, ps_tensor *to) {
-    const bool two = ps_dtype_bits(to->dtype) == 2;
+    const unsigned bits = (unsigned)ps_dtype_bits(to->dtype);
     if (to->bytes) memset(to->data, 0, to->bytes);
-    for (size_t i = 0, n = ps_tensor_count(to); i < n; i++) {
-        if (two)
-            ps_u2_set(to->data, i, from[i]);
-        else
-            ps_u4_set(to->data, i, from[i]);
-    }
+    for (size_t i = 0, n = ps_tensor_count(to); i < n; i++)
+        ps_packed_set(to->data, i, bits, from[i]);
 }
 
 typedef struct unpacked {

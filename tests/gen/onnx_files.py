@@ -458,7 +458,7 @@ def make_bad_tensors():
     bad("tensor_twice", changed(lambda m: m.graph.initializer.append(floats("w", 2)), lambda: tensor(**ok)),
         "the name 'w' is already defined")
     bad("tensor_without_type", tensor(data_type=0, **ok), "initializer 'w': has no element type")
-    bad("tensor_unknown_type", tensor(data_type=27, **ok), "element type 27 is not known")
+    bad("tensor_unknown_type", tensor(data_type=29, **ok), "element type 29 is not known")
     bad("tensor_rank", tensor(dims=[1] * 9, raw_data=b"1234"), "rank 9 is more than the 8 dims")
     bad("tensor_negative", tensor(dims=[2, -3], raw_data=six), "dim 1 is -3")
     bad("tensor_overflow", tensor(dims=[2**62, 4], raw_data=six), "the number of elements overflows")
@@ -526,10 +526,10 @@ def packed_bytes(name, n, bits):
 
 
 def write_tensors(folder):
-    bits = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}
+    bits = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
     lines = []
     for name, value in TensorProto.DataType.items():
-        if name in ("UNDEFINED", "STRING") or value > 26:
+        if name in ("UNDEFINED", "STRING") or value > 28:
             continue
         width = bits.get(name)
         if width is None:
@@ -540,7 +540,11 @@ def write_tensors(folder):
             as_raw = TensorProto(name="t", dims=dims, data_type=value, raw_data=data)
             typed = TensorProto(name="t", dims=dims, data_type=value)
             attribute_name, code = TYPED.get(name, ("int32_data", "B"))
-            getattr(typed, attribute_name).extend(v[0] for v in struct.iter_unpack("<" + code, data))
+            if width == 6:  # one element a number
+                stream = int.from_bytes(data, "little")
+                typed.int32_data.extend(stream >> 6 * i & 63 for i in range(n))
+            else:
+                getattr(typed, attribute_name).extend(v[0] for v in struct.iter_unpack("<" + code, data))
             a, b = onnx.numpy_helper.to_array(as_raw), onnx.numpy_helper.to_array(typed)
             assert a.tobytes() == b.tobytes(), name
             lines += save_tensor(folder, f"{name.lower()}{suffix}_raw.pb", as_raw, data)

@@ -219,7 +219,7 @@ static void rows(void **state) {
                                       PS_DTYPE_U32,        PS_DTYPE_I32,      PS_DTYPE_U64,        PS_DTYPE_I64,
                                       PS_DTYPE_BOOL,       PS_DTYPE_F8E4M3FN, PS_DTYPE_F8E4M3FNUZ, PS_DTYPE_F8E5M2,
                                       PS_DTYPE_F8E5M2FNUZ, PS_DTYPE_F4E2M1,   PS_DTYPE_U4,         PS_DTYPE_I4,
-                                      PS_DTYPE_U2,         PS_DTYPE_I2 };
+                                      PS_DTYPE_U2,         PS_DTYPE_I2,       PS_DTYPE_F6E2M3,     PS_DTYPE_F6E3M2 };
     static const double values[] = { 1, 0, 1 };
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         double back[7], memory[7] = { 0 };
