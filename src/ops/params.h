@@ -151,6 +151,10 @@ typedef struct ps_scan_params {
     ps_ints scan_input_axes, scan_input_directions, scan_output_axes, scan_output_directions; /* empty: zeros */
 } ps_scan_params;
 
+typedef struct ps_sequence_map_params {
+    ps_graph *body; /* (element or whole tensor of each input …) → (element of each output sequence …) */
+} ps_sequence_map_params;
+
 typedef struct ps_resize_params {
     const char *mode, *coordinate_transformation_mode, *nearest_mode, *keep_aspect_ratio_policy;
     float cubic_coeff_a, extrapolation_value;
