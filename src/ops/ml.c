@@ -95,7 +95,7 @@ void ps_ml_apply(ps_ml_transform transform, double *scores, int64_t n) {
 }
 
 void ps_ml_expand(ps_ml_transform transform, ps_ml_second how, double score, double ret[2]) {
-    bool logistic = how == PS_ML_MIRROR && transform == PS_ML_LOGISTIC;
+    bool logistic = transform == PS_ML_LOGISTIC;
     ret[1] = logistic ? ps_ml_logistic(score) : score;
     ret[0] = logistic ? ps_ml_logistic(-score) : how == PS_ML_MIRROR ? -score : 1 - score;
 }

@@ -47,10 +47,11 @@ double ps_ml_probit(double x);
 /* The scores of one row, one a class. */
 void ps_ml_apply(ps_ml_transform transform, double *scores, int64_t n);
 
-/* How the score of one class becomes those of two: ONNX does not say; this is what ONNX Runtime does. */
+/* How the score of one class becomes those of two: ONNX does not say; this is what ONNX Runtime does. With LOGISTIC
+ * they are the logistic function of -score and score, otherwise they are not transformed. */
 typedef enum ps_ml_second {
-    PS_ML_COMPLEMENT, /* 1 - score, score: probabilities, never transformed */
-    PS_ML_MIRROR,     /* -score, score; with LOGISTIC the logistic function of both */
+    PS_ML_COMPLEMENT, /* 1 - score, score: a probability */
+    PS_ML_MIRROR,     /* -score, score */
 } ps_ml_second;
 void ps_ml_expand(ps_ml_transform transform, ps_ml_second how, double score, double ret[2]);
 

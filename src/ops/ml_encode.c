@@ -2,6 +2,8 @@
  *
  * Source: ONNX operator specs of ai.onnx.ml, versions 1 to 5. Of equal keys the last one counts, as in ONNX Runtime,
  * except in LabelEncoder-2 and -4, where the first does. */
+#include <math.h>
+
 #include "ops/ml.h"
 
 static ps_arena *arena_of(const ps_node *node) {
@@ -112,10 +114,18 @@ static ps_status label_put(const label_params *p, ps_tensor *out, int64_t k, int
     return PS_OK;
 }
 
+/* NaN is a key like others since version 4; before, it equals nothing. */
+static bool equals_nothing(const ps_kernel_ctx *ctx, size_t k) {
+    double v = 0;
+    return ctx->node->op->since < 4 && ps_tensor_get_double(ctx->in[0], k, &v) && isnan(v);
+}
+
 static ps_status label_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     const label_params *p = ctx->params;
-    for (size_t k = 0, n = ps_tensor_count(ctx->in[0]); k < n; k++)
-        PS_TRY(label_put(p, ctx->out[0], (int64_t)k, ps_ml_find_element(&p->keys, ctx->in[0], k), err));
+    for (size_t k = 0, n = ps_tensor_count(ctx->in[0]); k < n; k++) {
+        int64_t index = equals_nothing(ctx, k) ? -1 : ps_ml_find_element(&p->keys, ctx->in[0], k);
+        PS_TRY(label_put(p, ctx->out[0], (int64_t)k, index, err));
+    }
     return PS_OK;
 }
 

@@ -151,18 +151,32 @@ static void fill_tensor(reader *r, ps_tensor *t, char **words, size_t n) {
     free(values);
 }
 
-/* words: dtype, shape, values. */
-static ps_tensor *parse_tensor(reader *r, char **words, size_t n) {
+/* words: dtype, shape, then values, or elements of a container that are written the same way. */
+static ps_tensor *parse_part(reader *r, char **words, size_t n, size_t *ret_used) {
     ps_shape shape;
     int64_t count;
     if (n < 2) MALFORMED(r, "a tensor needs a type and a shape\n");
     const ps_dtype dtype = ps_dtype_parse(words[0]);
     if (dtype == PS_DTYPE_UNDEFINED || !parse_shape(words[1], &shape)) MALFORMED(r, "%s %s\n", words[0], words[1]);
-    if (!ps_shape_elements(&shape, &count) || (size_t)count != n - 2)
+    if (!ps_shape_elements(&shape, &count) || (size_t)count > n - 2)
         MALFORMED(r, "%s holds %lld elements, the line has %zu\n", words[1], (long long)count, n - 2);
     ps_tensor *t = NULL;
     assert_int_equal(ps_tensor_new(&r->alloc, dtype, &shape, &t, NULL), PS_OK);
-    fill_tensor(r, t, words + 2, n - 2);
+    *ret_used = 2;
+    if (!ps_dtype_is_container(dtype)) {
+        fill_tensor(r, t, words + 2, (size_t)count);
+        *ret_used += (size_t)count;
+        return t;
+    }
+    for (size_t i = 0, used; i < (size_t)count; i++, *ret_used += used)
+        assert_int_equal(ps_container_take(t, i, parse_part(r, words + *ret_used, n - *ret_used, &used), NULL), PS_OK);
+    return t;
+}
+
+static ps_tensor *parse_tensor(reader *r, char **words, size_t n) {
+    size_t used;
+    ps_tensor *t = parse_part(r, words, n, &used);
+    if (used != n) MALFORMED(r, "%s %s and %zu words too many\n", words[0], words[1], n - used);
     return t;
 }
 
@@ -241,9 +255,8 @@ static void release_case(op_case *c) {
 
 static void set_list_attr(reader *r, ps_node *node, const char *name, const char *kind, char **words, size_t n) {
     ps_arena *arena = &node->graph->root->arena;
-    int64_t ints[256];
-    float floats[256];
-    if (n > 256) MALFORMED(r, "attribute %s is too long\n", name);
+    int64_t *ints = calloc(n + 1, sizeof *ints);
+    float *floats = calloc(n + 1, sizeof *floats);
     for (size_t i = 0; i < n && kind[0] != 's'; i++) {
         ints[i] = strtoll(words[i], NULL, 10);
         floats[i] = strtof(words[i], NULL);
@@ -261,6 +274,8 @@ static void set_list_attr(reader *r, ps_node *node, const char *name, const char
         }
         assert_int_equal(ps_node_set_attr(node, &attr, NULL), PS_OK);
     }
+    free(ints);
+    free(floats);
 }
 
 /* line: NAME KIND VALUES, KIND one of i f s t is fs ss. */
@@ -304,6 +319,8 @@ static ps_value *make_input(ps_graph *g, const port *p, size_t index, bool const
         assert_int_equal(ps_graph_add_value(g, name, &v, NULL), PS_OK);
         v->dtype = p->tensor->dtype;
         v->shape = p->tensor->shape;
+        const ps_tensor *element = ps_tensor_element(p->tensor, p->tensor->dtype == PS_DTYPE_MAP); /* a map's values */
+        if (element) v->elem = element->dtype;
         assert_int_equal(ps_graph_add_input(g, v, NULL), PS_OK);
     }
     return v;
@@ -365,14 +382,19 @@ static bool close_enough(double got, double want, double rtol, double atol) {
 }
 
 /* false after printing what differs. */
-static bool compare(const reader *r, const op_case *c, size_t index, const ps_tensor *got) {
-    const ps_tensor *want = c->out[index].tensor;
+static bool compare(const reader *r, const op_case *c, size_t index, const ps_tensor *got, const ps_tensor *want) {
     char text[2][128];
     if (got->dtype != want->dtype || !ps_shape_equal(&got->shape, &want->shape)) {
         print_error("%s: output %zu is %s%s, not %s%s\n", c->name, index, ps_dtype_name(got->dtype),
                     ps_shape_text(&got->shape, text[0], sizeof text[0]), ps_dtype_name(want->dtype),
                     ps_shape_text(&want->shape, text[1], sizeof text[1]));
         return false;
+    }
+    if (ps_dtype_is_container(want->dtype)) {
+        bool equal = true;
+        for (size_t i = 0; i < ps_tensor_count(want) && equal; i++)
+            equal = compare(r, c, index, ps_tensor_element(got, i), ps_tensor_element(want, i));
+        return equal;
     }
     if (want->dtype == PS_DTYPE_STRING) {
         if (equal_strings(got, want)) return true;
@@ -403,6 +425,8 @@ static bool check_inferred(const op_case *c, const ps_node *node, size_t i, bool
     bool fits = v->dtype == want->dtype && (v->shape.rank == want->shape.rank || v->shape.rank < 0);
     for (int d = 0; fits && d < v->shape.rank; d++)
         fits = v->shape.dims[d] < 0 || v->shape.dims[d] == want->shape.dims[d];
+    const ps_tensor *element = ps_tensor_element(want, 0);
+    if (element && v->elem != PS_DTYPE_UNDEFINED) fits &= v->elem == element->dtype || want->dtype == PS_DTYPE_MAP;
     const bool must_tell = constants && !(node->op->traits & PS_OP_DATA_SHAPE);
     if (fits && (!must_tell || ps_shape_fixed(&v->shape))) return true;
     print_error("%s: the shape rule says %s%s of output %zu, which is %s%s\n", c->name, ps_dtype_name(v->dtype),
@@ -412,10 +436,10 @@ static bool check_inferred(const op_case *c, const ps_node *node, size_t i, bool
 }
 
 /* A tensor for an output: filled with a pattern, so that an element the kernel forgot is seen; or, if the shape rule
- * could not tell its shape, and for strings, which own their bytes: one without data (`blank`). */
+ * could not tell its shape, and for what owns memory (strings, containers): one without data (`blank`). */
 static ps_tensor *make_output(reader *r, const ps_value *v, ps_tensor *blank) {
     ps_tensor *t = NULL;
-    if (!ps_shape_fixed(&v->shape) || v->dtype == PS_DTYPE_STRING) {
+    if (!ps_shape_fixed(&v->shape) || ps_dtype_is_object(v->dtype)) {
         *blank = (ps_tensor) { .dtype = v->dtype, .shape = v->shape, .alloc = &r->alloc };
         return blank;
     }
@@ -429,9 +453,7 @@ static void drop_output(reader *r, ps_tensor *t, const ps_tensor *blank) {
         ps_tensor_release(t);
         return;
     }
-    const ps_string *s = t->dtype == PS_DTYPE_STRING ? t->owned : NULL;
-    for (size_t k = 0; s && k < ps_tensor_count(t); k++)
-        ps_free(&r->alloc, (void *)(uintptr_t)s[k].data);
+    if (t->owned) ps_tensor_clear_objects(t, &r->alloc);
     ps_free(&r->alloc, t->owned);
 }
 
@@ -449,7 +471,7 @@ static bool run_kernel(reader *r, const op_case *c, const ps_node *node) {
         ok = false;
     }
     for (size_t i = 0; i < c->n_out; i++) {
-        if (ok && out[i]) ok = compare(r, c, i, out[i]);
+        if (ok && out[i]) ok = compare(r, c, i, out[i], c->out[i].tensor);
         if (out[i]) drop_output(r, out[i], &blanks[i]);
     }
     return ok;
