@@ -55,6 +55,7 @@ static void body_input(const ps_graph *body, size_t i, ps_dtype dtype, ps_dtype 
 static ps_status carried_output(const ps_node *node, size_t out, const ps_value *initial, const ps_value *result,
                                 ps_error *err) {
     ps_dtype a = initial->dtype, b = result->dtype;
+    if (a == PS_DTYPE_OPTIONAL && b != PS_DTYPE_UNDEFINED) a = b; /* what an optional holds stands for it */
     PS_FAIL_IF(a != b && a != PS_DTYPE_UNDEFINED && b != PS_DTYPE_UNDEFINED, err, TYPE,
                "%s: carried value '%s' starts as %s and becomes %s", PS_LABEL(node), result->name, ps_dtype_name(a),
                ps_dtype_name(b));
@@ -179,11 +180,11 @@ static ps_status scan_infer(const ps_node *node, ps_error *err) {
 }
 
 /* ---- SequenceMap ---- */
-static const ps_attr_def sequence_map_attrs[] = { PS_A_GRAPH_REQ(ps_sequence_map_params, body), PS_ATTRS_END };
+static const ps_attr_def sequence_map_attrs[] = { PS_A_GRAPH_REQ(ps_loop_params, body), PS_ATTRS_END };
 
 /* The body sees one element of each sequence; what is no sequence it sees whole, every time. */
 static ps_status sequence_map_infer(const ps_node *node, ps_error *err) {
-    ps_graph *body = ((const ps_sequence_map_params *)node->params)->body;
+    ps_graph *body = ((const ps_loop_params *)node->params)->body;
     PS_TRY(check_arity(node, body, "body", node->n_in, node->n_out, err));
     ps_dtype first = node->in[0]->dtype;
     PS_FAIL_IF(first != PS_DTYPE_UNDEFINED && first != PS_DTYPE_SEQUENCE, err, TYPE,
@@ -250,7 +251,7 @@ static const ps_op ops[] = {
       PS_OP_CONTROL },
     { "Scan", "", 9, 1, PS_VARIADIC, 1, PS_VARIADIC, scan_attrs, sizeof(ps_scan_params), scan_infer, NULL,
       PS_OP_CONTROL },
-    { "SequenceMap", "", 17, 1, PS_VARIADIC, 1, PS_VARIADIC, sequence_map_attrs, sizeof(ps_sequence_map_params),
+    { "SequenceMap", "", 17, 1, PS_VARIADIC, 1, PS_VARIADIC, sequence_map_attrs, sizeof(ps_loop_params),
       sequence_map_infer, NULL, PS_OP_CONTROL },
 };
 

@@ -142,7 +142,8 @@ typedef struct ps_if_params {
 } ps_if_params;
 
 typedef struct ps_loop_params {
-    ps_graph *body; /* (iteration i64, condition bool, carried …) → (condition, carried …, scan outputs …) */
+    ps_graph *body; /* (iteration i64, condition bool, carried …) → (condition, carried …, scan outputs …);
+                     * of SequenceMap: (element or whole tensor of each input …) → (element of each output …) */
 } ps_loop_params;
 
 typedef struct ps_scan_params {
@@ -150,10 +151,6 @@ typedef struct ps_scan_params {
     int64_t num_scan_inputs;
     ps_ints scan_input_axes, scan_input_directions, scan_output_axes, scan_output_directions; /* empty: zeros */
 } ps_scan_params;
-
-typedef struct ps_sequence_map_params {
-    ps_graph *body; /* (element or whole tensor of each input …) → (element of each output sequence …) */
-} ps_sequence_map_params;
 
 typedef struct ps_resize_params {
     const char *mode, *coordinate_transformation_mode, *nearest_mode, *keep_aspect_ratio_policy;
