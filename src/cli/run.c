@@ -237,34 +237,47 @@ static void print_output(const char *name, const ps_tensor *t, int depth) {
     }
 }
 
-static json_t *strings_json(const ps_tensor *t) {
-    const ps_string *s = ps_tensor_data_const(t);
-    json_t *list = json_array();
-    for (size_t i = 0; i < ps_tensor_elements(t); i++) {
-        char *text = cli_format("%.*s", (int)(s[i].size < INT_MAX ? s[i].size : INT_MAX), s[i].data ? s[i].data : "");
-        json_array_append_new(list, cli_json_text(text));
-        free(text);
-    }
-    return list;
-}
-
-/* Containers and strings whole, for they have no range. */
-static json_t *output_json(const char *name, const ps_tensor *t) {
-    const ps_dtype dtype = ps_tensor_dtype(t);
-    if (dtype == PS_DTYPE_STRING || cli_dtype_container(dtype)) {
-        json_t *elements = dtype == PS_DTYPE_STRING ? strings_json(t) : json_array();
-        for (size_t i = 0; dtype != PS_DTYPE_STRING && i < ps_tensor_elements(t); i++) {
-            const ps_tensor *e = ps_tensor_element(t, i);
-            json_array_append_new(elements, e ? output_json(NULL, e) : json_null());
-        }
-        return json_pack("{s:o, s:s, s:o, s:o}", "name", cli_json_text(name), "dtype", ps_dtype_name(dtype), "shape",
-                         cli_json_shape(NULL, ps_tensor_shape(t)), "elements", elements);
-    }
+static json_t *range_json(const char *name, const ps_tensor *t) {
     const range r = measure(t);
     return json_pack("{s:o, s:s, s:o, s:o, s:o, s:o, s:I, s:I}", "name", cli_json_text(name), "dtype",
                      ps_dtype_name(ps_tensor_dtype(t)), "shape", cli_json_shape(NULL, ps_tensor_shape(t)), "min",
                      cli_json_real(r.min), "max", cli_json_real(r.max), "mean", cli_json_real(r.mean), "nan",
                      (json_int_t)r.nan, "inf", (json_int_t)r.inf);
+}
+
+static json_t *output_json(const char *name, const ps_tensor *t);
+
+static json_t *element_json(const ps_tensor *t, size_t i) {
+    if (cli_dtype_container(ps_tensor_dtype(t)))
+        return ps_tensor_element(t, i) ? output_json(NULL, ps_tensor_element(t, i)) : json_null();
+    if (ps_tensor_dtype(t) != PS_DTYPE_STRING) return cli_json_real(cli_element(t, i));
+    const ps_string *s = (const ps_string *)ps_tensor_data_const(t) + i;
+    char *text = cli_format("%.*s", (int)(s->size < INT_MAX ? s->size : INT_MAX), s->data ? s->data : "");
+    json_t *json = cli_json_text(text);
+    free(text);
+    return json;
+}
+
+static json_t *list_json(const ps_tensor *t) {
+    json_t *list = json_array();
+    for (size_t i = 0; t && i < ps_tensor_elements(t); i++)
+        json_array_append_new(list, element_json(t, i));
+    return list;
+}
+
+/* Strings and containers whole, for they have no range. */
+static json_t *output_json(const char *name, const ps_tensor *t) {
+    const ps_dtype dtype = ps_tensor_dtype(t);
+    if (dtype != PS_DTYPE_STRING && !cli_dtype_container(dtype)) return range_json(name, t);
+    json_t *json = json_pack("{s:o, s:s, s:o}", "name", cli_json_text(name), "dtype", ps_dtype_name(dtype), "shape",
+                             cli_json_shape(NULL, ps_tensor_shape(t)));
+    if (dtype == PS_DTYPE_MAP) {
+        json_object_set_new(json, "keys", list_json(ps_tensor_element(t, 0)));
+        json_object_set_new(json, "values", list_json(ps_tensor_element(t, 1)));
+    } else {
+        json_object_set_new(json, "elements", list_json(t));
+    }
+    return json;
 }
 
 /* ---- the best classes ---- */

@@ -15,6 +15,13 @@ static ps_status check_sequence(const ps_node *node, size_t i, ps_error *err) {
     return PS_OK;
 }
 
+/* Type of the elements of a sequence. A container says nothing: these operators are for tensors, and a value that was an
+ * optional of a sequence in one iteration of a loop may be the sequence itself in the next. */
+static ps_dtype known_elem(const ps_node *node, size_t i) {
+    ps_dtype t = node->in[i]->elem;
+    return ps_dtype_is_container(t) ? PS_DTYPE_UNDEFINED : t;
+}
+
 /* Number of elements of a sequence that is an input, or -1. */
 static int64_t known_length(const ps_node *node, size_t i) {
     const ps_shape *s = &node->in[i]->shape;
@@ -112,7 +119,7 @@ static ps_status at_infer(const ps_node *node, ps_error *err) {
     ps_shape unknown = ps_shape_unknown();
     PS_TRY(check_sequence(node, 0, err));
     PS_TRY(check_position(node, 1, err));
-    ps_infer_set(node, 0, node->in[0]->elem, &unknown);
+    ps_infer_set(node, 0, known_elem(node, 0), &unknown);
     return PS_OK;
 }
 
@@ -126,7 +133,7 @@ static ps_status at_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 
 /* ---- SequenceInsert, SequenceErase ---- */
 static ps_status insert_infer(const ps_node *node, ps_error *err) {
-    ps_dtype elem = node->in[0]->elem, t = node->in[1]->dtype;
+    ps_dtype elem = known_elem(node, 0), t = node->in[1]->dtype;
     int64_t n = known_length(node, 0);
     PS_TRY(check_sequence(node, 0, err));
     PS_TRY(check_position(node, 2, err));
@@ -158,7 +165,7 @@ static ps_status erase_infer(const ps_node *node, ps_error *err) {
     int64_t n = known_length(node, 0);
     PS_TRY(check_sequence(node, 0, err));
     PS_TRY(check_position(node, 1, err));
-    ps_infer_container(node, 0, PS_DTYPE_SEQUENCE, node->in[0]->elem, n > 0 ? n - 1 : -1);
+    ps_infer_container(node, 0, PS_DTYPE_SEQUENCE, known_elem(node, 0), n > 0 ? n - 1 : -1);
     return PS_OK;
 }
 
@@ -290,7 +297,7 @@ static const ps_attr_def concat_attrs[] = { PS_A_INT_REQ(concat_params, axis), P
 static ps_status concat_infer(const ps_node *node, ps_error *err) {
     ps_shape unknown = ps_shape_unknown();
     PS_TRY(check_sequence(node, 0, err));
-    ps_infer_set(node, 0, node->in[0]->elem, &unknown);
+    ps_infer_set(node, 0, known_elem(node, 0), &unknown);
     return PS_OK;
 }
 
