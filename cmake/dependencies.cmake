@@ -38,4 +38,5 @@ if(PS_WITH_SERVER)
   target_link_libraries(ps_deps_server INTERFACE PkgConfig::MICROHTTPD)
 endif()
 add_library(ps_deps_all INTERFACE)
-target_link_libraries(ps_deps_all INTERFACE ps_deps_base ps_deps_tensor ps_deps_ops ps_deps_onnx ps_deps_io ps_deps_backend ps_deps_server)
+target_link_libraries(ps_deps_all INTERFACE ps_deps_base ps_deps_tensor
+  ps_deps_ops ps_deps_onnx ps_deps_io ps_deps_backend ps_deps_server)

@@ -63,8 +63,7 @@ static bool compare_numbers(const ps_tensor *got, const ps_tensor *want, const l
     return ok;
 }
 
-static void compare_output(const ps_tensor *got, const ps_tensor *want, const limits *l, const char *where,
-                           outcome *o);
+static void compare_output(const ps_tensor *got, const ps_tensor *want, const limits *l, const char *where, outcome *o);
 
 /* The elements of two containers of equal type and length, one by one. */
 static void compare_elements(const ps_tensor *got, const ps_tensor *want, const limits *l, const char *where,

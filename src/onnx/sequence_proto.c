@@ -1,6 +1,6 @@
-/* SequenceProto, OptionalProto and MapProto ↔ containers. These messages stand in files of test data, never in models, and
- * the schema that the build compiles (onnx.proto) lacks them, so they are read and written by tags and lengths alone.
- * Source: onnx-data.proto of the ONNX project. */
+/* SequenceProto, OptionalProto and MapProto ↔ containers. These messages stand in files of test data, never in models,
+ * and the schema that the build compiles (onnx.proto) lacks them, so they are read and written by tags and lengths
+ * alone. Source: onnx-data.proto of the ONNX project. */
 #include <string.h>
 
 #include "base/vec.h"

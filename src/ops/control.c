@@ -1,4 +1,5 @@
-/* control.c - operators with subgraphs: If, Loop, Scan, SequenceMap. The runtime runs them; here are their tables and shape rules.
+/* control.c - operators with subgraphs: If, Loop, Scan, SequenceMap. The runtime runs them; here are their tables and
+ * shape rules.
  *
  * Source: ONNX operator specs If, Loop (opsets 1 to 23), Scan (9 to 23), SequenceMap (17). */
 #include "ops/facts.h"
@@ -205,10 +206,11 @@ static ps_status sequence_map_infer(const ps_node *node, ps_error *err) {
 }
 
 /* Version 8: a batch dim in front of everything, lengths in the first input, scans along dim 1. */
-static const ps_attr_def scan8_attrs[] = {
-    PS_A_GRAPH_REQ(ps_scan_params, body), PS_A_INT_REQ(ps_scan_params, num_scan_inputs),
-    { "directions", PS_ATTR_INTS, offsetof(ps_scan_params, scan_input_directions), 0, 0, NULL, 0 }, PS_ATTRS_END
-};
+static const ps_attr_def scan8_attrs[] = { PS_A_GRAPH_REQ(ps_scan_params, body),
+                                           PS_A_INT_REQ(ps_scan_params, num_scan_inputs),
+                                           { "directions", PS_ATTR_INTS,
+                                             offsetof(ps_scan_params, scan_input_directions), 0, 0, NULL, 0 },
+                                           PS_ATTRS_END };
 
 static ps_shape without_front(const ps_value *v, int dims) {
     ps_shape s = ps_shape_unknown();

@@ -33,12 +33,12 @@ ps_status ps_ml_put_label(ps_tensor *out, size_t i, const ps_ml_labels *labels, 
 
 /* ---- scores ---- */
 typedef enum ps_ml_transform { /* numbered as post_transform of TreeEnsemble-5 */
-    PS_ML_NONE,
-    PS_ML_SOFTMAX,
-    PS_ML_LOGISTIC,
-    PS_ML_SOFTMAX_ZERO,
-    PS_ML_PROBIT,
-    PS_ML_TRANSFORM_COUNT
+                               PS_ML_NONE,
+                               PS_ML_SOFTMAX,
+                               PS_ML_LOGISTIC,
+                               PS_ML_SOFTMAX_ZERO,
+                               PS_ML_PROBIT,
+                               PS_ML_TRANSFORM_COUNT
 } ps_ml_transform;
 
 ps_status ps_ml_transform_parse(const ps_node *node, const char *name, ps_ml_transform *ret, ps_error *err);

@@ -31,10 +31,10 @@ static const ps_attr_def label1_attrs[] = { PS_A_STRINGS(label_params, classes_s
 
 #define LABEL2_ATTRS                                                                                                   \
     PS_A_STRINGS(label_params, keys_strings), PS_A_INTS(label_params, keys_int64s),                                    \
-            PS_A_FLOATS(label_params, keys_floats), PS_A_STRINGS(label_params, values_strings),                        \
-            PS_A_INTS(label_params, values_int64s), PS_A_FLOATS(label_params, values_floats),                          \
-            PS_A_STR(label_params, default_string, "_Unused"), PS_A_INT(label_params, default_int64, -1),              \
-            PS_A_FLOAT(label_params, default_float, -0.0f)
+        PS_A_FLOATS(label_params, keys_floats), PS_A_STRINGS(label_params, values_strings),                            \
+        PS_A_INTS(label_params, values_int64s), PS_A_FLOATS(label_params, values_floats),                              \
+        PS_A_STR(label_params, default_string, "_Unused"), PS_A_INT(label_params, default_int64, -1),                  \
+        PS_A_FLOAT(label_params, default_float, -0.0f)
 static const ps_attr_def label2_attrs[] = { LABEL2_ATTRS, PS_ATTRS_END };
 static const ps_attr_def label4_attrs[] = { LABEL2_ATTRS, PS_A_TENSOR(label_params, keys_tensor),
                                             PS_A_TENSOR(label_params, values_tensor),
@@ -57,8 +57,7 @@ static ps_status label_keys(const ps_node *node, ps_error *err) {
     p->from = p->keys_strings.n ? PS_DTYPE_STRING : p->keys_int64s.n ? PS_DTYPE_I64 : PS_DTYPE_F32;
     if (p->keys_strings.n)
         return ps_ml_keys_strings(arena, p->keys_strings.data, p->keys_strings.n, false, &p->keys, err);
-    if (p->keys_int64s.n)
-        return ps_ml_keys_ints(arena, p->keys_int64s.data, p->keys_int64s.n, false, &p->keys, err);
+    if (p->keys_int64s.n) return ps_ml_keys_ints(arena, p->keys_int64s.data, p->keys_int64s.n, false, &p->keys, err);
     return ps_ml_keys_floats(arena, p->keys_floats.data, p->keys_floats.n, false, &p->keys, err);
 }
 
@@ -67,10 +66,7 @@ static ps_status label_values(const ps_node *node, ps_error *err) {
     const ps_tensor *t = p->values_tensor;
     int given = (t != NULL) + (p->values_strings.n > 0) + (p->values_int64s.n > 0) + (p->values_floats.n > 0);
     PS_NODE_FAIL_IF(given != 1, node, err, FORMAT, "%d lists of values are given, one is needed", given);
-    p->to = t                    ? t->dtype
-            : p->values_strings.n ? PS_DTYPE_STRING
-            : p->values_int64s.n  ? PS_DTYPE_I64
-                                  : PS_DTYPE_F32;
+    p->to = t ? t->dtype : p->values_strings.n ? PS_DTYPE_STRING : p->values_int64s.n ? PS_DTYPE_I64 : PS_DTYPE_F32;
     PS_NODE_FAIL_IF(!is_label_type(p->to), node, err, UNSUPPORTED, "values_tensor of %s", ps_dtype_name(p->to));
     p->n_values = t ? ps_tensor_count(t) : p->values_strings.n + p->values_int64s.n + p->values_floats.n;
     PS_NODE_FAIL_IF(p->n_values != p->keys.n, node, err, FORMAT, "%zu keys and %zu values", p->keys.n, p->n_values);
@@ -223,10 +219,10 @@ static ps_status onehot_infer(const ps_node *node, ps_error *err) {
     ps_dtype t = node->in[0]->dtype;
     ps_shape shape = node->in[0]->shape;
     bool fits = t == PS_DTYPE_UNDEFINED || (t == PS_DTYPE_STRING) == (p->cats_strings.n > 0);
-    PS_NODE_FAIL_IF(!fits || (t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_STRING && !ps_dtype_is_float(t) &&
-                              !ps_dtype_is_int(t)),
-                    node, err, TYPE, "the input is %s, the categories are %s", ps_dtype_name(t),
-                    p->cats_strings.n ? "strings" : "integers");
+    PS_NODE_FAIL_IF(
+        !fits || (t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_STRING && !ps_dtype_is_float(t) && !ps_dtype_is_int(t)),
+        node, err, TYPE, "the input is %s, the categories are %s", ps_dtype_name(t),
+        p->cats_strings.n ? "strings" : "integers");
     PS_NODE_FAIL_IF(shape.rank + 1 > PS_MAX_RANK, node, err, LIMIT, "the result has rank %d, over %d", shape.rank + 1,
                     PS_MAX_RANK);
     if (shape.rank >= 0) shape.dims[shape.rank++] = (int64_t)p->keys.n;
@@ -248,8 +244,8 @@ static ps_status onehot_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     if (ctx->out[0]->bytes) memset(out, 0, ctx->out[0]->bytes);
     for (size_t k = 0; k < n; k++) {
         int64_t index = onehot_index(p, ctx->in[0], k);
-        PS_NODE_FAIL_IF(index < 0 && !p->zeros, ctx->node, err, INVALID, "element %zu is in no category, and zeros is 0",
-                        k);
+        PS_NODE_FAIL_IF(index < 0 && !p->zeros, ctx->node, err, INVALID,
+                        "element %zu is in no category, and zeros is 0", k);
         if (index >= 0) out[k * p->keys.n + (size_t)index] = 1;
     }
     return PS_OK;

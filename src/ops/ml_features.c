@@ -1,4 +1,5 @@
-/* ml_features.c - features made ready: ArrayFeatureExtractor, Binarizer, FeatureVectorizer, Imputer, Normalizer, Scaler.
+/* ml_features.c - features made ready: ArrayFeatureExtractor, Binarizer, FeatureVectorizer, Imputer, Normalizer,
+ * Scaler.
  *
  * Source: ONNX operator specs of ai.onnx.ml, version 1. */
 #include <math.h>
@@ -79,8 +80,8 @@ static const ps_attr_def vectorizer_attrs[] = { PS_A_INTS(vectorizer_params, inp
 
 static ps_status vectorizer_prepare(ps_node *node, ps_error *err) {
     vectorizer_params *p = node->params;
-    PS_NODE_FAIL_IF(p->inputdimensions.n != node->n_in, node, err, FORMAT, "inputdimensions has %zu entries for %u inputs",
-                    p->inputdimensions.n, node->n_in);
+    PS_NODE_FAIL_IF(p->inputdimensions.n != node->n_in, node, err, FORMAT,
+                    "inputdimensions has %zu entries for %u inputs", p->inputdimensions.n, node->n_in);
     for (size_t k = 0; k < p->inputdimensions.n; k++) {
         int64_t d = p->inputdimensions.data[k];
         PS_NODE_FAIL_IF(d < 0 || __builtin_add_overflow(p->width, d, &p->width), node, err, FORMAT,
@@ -99,8 +100,8 @@ static ps_status vectorizer_infer(const ps_node *node, ps_error *err) {
                         node, err, TYPE, "input %u is %s, not a number", i, ps_dtype_name(v->dtype));
         PS_NODE_FAIL_IF(v->shape.rank == 0, node, err, SHAPE, "input %u is a scalar", i);
         int64_t n = v->shape.rank < 0 ? PS_DIM_UNKNOWN : v->shape.rank == 1 ? 1 : v->shape.dims[0];
-        PS_NODE_FAIL_IF(n >= 0 && rows >= 0 && n != rows, node, err, SHAPE, "input %u has %lld rows, the ones before %lld",
-                        i, (long long)n, (long long)rows);
+        PS_NODE_FAIL_IF(n >= 0 && rows >= 0 && n != rows, node, err, SHAPE,
+                        "input %u has %lld rows, the ones before %lld", i, (long long)n, (long long)rows);
         rows = ps_dim_merge(rows, n);
     }
     ps_shape shape = { 2, { rows, p->width } };

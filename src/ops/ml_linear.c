@@ -17,16 +17,17 @@ typedef struct linear_params {
     bool two;      /* one score, two labels */
 } linear_params;
 
-static const ps_attr_def classifier_attrs[] = {
-    PS_A_FLOATS(linear_params, coefficients),          PS_A_FLOATS(linear_params, intercepts),
-    PS_A_INTS(linear_params, classlabels_ints),        PS_A_STRINGS(linear_params, classlabels_strings),
-    PS_A_INT(linear_params, multi_class, 0),           PS_A_STR(linear_params, post_transform, "NONE"),
-    PS_ATTRS_END
-};
-static const ps_attr_def regressor_attrs[] = {
-    PS_A_FLOATS(linear_params, coefficients), PS_A_FLOATS(linear_params, intercepts),
-    PS_A_INT(linear_params, targets, 1), PS_A_STR(linear_params, post_transform, "NONE"), PS_ATTRS_END
-};
+static const ps_attr_def classifier_attrs[] = { PS_A_FLOATS(linear_params, coefficients),
+                                                PS_A_FLOATS(linear_params, intercepts),
+                                                PS_A_INTS(linear_params, classlabels_ints),
+                                                PS_A_STRINGS(linear_params, classlabels_strings),
+                                                PS_A_INT(linear_params, multi_class, 0),
+                                                PS_A_STR(linear_params, post_transform, "NONE"),
+                                                PS_ATTRS_END };
+static const ps_attr_def regressor_attrs[] = { PS_A_FLOATS(linear_params, coefficients),
+                                               PS_A_FLOATS(linear_params, intercepts),
+                                               PS_A_INT(linear_params, targets, 1),
+                                               PS_A_STR(linear_params, post_transform, "NONE"), PS_ATTRS_END };
 
 static ps_status linear_prepare(ps_node *node, ps_error *err) {
     linear_params *p = node->params;

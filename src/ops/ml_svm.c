@@ -27,8 +27,8 @@ typedef struct svm_params {
 
 #define SVM_ATTRS                                                                                                      \
     PS_A_FLOATS(svm_params, coefficients), PS_A_FLOATS(svm_params, kernel_params), PS_A_FLOATS(svm_params, rho),       \
-            PS_A_FLOATS(svm_params, support_vectors), PS_A_STR(svm_params, kernel_type, "LINEAR"),                     \
-            PS_A_STR(svm_params, post_transform, "NONE")
+        PS_A_FLOATS(svm_params, support_vectors), PS_A_STR(svm_params, kernel_type, "LINEAR"),                         \
+        PS_A_STR(svm_params, post_transform, "NONE")
 static const ps_attr_def classifier_attrs[] = { SVM_ATTRS,
                                                 PS_A_FLOATS(svm_params, prob_a),
                                                 PS_A_FLOATS(svm_params, prob_b),
@@ -171,8 +171,9 @@ typedef struct svm_job {
     int64_t *votes;
 } svm_job;
 
-/* Scores of all pairs i < j: above 0 speaks for i. Coefficients are classes - 1 rows of one for each support vector: what
- * a vector of class i weighs against class j stands in row j - 1, what one of class j weighs against i in row i. */
+/* Scores of all pairs i < j: above 0 speaks for i. Coefficients are classes - 1 rows of one for each support vector:
+ * what a vector of class i weighs against class j stands in row j - 1, what one of class j weighs against i in row i.
+ */
 static void score_pairs(const svm_params *p, svm_job *job) {
     int64_t pair = 0, first_i = 0;
     memset(job->votes, 0, (size_t)p->classes * sizeof *job->votes);
@@ -312,8 +313,8 @@ static ps_status classifier_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     size_t square = p->vectors && p->prob_a.n ? n * n : 0;
     svm_job job = { .ctx = ctx };
     job.votes = ps_alloc_array(ctx->alloc, n, sizeof *job.votes);
-    job.x = ps_alloc_array(ctx->alloc, (size_t)p->width + (size_t)p->vectors + scores + 2 + 2 * square + n,
-                           sizeof *job.x);
+    job.x =
+        ps_alloc_array(ctx->alloc, (size_t)p->width + (size_t)p->vectors + scores + 2 + 2 * square + n, sizeof *job.x);
     ps_status status = PS_OK;
     if (job.x && job.votes) {
         job.kernels = job.x + p->width;

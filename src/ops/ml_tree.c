@@ -1,7 +1,7 @@
 /* ml_tree.c - TreeEnsembleClassifier, TreeEnsembleRegressor, TreeEnsemble.
  *
- * Source: ONNX operator specs of ai.onnx.ml, versions 1, 3 and 5; where they leave room (two classes, base values, what is
- * transformed), what ONNX Runtime does. */
+ * Source: ONNX operator specs of ai.onnx.ml, versions 1, 3 and 5; where they leave room (two classes, base values, what
+ * is transformed), what ONNX Runtime does. */
 #include "ops/ml_tree.h"
 
 #include <math.h>
@@ -37,13 +37,13 @@ typedef struct tree_params {
     { name, PS_ATTR_STRING, offsetof(tree_params, field), 0, 0, (def), 0 }
 #define NODE_ATTRS                                                                                                     \
     ATTR("nodes_treeids", INTS, a.nodes_treeids), ATTR("nodes_nodeids", INTS, a.nodes_nodeids),                        \
-            ATTR("nodes_featureids", INTS, a.nodes_featureids), ATTR("nodes_truenodeids", INTS, a.nodes_truenodeids),  \
-            ATTR("nodes_falsenodeids", INTS, a.nodes_falsenodeids),                                                    \
-            ATTR("nodes_missing_value_tracks_true", INTS, a.nodes_missing_value_tracks_true),                          \
-            ATTR("nodes_modes", STRINGS, a.nodes_modes), ATTR("nodes_values", FLOATS, a.nodes_values),                 \
-            ATTR("nodes_values_as_tensor", TENSOR, a.nodes_values_as_tensor), ATTR("base_values", FLOATS, base_values),\
-            ATTR("base_values_as_tensor", TENSOR, base_values_as_tensor),                                              \
-            ATTR_STR("post_transform", transform_name, "NONE")
+        ATTR("nodes_featureids", INTS, a.nodes_featureids), ATTR("nodes_truenodeids", INTS, a.nodes_truenodeids),      \
+        ATTR("nodes_falsenodeids", INTS, a.nodes_falsenodeids),                                                        \
+        ATTR("nodes_missing_value_tracks_true", INTS, a.nodes_missing_value_tracks_true),                              \
+        ATTR("nodes_modes", STRINGS, a.nodes_modes), ATTR("nodes_values", FLOATS, a.nodes_values),                     \
+        ATTR("nodes_values_as_tensor", TENSOR, a.nodes_values_as_tensor), ATTR("base_values", FLOATS, base_values),    \
+        ATTR("base_values_as_tensor", TENSOR, base_values_as_tensor),                                                  \
+        ATTR_STR("post_transform", transform_name, "NONE")
 
 static const ps_attr_def classifier_attrs[] = {
     NODE_ATTRS,
@@ -323,11 +323,15 @@ static ps_status regressor_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 }
 
 #define CLASSIFIER(since)                                                                                              \
-    { "TreeEnsembleClassifier", "ai.onnx.ml", since, 1, 1, 2, 2, classifier_attrs, sizeof(tree_params),                \
-      classifier_infer, classifier_ref, 0, classifier_prepare }
+    {                                                                                                                  \
+        "TreeEnsembleClassifier", "ai.onnx.ml", since, 1, 1, 2, 2, classifier_attrs, sizeof(tree_params),              \
+            classifier_infer, classifier_ref, 0, classifier_prepare                                                    \
+    }
 #define REGRESSOR(since)                                                                                               \
-    { "TreeEnsembleRegressor", "ai.onnx.ml", since, 1, 1, 1, 1, regressor_attrs, sizeof(tree_params), regressor_infer, \
-      regressor_ref, 0, regressor_prepare }
+    {                                                                                                                  \
+        "TreeEnsembleRegressor", "ai.onnx.ml", since, 1, 1, 1, 1, regressor_attrs, sizeof(tree_params),                \
+            regressor_infer, regressor_ref, 0, regressor_prepare                                                       \
+    }
 
 static const ps_op ops[] = {
     /* name, domain, since, inputs, outputs, attributes, shape rule, reference kernel, traits, preparation */

@@ -5,23 +5,23 @@
 #include "ops/ml.h"
 
 typedef enum ps_tree_mode { /* numbered as nodes_modes of TreeEnsemble-5 */
-    PS_TREE_LEQ,
-    PS_TREE_LT,
-    PS_TREE_GTE,
-    PS_TREE_GT,
-    PS_TREE_EQ,
-    PS_TREE_NEQ,
-    PS_TREE_MEMBER,
-    PS_TREE_LEAF,
+                            PS_TREE_LEQ,
+                            PS_TREE_LT,
+                            PS_TREE_GTE,
+                            PS_TREE_GT,
+                            PS_TREE_EQ,
+                            PS_TREE_NEQ,
+                            PS_TREE_MEMBER,
+                            PS_TREE_LEAF,
 } ps_tree_mode;
 
 typedef struct ps_tree_node {
-    double value;        /* that the feature is compared with */
-    uint32_t first, n;   /* of a leaf its weights, of a MEMBER its members */
-    uint32_t yes, no;    /* of a branch the next nodes */
-    uint32_t feature;    /* of a branch */
-    uint8_t mode;        /* ps_tree_mode */
-    bool nan_yes;        /* where NaN goes */
+    double value;      /* that the feature is compared with */
+    uint32_t first, n; /* of a leaf its weights, of a MEMBER its members */
+    uint32_t yes, no;  /* of a branch the next nodes */
+    uint32_t feature;  /* of a branch */
+    uint8_t mode;      /* ps_tree_mode */
+    bool nan_yes;      /* where NaN goes */
 } ps_tree_node;
 
 typedef struct ps_tree_weight {

@@ -178,9 +178,8 @@ static ps_status make_weights(const ps_node *node, const node_index *ix, ps_fore
     }
     for (size_t k = 0; k < a->weight_ids.n; k++) {
         PS_TRY(index_find(node, ix, a->weight_treeids.data[k], a->weight_nodeids.data[k], &at, err));
-        f->weights[f->nodes[at].first + f->nodes[at].n++] = (ps_tree_weight) {
-            list_or_tensor(&a->weights, a->weights_as_tensor, k), (uint32_t)a->weight_ids.data[k]
-        };
+        f->weights[f->nodes[at].first + f->nodes[at].n++] =
+            (ps_tree_weight) { list_or_tensor(&a->weights, a->weights_as_tensor, k), (uint32_t)a->weight_ids.data[k] };
     }
     return PS_OK;
 }
@@ -254,7 +253,8 @@ static ps_status make_members(const ps_node *node, ps_forest *f, ps_error *err) 
     for (size_t k = 0; k < f->n_nodes; k++) {
         ps_tree_node *n = &f->nodes[k];
         if (n->mode != PS_TREE_MEMBER) continue;
-        PS_NODE_FAIL_IF(at >= f->n_members, node, err, FORMAT, "membership_values holds fewer sets than there are nodes");
+        PS_NODE_FAIL_IF(at >= f->n_members, node, err, FORMAT,
+                        "membership_values holds fewer sets than there are nodes");
         n->first = (uint32_t)at;
         for (; at < f->n_members && !isnan(f->members[at]); at++)
             n->n++;
@@ -270,8 +270,8 @@ static ps_status fill_forest5(const ps_node *node, const ps_tree5_attrs *a, int6
         PS_TRY(make_branch5(node, a, f, k, err));
     for (size_t k = 0; k < f->n_weights; k++) {
         PS_TRY(check_target(node, a->leaf_targetids.data[k], n_targets, err));
-        f->weights[k] = (ps_tree_weight) { list_or_tensor(NULL, a->leaf_weights, k),
-                                           (uint32_t)a->leaf_targetids.data[k] };
+        f->weights[k] =
+            (ps_tree_weight) { list_or_tensor(NULL, a->leaf_weights, k), (uint32_t)a->leaf_targetids.data[k] };
         f->nodes[branches + k] = (ps_tree_node) { .mode = PS_TREE_LEAF, .first = (uint32_t)k, .n = 1 };
     }
     for (size_t k = 0; k < a->tree_roots.n; k++)

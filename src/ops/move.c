@@ -83,8 +83,8 @@ ps_status ps_move_run(ps_tensor *to, int64_t to_first, const ps_tensor *from, in
         return PS_OK;
     }
     size_t bits = ps_dtype_bits(to->dtype);
-    memcpy((uint8_t *)to->data + (size_t)to_first * bits / 8, (const uint8_t *)from->data + (size_t)from_first * bits / 8,
-           (size_t)n * bits / 8);
+    memcpy((uint8_t *)to->data + (size_t)to_first * bits / 8,
+           (const uint8_t *)from->data + (size_t)from_first * bits / 8, (size_t)n * bits / 8);
     return PS_OK;
 }
 

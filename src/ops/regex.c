@@ -183,7 +183,10 @@ static void swap_lists(machine *m) {
 
 bool ps_regex_match(const ps_regex *re, const char *text, size_t size, void *work) {
     uint32_t *block = work;
-    machine m = { .re = re, .list = block, .next = block + re->n, .mark = block + 2 * (size_t)re->n,
+    machine m = { .re = re,
+                  .list = block,
+                  .next = block + re->n,
+                  .mark = block + 2 * (size_t)re->n,
                   .stack = block + 3 * (size_t)re->n };
     size_t at = 0, n = 0;
     border b = { -1, size ? ps_rune_decode(text, size, &n) : -1, true, size == 0 };

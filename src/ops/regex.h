@@ -1,8 +1,9 @@
 /* regex.h - regular expressions of RE2's syntax, matched in time linear in the text.
  *
  * A pattern is compiled to a program for a machine that follows all alternatives at once (K. Thompson, Regular
- * Expression Search Algorithm, CACM 11, 1968): no pattern makes it go back over the text. Time is bounded by instructions
- * times characters, and the number of instructions is limited. A compiled program is read-only and may be shared. */
+ * Expression Search Algorithm, CACM 11, 1968): no pattern makes it go back over the text. Time is bounded by
+ * instructions times characters, and the number of instructions is limited. A compiled program is read-only and may be
+ * shared. */
 #ifndef PS_OPS_REGEX_H
 #define PS_OPS_REGEX_H
 
@@ -16,7 +17,8 @@
 
 typedef struct ps_regex ps_regex;
 
-/* The program lies in the arena; `scratch` serves while it is made. A sentence that tells where the pattern is wrong. */
+/* The program lies in the arena; `scratch` serves while it is made. A sentence that tells where the pattern is wrong.
+ */
 ps_status ps_regex_compile(ps_arena *arena, ps_alloc_state *scratch, const char *pattern, size_t size,
                            const ps_regex **ret, ps_error *err);
 /* Bytes of working memory for ps_regex_match. */

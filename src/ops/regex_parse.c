@@ -73,7 +73,10 @@ static ps_status read_rune(parser *p, int32_t *ret) {
 /* ---- escapes ---- */
 
 static int digit(char c, int base) {
-    int v = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
+    int v = c >= '0' && c <= '9'   ? c - '0'
+            : c >= 'a' && c <= 'f' ? c - 'a' + 10
+            : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                   : 99;
     return v < base ? v : -1;
 }
 
@@ -141,8 +144,8 @@ static ps_status read_property(parser *p, bool negated) {
     }
     int shown = end - name < 40 ? (int)(end - name) : 40;
     if (!ps_rune_category(name, (size_t)(end - name), &set))
-        return WRONG(p, UNSUPPORTED, "\\p{%.*s}: only general categories (L, Lu, Nd …) are supported, no scripts", shown,
-                     name);
+        return WRONG(p, UNSUPPORTED, "\\p{%.*s}: only general categories (L, Lu, Nd …) are supported, no scripts",
+                     shown, name);
     ps_re_set_categories(p->tree, set, negated);
     return PS_OK;
 }
@@ -262,14 +265,16 @@ static ps_status skip_name(parser *p) {
 /* Behind the parenthesis. A list of flags without a colon gives the empty text and holds to the end of its group. */
 static ps_status read_group(parser *p, uint32_t *ret) {
     unsigned flags = p->flags;
-    if (accept(p, "?P<") || (looking_at(p, "?<") && !looking_at(p, "?<=") && !looking_at(p, "?<!") && accept(p, "?<"))) {
+    if (accept(p, "?P<") ||
+        (looking_at(p, "?<") && !looking_at(p, "?<=") && !looking_at(p, "?<!") && accept(p, "?<"))) {
         PS_TRY(skip_name(p));
     } else if (accept(p, "?")) {
         bool group;
         PS_TRY(read_flags(p, &group));
         if (!group) return add_node(p, PS_RE_EMPTY, 0, 0, PS_RE_NONE, ret);
     }
-    if (++p->depth > PS_REGEX_MAX_DEPTH) return WRONG(p, LIMIT, "more than %d groups in each other", PS_REGEX_MAX_DEPTH);
+    if (++p->depth > PS_REGEX_MAX_DEPTH)
+        return WRONG(p, LIMIT, "more than %d groups in each other", PS_REGEX_MAX_DEPTH);
     PS_TRY(read_alternatives(p, ret));
     p->depth--;
     if (!accept(p, ")")) return WRONG(p, FORMAT, "a parenthesis is not closed");
@@ -329,8 +334,7 @@ static ps_status read_suffix(parser *p, uint32_t *node) {
     p->quoted = false;
     if (!read_repeat(p, &low, &high)) return PS_OK;
     accept(p, "?"); /* lazy: finds the same full matches */
-    if (read_repeat(p, &(int32_t) { 0 }, &(int32_t) { 0 }))
-        return WRONG(p, FORMAT, "a repeat follows a repeat");
+    if (read_repeat(p, &(int32_t) { 0 }, &(int32_t) { 0 })) return WRONG(p, FORMAT, "a repeat follows a repeat");
     return repeat(p, low, high, node);
 }
 
@@ -364,7 +368,8 @@ static ps_status read_escape_atom(parser *p, uint32_t *ret) {
 static ps_status read_atom(parser *p, uint32_t *ret) {
     int32_t rune;
     if (!p->quoted) {
-        if (read_repeat(p, &(int32_t) { 0 }, &(int32_t) { 0 })) return WRONG(p, FORMAT, "a repeat has nothing before it");
+        if (read_repeat(p, &(int32_t) { 0 }, &(int32_t) { 0 }))
+            return WRONG(p, FORMAT, "a repeat has nothing before it");
         if (*p->at == '\\') return read_escape_atom(p, ret);
         if (accept(p, "(")) return read_group(p, ret);
         if (accept(p, "[")) return read_set(p, ret);

@@ -72,9 +72,9 @@ bool ps_re_set_posix(ps_re_tree *tree, const char *name, size_t size, bool *ret_
     static const struct {
         const char *name, *table;
     } classes[] = {
-        { "alnum", "09AZaz" }, { "alpha", "AZaz" },           { "blank", "\t\t  " },    { "digit", "09" },
-        { "graph", "!~" },     { "lower", "az" },             { "print", " ~" },        { "punct", "!/:@[`{~" },
-        { "upper", "AZ" },     { "xdigit", "09AFaf" },        { "space", "\t\r  " },    { "word", "09AZ__az" },
+        { "alnum", "09AZaz" }, { "alpha", "AZaz" },    { "blank", "\t\t  " }, { "digit", "09" },
+        { "graph", "!~" },     { "lower", "az" },      { "print", " ~" },     { "punct", "!/:@[`{~" },
+        { "upper", "AZ" },     { "xdigit", "09AFaf" }, { "space", "\t\r  " }, { "word", "09AZ__az" },
     };
     bool negated = size > 0 && name[0] == '^';
     const char *word = name + negated;

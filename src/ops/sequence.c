@@ -15,8 +15,8 @@ static ps_status check_sequence(const ps_node *node, size_t i, ps_error *err) {
     return PS_OK;
 }
 
-/* Type of the elements of a sequence. A container says nothing: these operators are for tensors, and a value that was an
- * optional of a sequence in one iteration of a loop may be the sequence itself in the next. */
+/* Type of the elements of a sequence. A container says nothing: these operators are for tensors, and a value that was
+ * an optional of a sequence in one iteration of a loop may be the sequence itself in the next. */
 static ps_dtype known_elem(const ps_node *node, size_t i) {
     ps_dtype t = node->in[i]->elem;
     return ps_dtype_is_container(t) ? PS_DTYPE_UNDEFINED : t;
@@ -307,10 +307,11 @@ static ps_status concat_join(const ps_kernel_ctx *ctx, ps_shape *sum, const ps_t
     bool stack = ((const concat_params *)ctx->params)->new_axis != 0, same = e->shape.rank == sum->rank;
     for (int d = 0; same && d < sum->rank; d++)
         same = (d == axis && !stack) || e->shape.dims[d] == sum->dims[d];
-    PS_NODE_FAIL_IF(!same, ctx->node, err, SHAPE, "element %zu is %s and does not fit the ones before, %s, along axis %d",
-                    k, PS_SHAPE_TEXT(&e->shape), PS_SHAPE_TEXT(sum), axis);
-    PS_NODE_FAIL_IF(!stack && __builtin_add_overflow(sum->dims[axis], e->shape.dims[axis], &sum->dims[axis]),
-                    ctx->node, err, LIMIT, "axis %d overflows at element %zu", axis, k);
+    PS_NODE_FAIL_IF(!same, ctx->node, err, SHAPE,
+                    "element %zu is %s and does not fit the ones before, %s, along axis %d", k,
+                    PS_SHAPE_TEXT(&e->shape), PS_SHAPE_TEXT(sum), axis);
+    PS_NODE_FAIL_IF(!stack && __builtin_add_overflow(sum->dims[axis], e->shape.dims[axis], &sum->dims[axis]), ctx->node,
+                    err, LIMIT, "axis %d overflows at element %zu", axis, k);
     return PS_OK;
 }
 

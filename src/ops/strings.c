@@ -9,8 +9,8 @@
 static ps_status check_strings(const ps_node *node, ps_error *err) {
     for (uint32_t i = 0; i < node->n_in; i++) {
         ps_dtype t = node->in[i]->dtype;
-        PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_STRING, node, err, TYPE, "input %u is %s, not string", i,
-                        ps_dtype_name(t));
+        PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_STRING, node, err, TYPE, "input %u is %s, not string",
+                        i, ps_dtype_name(t));
     }
     return PS_OK;
 }
@@ -308,8 +308,7 @@ static ps_status regex_prepare(ps_node *node, ps_error *err) {
     regex_params *p = node->params;
     ps_graph *root = node->graph->root;
     PS_NODE_FAIL_IF(!p->pattern, node, err, FORMAT, "attribute 'pattern' is missing");
-    ps_status status =
-            ps_regex_compile(&root->arena, root->alloc, p->pattern, strlen(p->pattern), &p->program, err);
+    ps_status status = ps_regex_compile(&root->arena, root->alloc, p->pattern, strlen(p->pattern), &p->program, err);
     return status == PS_OK ? PS_OK : ps_node_fail(node, err, status);
 }
 

@@ -1,7 +1,7 @@
 /* tfidf.c - TfIdfVectorizer: counts of n-grams, with skips.
  *
- * Source: ONNX operator spec TfIdfVectorizer (9). Weights belong to the columns of the output, as in ONNX Runtime and in
- * the reference evaluator; the specification gives them to the n-grams, which differs if ngram_indexes permutes. */
+ * Source: ONNX operator spec TfIdfVectorizer (9). Weights belong to the columns of the output, as in ONNX Runtime and
+ * in the reference evaluator; the specification gives them to the n-grams, which differs if ngram_indexes permutes. */
 #include "base/map.h"
 #include "ops/kernel_util.h"
 #include "ops/move.h"
@@ -28,13 +28,16 @@ typedef struct tfidf_params {
     int64_t columns;
 } tfidf_params;
 
-static const ps_attr_def tfidf_attrs[] = {
-    PS_A_STR(tfidf_params, mode, ""),           PS_A_INT_REQ(tfidf_params, max_gram_length),
-    PS_A_INT_REQ(tfidf_params, min_gram_length), PS_A_INT_REQ(tfidf_params, max_skip_count),
-    PS_A_INTS(tfidf_params, ngram_counts),      PS_A_INTS(tfidf_params, ngram_indexes),
-    PS_A_INTS(tfidf_params, pool_int64s),       PS_A_STRINGS(tfidf_params, pool_strings),
-    PS_A_FLOATS(tfidf_params, weights),         PS_ATTRS_END
-};
+static const ps_attr_def tfidf_attrs[] = { PS_A_STR(tfidf_params, mode, ""),
+                                           PS_A_INT_REQ(tfidf_params, max_gram_length),
+                                           PS_A_INT_REQ(tfidf_params, min_gram_length),
+                                           PS_A_INT_REQ(tfidf_params, max_skip_count),
+                                           PS_A_INTS(tfidf_params, ngram_counts),
+                                           PS_A_INTS(tfidf_params, ngram_indexes),
+                                           PS_A_INTS(tfidf_params, pool_int64s),
+                                           PS_A_STRINGS(tfidf_params, pool_strings),
+                                           PS_A_FLOATS(tfidf_params, weights),
+                                           PS_ATTRS_END };
 
 static uint64_t hash_int(uint64_t seed, int64_t v) {
     return ps_hash_bytes(&v, sizeof v, seed);
@@ -58,15 +61,14 @@ static ps_status add_gram(const ps_node *node, ngram *table, ngram gram, ps_erro
     const tfidf_params *p = node->params;
     for (uint32_t k = 0; k < gram.size; k++) {
         size_t at = gram.first + k;
-        gram.hash = p->pool_strings.n
-                            ? hash_text(gram.hash, p->pool_strings.data[at], strlen(p->pool_strings.data[at]))
-                            : hash_int(gram.hash, p->pool_int64s.data[at]);
+        gram.hash = p->pool_strings.n ? hash_text(gram.hash, p->pool_strings.data[at], strlen(p->pool_strings.data[at]))
+                                      : hash_int(gram.hash, p->pool_int64s.data[at]);
     }
     size_t slot = gram.hash & (p->room - 1);
     for (; table[slot].size; slot = (slot + 1) & (p->room - 1)) {
         const ngram *other = &table[slot];
         PS_NODE_FAIL_IF(other->hash == gram.hash && other->size == gram.size &&
-                                same_gram(p, other->first, gram.first, gram.size),
+                            same_gram(p, other->first, gram.first, gram.size),
                         node, err, FORMAT, "the pool holds the same %u-gram twice", gram.size);
     }
     table[slot] = gram;
@@ -138,8 +140,8 @@ static ps_status tfidf_infer(const ps_node *node, ps_error *err) {
     const tfidf_params *p = node->params;
     ps_dtype t = node->in[0]->dtype;
     ps_shape shape = node->in[0]->shape;
-    bool fits = t == PS_DTYPE_UNDEFINED ||
-                (p->pool_strings.n ? t == PS_DTYPE_STRING : t == PS_DTYPE_I32 || t == PS_DTYPE_I64);
+    bool fits =
+        t == PS_DTYPE_UNDEFINED || (p->pool_strings.n ? t == PS_DTYPE_STRING : t == PS_DTYPE_I32 || t == PS_DTYPE_I64);
     PS_NODE_FAIL_IF(!fits, node, err, TYPE, "the input is %s, the pool holds %s", ps_dtype_name(t),
                     p->pool_strings.n ? "strings" : "integers");
     PS_NODE_FAIL_IF(shape.rank > 2, node, err, SHAPE, "input %s is neither [C] nor [N,C]", PS_SHAPE_TEXT(&shape));

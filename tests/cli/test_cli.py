@@ -408,7 +408,8 @@ def sequence_folder(folder, spoil=None):
     value, floats = helper.make_tensor_value_info, helper.make_tensor_type_proto(TensorProto.FLOAT, None)
     kind = helper.make_sequence_type_proto(floats)
     graph = helper.make_graph([helper.make_node("SequenceInsert", ["x", "t"], ["y"])], "insert",
-                              [helper.make_value_info("x", kind), value("t", TensorProto.FLOAT, [2])], [helper.make_value_info("y", kind)])
+                              [helper.make_value_info("x", kind), value("t", TensorProto.FLOAT, [2])],
+                              [helper.make_value_info("y", kind)])
     data = folder / "test_data_set_0"
     data.mkdir(parents=True)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx")
@@ -423,7 +424,8 @@ def sequence_folder(folder, spoil=None):
 def test_verify_sequences(tool, tmp_path):
     done = tool("verify", sequence_folder(tmp_path / "good"))
     assert done.code == 0 and "1 passed" in done.out, done.out + done.err
-    for spoil, hint in (("value", "element 1 of output 'y'"), ("length", "sequence[2], expected sequence[1]"), ("type", "expected f64[2]")):
+    for spoil, hint in (("value", "element 1 of output 'y'"), ("length", "sequence[2], expected sequence[1]"),
+                        ("type", "expected f64[2]")):
         done = tool("verify", sequence_folder(tmp_path / spoil, spoil))
         assert done.code == 1 and hint in done.out, done.out
 

@@ -1,4 +1,5 @@
 """Sequences and optionals. The oracle is ONNX Runtime; what it lacks (new_axis of strings, optionals) the reference evaluator."""
+
 import numpy as np
 from onnx import TensorProto, helper
 
@@ -51,7 +52,13 @@ def split(add):
         add("SplitToSequence", 11, [x, i64([1, n - 1])], axis=axis, keepdims=0)
     add("SplitToSequence", 11, [x, i64([0, 3, 0])], axis=1, want=[[x[:, :0], x, x[:, :0]]], name="zero")
     add("SplitToSequence", 11, [text("a", "b", "c"), np.array(2, np.int32)], name="string")
-    add("SplitToSequence", 24, [x.astype(np.float16)], axis=1, want=[[x[:, k:k + 1].astype(np.float16) for k in range(3)]])
+    add(
+        "SplitToSequence",
+        24,
+        [x.astype(np.float16)],
+        axis=1,
+        want=[[x[:, k : k + 1].astype(np.float16) for k in range(3)]],
+    )
     add.fails("SHAPE", "SplitToSequence", 11, [x], axis=3)
 
 

@@ -92,8 +92,8 @@ def parts(value):
         text = keys and isinstance(keys[0], str)
         values = list(value.values())
         text_values = values and isinstance(values[0], str)
-        return "map", [np.array(keys, object if text else np.int64),
-                       np.array(values, object if text_values else np.asarray(values[0]).dtype if isinstance(values[0], np.generic) else np.float32)]
+        kind = object if text_values else values[0].dtype if values and isinstance(values[0], np.generic) else np.float32
+        return "map", [np.array(keys, object if text else np.int64), np.array(values, kind)]
     if isinstance(value, Opt):
         return "optional", [] if value.value is None else [value.value]
     return "sequence", value
@@ -164,7 +164,8 @@ def type_proto(value):
         keys, values = parts(value)[1]
         return helper.make_map_type_proto(tensor_type(keys), helper.make_tensor_type_proto(tensor_type(values), None))
     if isinstance(value, list):
-        return helper.make_sequence_type_proto(type_proto(value[0]) if value else helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+        element = type_proto(value[0]) if value else helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+        return helper.make_sequence_type_proto(element)
     return helper.make_tensor_type_proto(tensor_type(value), value.shape)
 
 
