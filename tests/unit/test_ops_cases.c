@@ -4,7 +4,8 @@
  * A case is one node with inputs, attributes and the outputs that an independent implementation gave (the files are
  * written by tests/gen/ops_cases.py, which documents the format). Each case runs twice: with its `const` inputs as
  * constants of the graph, where the shape rule must tell every output's shape, and with all inputs as plain graph
- * inputs, where what it tells must not contradict the truth. */
+ * inputs, where what it tells must not contradict the truth. Cases with strings, containers or prepared attributes run
+ * once more for each allocation, which fails. */
 #include <dirent.h>
 #include <errno.h>
 #include <math.h>
@@ -18,6 +19,7 @@
 
 #include "ops/ops.h"
 #include "tensor/convert.h"
+#include "test_alloc_fail.h"
 
 enum { MAX_PORTS = 64, MAX_ATTRS = 24, MAX_TOLERANCES = 128, MAX_FILES = 256, MAX_WORDS = 1 << 17 };
 
@@ -44,6 +46,7 @@ typedef struct op_case {
 } op_case;
 
 typedef struct reader {
+    ps_test_alloc memory;
     ps_alloc_state alloc;
     FILE *file;
     const char *path;
@@ -477,6 +480,62 @@ static bool run_kernel(reader *r, const op_case *c, const ps_node *node) {
     return ok;
 }
 
+/* ---- failing allocations ---- */
+
+/* What prepares its attributes or owns its elements allocates in more ways than a row of numbers does. */
+static bool needs_sweep(const op_case *c, const ps_node *node) {
+    bool needs = node->op->prepare != NULL;
+    for (size_t i = 0; i < c->n_in; i++)
+        needs |= c->in[i].tensor && ps_dtype_is_object(c->in[i].tensor->dtype);
+    for (size_t i = 0; i < c->n_out; i++)
+        needs |= c->out[i].tensor && ps_dtype_is_object(c->out[i].tensor->dtype);
+    return needs;
+}
+
+static ps_status run_quietly(reader *r, const op_case *c, ps_graph *g, ps_node *node) {
+    const ps_tensor *in[MAX_PORTS];
+    ps_tensor blanks[MAX_PORTS], *out[MAX_PORTS];
+    PS_TRY(ps_ops_resolve(g, NULL));
+    PS_TRY(ps_ops_infer(g, NULL));
+    for (size_t i = 0; i < c->n_in; i++)
+        in[i] = c->in[i].tensor;
+    for (size_t i = 0; i < c->n_out; i++) {
+        const ps_value *v = node->out[i];
+        if (v) blanks[i] = (ps_tensor) { .dtype = v->dtype, .shape = v->shape, .alloc = &r->alloc };
+        out[i] = v ? &blanks[i] : NULL;
+    }
+    ps_status status = ps_ops_run_ref(node, in, out, &r->alloc, 1, NULL);
+    for (size_t i = 0; i < c->n_out; i++)
+        if (out[i]) drop_output(r, out[i], out[i]);
+    return status;
+}
+
+/* Each allocation of resolving, of the shape rule and of the kernel fails once: that is said, and nothing is left. */
+static bool sweep_case(reader *r, const op_case *c) {
+    bool ok = true;
+    for (long nth = 0; ok; nth++) {
+        ps_node *node = NULL;
+        const long before = atomic_load(&r->memory.live);
+        ps_graph *g = make_graph(r, c, true, &node);
+        atomic_store(&r->memory.failed, false);
+        atomic_store(&r->memory.left, nth);
+        const ps_status status = run_quietly(r, c, g, node);
+        atomic_store(&r->memory.left, -1);
+        const bool failed = atomic_load(&r->memory.failed);
+        ps_graph_free(g);
+        /* a pattern's sets may be too many for memory or for their limit: one sentence for both */
+        const bool told = failed ? status == PS_NO_MEMORY || status == PS_LIMIT : status == PS_OK;
+        ok = told && atomic_load(&r->memory.live) == before;
+        if (!ok)
+            print_error("%s: allocation %ld failing: %s, %ld blocks left\n", c->name, nth, ps_status_name(status),
+                        atomic_load(&r->memory.live) - before);
+        if (!failed) return ok;
+    }
+    return false;
+}
+
+/* ---- one case, one file ---- */
+
 static bool run_case(reader *r, const op_case *c, bool constants) {
     ps_error err = PS_ERROR_INIT;
     ps_node *node = NULL;
@@ -488,13 +547,15 @@ static bool run_case(reader *r, const op_case *c, bool constants) {
     for (size_t i = 0; ok && !c->fails && i < c->n_out; i++)
         if (c->out[i].tensor) ok = check_inferred(c, node, i, constants);
     if (ok && !c->fails) ok = run_kernel(r, c, node);
+    const bool sweep = ok && !c->fails && constants && needs_sweep(c, node);
     ps_graph_free(g);
-    return ok;
+    return sweep ? sweep_case(r, c) : ok;
 }
 
 static void run_file(void **state) {
     reader r = { .path = *state };
-    ps_alloc_state_init(&r.alloc, NULL);
+    ps_test_alloc_init(&r.memory, -1);
+    ps_alloc_state_init(&r.alloc, &r.memory.allocator);
     r.file = fopen(r.path, "r");
     assert_non_null(r.file);
     r.words = calloc(MAX_WORDS, sizeof *r.words);
