@@ -250,6 +250,7 @@ static ps_status write_part(ps_alloc_state *alloc, const ps_tensor *t, uint32_t 
     ps_str part;
     ps_str_init(&part, alloc);
     ps_status status = write_kind(alloc, t, NULL, &part, err);
+    if (status == PS_OK && part.failed) status = PS_FAIL_NOMEM(err, "a file of tensors");
     if (status == PS_OK) put_bytes(out, field, part.data, part.size);
     ps_str_release(&part);
     return status;
@@ -295,6 +296,7 @@ static ps_status write_scalars(ps_alloc_state *alloc, const ps_tensor *values, p
         ps_tensor_init_view(&one, values->dtype, &scalar, (uint8_t *)values->data + k * ps_dtype_size(values->dtype));
         status = write_part(alloc, &one, TENSORS, &sequence, err);
     }
+    if (status == PS_OK && sequence.failed) status = PS_FAIL_NOMEM(err, "a file of tensors");
     if (status == PS_OK) put_bytes(out, MAP_VALUES, sequence.data, sequence.size);
     ps_str_release(&sequence);
     return status;
