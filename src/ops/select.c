@@ -84,7 +84,7 @@ static ps_status nonzero_infer(const ps_node *node, ps_error *err) {
     return PS_OK;
 }
 
-/* Minus zero is zero, so floats are compared by value; every other type by its bytes. A string is zero if it is empty. */
+/* Minus zero is zero, so floats are compared by value; every other type by its bytes. An empty string is zero. */
 static bool is_zero(const ps_tensor *t, size_t size, size_t k) {
     static const uint8_t zero[16] = { 0 };
     double v;
