@@ -1,8 +1,7 @@
 /* strings.c - operators on strings: StringConcat, StringSplit, StringNormalizer, RegexFullMatch.
  *
  * Source: ONNX operator specs StringConcat, StringSplit, RegexFullMatch (20), StringNormalizer (10). */
-#include "ops/kernel_util.h"
-#include "ops/move.h"
+#include "ops/ml.h"
 #include "ops/regex.h"
 #include "ops/unicode.h"
 
@@ -171,14 +170,49 @@ typedef struct normalizer_params {
     const char *case_change_action, *locale;
     int64_t is_case_sensitive;
     ps_strings stopwords;
-    letter_case change;
+    /* made by normalizer_prepare */
+    letter_case change, compare; /* of what is left; of what is compared with the stop words */
     bool turkic;
+    ps_ml_keys stops; /* in case `compare` */
 } normalizer_params;
 
 static const ps_attr_def normalizer_attrs[] = { PS_A_STR(normalizer_params, case_change_action, "NONE"),
                                                 PS_A_STR(normalizer_params, locale, ""),
                                                 PS_A_INT(normalizer_params, is_case_sensitive, 0),
                                                 PS_A_STRINGS(normalizer_params, stopwords), PS_ATTRS_END };
+
+/* Character by character, as locales of the C library do: the length in characters stays. */
+static int32_t change_rune(const normalizer_params *p, letter_case to, int32_t rune) {
+    if (p->turkic && to == UPPER && rune == 'i') return 0x130;
+    if (p->turkic && to == LOWER && rune == 'I') return 0x131;
+    return to == UPPER ? ps_rune_upper(rune) : ps_rune_lower(rune);
+}
+
+static ps_status change_case(const ps_node *node, letter_case to, const char *data, size_t size, ps_str *out,
+                             ps_error *err) {
+    const normalizer_params *p = node->params;
+    ps_str_clear(out);
+    for (size_t at = 0, n; at < size; at += n) {
+        char bytes[4];
+        int32_t rune = ps_rune_decode(data + at, size - at, &n);
+        PS_NODE_FAIL_IF(rune < 0, node, err, INVALID, "a string is not UTF-8 at byte %zu", at);
+        ps_str_append_n(out, bytes, ps_rune_encode(change_rune(p, to, rune), bytes));
+    }
+    return out->failed ? PS_FAIL_NOMEM(err, "normalised strings") : PS_OK;
+}
+
+static ps_status prepare_stops(const ps_node *node, const char **words, ps_str *text, ps_error *err) {
+    normalizer_params *p = node->params;
+    ps_arena *arena = &node->graph->root->arena;
+    for (size_t k = 0; k < p->stopwords.n; k++) {
+        words[k] = p->stopwords.data[k];
+        if (p->compare == AS_IS) continue;
+        PS_TRY(change_case(node, p->compare, words[k], strlen(words[k]), text, err));
+        words[k] = ps_arena_strndup(arena, text->data, text->size);
+        if (!words[k]) return PS_FAIL_NOMEM(err, "stop words");
+    }
+    return ps_ml_keys_strings(arena, words, p->stopwords.n, false, &p->stops, err);
+}
 
 /* Of a locale only the language counts, and only where case mapping depends on it one character at a time. */
 static ps_status normalizer_prepare(ps_node *node, ps_error *err) {
@@ -188,7 +222,14 @@ static ps_status normalizer_prepare(ps_node *node, ps_error *err) {
     PS_NODE_FAIL_IF(p->change == AS_IS && strcmp(action, "NONE") != 0, node, err, FORMAT,
                     "case_change_action '%.40s' is none of LOWER, UPPER, NONE", action);
     p->turkic = strncmp(p->locale, "tr", 2) == 0 || strncmp(p->locale, "az", 2) == 0;
-    return PS_OK;
+    p->compare = p->is_case_sensitive ? AS_IS : p->change == UPPER ? UPPER : LOWER;
+    const char **words = ps_arena_array(&node->graph->root->arena, p->stopwords.n + 1, sizeof *words);
+    if (!words) return PS_FAIL_NOMEM(err, "stop words");
+    ps_str text;
+    ps_str_init(&text, node->graph->root->alloc);
+    ps_status status = prepare_stops(node, words, &text, err);
+    ps_str_release(&text);
+    return status;
 }
 
 static ps_status normalizer_infer(const ps_node *node, ps_error *err) {
@@ -204,52 +245,24 @@ static ps_status normalizer_infer(const ps_node *node, ps_error *err) {
     return PS_OK;
 }
 
-/* Character by character, as locales of the C library do: the length in characters stays. */
-static int32_t change_rune(const normalizer_params *p, letter_case to, int32_t rune) {
-    if (p->turkic && to == UPPER && rune == 'i') return 0x130;
-    if (p->turkic && to == LOWER && rune == 'I') return 0x131;
-    return to == UPPER ? ps_rune_upper(rune) : ps_rune_lower(rune);
-}
-
-static ps_status change_case(const ps_kernel_ctx *ctx, letter_case to, const char *data, size_t size, ps_str *out,
-                             ps_error *err) {
-    ps_str_clear(out);
-    for (size_t at = 0, n; at < size; at += n) {
-        char bytes[4];
-        int32_t rune = ps_rune_decode(data + at, size - at, &n);
-        PS_NODE_FAIL_IF(rune < 0, ctx->node, err, INVALID, "a string is not UTF-8 at byte %zu", at);
-        if (to == AS_IS)
-            ps_str_append_n(out, data + at, n);
-        else
-            ps_str_append_n(out, bytes, ps_rune_encode(change_rune(ctx->params, to, rune), bytes));
-    }
-    return out->failed ? PS_FAIL_NOMEM(err, "normalised strings") : PS_OK;
-}
-
 typedef struct normalizer_job {
     const ps_kernel_ctx *ctx;
-    ps_str text, word; /* working memory */
+    ps_str text; /* working memory */
     bool *keep;
     size_t kept;
 } normalizer_job;
 
-/* Is s a stop word? Without regard to case both are brought to the same one. */
+/* Without regard to case both are brought to the same one. */
 static ps_status is_stopword(normalizer_job *job, const ps_string *s, bool *ret, ps_error *err) {
     const normalizer_params *p = job->ctx->params;
-    letter_case to = p->is_case_sensitive ? AS_IS : p->change == UPPER ? UPPER : LOWER;
     *ret = false;
     if (!p->stopwords.n) return PS_OK;
-    if (!p->is_case_sensitive) PS_TRY(change_case(job->ctx, to, s->data, s->size, &job->text, err));
-    const char *data = p->is_case_sensitive ? s->data : job->text.data;
-    size_t size = p->is_case_sensitive ? s->size : job->text.size;
-    for (size_t k = 0; k < p->stopwords.n && !*ret; k++) {
-        const char *stop = p->stopwords.data[k];
-        if (!p->is_case_sensitive) {
-            PS_TRY(change_case(job->ctx, to, stop, strlen(stop), &job->word, err));
-            stop = job->word.data;
-        }
-        *ret = strlen(stop) == size && (size == 0 || memcmp(stop, data, size) == 0);
+    if (p->compare == AS_IS) {
+        *ret = ps_ml_find_string(&p->stops, s->data, s->size) >= 0;
+        return PS_OK;
     }
+    PS_TRY(change_case(job->ctx->node, p->compare, s->data, s->size, &job->text, err));
+    *ret = ps_ml_find_string(&p->stops, job->text.data, job->text.size) >= 0;
     return PS_OK;
 }
 
@@ -275,7 +288,7 @@ static ps_status normalizer_run(normalizer_job *job, ps_error *err) {
             PS_TRY(ps_tensor_set_string(ctx->out[0], to++, s[k].data, s[k].size, err));
             continue;
         }
-        PS_TRY(change_case(ctx, p->change, s[k].data, s[k].size, &job->text, err));
+        PS_TRY(change_case(ctx->node, p->change, s[k].data, s[k].size, &job->text, err));
         PS_TRY(ps_tensor_set_string(ctx->out[0], to++, job->text.data, job->text.size, err));
     }
     return PS_OK;
@@ -287,11 +300,9 @@ static ps_status normalizer_ref(const ps_kernel_ctx *ctx, ps_error *err) {
                     "input %s is neither [C] nor [1,C]", PS_SHAPE_TEXT(in));
     normalizer_job job = { .ctx = ctx };
     ps_str_init(&job.text, ctx->alloc);
-    ps_str_init(&job.word, ctx->alloc);
     job.keep = ps_alloc_array(ctx->alloc, ps_tensor_count(ctx->in[0]), sizeof *job.keep);
     ps_status status = job.keep ? normalizer_run(&job, err) : PS_FAIL_NOMEM(err, "normalised strings");
     ps_free(ctx->alloc, job.keep);
-    ps_str_release(&job.word);
     ps_str_release(&job.text);
     return status;
 }
