@@ -19,6 +19,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         void *work = ps_alloc(&alloc, ps_regex_work(re));
         const bool whole = ps_regex_match(re, text ? text + 1 : "", text ? size - length - 1 : 0, work);
         if (whole != ps_regex_match(re, text ? text + 1 : "", text ? size - length - 1 : 0, work)) abort();
+        if (text) { /* a match of the whole is the longest that begins there, if none begins before */
+            size_t begin = 0, end = 0;
+            const size_t n = size - length - 1;
+            const bool some = ps_regex_find(re, text + 1, n, 0, &begin, &end, work);
+            if (some && (begin > end || end > n)) abort();
+            if (whole && !(some && begin == 0 && end == n)) abort();
+        }
         ps_free(&alloc, work);
     } else if (!error.msg[0]) {
         abort();

@@ -24,6 +24,7 @@
     FAMILY(optional)                                                                                                   \
     FAMILY(strings)                                                                                                    \
     FAMILY(tfidf)                                                                                                      \
+    FAMILY(tokenizer)                                                                                                  \
     FAMILY(ml_encode)                                                                                                  \
     FAMILY(ml_features)                                                                                                \
     FAMILY(ml_linear)                                                                                                  \

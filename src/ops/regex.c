@@ -110,17 +110,36 @@ typedef struct border {
     bool first, last;
 } border;
 
+/* Threads: instructions that are reached, each with the place in the text where it began; the earliest first. */
+typedef struct threads {
+    uint32_t *inst;
+    size_t *start;
+    uint32_t n;
+} threads;
+
 typedef struct machine {
     const ps_regex *re;
-    uint32_t *list, *next; /* instructions to be run on the next character; to be run on the one after it */
-    uint32_t *mark;        /* round in which an instruction was last put on a list */
-    uint32_t *stack;
-    uint32_t n_list, n_next, round;
-    bool matched; /* the end of the pattern was reached in this round */
+    threads list, next; /* at this character, at the one after it */
+    uint32_t *mark;     /* round in which an instruction was last put on a list */
+    uint32_t *stack;    /* each instruction that is taken from it puts two on it at most */
+    uint32_t round;
 } machine;
 
+enum { WORK_WORDS = 2 + 1 + 3 }; /* lists, marks, stack */
+
 size_t ps_regex_work(const ps_regex *re) {
-    return (size_t)re->n * 4 * sizeof(uint32_t);
+    return (size_t)re->n * (2 * sizeof(size_t) + WORK_WORDS * sizeof(uint32_t));
+}
+
+static void machine_init(machine *m, const ps_regex *re, void *work) {
+    size_t *starts = work;
+    uint32_t *words = (uint32_t *)(starts + 2 * (size_t)re->n);
+    *m = (machine) { .re = re,
+                     .list = { words, starts, 0 },
+                     .next = { words + re->n, starts + re->n, 0 },
+                     .mark = words + 2 * (size_t)re->n,
+                     .stack = words + 3 * (size_t)re->n };
+    memset(m->mark, 0, re->n * sizeof *m->mark);
 }
 
 static bool is_word(int32_t c) {
@@ -138,28 +157,27 @@ static bool holds(ps_re_place place, const border *b) {
     }
 }
 
-static void visit(machine *m, uint32_t at, uint32_t *depth) {
-    if (m->mark[at] == m->round) return;
-    m->mark[at] = m->round;
-    m->stack[(*depth)++] = at;
-}
-
 /* Puts on the next list what can be reached from an instruction without a character. */
-static void follow(machine *m, uint32_t at, const border *b) {
+static void follow(machine *m, uint32_t at, size_t start, const border *b) {
     uint32_t depth = 0;
-    visit(m, at, &depth);
+    m->stack[depth++] = at;
     while (depth) {
         const uint32_t k = m->stack[--depth];
         const ps_re_inst *inst = &m->re->code[k];
+        if (m->mark[k] == m->round) continue; /* reached by a thread that began no later */
+        m->mark[k] = m->round;
         switch (inst->op) {
-        case PS_RE_OP_SET: m->next[m->n_next++] = k; break;
-        case PS_RE_OP_MATCH: m->matched = true; break;
+        case PS_RE_OP_SET:
+        case PS_RE_OP_MATCH:
+            m->next.start[m->next.n] = start;
+            m->next.inst[m->next.n++] = k;
+            break;
         case PS_RE_OP_ASSERT:
-            if (holds((ps_re_place)inst->x, b)) visit(m, inst->y, &depth);
+            if (holds((ps_re_place)inst->x, b)) m->stack[depth++] = inst->y;
             break;
         case PS_RE_OP_SPLIT:
-            visit(m, inst->x, &depth);
-            visit(m, inst->y, &depth);
+            m->stack[depth++] = inst->y;
+            m->stack[depth++] = inst->x;
             break;
         }
     }
@@ -170,40 +188,88 @@ static void begin_round(machine *m) {
         memset(m->mark, 0, m->re->n * sizeof *m->mark);
         m->round = 1;
     }
-    m->n_next = 0;
-    m->matched = false;
+    m->next.n = 0;
 }
 
 static void swap_lists(machine *m) {
-    uint32_t *list = m->list;
+    const threads list = m->list;
     m->list = m->next;
-    m->n_list = m->n_next;
     m->next = list;
 }
 
+/* What stands at `at`, and its bytes. */
+static border border_at(const char *text, size_t size, size_t at, int32_t before, size_t *ret_bytes) {
+    *ret_bytes = 0;
+    return (border) { before, at < size ? ps_rune_decode(text + at, size - at, ret_bytes) : -1, at == 0, at == size };
+}
+
+/* The character before `at`; at most four bytes back. */
+static int32_t rune_before(const char *text, size_t at) {
+    size_t from = at, n;
+    if (!at) return -1;
+    do
+        from--;
+    while (from && at - from < 4 && ((unsigned char)text[from] & 0xC0) == 0x80);
+    const int32_t rune = ps_rune_decode(text + from, at - from, &n);
+    return n == at - from ? rune : -1;
+}
+
 bool ps_regex_match(const ps_regex *re, const char *text, size_t size, void *work) {
-    uint32_t *block = work;
-    machine m = { .re = re,
-                  .list = block,
-                  .next = block + re->n,
-                  .mark = block + 2 * (size_t)re->n,
-                  .stack = block + 3 * (size_t)re->n };
-    size_t at = 0, n = 0;
-    border b = { -1, size ? ps_rune_decode(text, size, &n) : -1, true, size == 0 };
-    memset(m.mark, 0, re->n * sizeof *m.mark);
+    machine m;
+    size_t at = 0, n;
+    border b = border_at(text, size, 0, -1, &n);
+    machine_init(&m, re, work);
     begin_round(&m);
-    follow(&m, re->start, &b);
+    follow(&m, re->start, 0, &b);
     swap_lists(&m);
-    while (at < size && m.n_list) {
+    while (at < size && m.list.n) {
         const int32_t rune = b.after;
         at += n;
-        b = (border) { rune, at < size ? ps_rune_decode(text + at, size - at, &n) : -1, false, at == size };
+        b = border_at(text, size, at, rune, &n);
         begin_round(&m);
-        for (uint32_t k = 0; k < m.n_list; k++) {
-            const ps_re_inst *inst = &re->code[m.list[k]];
-            if (ps_re_set_has(&re->sets[inst->x], re->ranges, rune)) follow(&m, inst->y, &b);
+        for (uint32_t k = 0; k < m.list.n; k++) {
+            const ps_re_inst *inst = &re->code[m.list.inst[k]];
+            if (inst->op == PS_RE_OP_SET && ps_re_set_has(&re->sets[inst->x], re->ranges, rune))
+                follow(&m, inst->y, 0, &b);
         }
         swap_lists(&m);
     }
-    return at == size && m.matched;
+    bool matched = false;
+    for (uint32_t k = 0; k < m.list.n; k++)
+        matched |= re->code[m.list.inst[k]].op == PS_RE_OP_MATCH;
+    return matched && at == size;
+}
+
+bool ps_regex_find(const ps_regex *re, const char *text, size_t size, size_t from, size_t *ret_begin, size_t *ret_end,
+                   void *work) {
+    machine m;
+    bool found = false;
+    size_t n;
+    border b = border_at(text, size, from, rune_before(text, from), &n);
+    machine_init(&m, re, work);
+    begin_round(&m);
+    follow(&m, re->start, from, &b);
+    swap_lists(&m);
+    for (size_t at = from;;) {
+        size_t next;
+        const border after = border_at(text, size, at + n, b.after, &next);
+        begin_round(&m);
+        for (uint32_t k = 0; k < m.list.n; k++) {
+            const ps_re_inst *inst = &re->code[m.list.inst[k]];
+            if (found && m.list.start[k] > *ret_begin) break; /* began behind a match */
+            if (inst->op == PS_RE_OP_MATCH) {
+                found = true;
+                *ret_begin = m.list.start[k];
+                *ret_end = at;
+            } else if (at < size && ps_re_set_has(&re->sets[inst->x], re->ranges, b.after)) {
+                follow(&m, inst->y, m.list.start[k], &after);
+            }
+        }
+        if (at == size || (found && !m.next.n)) return found;
+        if (!found) follow(&m, re->start, at + n, &after);
+        swap_lists(&m);
+        b = after;
+        at += n;
+        n = next;
+    }
 }

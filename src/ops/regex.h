@@ -26,4 +26,9 @@ size_t ps_regex_work(const ps_regex *re);
 /* Does the pattern match the text from its first to its last character? Bytes that are no UTF-8 match nothing. */
 bool ps_regex_match(const ps_regex *re, const char *text, size_t size, void *work);
 
+/* The first match that begins at byte `from` or later, and of those that begin there the longest. What stands before
+ * `from` counts for \b and ^. */
+bool ps_regex_find(const ps_regex *re, const char *text, size_t size, size_t from, size_t *ret_begin, size_t *ret_end,
+                   void *work);
+
 #endif

@@ -240,7 +240,7 @@ static ps_status read_flags(parser *p, bool *ret_group) {
             on = any = false;
             continue;
         }
-        if (!flag && *p->at != 'U') break; /* U swaps greedy and lazy, which decide nothing in a full match */
+        if (!flag && *p->at != 'U') break; /* U swaps greedy and lazy */
         flags = on ? flags | flag : flags & ~flag;
         any = true;
     }
@@ -333,7 +333,7 @@ static ps_status read_suffix(parser *p, uint32_t *node) {
     if (p->quoted && !accept(p, "\\E")) return PS_OK;
     p->quoted = false;
     if (!read_repeat(p, &low, &high)) return PS_OK;
-    accept(p, "?"); /* lazy: finds the same full matches */
+    accept(p, "?"); /* lazy: decides nothing where the longest match is wanted */
     if (read_repeat(p, &(int32_t) { 0 }, &(int32_t) { 0 })) return WRONG(p, FORMAT, "a repeat follows a repeat");
     return repeat(p, low, high, node);
 }

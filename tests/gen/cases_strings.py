@@ -260,6 +260,40 @@ def tfidf(add):
     )
 
 
+TOKENS = [  # leftmost matches, and of those the longest
+    r"[a-zA-Z0-9_]+",
+    r".",
+    r"\b\w\w+\b",
+    r"a|ab|abc",
+    r"abc|ab|a",
+    r"a+?",
+    r"(?U)a+",
+    r"x*",
+    r"(a|b)*?c",
+    r"\d{2,3}?",
+    r"^\w+",
+    r"\w+$",
+    r"(?i)[k-m]+",
+    r"\B\w",
+]
+
+
+def tokenizer(add):
+    ms = {"domain": "com.microsoft"}
+    words = text(["The cat, the dog_2", "", "abcabaab c 1234567", "KLmxx kélvin", "x", " . "])
+    for pattern in TOKENS:
+        add("Tokenizer", 1, [words], tokenexp=pattern, mark=0, mincharnum=1, pad_value="#", **ms)
+    add("Tokenizer", 1, [words[:4].reshape(2, 2)], tokenexp=r"\w+", mark=1, mincharnum=3, pad_value="", **ms)
+    for separators in ([" "], [", ", " "], ["a+", r"\s"], ["x*"], ["[.,]", "b|ab"]):
+        add("Tokenizer", 1, [words], separators=separators, mark=0, mincharnum=1, pad_value="#", **ms)
+        add("Tokenizer", 1, [words], separators=separators, mark=1, mincharnum=2, pad_value="#", **ms)
+    add("Tokenizer", 1, [words], separators=[""], mark=0, mincharnum=1, pad_value="#", **ms)
+    add("Tokenizer", 1, [words[:2]], separators=[""], mark=1, mincharnum=1, pad_value="#", **ms)
+    add("Tokenizer", 1, [text(["", ""])], separators=[""], mark=1, mincharnum=1, pad_value="#", name="nothing", **ms)
+    add.fails("FORMAT", "Tokenizer", 1, [words], separators=[""], mark=0, mincharnum=2, pad_value="#", **ms)
+    add.fails("FORMAT", "Tokenizer", 1, [words], tokenexp="(", mark=0, mincharnum=1, pad_value="#", **ms)
+
+
 def build(add):
-    for group in (concat, split, normalizer, regex, tfidf):
+    for group in (concat, split, normalizer, regex, tfidf, tokenizer):
         group(add)
