@@ -43,16 +43,35 @@ bool ps_re_set_add(ps_re_tree *tree, int32_t low, int32_t high) {
     return true;
 }
 
-/* Ascending ranges, or all that lies between them. */
-static bool add_table(ps_re_tree *tree, const char *table, bool negated) {
+/* Ascending ranges of ASCII, two characters each. */
+static bool in_table(const char *table, int32_t rune) {
+    for (; *table; table += 2)
+        if (rune >= (unsigned char)table[0] && rune <= (unsigned char)table[1]) return true;
+    return false;
+}
+
+/* All that no range holds, nor without regard to case what folds into one: beyond ASCII that is the long s and the
+ * Kelvin sign. */
+static bool add_complement(ps_re_tree *tree, const char *table) {
+    static const int32_t folded[][2] = { { 0x17F, 's' }, { 0x212A, 'k' } };
     int32_t from = 0;
-    for (; *table; table += 2) {
-        int32_t low = (unsigned char)table[0], high = (unsigned char)table[1];
-        if (!negated && !ps_re_set_add(tree, low, high)) return false;
-        if (negated && from < low && !ps_re_set_add(tree, from, low - 1)) return false;
-        from = high + 1;
+    for (const char *t = table; *t; t += 2) {
+        if (from < (unsigned char)t[0] && !ps_re_set_add(tree, from, (unsigned char)t[0] - 1)) return false;
+        from = (unsigned char)t[1] + 1;
     }
-    return !negated || ps_re_set_add(tree, from, PS_RUNE_MAX);
+    for (size_t k = 0; k < 2 && last_set(tree)->fold; k++) {
+        if (!in_table(table, folded[k][1])) continue;
+        if (!push(tree, from, folded[k][0] - 1)) return false;
+        from = folded[k][0] + 1;
+    }
+    return push(tree, from, PS_RUNE_MAX);
+}
+
+static bool add_table(ps_re_tree *tree, const char *table, bool negated) {
+    if (negated) return add_complement(tree, table);
+    for (; *table; table += 2)
+        if (!ps_re_set_add(tree, (unsigned char)table[0], (unsigned char)table[1])) return false;
+    return true;
 }
 
 bool ps_re_set_perl(ps_re_tree *tree, char letter, bool *ret_known) {

@@ -136,6 +136,10 @@ PATTERNS = [  # (pattern, texts): ONNX Runtime calls RE2 itself
     (r"[\d\-x]{3}", ["1-x", "y-1"]),
     (r"(|a)+", ["aaa", ""]),
     (r"(?U)a+", ["aa"]),
+    (r"(?i)\W", ["\u212a", "\u017f", "k", "ä", "-"]),
+    (r"(?i)[\W_]|\D", ["\u212a", "_", "7"]),
+    (r"(?i)[[:^alpha:]]", ["\u212a", "\u017f", "1", "a"]),
+    (r"(?i)\w", ["\u212a", "\u017f", "é"]),
 ]
 WRONG = [
     "a**",
