@@ -123,7 +123,11 @@ bool cli_is_file(const char *path) {
 }
 
 char *cli_model_path(const char *path) {
-    return cli_is_dir(path) ? cli_path_join(path, "model.onnx") : cli_format("%s", path);
+    if (!cli_is_dir(path)) return cli_format("%s", path);
+    char *plain = cli_path_join(path, "model.onnx"), *packed = cli_path_join(path, "model.onnx.zst");
+    bool use_packed = !cli_is_file(plain) && cli_is_file(packed);
+    free(use_packed ? plain : packed);
+    return use_packed ? packed : plain;
 }
 
 /* ---- progress ---- */

@@ -7,6 +7,7 @@
 
 #define FILE_NAME "model.onnx"
 #define SUFFIX ".onnx"
+#define PACKED ".zst" /* may follow */
 
 char *ps_path_join(ps_alloc_state *alloc, const char *dir, const char *name) {
     ps_str s;
@@ -23,6 +24,11 @@ char *ps_path_join(ps_alloc_state *alloc, const char *dir, const char *name) {
 static bool ends_with(const char *text, size_t size, const char *suffix) {
     size_t n = strlen(suffix);
     return size > n && memcmp(text + size - n, suffix, n) == 0;
+}
+
+/* A file's name without the mark of compression. */
+static size_t unpacked_size(const char *name, size_t size) {
+    return ends_with(name, size, PACKED) ? size - strlen(PACKED) : size;
 }
 
 /* Positive, without leading zero, at most 18 digits. */
@@ -49,6 +55,7 @@ static const char *last_component(const char *path, size_t *end, size_t *ret_siz
 char *ps_model_name_of_path(ps_alloc_state *alloc, const char *path) {
     size_t end = strlen(path), size;
     const char *name = last_component(path, &end, &size);
+    size = unpacked_size(name, size);
     if (size == strlen(FILE_NAME) && memcmp(name, FILE_NAME, size) == 0 && end > 0) {
         name = last_component(path, &end, &size);
         if (is_version(name, size) && end > 0) name = last_component(path, &end, &size);
@@ -63,15 +70,30 @@ char *ps_model_name_of_path(ps_alloc_state *alloc, const char *path) {
 }
 
 bool ps_model_path_plausible(ps_alloc_state *alloc, const char *path) {
-    return ps_dir_exists(path) || ends_with(path, strlen(path), SUFFIX);
+    return ps_dir_exists(path) || ends_with(path, unpacked_size(path, strlen(path)), SUFFIX);
 }
 
-/* path/version/model.onnx if that is a file. */
+/* dir/model.onnx, or dir/model.onnx.zst if only that is a file. *ret_there: is it? NULL: out of memory. */
+static char *model_file(ps_alloc_state *alloc, const char *dir, bool *ret_there) {
+    static const char *const names[] = { FILE_NAME PACKED, FILE_NAME };
+    char *file = NULL;
+    *ret_there = ps_dir_exists(dir);
+    for (size_t i = 2; i-- > 0;) {
+        ps_free(alloc, file);
+        file = ps_path_join(alloc, dir, names[i]);
+        if (!file || ps_file_exists(file)) return file;
+    }
+    *ret_there = false;
+    return file;
+}
+
+/* The model's file in path/version, or NULL. */
 static char *version_file(ps_alloc_state *alloc, const char *path, const char *version) {
+    bool there = false;
     char *dir = ps_path_join(alloc, path, version);
-    char *file = dir ? ps_path_join(alloc, dir, FILE_NAME) : NULL;
+    char *file = dir ? model_file(alloc, dir, &there) : NULL;
     ps_free(alloc, dir);
-    if (file && ps_file_exists(file)) return file;
+    if (file && there) return file;
     ps_free(alloc, file);
     return NULL;
 }
@@ -111,9 +133,10 @@ ps_status ps_model_path_resolve(ps_alloc_state *alloc, const char *path, char **
     }
     PS_TRY(highest_version(alloc, path, &file, ret_version, err));
     if (!file) {
-        file = ps_path_join(alloc, path, FILE_NAME);
+        bool there;
+        file = model_file(alloc, path, &there);
         if (!file) return PS_FAIL_NOMEM(err, "a path");
-        if (!ps_file_exists(file)) {
+        if (!there) {
             ps_free(alloc, file);
             return PS_FAIL(err, NOT_FOUND, "folder '%s' holds neither %s nor VERSION/%s", path, FILE_NAME, FILE_NAME);
         }
