@@ -157,7 +157,7 @@ def test_statistics_move(triton):
 
 def test_index(triton):
     index = {m["name"]: m for m in triton.get_model_repository_index()}
-    assert set(index) == {ADD, "types", "pair", "text", "broken", "versioned", "plain", "file", "empty"}
+    assert set(index) == {ADD, "types", "pair", "text", "words", "broken", "sequence", "versioned", "plain", "file", "empty"}
     assert index["versioned"] == {"name": "versioned", "version": "10", "state": "READY", "reason": ""}
     assert index["broken"]["state"] == index["empty"]["state"] == "UNAVAILABLE" and index["broken"]["reason"]
     assert "model.onnx" in index["empty"]["reason"]
