@@ -1,7 +1,8 @@
 /* gridsample.c - GridSample of pictures, nearest and linear, zeros and border padding, in plain layout.
  *
- * Where to read, and with what weights, is found once for a block of output positions and used for every channel. Positions
- * are computed in f64, as in the reference kernel: at the edge of a picture a rounding would decide between a pixel and 0. */
+ * Where to read, and with what weights, is found once for a block of output positions and used for every channel.
+ * Positions are computed in f64, as in the reference kernel: at the edge of a picture a rounding would decide between a
+ * pixel and 0. */
 #include <math.h>
 
 #include "backend/cpu/cpu_int.h"
