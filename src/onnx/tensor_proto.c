@@ -142,7 +142,7 @@ static uint32_t typed_field(ps_dtype dtype, size_t n, size_t bytes, size_t *ret_
     case PS_DTYPE_U64: return FIELD_UINT64;
     case PS_DTYPE_STRING: return FIELD_STRING;
     default:
-        /* Sub-byte elements: one number holds one byte of the packed form, but for six bits, where it is one element. */
+        /* Sub-byte elements: one number holds one byte of the packed form, or one element if that has six bits. */
         if (ps_dtype_bits(dtype) < 8 && ps_dtype_bits(dtype) != 6) *ret_numbers = bytes;
         return FIELD_INT32;
     }

@@ -84,14 +84,15 @@ def good_constants():
         return node("Constant", [], [out], **attribute)
 
     sparse = helper.make_sparse_tensor(raw("s", np.float32([5, 7])), raw("i", np.int64([1, 4])), [2, 3])
+    rows = helper.make_sparse_tensor(raw("s", np.int64([5, 7])), raw("i", np.int64([[0, 2], [1, 0]])), [2, 3])
     nodes = [
         constant("tensor", value=floats("", 2, 2)), constant("float", value_float=1.5),
         constant("floats", value_floats=[1.0, 2.0]), constant("int", value_int=-3), constant("ints", value_ints=[4, 5, 6]),
         constant("string", value_string="abc"), constant("strings", value_strings=["a", "", "ccc"]),
-        constant("sparse", sparse_value=sparse), node("Identity", ["tensor"], ["y"]),
+        constant("sparse", sparse_value=sparse), constant("sparse_rows", sparse_value=rows), node("Identity", ["tensor"], ["y"]),
     ]
-    names = ["float", "floats", "int", "ints", "string", "strings", "sparse"]
-    types = [F, F, I64, I64, TensorProto.STRING, TensorProto.STRING, F]
+    names = ["float", "floats", "int", "ints", "string", "strings", "sparse", "sparse_rows"]
+    types = [F, F, I64, I64, TensorProto.STRING, TensorProto.STRING, F, I64]
     outputs = [info("y", F, [2, 2])] + [info(n, t, None) for n, t in zip(names, types)]
     return model(graph(nodes, [], outputs))
 

@@ -257,12 +257,36 @@ static void broadcast_reads(void **state) {
     assert_true(got[0] == 4);
 }
 
+/* Elements of sixteen bytes, which no case file can hold: whole ones move, both halves, whatever is broadcast. */
+static void where_complex(void **state) {
+    (void)state;
+    static const char text[] = "(c: bool[2,1], a: c128[3], b: c128[2,3]) -> (y) { y = Where(c, a, b) }";
+    static const double a[] = { 1, -1, 2, -2, 3, -3 };
+    static const double b[] = { 10, 10.5, 20, 20.5, 30, 30.5, 40, 40.5, 50, 50.5, NAN, INFINITY };
+    static const double want[] = { 10, 10.5, 20, 20.5, 30, 30.5, 1, -1, 2, -2, 3, -3 };
+    node_run r;
+    node_run_init(&r, text);
+    memcpy(r.owned[0]->data, (const uint8_t[]) { 0, 1 }, 2);
+    memcpy(r.owned[1]->data, a, sizeof a);
+    memcpy(r.owned[2]->data, b, sizeof b);
+    assert_int_equal(ps_ops_run_ref(r.g->first, r.in, r.out, &alloc, 3, NULL), PS_OK);
+    assert_int_equal(r.out[0]->dtype, PS_DTYPE_C128);
+    assert_int_equal(r.out[0]->bytes, sizeof want);
+    assert_memory_equal(r.out[0]->data, want, sizeof want);
+    memcpy(r.owned[0]->data, (const uint8_t[]) { 1, 0 }, 2);
+    assert_int_equal(ps_ops_run_ref(r.g->first, r.in, r.out, &alloc, 1, NULL), PS_OK);
+    assert_memory_equal(r.out[0]->data, a, sizeof a);
+    assert_memory_equal((const uint8_t *)r.out[0]->data + sizeof a, (const uint8_t *)b + sizeof a, sizeof a);
+    node_run_release(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(threads_do_not_matter, setup, teardown),
         cmocka_unit_test_setup_teardown(allocation_failures, setup, teardown),
         cmocka_unit_test_setup_teardown(rows, setup, teardown),
         cmocka_unit_test_setup_teardown(broadcast_reads, setup, teardown),
+        cmocka_unit_test_setup_teardown(where_complex, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
