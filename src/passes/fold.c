@@ -49,7 +49,8 @@ static bool text_grows(const ps_node *n, size_t out) {
     return text && elements > MAX_GROWN_BYTES / text;
 }
 
-/* Outputs of unknown size grow with the inputs' dims, also with those beside a dim of 0. A picture does not even that. */
+/* Outputs of unknown size grow with the inputs' dims, also with those beside a dim of 0; a picture with nothing that is
+ * known before it is decoded. */
 static bool data_shape_is_small(const ps_node *n) {
     if (!(n->op->traits & PS_OP_DATA_SHAPE) || ps_is(n, "ImageDecoder")) return false;
     for (uint32_t i = 0; i < n->n_in; i++) {

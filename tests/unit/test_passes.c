@@ -247,8 +247,8 @@ static void small_free(void *ctx, void *ptr, size_t size) {
     free(ptr);
 }
 
-/* What a file of a hundred bytes may ask for: no pass makes it, or goes through dims beside a 0 one by one. No block may
- * be larger than 1 MiB, and all of it together takes no minute, else the alarm ends the test. */
+/* What a file of a hundred bytes may ask for: no pass makes it, or goes through dims beside a 0 one by one. No block
+ * may be larger than 1 MiB, and all of it together takes no minute, else the alarm ends the test. */
 static void folds_nothing_huge(void **state) {
     static const char *const rows[] = {
         "() -> (y) { w = HannWindow(i64{2147483648}) y = ReduceSum(w) }",
