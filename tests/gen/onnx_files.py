@@ -399,7 +399,7 @@ def make_bad_nodes():
     bad("attribute_without_name", attribute(type=AttributeProto.INT, i=1), "an attribute has no name")
     bad("attribute_without_value", attribute(name="a"), "attribute 'a' has no value")
     bad("attribute_reference", attribute(name="a", type=AttributeProto.INT, ref_attr_name="b"), "refers to a function's attribute")
-    bad("attribute_type", attribute(name="a", type=AttributeProto.TYPE_PROTO, tp=TypeProto()), "of kind 13")
+    bad("attribute_type", attribute(name="a", type=AttributeProto.TYPE_PROTOS, type_protos=[TypeProto()]), "of kind 14")
     bad("attribute_no_tensor", attribute(name="a", type=AttributeProto.TENSOR), "holds no tensor")
     bad("attribute_no_graph", attribute(name="a", type=AttributeProto.GRAPH), "holds no graph")
     short = TensorProto(data_type=F, dims=[2], raw_data=b"1234")

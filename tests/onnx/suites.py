@@ -253,7 +253,7 @@ def update():
             if line.startswith("debian/"):
                 lines.setdefault(" ".join(line.split(" ", 2)[:2]), line)
     head = ("# Written by `tools/python tests/onnx/suites.py --update`; `suite case` passes, `suite case ! reason` does not.\n"
-            "# `suite case ? reason`, by hand: it passes within an absolute error of 1e-6, as Debian's versions of the data differ.\n")
+            "# `suite case ? reason`, by hand: it passes within an absolute error of 1e-6, as Debian's versions of it differ.\n")
     MANIFEST.write_text(head + "".join(lines[key] + "\n" for key in sorted(lines)))
     failing = [line for line in lines.values() if " ! " in line]
     print(f"{len(lines) - len(failing)} pass, {len(failing)} do not")
