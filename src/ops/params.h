@@ -163,7 +163,8 @@ typedef struct ps_if_params {
 } ps_if_params;
 
 typedef struct ps_loop_params {
-    ps_graph *body; /* (iteration i64, condition bool, carried …) → (condition, carried …, scan outputs …) */
+    ps_graph *body; /* (iteration i64, condition bool, carried …) → (condition, carried …, scan outputs …);
+                     * of SequenceMap: (element or whole tensor of each input …) → (element of each output …) */
 } ps_loop_params;
 
 typedef struct ps_scan_params {
