@@ -180,6 +180,37 @@ static int topk_compare(const void *a, const void *b) {
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
+/* Brings the first k of n > k items in order to the front, by halving around a middle one (Hoare's FIND, CACM 4, 1961), and sorts
+ * all where that does not get on: an input made for it would take quadratic time. */
+static void topk_front(topk_item *items, int64_t n, int64_t k) {
+    int64_t low = 0, high = n - 1;
+    for (int rounds = 0; low < high; rounds++) {
+        if (rounds == 64) {
+            qsort(items + low, (size_t)(high - low + 1), sizeof *items, topk_compare);
+            return;
+        }
+        const topk_item middle = items[low + (high - low) / 2];
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (topk_compare(&items[i], &middle) < 0)
+                i++;
+            while (topk_compare(&items[j], &middle) > 0)
+                j--;
+            if (i <= j) {
+                const topk_item swap = items[i];
+                items[i++] = items[j];
+                items[j--] = swap;
+            }
+        }
+        if (k - 1 <= j)
+            high = j;
+        else if (k >= i + 1)
+            low = i;
+        else
+            return;
+    }
+}
+
 static void topk_lane(const ps_kernel_ctx *ctx, topk_item *items, int64_t n, int64_t k, int64_t src, int64_t dst,
                       int64_t stride) {
     const ps_tensor *in = ctx->in[0];
@@ -189,7 +220,8 @@ static void topk_lane(const ps_kernel_ctx *ctx, topk_item *items, int64_t n, int
         uint64_t key = topk_key(in, src + i * stride);
         items[i] = (topk_item) { largest ? key : ~key, i };
     }
-    qsort(items, (size_t)n, sizeof *items, topk_compare);
+    if (k && k < n) topk_front(items, n, k);
+    qsort(items, (size_t)k, sizeof *items, topk_compare);
     for (int64_t i = 0; i < k; i++) {
         size_t from = (size_t)(src + items[i].index * stride), to = (size_t)(dst + i * stride);
         if (ctx->out[0])

@@ -316,7 +316,8 @@ static void test_fused_in_a_branch(void **state) {
         "graph (x: f32[1,4,1], c: bool[]) -> (y) opset 11 {\n  g: f32[4,1] = {2, 3, 1, 1} b: f32[4,1] = {0, 1, 0, 0}\n"
         "  y = If(c) {then_branch=graph () -> (t) { r = Reshape(x, i64[3]{0, 2, -1})\n"
         "  n = InstanceNormalization(r, f32[2]{1, 1}, f32[2]{0, 0}) {epsilon=1e-12}\n"
-        "  k = Reshape(n, i64[3]{1, 4, 1}) m = Mul(k, g) t = Add(m, b) }, else_branch=graph () -> (e) { e = Neg(x) }}\n}";
+        "  k = Reshape(n, i64[3]{1, 4, 1}) m = Mul(k, g) t = Add(m, b) }, else_branch=graph () -> (e) { e = Neg(x) "
+        "}}\n}";
     const float x[] = { 1, 3, 10, 30 }, want[] = { -2, 4, -1, 1 };
     for (size_t d = 0; d < 2; d++) {
         run_case c;
