@@ -112,6 +112,9 @@ static ps_status read_source(ps_model *m, model_source *from, ps_error *err) {
         from->graph = NULL;
         return PS_OK;
     }
+    if (from->path && ps_torch_detect_file(from->path)) return ps_torch_load_file(m->alloc, from->path, &m->graph, &m->info, err);
+    if (!from->path && ps_torch_detect(from->data, from->size))
+        return ps_torch_load_memory(m->alloc, from->data, from->size, &m->graph, &m->info, err);
     if (from->path) return ps_onnx_load_file(m->alloc, from->path, &m->graph, &m->info, err);
     return ps_onnx_load_memory(m->alloc, from->data, from->size, &m->graph, &m->info, err);
 }
