@@ -123,7 +123,13 @@ bool cli_is_file(const char *path) {
 }
 
 char *cli_model_path(const char *path) {
-    return cli_is_dir(path) ? cli_path_join(path, "model.onnx") : cli_format("%s", path);
+    if (!cli_is_dir(path)) return cli_format("%s", path);
+    char *onnx = cli_path_join(path, "model.onnx");
+    if (cli_is_file(onnx)) return onnx;
+    char *pt2 = cli_path_join(path, "model.pt2");
+    const bool there = cli_is_file(pt2);
+    free(there ? onnx : pt2);
+    return there ? pt2 : onnx;
 }
 
 /* ---- progress ---- */

@@ -5,8 +5,11 @@
 #include "base/os.h"
 #include "base/str.h"
 
-#define FILE_NAME "model.onnx"
-#define SUFFIX ".onnx"
+/* The first that is there is taken. */
+static const struct {
+    const char *file, *suffix;
+} kinds[] = { { "model.onnx", ".onnx" }, { "model.pt2", ".pt2" } };
+enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 char *ps_path_join(ps_alloc_state *alloc, const char *dir, const char *name) {
     ps_str s;
@@ -46,14 +49,27 @@ static const char *last_component(const char *path, size_t *end, size_t *ret_siz
     return path + start;
 }
 
+static bool is_file_name(const char *name, size_t size) {
+    for (size_t i = 0; i < N_KINDS; i++)
+        if (size == strlen(kinds[i].file) && memcmp(name, kinds[i].file, size) == 0) return true;
+    return false;
+}
+
+/* Bytes of a model file's suffix, 0 if it has none. */
+static size_t suffix_size(const char *name, size_t size) {
+    for (size_t i = 0; i < N_KINDS; i++)
+        if (ends_with(name, size, kinds[i].suffix)) return strlen(kinds[i].suffix);
+    return 0;
+}
+
 char *ps_model_name_of_path(ps_alloc_state *alloc, const char *path) {
     size_t end = strlen(path), size;
     const char *name = last_component(path, &end, &size);
-    if (size == strlen(FILE_NAME) && memcmp(name, FILE_NAME, size) == 0 && end > 0) {
+    if (is_file_name(name, size) && end > 0) {
         name = last_component(path, &end, &size);
         if (is_version(name, size) && end > 0) name = last_component(path, &end, &size);
-    } else if (ends_with(name, size, SUFFIX)) {
-        size -= strlen(SUFFIX);
+    } else {
+        size -= suffix_size(name, size);
     }
     char *copy = ps_alloc(alloc, size + 1);
     if (!copy) return NULL;
@@ -63,17 +79,28 @@ char *ps_model_name_of_path(ps_alloc_state *alloc, const char *path) {
 }
 
 bool ps_model_path_plausible(ps_alloc_state *alloc, const char *path) {
-    return ps_dir_exists(path) || ends_with(path, strlen(path), SUFFIX);
+    return ps_dir_exists(path) || suffix_size(path, strlen(path)) > 0;
 }
 
-/* path/version/model.onnx if that is a file. */
+/* The model file in a folder; *ret_file stays NULL if there is none. */
+static ps_status file_in(ps_alloc_state *alloc, const char *dir, char **ret_file, ps_error *err) {
+    for (size_t i = 0; i < N_KINDS && !*ret_file; i++) {
+        char *file = ps_path_join(alloc, dir, kinds[i].file);
+        if (!file) return PS_FAIL_NOMEM(err, "a path");
+        if (ps_file_exists(file))
+            *ret_file = file;
+        else
+            ps_free(alloc, file);
+    }
+    return PS_OK;
+}
+
+/* path/version/model.onnx if that is a file, else NULL. */
 static char *version_file(ps_alloc_state *alloc, const char *path, const char *version) {
-    char *dir = ps_path_join(alloc, path, version);
-    char *file = dir ? ps_path_join(alloc, dir, FILE_NAME) : NULL;
+    char *dir = ps_path_join(alloc, path, version), *file = NULL;
+    if (dir && file_in(alloc, dir, &file, NULL) != PS_OK) file = NULL;
     ps_free(alloc, dir);
-    if (file && ps_file_exists(file)) return file;
-    ps_free(alloc, file);
-    return NULL;
+    return file;
 }
 
 static bool version_above(const char *a, const char *b) {
@@ -111,12 +138,8 @@ ps_status ps_model_path_resolve(ps_alloc_state *alloc, const char *path, char **
     }
     PS_TRY(highest_version(alloc, path, &file, ret_version, err));
     if (!file) {
-        file = ps_path_join(alloc, path, FILE_NAME);
-        if (!file) return PS_FAIL_NOMEM(err, "a path");
-        if (!ps_file_exists(file)) {
-            ps_free(alloc, file);
-            return PS_FAIL(err, NOT_FOUND, "folder '%s' holds neither %s nor VERSION/%s", path, FILE_NAME, FILE_NAME);
-        }
+        PS_TRY(file_in(alloc, path, &file, err));
+        PS_FAIL_IF(!file, err, NOT_FOUND, "folder '%s' holds neither model.onnx (or model.pt2) nor VERSION/model.onnx", path);
     }
     *ret_file = file;
     return PS_OK;

@@ -39,7 +39,7 @@ extern const ps_torch_family ps_torch_pointwise, ps_torch_binary, ps_torch_view,
     ps_torch_conv, ps_torch_norm, ps_torch_pool, ps_torch_matmul, ps_torch_attention, ps_torch_resize, ps_torch_rnn,
     ps_torch_index, ps_torch_create, ps_torch_sym;
 
-/* NULL if it is not in the table. An in-place operator ("relu_") is found under its own name or without the "_";
+/* NULL if it is not in the table. A name that ends in "_" ("relu_") and is not there is found without it:
  * *ret_inplace tells. */
 const ps_torch_op *ps_torch_find(const char *name, bool *ret_inplace);
 
@@ -53,6 +53,8 @@ typedef struct ps_torch_name {
     uint32_t memory;    /* tensors of the same number may share memory */
     bool number;        /* SymInt, SymFloat, SymBool */
     bool held;          /* parameter, buffer or constant of the program */
+    struct ps_torch_name *of; /* the tensor that it is a view of, or NULL */
+    const json_t *made;       /* the node that made the view */
 } ps_torch_name;
 
 /* Names are local to a (sub)graph of the program. */
@@ -184,6 +186,11 @@ ps_value *ps_torch_gelu(ps_tb *b, ps_value *x, const char *approximate);
 ps_value *ps_torch_softmax(ps_tb *b, ps_value *x, int64_t axis);
 /* x wᵀ + bias; bias may be NULL. */
 ps_value *ps_torch_linear(ps_tb *b, ps_value *x, ps_value *w, ps_value *bias);
+/* x with src written where slice or select (the arguments of the node at hand) read. */
+ps_value *ps_torch_write_slice(ps_tb *b, ps_value *x, ps_value *src);
+ps_value *ps_torch_write_select(ps_tb *b, ps_value *x, ps_value *src);
+/* x with the value of a changed view in its place; NULL where that is not known. `op` made the view. */
+ps_value *ps_torch_write_view(ps_tb *b, const char *op, ps_value *x, ps_value *view);
 /* Floor division of integers. */
 ps_value *ps_torch_floordiv(ps_tb *b, ps_value *a, ps_value *c);
 

@@ -46,6 +46,15 @@ static void gather(ps_tb *b) {
     out(b, scalar ? ps_tb_squeeze(b, r, 0) : r);
 }
 
+/* v spread to the shape of `like`, but for its own extent along the axis. */
+static ps_value *spread_but(ps_tb *b, ps_value *v, ps_value *like, int64_t axis) {
+    ps_value *parts[PS_MAX_RANK];
+    int rank = ps_tb_rank(b, like);
+    for (int i = 0; i < rank; i++)
+        parts[i] = ps_tb_extent(b, i == axis ? v : like, i);
+    return rank > 1 ? ps_tb_expand(b, v, ps_tb_concat(b, parts, (size_t)rank, 0)) : v;
+}
+
 static void take_along_dim(ps_tb *b) {
     int64_t all = -1;
     ps_value *x = ps_tb_self(b), *index = ps_tb_tensor(b, "indices");
@@ -54,7 +63,9 @@ static void take_along_dim(ps_tb *b) {
         index = ps_tb_reshape_to(b, index, &all, 1);
     }
     int64_t axis = axis_of(b, x);
-    ps_value *r = PS_OP(b, "GatherElements", x, index);
+    if (ps_tb_rank(b, x) != ps_tb_rank(b, index)) PS_TB_FAIL(b, FORMAT, "%s: the ranks of tensor and index differ", b->label);
+    index = spread_but(b, index, x, axis);
+    ps_value *r = PS_OP(b, "GatherElements", spread_but(b, x, index, axis), index);
     ps_tb_set_int(b, "axis", axis);
     out(b, r);
 }

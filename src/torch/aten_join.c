@@ -123,6 +123,24 @@ static void broadcast_tensors(ps_tb *b) {
     if (b->status == PS_OK) ps_tb_out_list(b, list, n);
 }
 
+/* Differences of neighbours, n times over, with what is joined before and behind. */
+static void diff(ps_tb *b) {
+    ps_value *x = ps_tb_self(b), *parts[3];
+    size_t n = 0;
+    int64_t axis = ps_tb_axis(b, "dim", -1, ps_tb_rank(b, x)), times = ps_tb_int(b, "n", 1);
+    if (times < 0 || times > 64) PS_TB_FAIL(b, LIMIT, "%s: %lld times", b->label, (long long)times);
+    if (ps_tb_has(b, "prepend")) parts[n++] = ps_tb_tensor(b, "prepend");
+    parts[n++] = x;
+    if (ps_tb_has(b, "append")) parts[n++] = ps_tb_tensor(b, "append");
+    if (n > 1) x = ps_tb_concat(b, parts, promote_all(b, parts, n, false), axis);
+    bool flags = ps_tb_dtype(b, x) == PS_DTYPE_BOOL;
+    for (int64_t i = 0; i < times && b->status == PS_OK; i++) {
+        ps_value *later = ps_tb_slice(b, x, axis, 1, INT64_MAX), *earlier = ps_tb_slice(b, x, axis, 0, -1);
+        x = PS_OP(b, flags ? "Xor" : "Sub", later, earlier);
+    }
+    out(b, x);
+}
+
 /* ---- padding ---- */
 
 /* PyTorch lists (before, after) from the last dim on; ONNX all befores, then all afters. */
@@ -174,15 +192,13 @@ static void pad(ps_tb *b) {
 
 /* ---- writing a part ---- */
 
-static void slice_scatter(ps_tb *b) {
-    ps_value *x = ps_tb_self(b), *src = ps_tb_cast(b, ps_tb_tensor(b, "src"), ps_tb_dtype(b, x));
+ps_value *ps_torch_write_slice(ps_tb *b, ps_value *x, ps_value *src) {
     int64_t axis = ps_tb_axis(b, "dim", 0, ps_tb_rank(b, x));
     ps_value *start = ps_tb_size(b, "start", 0), *end = ps_tb_size(b, "end", INT64_MAX), *on = ps_tb_one(b, axis);
     if (ps_tb_int(b, "step", 1) == 1) {
         ps_value *parts[3] = { PS_OP(b, "Slice", x, ps_tb_one(b, 0), start, on), src,
                                PS_OP(b, "Slice", x, end, ps_tb_one(b, INT64_MAX), on) };
-        out(b, ps_tb_concat(b, parts, 3, axis));
-        return;
+        return ps_tb_concat(b, parts, 3, axis);
     }
     /* Positions along the axis, cut like the axis itself. */
     ps_value *index = ps_tb_iota(b, ps_tb_extent(b, x, (int)axis));
@@ -194,15 +210,40 @@ static void slice_scatter(ps_tb *b) {
     index = ps_tb_expand(b, ps_tb_reshape_to(b, index, dims, (size_t)rank), ps_tb_shape(b, src));
     ps_value *r = PS_OP(b, "ScatterElements", x, index, src);
     ps_tb_set_int(b, "axis", axis);
-    out(b, r);
+    return r;
 }
 
-static void select_scatter(ps_tb *b) {
-    ps_value *x = ps_tb_self(b), *src = ps_tb_cast(b, ps_tb_tensor(b, "src"), ps_tb_dtype(b, x));
+ps_value *ps_torch_write_select(ps_tb *b, ps_value *x, ps_value *src) {
     int64_t axis = ps_tb_axis(b, "dim", 0, ps_tb_rank(b, x)), index = ps_tb_int(b, "index", 0);
     ps_value *parts[3] = { ps_tb_slice(b, x, axis, 0, index), ps_tb_unsqueeze(b, src, axis),
                            ps_tb_slice(b, x, axis, index == -1 ? INT64_MAX : index + 1, INT64_MAX) };
-    out(b, ps_tb_concat(b, parts, 3, axis));
+    return ps_tb_concat(b, parts, 3, axis);
+}
+
+static void slice_scatter(ps_tb *b) {
+    ps_value *x = ps_tb_self(b);
+    out(b, ps_torch_write_slice(b, x, ps_tb_cast(b, ps_tb_tensor(b, "src"), ps_tb_dtype(b, x))));
+}
+
+static void select_scatter(ps_tb *b) {
+    ps_value *x = ps_tb_self(b);
+    out(b, ps_torch_write_select(b, x, ps_tb_cast(b, ps_tb_tensor(b, "src"), ps_tb_dtype(b, x))));
+}
+
+/* Views whose elements are all of x's, in x's order or with two dims exchanged, are turned back. */
+ps_value *ps_torch_write_view(ps_tb *b, const char *op, ps_value *x, ps_value *view) {
+    static const char *const shapes[] = { "view", "reshape", "_unsafe_view", "unsqueeze", "squeeze", "flatten", "unflatten" };
+    if (strcmp(op, "slice") == 0) return ps_torch_write_slice(b, x, view);
+    if (strcmp(op, "select") == 0) return ps_torch_write_select(b, x, view);
+    if (strcmp(op, "t") == 0) return ps_tb_rank(b, x) == 2 ? ps_tb_swap(b, view, 0, 1) : view;
+    if (strcmp(op, "transpose") == 0) {
+        int rank = ps_tb_rank(b, x);
+        return ps_tb_swap(b, view, (int)ps_tb_axis(b, "dim0", 0, rank), (int)ps_tb_axis(b, "dim1", 0, rank));
+    }
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        if (strcmp(op, shapes[i]) == 0) return ps_tb_reshape(b, view, ps_tb_shape(b, x));
+    }
+    return NULL;
 }
 
 /* ---- blocks ---- */
@@ -246,6 +287,7 @@ static const ps_torch_op ops[] = {
     { "hstack", stack_as, NULL, 0 },
     { "vstack", stack_as, NULL, 0 },
     { "dstack", stack_as, NULL, 0 },
+    { "diff", diff, NULL, 0 },
     { "roll", roll, NULL, 0 },
     { "meshgrid", meshgrid, NULL, PS_TORCH_VIEW },
     { "broadcast_tensors", broadcast_tensors, NULL, PS_TORCH_VIEW },

@@ -30,6 +30,39 @@ static void batch_norm(ps_tb *b) {
     ps_tb_out(b, 0, batch_normalized(b, ps_tb_self(b)));
 }
 
+/* One factor or summand a channel, in front of the dims behind it. */
+static ps_value *per_channel(ps_tb *b, ps_value *v, int rank) {
+    int64_t dims[PS_MAX_RANK];
+    for (int i = 0; i + 1 < rank; i++)
+        dims[i] = i ? 1 : -1;
+    return rank > 2 ? ps_tb_reshape_to(b, v, dims, (size_t)rank - 1) : v;
+}
+
+/* By the statistics of the input itself: what instance_norm decomposes to. */
+static void own_statistics(ps_tb *b) {
+    ps_value *x = ps_tb_self(b), *w = ps_tb_tensor_or_null(b, "weight"), *bias = ps_tb_tensor_or_null(b, "bias");
+    int rank = ps_tb_rank(b, x);
+    int64_t axes[PS_MAX_RANK];
+    size_t n = 0;
+    for (int i = 0; i < rank; i++) {
+        if (i != 1) axes[n++] = i;
+    }
+    ps_value *d = PS_OP(b, "Sub", x, ps_tb_reduce(b, "ReduceMean", x, axes, n, true));
+    ps_value *variance = ps_tb_reduce(b, "ReduceMean", PS_OP(b, "Mul", d, d), axes, n, true);
+    ps_value *eps = ps_tb_scalar(b, ps_tb_dtype(b, x), ps_tb_double(b, "eps", 1e-5));
+    ps_value *r = PS_OP(b, "Div", d, PS_OP(b, "Sqrt", PS_OP(b, "Add", variance, eps)));
+    if (w) r = PS_OP(b, "Mul", r, per_channel(b, w, rank));
+    if (bias) r = PS_OP(b, "Add", r, per_channel(b, bias, rank));
+    ps_tb_out(b, 0, r);
+}
+
+static void native_batch_norm(ps_tb *b) {
+    if (strcmp(b->overload, "no_stats") == 0)
+        own_statistics(b);
+    else
+        batch_norm(b);
+}
+
 static void instance_norm(ps_tb *b) {
     ps_value *x = ps_tb_self(b);
     if (!ps_tb_bool(b, "use_input_stats", true)) {
@@ -67,9 +100,23 @@ static void group_norm(ps_tb *b) {
     ps_tb_out(b, 0, r);
 }
 
+/* v g / |v|, the norm over all dims but one. */
+static void weight_norm(ps_tb *b) {
+    ps_value *v = ps_tb_tensor(b, "v"), *g = ps_tb_tensor(b, "g");
+    int rank = ps_tb_rank(b, v);
+    int64_t keep = ps_tb_axis(b, "dim", 0, rank), axes[PS_MAX_RANK];
+    size_t n = 0;
+    for (int i = 0; i < rank; i++) {
+        if (i != keep) axes[n++] = i;
+    }
+    ps_value *size = ps_tb_reduce(b, "ReduceL2", v, axes, n, true);
+    ps_tb_out(b, 0, PS_OP(b, "Mul", v, PS_OP(b, "Div", g, size)));
+}
+
 static const ps_torch_op ops[] = {
     { "batch_norm", batch_norm, NULL, 0 },
     { "_native_batch_norm_legit_no_training", batch_norm, NULL, 0 },
+    { "_native_batch_norm_legit", native_batch_norm, NULL, 0 },
     { "native_batch_norm", batch_norm, NULL, 0 },
     { "cudnn_batch_norm", batch_norm, NULL, 0 },
     { "instance_norm", instance_norm, NULL, 0 },
@@ -77,6 +124,8 @@ static const ps_torch_op ops[] = {
     { "native_layer_norm", layer_norm, "LayerNormalization", 0 },
     { "rms_norm", layer_norm, "RMSNormalization", 0 },
     { "_fused_rms_norm", layer_norm, "RMSNormalization", 0 },
+    { "_weight_norm", weight_norm, NULL, 0 },
+    { "_weight_norm_interface", weight_norm, NULL, 0 },
     { "group_norm", group_norm, NULL, 0 },
     { "native_group_norm", group_norm, NULL, 0 },
 };

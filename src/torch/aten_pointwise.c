@@ -391,6 +391,8 @@ static const ps_torch_op ops[] = {
     { "leaky_relu", leaky_relu, "LeakyRelu", 0 },
     { "celu", celu, "Celu", 0 },
     { "rrelu", rrelu, NULL, 0 },
+    { "rrelu_with_noise", rrelu, NULL, 0 },
+    { "rrelu_with_noise_functional", rrelu, NULL, 0 },
     { "elu", elu, NULL, 0 },
     { "hardsigmoid", hardsigmoid, NULL, 0 },
     { "softplus", softplus, NULL, 0 },

@@ -408,6 +408,7 @@ static const ps_torch_op ops[] = {
     { "clone", identity, NULL, 0 },
     { "contiguous", identity, NULL, PS_TORCH_VIEW },
     { "detach", identity, NULL, PS_TORCH_VIEW },
+    { "detach_", identity, NULL, PS_TORCH_VIEW }, /* changes no element */
     { "detach_copy", identity, NULL, 0 },
     { "alias", identity, NULL, PS_TORCH_VIEW },
     { "alias_copy", identity, NULL, 0 },

@@ -153,7 +153,7 @@ static ps_torch_name *first_argument(ps_tb *b) {
     return name ? ps_map_get(&b->scope->names, name) : NULL;
 }
 
-static void share_memory(ps_tb *b, const ps_torch_name *from) {
+static void share_memory(ps_tb *b, ps_torch_name *from) {
     size_t i, k;
     const json_t *out, *item;
     json_array_foreach(b->outputs, i, out) {
@@ -162,6 +162,10 @@ static void share_memory(ps_tb *b, const ps_torch_name *from) {
         if (v && !list && tensor_name(v)) {
             ps_torch_name *n = ps_map_get(&b->scope->names, tensor_name(v));
             if (n) n->memory = from->memory;
+            if (n && i == 0) {
+                n->of = from;
+                n->made = b->node;
+            }
         }
         json_array_foreach(list, k, item) {
             ps_torch_name *n = tensor_name(item) ? ps_map_get(&b->scope->names, tensor_name(item)) : NULL;
@@ -170,26 +174,68 @@ static void share_memory(ps_tb *b, const ps_torch_name *from) {
     }
 }
 
-/* Names of the very tensor that was changed are its new value from here on; other views of its memory are stale. */
-static void changed_in_place(ps_tb *b, ps_torch_name *self) {
-    const char *name = out_name(b, 0);
-    ps_torch_name *result = name ? ps_map_get(&b->scope->names, name) : NULL;
-    ps_value *old = self->value;
-    if (!result) return;
-    result->memory = self->memory;
+static void split_target(const char *target, char *name, size_t size, const char **ret_overload);
+
+/* What the tensor behind a view is once the view is `value`; NULL where that is not known. */
+static ps_value *behind_view(ps_tb *b, const ps_torch_name *view, ps_value *value) {
+    char name[128];
+    const char *overload;
+    const json_t *node = b->node, *inputs = b->inputs;
+    split_target(json_string_value(json_object_get(view->made, "target")), name, sizeof name, &overload);
+    b->node = view->made;
+    b->inputs = json_object_get(view->made, "inputs");
+    ps_value *r = ps_torch_write_view(b, name, view->of->value, value);
+    b->node = node;
+    b->inputs = inputs;
+    return r;
+}
+
+/* A name whose memory was changed. */
+typedef struct change {
+    ps_value *old, *now;
+} change;
+
+static void apply_changes(ps_tb *b, uint32_t memory, const change *c, size_t n, const ps_torch_name *result) {
     char *label = ps_arena_strdup(&b->arena, b->label);
     if (!label) {
         ps_tb_no_memory(b);
         return;
     }
     for (size_t i = 0; i < b->scope->names.room; i++) {
-        ps_torch_name *n = b->scope->names.slots[i].value;
-        if (!n || n == result || n->memory != self->memory) continue;
-        if (n->value == old)
-            n->value = result->value;
+        ps_torch_name *name = b->scope->names.slots[i].value;
+        if (!name || name == result || name->memory != memory) continue;
+        size_t k = 0;
+        while (k < n && name->value != c[k].old)
+            k++;
+        if (k < n)
+            name->value = c[k].now;
         else
-            n->stale = label;
+            name->stale = label;
     }
+}
+
+/* The tensor that was changed, and those that it is a view of, have a new value from here on, under all their names;
+ * other views of the same memory are stale. */
+static void changed_in_place(ps_tb *b, ps_torch_name *self) {
+    change c[PS_MAX_RANK * 4];
+    size_t n = 0;
+    const char *name = out_name(b, 0);
+    ps_torch_name *result = name ? ps_map_get(&b->scope->names, name) : NULL;
+    if (!result) return;
+    ps_value *now = result->value;
+    for (ps_torch_name *at = self; at && now && n < sizeof c / sizeof *c && b->status == PS_OK; at = at->of) {
+        if (at->of && at->of->held) {
+            PS_TB_FAIL(b, UNSUPPORTED, "%s: changes a part of '%.100s', a parameter, buffer or constant of the model",
+                       b->label, at->of->name);
+            return;
+        }
+        if (n == 0 || c[n - 1].old != at->value) c[n++] = (change) { at->value, now };
+        if (at->of && at->of->value != at->value) now = behind_view(b, at, now);
+    }
+    result->memory = self->memory;
+    result->of = self->of;
+    result->made = self->made;
+    if (b->status == PS_OK) apply_changes(b, self->memory, c, n, result);
 }
 
 /* ---- nodes ---- */

@@ -22,6 +22,6 @@ const ps_torch_op *ps_torch_find(const char *name, bool *ret_inplace) {
     size_t n = strlen(name);
     bool ends = n > 1 && name[n - 1] == '_' && name[n - 2] != '_';
     const ps_torch_op *op = find(name, n);
-    *ret_inplace = ends;
+    *ret_inplace = ends && !op;
     return op || !ends ? op : find(name, n - 1);
 }
