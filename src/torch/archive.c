@@ -51,7 +51,7 @@ static int stream_nothing(voidpf opaque, voidpf stream) {
 /* ---- the directory ---- */
 
 bool ps_archive_is_zip(const void *data, size_t size) {
-    return size >= 4 && memcmp(data, "PK\3\4", 4) == 0;
+    return size >= 4 && (memcmp(data, "PK\3\4", 4) == 0 || memcmp(data, "PK\5\6", 4) == 0);
 }
 
 static ps_status add_entry(ps_archive *a, ps_error *err) {

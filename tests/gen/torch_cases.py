@@ -405,9 +405,9 @@ class Symbols(nn.Module):
 
 @case
 def symbols():
-    n, t, s = (torch.export.Dim(name, min=2, max=64) for name in ("n", "t", "s"))
+    n, t, s = (torch.export.Dim(name, min=low, max=64) for name, low in (("n", 2), ("t", 3), ("s", 3)))
     write_case("symbols", Symbols(), (torch.randn(2, 6, 4), torch.randn(2, 3, 4)), ({0: n, 1: t}, {0: n, 1: s}),
-               [(torch.randn(3, 5, 4), torch.randn(3, 4, 4)), (torch.randn(5, 2, 4), torch.randn(5, 2, 4))])
+               [(torch.randn(3, 5, 4), torch.randn(3, 4, 4)), (torch.randn(5, 3, 4), torch.randn(5, 7, 4))])
 
 
 class InPlace(nn.Module):
