@@ -22,14 +22,20 @@ static ps_status time_plans(ps_model *model, int threads, int n, int64_t max_seq
     for (int i = 0; i < n; i++) {
         random = random * 6364136223846793005u + 1442695040888963407u;
         ps_shape shape = { 2, { 1 + (int64_t)(random >> 33) % 8, 1 + (int64_t)(random >> 40) % max_sequence } };
-        const ps_shape *shapes[MAX_INPUTS];
-        ps_plan *plan;
-        for (int k = 0; k < MAX_INPUTS; k++) shapes[k] = &shape;
+        ps_slot ends[MAX_INPUTS], *pointers[MAX_INPUTS];
+        int64_t key[MAX_INPUTS * 20 + 1];
+        ps_program *program;
+        memset(ends, 0, sizeof ends);
+        for (size_t k = 0; k < model->n_inputs; k++) {
+            pointers[k] = &ends[k];
+            ps_slot_borrow(&ends[k], model->inputs[k].dtype, &shape, NULL);
+        }
         int64_t start = ps_clock_ns();
-        ps_status status = ps_model_plan(model, shapes, threads, &plan, err);
+        size_t words = ps_key_fill(key, &model->unit, threads, pointers);
+        ps_status status = ps_unit_program(&model->unit, pointers, key, words, threads, &program, err);
         if (status != PS_OK) return status;
         ms[i] = (double)(ps_clock_ns() - start) / 1e6;
-        ps_plan_release(plan);
+        ps_program_release(program);
     }
     return PS_OK;
 }

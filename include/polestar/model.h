@@ -18,10 +18,11 @@ typedef struct ps_model_options {
     int threads;             /* 0: the engine's */
     size_t plan_cache_bytes; /* memory for compiled plans (one per set of input shapes); 0: 64 MiB */
     bool no_fusion;          /* run the graph as it stands in the file, for debugging */
+    int64_t loop_limit;      /* iterations of one Loop, beyond which a run fails with PS_LIMIT; 0: 10,000,000 */
 } ps_model_options;
 
 #define PS_MODEL_OPTIONS_INIT                                                                                          \
-    { sizeof(ps_model_options), 0, 0, 0, false }
+    { sizeof(ps_model_options), 0, 0, 0, false, 0 }
 
 /* Loads an ONNX file or a torch.export archive (.pt2), told apart by their content. Nothing is kept of a model that fails to load. options may be NULL. */
 PS_API ps_status ps_model_load(ps_engine *engine, const char *path, const ps_model_options *options,

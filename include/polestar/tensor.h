@@ -17,7 +17,11 @@
 extern "C" {
 #endif
 
-/* Element types, numbered as onnx.TensorProto.DataType. name, value, bits per element, text, v2 protocol name. */
+/* Element types, numbered as onnx.TensorProto.DataType. name, value, bits per element, text, v2 protocol name.
+ * The last three are no types of numbers: a tensor of such a type is a *container* of rank 1 whose elements are tensors
+ * (ps_tensor_element). A sequence has any number of them, an optional none or one, a map two: its keys (i64 or string,
+ * rank 1) and its values (of as many elements; a sequence where the values are tensors of several elements). Their
+ * numbers are ours and may move before version 1. */
 #define PS_DTYPE_MAP(X)                                                                                                \
     X(UNDEFINED, 0, 0, "undefined", "")                                                                                \
     X(F32, 1, 32, "f32", "FP32")                                                                                       \
@@ -45,7 +49,10 @@ extern "C" {
     X(F4E2M1, 23, 4, "f4e2m1", "")                                                                                     \
     X(F8E8M0, 24, 8, "f8e8m0", "")                                                                                     \
     X(U2, 25, 2, "u2", "")                                                                                             \
-    X(I2, 26, 2, "i2", "")
+    X(I2, 26, 2, "i2", "")                                                                                             \
+    X(SEQUENCE, 27, 64, "sequence", "")                                                                                \
+    X(OPTIONAL, 28, 64, "optional", "")                                                                                \
+    X(MAP, 29, 64, "map", "")
 
 typedef enum ps_dtype {
 #define PS_DTYPE_ENUM(name, value, bits, text, v2) PS_DTYPE_##name = value,
@@ -106,6 +113,14 @@ PS_API size_t ps_tensor_elements(const ps_tensor *tensor);
 PS_API size_t ps_tensor_bytes(const ps_tensor *tensor);
 /* For PS_DTYPE_STRING: copies `size` bytes into the tensor's own storage as element `index`. */
 PS_API ps_status ps_tensor_set_string(ps_tensor *tensor, size_t index, const char *data, size_t size, ps_error *reterr);
+
+/* A container of n empty places: kind is PS_DTYPE_SEQUENCE, PS_DTYPE_OPTIONAL (n <= 1) or PS_DTYPE_MAP (n == 2). */
+PS_API ps_status ps_tensor_create_container(ps_engine *engine, ps_dtype kind, size_t n, ps_tensor **ret_tensor,
+                                            ps_error *reterr);
+/* Puts an element into a container; the container holds a reference of its own. */
+PS_API ps_status ps_tensor_set_element(ps_tensor *container, size_t index, ps_tensor *element, ps_error *reterr);
+/* Borrowed from the container; NULL beyond its end, for an empty place and for what is no container. */
+PS_API const ps_tensor *ps_tensor_element(const ps_tensor *container, size_t index);
 
 #ifdef __cplusplus
 }

@@ -14,6 +14,7 @@ static ps_status clone_value(cloner *c, const ps_value *from, ps_graph *to) {
     PS_TRY(ps_graph_add_value(to, from->name, &v, c->err));
     if (from->constant) ps_value_set_constant(v, from->constant);
     v->dtype = from->dtype;
+    v->elem = from->elem;
     v->shape = from->shape;
     v->declared_dtype = from->declared_dtype;
     v->declared_shape = from->declared_shape;

@@ -32,6 +32,7 @@ struct ps_value {
     uint32_t id;      /* unique in the tree, below root->n_ids: index of side arrays */
     ps_graph *graph;  /* where it is defined */
     ps_dtype dtype;   /* PS_DTYPE_UNDEFINED: unknown */
+    ps_dtype elem;    /* of a container: what its elements are (of a map: its values), or PS_DTYPE_UNDEFINED */
     ps_shape shape;
     ps_tensor *constant; /* retained, or NULL */
     ps_node *producer;   /* or NULL */

@@ -112,13 +112,15 @@ static ps_status import_sparse(ps_onnx_import *im, const Onnx__SparseTensorProto
 /* An initializer that is listed as an input too (always so before IR 4, "has a default" since) is a constant here. */
 static ps_status check_default(const ps_value *v, const Onnx__ValueInfoProto *p, ps_graph *g, const char *label,
                                ps_error *err) {
-    bool tensor;
-    ps_dtype dtype;
-    ps_shape shape;
-    PS_TRY(ps_onnx_type_read(g, p->type, label, &tensor, &dtype, &shape, err));
-    PS_FAIL_IF(dtype != PS_DTYPE_UNDEFINED && dtype != v->dtype, err, TYPE, "%s: is declared %s, its initializer is %s",
-               label, ps_dtype_name(dtype), ps_dtype_name(v->dtype));
+    ps_onnx_type t;
+    PS_TRY(ps_onnx_type_read(g, p->type, label, &t, err));
+    PS_FAIL_IF(t.dtype != PS_DTYPE_UNDEFINED && t.dtype != v->dtype, err, TYPE,
+               "%s: is declared %s, its initializer is %s", label, ps_dtype_name(t.dtype), ps_dtype_name(v->dtype));
     return PS_OK;
+}
+
+static bool is_tensor(const Onnx__TypeProto *type) {
+    return type && type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
 }
 
 static ps_status import_input(ps_onnx_import *im, const Onnx__ValueInfoProto *p, ps_graph *g, ps_error *err) {
@@ -130,13 +132,16 @@ static ps_status import_input(ps_onnx_import *im, const Onnx__ValueInfoProto *p,
     ps_value *v = ps_graph_find(g, name);
     if (v && v->constant) return check_default(v, p, g, label, err);
 
-    bool tensor;
+    ps_onnx_type t;
     PS_TRY(add_value(g, name, label, &v, err));
-    PS_TRY(ps_onnx_type_read(g, p->type, label, &tensor, &v->dtype, &v->shape, err));
+    PS_TRY(ps_onnx_type_read(g, p->type, label, &t, err));
+    v->dtype = t.dtype;
+    v->elem = t.elem;
+    v->shape = t.shape;
     if (g == im->root) {
         /* Subgraph inputs take their type from the node that feeds them. */
-        PS_FAIL_IF(!tensor, err, UNSUPPORTED, "%s: is %s, only tensors are supported", label,
-                   ps_onnx_type_kind(p->type));
+        PS_FAIL_IF(v->dtype == PS_DTYPE_UNDEFINED && !is_tensor(p->type), err, UNSUPPORTED,
+                   "%s: is %s, which no operator takes", label, ps_onnx_type_kind(p->type));
         PS_FAIL_IF(v->dtype == PS_DTYPE_UNDEFINED, err, FORMAT, "%s: has no element type", label);
     }
     v->declared_dtype = v->dtype;
@@ -145,13 +150,11 @@ static ps_status import_input(ps_onnx_import *im, const Onnx__ValueInfoProto *p,
 }
 
 static ps_status declare(ps_graph *g, ps_value *v, const Onnx__ValueInfoProto *p, const char *label, ps_error *err) {
-    bool tensor;
-    ps_dtype dtype;
-    ps_shape shape;
-    PS_TRY(ps_onnx_type_read(g, p->type, label, &tensor, &dtype, &shape, err));
-    if (!tensor) return PS_OK;
-    v->declared_dtype = dtype;
-    v->declared_shape = shape;
+    ps_onnx_type t;
+    PS_TRY(ps_onnx_type_read(g, p->type, label, &t, err));
+    v->declared_dtype = t.dtype;
+    v->declared_shape = t.shape;
+    if (v->elem == PS_DTYPE_UNDEFINED) v->elem = t.elem;
     return PS_OK;
 }
 
@@ -175,9 +178,8 @@ static ps_status import_output(ps_onnx_import *im, const Onnx__ValueInfoProto *p
     PS_FAIL_IF(!v, err, FORMAT, "%s: is not defined by any node, input or initializer", label);
     if (g == im->root) {
         PS_FAIL_IF(v->n_outputs, err, FORMAT, "%s: is listed twice", label);
-        PS_FAIL_IF(p->type && p->type->value_case != ONNX__TYPE_PROTO__VALUE__NOT_SET &&
-                       p->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE,
-                   err, UNSUPPORTED, "%s: is %s, only tensors are supported", label, ps_onnx_type_kind(p->type));
+        PS_FAIL_IF(p->type && p->type->value_case == ONNX__TYPE_PROTO__VALUE_SPARSE_TENSOR_TYPE, err, UNSUPPORTED,
+                   "%s: is %s, which no operator makes", label, ps_onnx_type_kind(p->type));
     }
     PS_TRY(own_value(g, name, &v, err));
     PS_TRY(declare(g, v, p, label, err));

@@ -138,9 +138,15 @@ ps_status ps_onnx_import_attr(ps_onnx_import *im, ps_node *node, const Onnx__Att
 /* attr.c: the tensor that a Constant node stands for. */
 ps_status ps_onnx_constant_value(ps_onnx_import *im, const Onnx__NodeProto *n, const char *label, ps_tensor **ret,
                                  ps_error *err);
-/* type_proto.c: PS_OK with *ret_tensor false for a type that is no dense tensor. Symbols are made in g's root. */
-ps_status ps_onnx_type_read(ps_graph *g, const Onnx__TypeProto *type, const char *label, bool *ret_tensor,
-                            ps_dtype *ret_dtype, ps_shape *ret_shape, ps_error *err);
+/* type_proto.c: what a TypeProto says; dtype undefined for no type and for a sparse tensor. Symbols are made in g's
+ * root. */
+typedef struct ps_onnx_type {
+    ps_dtype dtype; /* or the kind of a container */
+    ps_dtype elem;  /* of a container's elements */
+    ps_shape shape;
+} ps_onnx_type;
+ps_status ps_onnx_type_read(ps_graph *g, const Onnx__TypeProto *type, const char *label, ps_onnx_type *ret,
+                            ps_error *err);
 /* "a map", "a sequence" … for messages. */
 const char *ps_onnx_type_kind(const Onnx__TypeProto *type);
 

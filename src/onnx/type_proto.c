@@ -49,17 +49,46 @@ static ps_status read_shape(ps_graph *g, const Onnx__TensorShapeProto *p, const 
     return PS_OK;
 }
 
-ps_status ps_onnx_type_read(ps_graph *g, const Onnx__TypeProto *type, const char *label, bool *ret_tensor,
-                            ps_dtype *ret_dtype, ps_shape *ret_shape, ps_error *err) {
-    *ret_dtype = PS_DTYPE_UNDEFINED;
-    *ret_shape = ps_shape_unknown();
-    *ret_tensor = type && type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE && type->tensor_type;
-    if (!*ret_tensor) return PS_OK;
-    const Onnx__TypeProto__Tensor *t = type->tensor_type;
-    if (t->has_elem_type && t->elem_type != 0) {
-        PS_FAIL_IF(!ps_dtype_valid(t->elem_type), err, UNSUPPORTED, "%s: element type %d is not known", label,
-                   (int)t->elem_type);
-        *ret_dtype = (ps_dtype)t->elem_type;
+static ps_status read_elem_type(bool has, int32_t type, const char *label, ps_dtype *ret, ps_error *err) {
+    if (!has || type == 0) return PS_OK;
+    PS_FAIL_IF(!ps_dtype_valid(type), err, UNSUPPORTED, "%s: element type %d is not known", label, (int)type);
+    *ret = (ps_dtype)type;
+    return PS_OK;
+}
+
+/* What the elements of a container are: a tensor's element type, or the kind of a container in the container. */
+static ps_status read_inner(const Onnx__TypeProto *type, const char *label, ps_dtype *ret, ps_error *err) {
+    if (!type) return PS_OK;
+    switch (type->value_case) {
+    case ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE:
+        return read_elem_type(type->tensor_type->has_elem_type, type->tensor_type->elem_type, label, ret, err);
+    case ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE: *ret = PS_DTYPE_SEQUENCE; return PS_OK;
+    case ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE: *ret = PS_DTYPE_OPTIONAL; return PS_OK;
+    case ONNX__TYPE_PROTO__VALUE_MAP_TYPE: *ret = PS_DTYPE_MAP; return PS_OK;
+    default: return PS_OK;
     }
-    return t->shape ? read_shape(g, t->shape, label, ret_shape, err) : PS_OK;
+}
+
+ps_status ps_onnx_type_read(ps_graph *g, const Onnx__TypeProto *type, const char *label, ps_onnx_type *ret,
+                            ps_error *err) {
+    *ret = (ps_onnx_type) { PS_DTYPE_UNDEFINED, PS_DTYPE_UNDEFINED, ps_shape_unknown() };
+    if (!type) return PS_OK;
+    switch (type->value_case) {
+    case ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE:
+        PS_TRY(read_elem_type(type->tensor_type->has_elem_type, type->tensor_type->elem_type, label, &ret->dtype, err));
+        return type->tensor_type->shape ? read_shape(g, type->tensor_type->shape, label, &ret->shape, err) : PS_OK;
+    case ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE:
+        ret->dtype = PS_DTYPE_SEQUENCE;
+        ret->shape = ps_shape_make(1, (int64_t[]) { PS_DIM_UNKNOWN });
+        return read_inner(type->sequence_type->elem_type, label, &ret->elem, err);
+    case ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE:
+        ret->dtype = PS_DTYPE_OPTIONAL;
+        ret->shape = ps_shape_make(1, (int64_t[]) { PS_DIM_UNKNOWN });
+        return read_inner(type->optional_type->elem_type, label, &ret->elem, err);
+    case ONNX__TYPE_PROTO__VALUE_MAP_TYPE:
+        ret->dtype = PS_DTYPE_MAP;
+        ret->shape = ps_shape_make(1, (int64_t[]) { 2 });
+        return read_inner(type->map_type->value_type, label, &ret->elem, err);
+    default: return PS_OK; /* none, or a sparse tensor: the caller says what it takes */
+    }
 }

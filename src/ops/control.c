@@ -175,16 +175,51 @@ static ps_status scan_infer(const ps_node *node, ps_error *err) {
     return PS_OK;
 }
 
+/* Version 8: a batch dim in front of everything, lengths in the first input, scans along dim 1. */
+static const ps_attr_def scan8_attrs[] = {
+    PS_A_GRAPH_REQ(ps_scan_params, body), PS_A_INT_REQ(ps_scan_params, num_scan_inputs),
+    { "directions", PS_ATTR_INTS, offsetof(ps_scan_params, scan_input_directions), 0, 0, NULL, 0 }, PS_ATTRS_END
+};
+
+static ps_shape without_front(const ps_value *v, int dims) {
+    ps_shape s = ps_shape_unknown();
+    if (!v || v->shape.rank < dims) return s;
+    s.rank = v->shape.rank - dims;
+    for (int d = 0; d < s.rank; d++)
+        s.dims[d] = v->shape.dims[d + dims];
+    return s;
+}
+
 static ps_status scan8_infer(const ps_node *node, ps_error *err) {
-    return PS_FAIL(err, UNSUPPORTED, "%s: Scan of opset 8, with a batch dim, is not supported; opset 9 or later is",
-                   PS_LABEL(node));
+    const ps_scan_params *p = node->params;
+    PS_FAIL_IF(p->num_scan_inputs < 1 || p->num_scan_inputs >= node->n_in, err, FORMAT,
+               "%s: num_scan_inputs is %lld of %u inputs", PS_LABEL(node), (long long)p->num_scan_inputs, node->n_in);
+    size_t scans = (size_t)p->num_scan_inputs, states = node->n_in - 1 - scans;
+    PS_TRY(check_arity(node, p->body, "body", node->n_in - 1, node->n_out, err));
+    PS_FAIL_IF(states > node->n_out, err, FORMAT, "%s: %zu states and only %u outputs", PS_LABEL(node), states,
+               node->n_out);
+    PS_FAIL_IF(p->scan_input_directions.n && p->scan_input_directions.n != scans, err, FORMAT,
+               "%s: %zu directions for %zu scan inputs", PS_LABEL(node), p->scan_input_directions.n, scans);
+    for (size_t k = 0; k < states + scans; k++) {
+        const ps_value *v = node->in[1 + k];
+        PS_FAIL_IF(!v, err, FORMAT, "%s: input %zu is missing", PS_LABEL(node), 1 + k);
+        ps_shape item = without_front(v, k < states ? 1 : 2);
+        body_input(p->body, k, v->dtype, k < states ? NULL : &item);
+    }
+    PS_TRY(ps_ops_infer_graph(p->body, err));
+    for (size_t k = 0; k < node->n_out; k++) {
+        ps_shape unknown = ps_shape_unknown();
+        ps_infer_set(node, k, p->body->outputs[k]->dtype, &unknown);
+    }
+    return PS_OK;
 }
 
 static const ps_op ops[] = {
     { "If", "", 1, 1, 1, 1, PS_VARIADIC, if_attrs, sizeof(ps_if_params), if_infer, NULL, PS_OP_CONTROL },
     { "Loop", "", 1, 0, PS_VARIADIC, 1, PS_VARIADIC, loop_attrs, sizeof(ps_loop_params), loop_infer, NULL,
       PS_OP_CONTROL },
-    { "Scan", "", 8, 0, PS_VARIADIC, 1, PS_VARIADIC, NULL, 0, scan8_infer, NULL, PS_OP_CONTROL },
+    { "Scan", "", 8, 0, PS_VARIADIC, 1, PS_VARIADIC, scan8_attrs, sizeof(ps_scan_params), scan8_infer, NULL,
+      PS_OP_CONTROL },
     { "Scan", "", 9, 1, PS_VARIADIC, 1, PS_VARIADIC, scan_attrs, sizeof(ps_scan_params), scan_infer, NULL,
       PS_OP_CONTROL },
 };

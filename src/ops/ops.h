@@ -139,6 +139,9 @@ ps_status ps_ops_resolve_node(ps_node *node, ps_error *err);
 /* ---- helpers for shape rules ---- */
 /* Sets or refines out[i]; no-op if that output is omitted. */
 void ps_infer_set(const ps_node *node, size_t i, ps_dtype dtype, const ps_shape *shape);
+/* out[i] is a container of `kind` with elements of type elem (PS_DTYPE_UNDEFINED: unknown); how many, only a run tells
+ * (n < 0), or n. */
+void ps_infer_container(const ps_node *node, size_t i, ps_dtype kind, ps_dtype elem, int64_t n);
 ps_status ps_infer_same(const ps_node *node, ps_error *err);      /* out[0] = in[0] */
 ps_status ps_infer_broadcast(const ps_node *node, ps_error *err); /* out[0]: dtype of in[0], broadcast of all inputs */
 /* Runs the shape rules over the tree in order; fixed shapes in, as fixed as possible out. Declared output shapes are

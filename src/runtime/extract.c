@@ -1,4 +1,4 @@
-/* extract.c - a part of a graph as a graph of its own: branches of an If, and what follows a tail. */
+/* extract.c - a part of a graph as a graph of its own: branches, bodies of loops, what lies between dynamic nodes. */
 #include "runtime/runtime_int.h"
 
 typedef struct extraction {
@@ -7,7 +7,7 @@ typedef struct extraction {
     ps_error *err;
 } extraction;
 
-static ps_status copy_nodes(extraction *x, ps_graph *to, const ps_node *first, int depth);
+static ps_status copy_node(extraction *x, ps_graph *to, const ps_node *n, int depth);
 
 static ps_status map_value(extraction *x, const ps_value *v, ps_value **ret) {
     if (!v || x->map[v->id]) {
@@ -26,6 +26,7 @@ static ps_status add_value(extraction *x, ps_graph *g, const ps_value *v, ps_val
     const char *name = ps_graph_find(g, v->name) ? NULL : v->name;
     PS_TRY(ps_graph_add_value(g, name, ret, x->err));
     (*ret)->dtype = v->dtype;
+    (*ret)->elem = v->elem;
     (*ret)->shape = v->shape;
     x->map[v->id] = *ret;
     return PS_OK;
@@ -40,7 +41,8 @@ static ps_status copy_subgraph(extraction *x, ps_node *owner, const ps_graph *fr
         PS_TRY(add_value(x, g, from->inputs[i], &v));
         PS_TRY(ps_graph_add_input(g, v, x->err));
     }
-    PS_TRY(copy_nodes(x, g, from->first, depth + 1));
+    for (const ps_node *n = from->first; n; n = n->next)
+        PS_TRY(copy_node(x, g, n, depth + 1));
     for (size_t i = 0; i < from->n_outputs; i++) {
         ps_value *v;
         PS_TRY(map_value(x, from->outputs[i], &v));
@@ -103,12 +105,6 @@ static ps_status copy_node(extraction *x, ps_graph *to, const ps_node *n, int de
     return ps_ops_resolve_node(c, x->err);
 }
 
-static ps_status copy_nodes(extraction *x, ps_graph *to, const ps_node *first, int depth) {
-    for (const ps_node *n = first; n; n = n->next)
-        PS_TRY(copy_node(x, to, n, depth));
-    return PS_OK;
-}
-
 static ps_status copy_header(ps_graph *to, const ps_graph *root, ps_error *err) {
     to->opsets = ps_arena_array(&to->arena, root->n_opsets + 1, sizeof *to->opsets);
     if (!to->opsets) return PS_FAIL_NOMEM(err, "a graph");
@@ -124,8 +120,8 @@ static ps_status copy_header(ps_graph *to, const ps_graph *root, ps_error *err) 
     return PS_OK;
 }
 
-ps_status ps_graph_extract(const ps_graph *src, const ps_node *first, ps_value *const *inputs, size_t n_inputs,
-                           ps_value *const *outputs, size_t n_outputs, ps_graph **ret, ps_error *err) {
+ps_status ps_graph_extract(const ps_graph *src, ps_node *const *nodes, size_t n_nodes, ps_value *const *inputs,
+                           size_t n_inputs, ps_value *const *outputs, size_t n_outputs, ps_graph **ret, ps_error *err) {
     ps_graph *to = NULL;
     ps_status status = PS_OK;
     extraction x = { NULL, NULL, err };
@@ -142,7 +138,8 @@ ps_status ps_graph_extract(const ps_graph *src, const ps_node *first, ps_value *
         PS_TRY_OUT(add_value(&x, to, inputs[i], &v));
         PS_TRY_OUT(ps_graph_add_input(to, v, err));
     }
-    PS_TRY_OUT(copy_nodes(&x, to, first, 0));
+    for (size_t i = 0; i < n_nodes; i++)
+        PS_TRY_OUT(copy_node(&x, to, nodes[i], 0));
     for (size_t i = 0; i < n_outputs; i++) {
         ps_value *v;
         PS_TRY_OUT(map_value(&x, outputs[i], &v));

@@ -36,25 +36,9 @@ static ps_status declare(ps_model *m, ps_value *const *values, size_t n, ps_valu
     return PS_OK;
 }
 
-static ps_status refuse_loops(const ps_graph *g, ps_error *err) {
-    char label[160];
-    for (const ps_node *n = g->first; n; n = n->next) {
-        if (n->op && (n->op->traits & PS_OP_CONTROL) && strcmp(n->op_type, "If") != 0) {
-            return PS_FAIL(err, UNSUPPORTED,
-                           "%s: operator '%s' cannot run in this version; If is the only control flow it runs",
-                           ps_node_label(n, label, sizeof label), n->op_type);
-        }
-        for (uint32_t i = 0; i < n->n_attrs; i++) {
-            if (n->attrs[i].type == PS_ATTR_GRAPH) PS_TRY(refuse_loops(n->attrs[i].u.graph, err));
-        }
-    }
-    return PS_OK;
-}
-
 /* The model's optimised form: symbolic shapes, weights folded. Reference runs keep the graph of the file. */
 static ps_status optimize(ps_model *m, ps_error *err) {
     PS_TRY(ps_ops_resolve(m->graph, err));
-    PS_TRY(refuse_loops(m->graph, err));
     PS_TRY(declare(m, m->graph->inputs, m->graph->n_inputs, &m->inputs, err));
     PS_TRY(declare(m, m->graph->outputs, m->graph->n_outputs, &m->outputs, err));
     m->n_inputs = m->graph->n_inputs;
@@ -66,6 +50,7 @@ static ps_status optimize(ps_model *m, ps_error *err) {
         if (m->outputs[i].shape.rank < 0) m->outputs[i].shape = v->shape;
     }
     m->nodes_fused = m->graph->n_nodes;
+    m->unit = (ps_unit) { .model = m, .graph = m->graph };
     return PS_OK;
 }
 
@@ -75,6 +60,8 @@ static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
     m->threads = o->threads ? o->threads : m->engine->threads;
     m->cache_limit = o->plan_cache_bytes ? o->plan_cache_bytes : (size_t)64 << 20;
     m->no_fusion = o->no_fusion;
+    PS_FAIL_IF(o->loop_limit < 0, err, INVALID, "loop_limit is %lld: it must be 0 or more", (long long)o->loop_limit);
+    m->loop_limit = o->loop_limit ? o->loop_limit : 10000000;
     m->caps = m->device->caps;
     if (!ps_mutex_init(&m->lock)) return PS_FAIL_NOMEM(err, "a lock");
     if (!ps_mutex_init(&m->compile_lock)) {
@@ -85,10 +72,7 @@ static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
 }
 
 static void free_model(ps_model *m) {
-    for (ps_plan *p = m->newest, *next; p; p = next) {
-        next = p->older;
-        ps_plan_release(p);
-    }
+    ps_unit_clear(&m->unit);
     ps_weights_free(m->weights);
     ps_graph_free(m->graph);
     ps_onnx_info_release(&m->info);
@@ -274,250 +258,4 @@ ps_status ps_model_print(const ps_model *m, char **ret, ps_error *err) {
 
 void ps_text_free(ps_model *m, char *text) {
     ps_free(m->alloc, text);
-}
-
-/* ---- plans ---- */
-
-size_t ps_key_fill(int64_t *key, int threads, const ps_shape *const *shapes, size_t n) {
-    size_t w = 0;
-    key[w++] = threads;
-    for (size_t i = 0; i < n; i++) {
-        key[w++] = shapes[i]->rank;
-        for (int d = 0; d < shapes[i]->rank; d++)
-            key[w++] = shapes[i]->dims[d];
-    }
-    return w;
-}
-
-static void unlink_plan(ps_model *m, ps_plan *p) {
-    *(p->newer ? &p->newer->older : &m->newest) = p->older;
-    *(p->older ? &p->older->newer : &m->oldest) = p->newer;
-    p->newer = p->older = NULL;
-}
-
-static void push_plan(ps_model *m, ps_plan *p) {
-    p->older = m->newest;
-    if (m->newest) m->newest->newer = p;
-    m->newest = p;
-    if (!m->oldest) m->oldest = p;
-}
-
-static ps_plan *find_plan(ps_model *m, const int64_t *key, size_t words, uint64_t hash) {
-    ps_mutex_lock(&m->lock);
-    ps_plan *p = m->newest;
-    while (p && !(p->key_hash == hash && p->key_words == words && memcmp(p->key, key, words * sizeof *key) == 0))
-        p = p->older;
-    if (p) {
-        unlink_plan(m, p);
-        push_plan(m, p);
-        ps_plan_retain(p);
-    }
-    ps_mutex_unlock(&m->lock);
-    return p;
-}
-
-/* Takes plans out of the cache, oldest first, until it is within its limit, but never `keep`; returns them as a list.
- * A session runs its own plans without asking the cache: those it used since the last time go only if nothing else
- * can. */
-static ps_plan *evict(ps_model *m, const ps_plan *keep) {
-    ps_plan *evicted = NULL;
-    for (int spare_used = 1; spare_used >= 0; spare_used--) {
-        for (ps_plan *p = m->oldest, *newer; p && m->cache_bytes > m->cache_limit; p = newer) {
-            newer = p->newer;
-            bool used = atomic_exchange_explicit(&p->used, false, memory_order_relaxed);
-            if (p == keep || (used && spare_used)) continue;
-            unlink_plan(m, p);
-            m->cache_bytes -= p->bytes;
-            atomic_store_explicit(&p->evicted, true, memory_order_relaxed);
-            p->older = evicted;
-            evicted = p;
-        }
-    }
-    return evicted;
-}
-
-static void release_list(ps_plan *evicted) {
-    while (evicted) {
-        ps_plan *next = evicted->older;
-        evicted->older = NULL;
-        ps_plan_release(evicted);
-        evicted = next;
-    }
-}
-
-/* The cache keeps the newest plan whatever its size, and older ones while they fit. */
-static void cache_plan(ps_model *m, ps_plan *p) {
-    ps_mutex_lock(&m->lock);
-    push_plan(m, ps_plan_retain(p));
-    m->cache_bytes += p->bytes;
-    m->plans_made++;
-    ps_plan *evicted = evict(m, p);
-    ps_mutex_unlock(&m->lock);
-    release_list(evicted);
-}
-
-/* Adds to the bytes of a plan and of all it hangs on; returns the last of them. Called with the lock held. */
-static ps_plan *add_bytes(ps_plan *p, size_t bytes) {
-    ps_plan *top = p;
-    for (; p; p = p->parent) {
-        p->bytes += bytes;
-        top = p;
-    }
-    if (!atomic_load_explicit(&top->evicted, memory_order_relaxed)) top->model->cache_bytes += bytes;
-    return top;
-}
-
-/* Counts a plan made for `parent` at run time with the plan of the cache that it belongs to. */
-static void adopt(ps_plan *parent, ps_plan *child) {
-    ps_model *m = parent->model;
-    ps_mutex_lock(&m->lock);
-    child->parent = parent;
-    ps_plan *evicted = evict(m, add_bytes(parent, child->bytes));
-    ps_mutex_unlock(&m->lock);
-    release_list(evicted);
-}
-
-/* Lets go of a child with all that hangs on it. A session may still run it, and make plans for it. */
-static void disown(ps_plan *child) {
-    ps_model *m = child->model;
-    ps_mutex_lock(&m->lock);
-    add_bytes(child->parent, 0 - child->bytes);
-    child->parent = NULL;
-    atomic_store_explicit(&child->evicted, true, memory_order_relaxed);
-    ps_mutex_unlock(&m->lock);
-    ps_plan_release(child);
-}
-
-static void set_input_shapes(ps_graph *g, const ps_shape *const *shapes) {
-    for (size_t i = 0; i < g->n_inputs; i++)
-        g->inputs[i]->shape = *shapes[i];
-}
-
-static ps_status compile_shapes(ps_model *m, const ps_graph *from, const ps_shape *const *shapes, int threads,
-                                ps_plan **ret, ps_error *err) {
-    ps_graph *g;
-    PS_TRY(ps_graph_clone(from, &g, NULL, err));
-    set_input_shapes(g, shapes);
-    return ps_plan_compile(m, g, threads, ret, err);
-}
-
-static ps_status make_plan(ps_model *m, const ps_shape *const *shapes, int threads, int64_t *key, size_t words,
-                           uint64_t hash, ps_plan **ret, ps_error *err) {
-    ps_plan *p = find_plan(m, key, words, hash); /* somebody else may have made it while we waited */
-    if (p) {
-        ps_free(m->alloc, key);
-        *ret = p;
-        return PS_OK;
-    }
-    ps_status status = compile_shapes(m, m->graph, shapes, threads, &p, err);
-    if (status != PS_OK) {
-        ps_free(m->alloc, key);
-        return status;
-    }
-    p->key = key;
-    p->key_words = words;
-    p->key_hash = hash;
-    cache_plan(m, p);
-    *ret = p;
-    return PS_OK;
-}
-
-ps_status ps_model_plan(ps_model *m, const ps_shape *const *shapes, int threads, ps_plan **ret, ps_error *err) {
-    int64_t *key = ps_alloc_array(m->alloc, 1 + m->n_inputs * (1 + PS_MAX_RANK), sizeof *key);
-    if (!key) return PS_FAIL_NOMEM(err, "a plan's key");
-    size_t words = ps_key_fill(key, threads, shapes, m->n_inputs);
-    uint64_t hash = ps_hash_bytes(key, words * sizeof *key, 0);
-    ps_plan *p = find_plan(m, key, words, hash);
-    if (p) {
-        ps_free(m->alloc, key);
-        *ret = p;
-        return PS_OK;
-    }
-    ps_mutex_lock(&m->compile_lock);
-    ps_status status = make_plan(m, shapes, threads, key, words, hash, ret, err);
-    ps_mutex_unlock(&m->compile_lock);
-    return status;
-}
-
-ps_status ps_plan_branch(ps_plan *p, int which, ps_plan **ret, ps_error *err) {
-    ps_branch *b = &p->tail->branch[which];
-    ps_plan *plan = atomic_load_explicit(&b->plan, memory_order_acquire);
-    ps_status status = PS_OK;
-    if (!plan) {
-        ps_mutex_lock(&p->model->compile_lock);
-        plan = atomic_load_explicit(&b->plan, memory_order_acquire);
-        if (!plan) {
-            ps_graph *g;
-            status = ps_graph_clone(b->graph, &g, NULL, err);
-            if (status == PS_OK) status = ps_plan_compile(p->model, g, p->threads, &plan, err);
-            if (status == PS_OK) adopt(p, plan);
-            if (status == PS_OK) atomic_store_explicit(&b->plan, plan, memory_order_release);
-        }
-        ps_mutex_unlock(&p->model->compile_lock);
-    }
-    if (status == PS_OK) *ret = plan;
-    return status;
-}
-
-/* ---- what follows a tail ---- */
-
-bool ps_rest_matches(const ps_plan *rest, const ps_tail *t, const ps_dtype *dtypes, const ps_shape *shapes) {
-    for (size_t i = 0; i < t->n_rest_inputs; i++) {
-        const ps_value *v = rest->graph->inputs[i];
-        if (t->rest_inputs[i].kind != PS_FROM_TAIL) continue;
-        uint32_t k = t->rest_inputs[i].index;
-        if (v->dtype != dtypes[k] || !ps_shape_equal(&v->shape, &shapes[k])) return false;
-    }
-    return true;
-}
-
-/* Bytes of the cached plan that p belongs to, with all that hangs on it. */
-static size_t tree_bytes(ps_plan *p) {
-    ps_model *m = p->model;
-    ps_mutex_lock(&m->lock);
-    while (p->parent)
-        p = p->parent;
-    const size_t bytes = p->bytes;
-    ps_mutex_unlock(&m->lock);
-    return bytes;
-}
-
-/* Rests have rests of their own: a count alone would let their product grow. */
-static void make_room(ps_plan *p) {
-    ps_tail *t = p->tail;
-    while (t->n_rests && (t->n_rests == PS_MAX_RESTS || tree_bytes(p) > p->model->cache_limit)) {
-        disown(t->rests[0]);
-        memmove(t->rests, t->rests + 1, (PS_MAX_RESTS - 1) * sizeof *t->rests);
-        t->n_rests--;
-    }
-}
-
-static ps_status new_rest(ps_plan *p, const ps_dtype *dtypes, const ps_shape *shapes, ps_plan **ret, ps_error *err) {
-    ps_tail *t = p->tail;
-    ps_graph *g;
-    PS_TRY(ps_graph_clone(t->rest, &g, NULL, err));
-    for (size_t i = 0; i < t->n_rest_inputs; i++) {
-        if (t->rest_inputs[i].kind != PS_FROM_TAIL) continue;
-        g->inputs[i]->dtype = dtypes[t->rest_inputs[i].index];
-        g->inputs[i]->shape = shapes[t->rest_inputs[i].index];
-    }
-    PS_TRY(ps_plan_compile(p->model, g, p->threads, ret, err));
-    make_room(p);
-    t->rests[t->n_rests++] = *ret;
-    adopt(p, *ret);
-    return PS_OK;
-}
-
-ps_status ps_plan_rest(ps_plan *p, const ps_dtype *dtypes, const ps_shape *shapes, ps_plan **ret, ps_error *err) {
-    ps_tail *t = p->tail;
-    ps_plan *found = NULL;
-    ps_status status = PS_OK;
-    ps_mutex_lock(&p->model->compile_lock);
-    for (size_t i = 0; i < t->n_rests && !found; i++) {
-        if (ps_rest_matches(t->rests[i], t, dtypes, shapes)) found = t->rests[i];
-    }
-    if (!found) status = new_rest(p, dtypes, shapes, &found, err);
-    if (status == PS_OK) *ret = ps_plan_retain(found);
-    ps_mutex_unlock(&p->model->compile_lock);
-    return status;
 }

@@ -1,7 +1,7 @@
 /* plan.c - from a graph of fixed shapes to steps over storages.
  *
  * Walks the nodes in order. Each value gets a place: a storage and the layout in which it lies there (and, once
- * somebody asked for it, a copy in the other layout). Views share their source's storage. The walk stops at the tail.
+ * somebody asked for it, a copy in the other layout). Views share their source's storage.
  */
 #include "runtime/runtime_int.h"
 
@@ -34,8 +34,6 @@ static ps_status new_storage(compiler *c, ps_storage_kind kind, uint32_t index, 
 static ps_status value_bytes(compiler *c, const ps_value *v, size_t *ret) {
     int64_t n;
     char text[128];
-    PS_FAIL_IF(v->dtype == PS_DTYPE_STRING, c->err, UNSUPPORTED, "value '%s' holds strings, which plans cannot run yet",
-               v->name);
     PS_FAIL_IF(!ps_shape_elements(&v->shape, &n) || !ps_dtype_bytes(v->dtype, n, ret), c->err, LIMIT,
                "value '%s' of shape %s is too large to address", v->name, ps_shape_text(&v->shape, text, sizeof text));
     uint64_t memory = c->device->info.memory; /* 0: unknown */
@@ -151,14 +149,6 @@ static ps_status want(compiler *c, const ps_value *v, ps_layout layout, uint32_t
 
 /* ---- nodes ---- */
 
-static bool is_tail(const ps_node *n) {
-    if (!n->op || (n->op->traits & (PS_OP_CONTROL | PS_OP_DATA_SHAPE))) return true;
-    for (uint32_t i = 0; i < n->n_out; i++) {
-        if (n->out[i] && !n->out[i]->constant && (!ps_shape_fixed(&n->out[i]->shape) || !n->out[i]->dtype)) return true;
-    }
-    return false;
-}
-
 static bool all_constant(const ps_node *n) {
     for (uint32_t i = 0; i < n->n_out; i++) {
         if (n->out[i] && !n->out[i]->constant) return false;
@@ -244,119 +234,6 @@ static ps_status lower_node(compiler *c, const ps_node *n) {
     return finish_node(c, n, &l);
 }
 
-/* ---- tail ---- */
-
-static ps_status tail_branch(compiler *c, const ps_node *n, ps_graph *sub, ps_branch *b) {
-    ps_node probe = *n;
-    ps_value **captured;
-    size_t count;
-    ps_attr only = { "branch", PS_ATTR_GRAPH, 0, { .graph = sub } };
-    probe.attrs = &only;
-    probe.n_attrs = 1;
-    PS_TRY(ps_node_captures(&probe, &captured, &count, c->err));
-    ps_value **inputs = ps_arena_array(&c->plan->arena, count + 1, sizeof *inputs);
-    b->inputs = ps_arena_array(&c->plan->arena, count + 1, sizeof *b->inputs);
-    if (!inputs || !b->inputs) return PS_FAIL_NOMEM(c->err, "a plan");
-    for (size_t i = 0; i < count; i++) {
-        if (captured[i]->constant) continue; /* shared by the extraction */
-        inputs[b->n_inputs] = captured[i];
-        PS_TRY(want(c, captured[i], PS_LAYOUT_PLAIN, &b->inputs[b->n_inputs]));
-        b->n_inputs++;
-    }
-    return ps_graph_extract(sub, sub->first, inputs, b->n_inputs, sub->outputs, sub->n_outputs, &b->graph, c->err);
-}
-
-/* Is v made by `tail` (returns the output's index) or by a node behind it (returns -2)? Else -1. */
-static int64_t behind_tail(const ps_value *v, const ps_node *tail) {
-    if (v->constant || !v->producer) return -1;
-    for (uint32_t i = 0; i < tail->n_out; i++) {
-        if (tail->out[i] == v) return i;
-    }
-    for (const ps_node *n = tail->next; n; n = n->next) {
-        if (v->producer == n) return -2;
-    }
-    return -1;
-}
-
-typedef struct live_set {
-    PS_VEC(ps_value *) values;
-} live_set;
-
-/* Values made before `first` that nodes from it on read, directly or inside of subgraphs. */
-static ps_status live_into(compiler *c, const ps_node *tail, uint8_t *seen, live_set *live) {
-    for (const ps_node *n = tail->next; n; n = n->next) {
-        ps_value **captured;
-        size_t count;
-        PS_TRY(ps_node_captures(n, &captured, &count, c->err));
-        for (size_t i = 0; i < n->n_in + count; i++) {
-            ps_value *v = i < n->n_in ? n->in[i] : captured[i - n->n_in];
-            if (!v || v->constant || seen[v->id] || behind_tail(v, tail) == -2) continue;
-            seen[v->id] = 1;
-            if (!ps_vec_push(c->alloc, &live->values, v)) return PS_FAIL_NOMEM(c->err, "a plan");
-        }
-    }
-    return PS_OK;
-}
-
-static ps_status tail_rest_from(compiler *c, ps_tail *t, ps_value **in, size_t n_in) {
-    ps_graph *g = c->plan->graph;
-    ps_value **out = ps_arena_array(&c->plan->arena, g->n_outputs + 1, sizeof *out);
-    size_t n_out = 0;
-    t->rest_inputs = ps_arena_array(&c->plan->arena, n_in + 1, sizeof *t->rest_inputs);
-    if (!out || !t->rest_inputs) return PS_FAIL_NOMEM(c->err, "a plan");
-    t->n_rest_inputs = n_in;
-    for (size_t i = 0; i < n_in; i++) {
-        int64_t k = behind_tail(in[i], t->node);
-        t->rest_inputs[i] = (ps_source) { PS_FROM_TAIL, (uint32_t)k };
-        if (k >= 0) continue;
-        t->rest_inputs[i].kind = PS_FROM_STORAGE;
-        PS_TRY(want(c, in[i], PS_LAYOUT_PLAIN, &t->rest_inputs[i].index));
-    }
-    for (size_t i = 0; i < g->n_outputs; i++) {
-        if (behind_tail(g->outputs[i], t->node) == -2) out[n_out++] = g->outputs[i];
-    }
-    return ps_graph_extract(g, t->node->next, in, n_in, out, n_out, &t->rest, c->err);
-}
-
-static ps_status tail_rest(compiler *c, ps_tail *t) {
-    live_set live = { 0 };
-    uint8_t *seen = ps_alloc_zero(c->alloc, c->plan->graph->n_ids + 1);
-    ps_status status = seen ? live_into(c, t->node, seen, &live) : PS_FAIL_NOMEM(c->err, "a plan");
-    if (status == PS_OK) status = tail_rest_from(c, t, live.values.data, live.values.size);
-    ps_vec_release(c->alloc, &live.values);
-    ps_free(c->alloc, seen);
-    return status;
-}
-
-static ps_status make_tail(compiler *c, const ps_node *n) {
-    char label[160];
-    ps_tail *t = PS_ARENA_NEW(&c->plan->arena, ps_tail);
-    if (!t) return PS_FAIL_NOMEM(c->err, "a plan");
-    c->plan->tail = t;
-    t->node = n;
-    t->is_if = strcmp(n->op_type, "If") == 0 && !*n->domain;
-    PS_FAIL_IF(n->n_in > PS_LOWER_MAX || n->n_out > PS_LOWER_MAX, c->err, LIMIT,
-               "%s has more than %d inputs or outputs", ps_node_label(n, label, sizeof label), PS_LOWER_MAX);
-    PS_FAIL_IF(!t->is_if && (!n->op || !n->op->ref), c->err, UNSUPPORTED,
-               "%s: operator '%s' cannot run yet when it depends on data", ps_node_label(n, label, sizeof label),
-               n->op_type);
-    t->args = ps_arena_array(&c->plan->arena, (size_t)n->n_in + 1, sizeof *t->args);
-    if (!t->args) return PS_FAIL_NOMEM(c->err, "a plan");
-    for (uint32_t i = 0; i < n->n_in; i++) {
-        t->args[i] = PS_NONE;
-        if (n->in[i]) PS_TRY(want(c, n->in[i], PS_LAYOUT_PLAIN, &t->args[i]));
-    }
-    if (t->is_if) {
-        const ps_if_params *p = n->params;
-        PS_FAIL_IF(p->then_branch->n_outputs != n->n_out || p->else_branch->n_outputs != n->n_out, c->err, FORMAT,
-                   "%s has %u outputs, its branches have %zu and %zu", ps_node_label(n, label, sizeof label), n->n_out,
-                   p->then_branch->n_outputs, p->else_branch->n_outputs);
-        PS_TRY(tail_branch(c, n, p->then_branch, &t->branch[0]));
-        PS_TRY(tail_branch(c, n, p->else_branch, &t->branch[1]));
-    }
-    return n->next ? tail_rest(c, t) : PS_OK;
-}
-
 /* ---- outputs ---- */
 
 /* Gives output i the storage of its value, or a copy where that memory is somebody else's. */
@@ -376,26 +253,17 @@ static ps_status claim_output(compiler *c, const ps_value *v, uint32_t i) {
     }
     c->storages.data[s].kind = PS_ST_OUTPUT;
     c->storages.data[s].index = i;
-    c->plan->outputs[i] = (ps_plan_output) { { PS_FROM_STORAGE, s }, v->dtype, v->shape };
+    c->plan->outputs[i] = (ps_plan_output) { s, v->dtype, v->shape };
     return PS_OK;
 }
 
 static ps_status make_outputs(compiler *c) {
     ps_plan *p = c->plan;
-    uint32_t rest = 0;
     p->n_outputs = p->graph->n_outputs;
     p->outputs = ps_arena_array(&p->arena, p->n_outputs + 1, sizeof *p->outputs);
     if (!p->outputs) return PS_FAIL_NOMEM(c->err, "a plan");
-    for (uint32_t i = 0; i < p->n_outputs; i++) {
-        const ps_value *v = p->graph->outputs[i];
-        int64_t k = p->tail ? behind_tail(v, p->tail->node) : -1;
-        if (k >= 0)
-            p->outputs[i].from = (ps_source) { PS_FROM_TAIL, (uint32_t)k };
-        else if (k == -2)
-            p->outputs[i].from = (ps_source) { PS_FROM_REST, rest++ };
-        else
-            PS_TRY(claim_output(c, v, i));
-    }
+    for (uint32_t i = 0; i < p->n_outputs; i++)
+        PS_TRY(claim_output(c, p->graph->outputs[i], i));
     return PS_OK;
 }
 
@@ -431,27 +299,12 @@ static void lifetimes(ps_plan *p) {
             touch(p, s->args[k], i);
         touch(p, s->workspace, i);
     }
-    if (!p->tail) return;
-    for (uint32_t i = 0; i < p->tail->node->n_in; i++)
-        touch(p, p->tail->args[i], end);
-    for (int b = 0; b < 2; b++) {
-        for (size_t i = 0; i < p->tail->branch[b].n_inputs; i++)
-            touch(p, p->tail->branch[b].inputs[i], end);
-    }
-    for (size_t i = 0; i < p->tail->n_rest_inputs; i++) {
-        if (p->tail->rest_inputs[i].kind == PS_FROM_STORAGE) touch(p, p->tail->rest_inputs[i].index, end);
-    }
 }
 
 static ps_status lower_graph(compiler *c) {
     PS_TRY(make_inputs(c));
     for (const ps_node *n = c->plan->graph->first; n; n = n->next) {
-        if (all_constant(n)) continue;
-        if (is_tail(n)) {
-            PS_TRY(make_tail(c, n));
-            break;
-        }
-        PS_TRY(lower_node(c, n));
+        if (!all_constant(n)) PS_TRY(lower_node(c, n));
     }
     return make_outputs(c);
 }
@@ -460,10 +313,7 @@ static size_t plan_bytes(const ps_plan *p) {
     size_t n = sizeof *p + p->arena.bytes + p->graph->arena.bytes + p->n_steps * sizeof *p->steps;
     for (size_t i = 0; i < p->n_steps; i++)
         n += p->steps[i].kernel->bytes;
-    if (!p->tail) return n;
-    for (int b = 0; b < 2; b++)
-        n += p->tail->branch[b].graph ? p->tail->branch[b].graph->arena.bytes : 0;
-    return n + (p->tail->rest ? p->tail->rest->arena.bytes : 0);
+    return n;
 }
 
 /* Said before anything runs: asking for such an amount may get the process killed rather than an answer. */
@@ -496,10 +346,7 @@ static ps_status finish(compiler *c) {
 }
 
 static ps_status compile(compiler *c) {
-    ps_pass_level level = c->plan->model->no_fusion ? PS_PASSES_BASIC : PS_PASSES_ALL;
     ps_status status = PS_OK;
-    PS_TRY(ps_ops_resolve(c->plan->graph, c->err)); /* a clone's parsed attributes must be its own */
-    PS_TRY(ps_passes_run(c->plan->graph, level, &c->device->caps, c->err));
     c->places = ps_alloc_zero(c->alloc, (c->plan->graph->n_ids + 1) * sizeof *c->places);
     if (!c->places) return PS_FAIL_NOMEM(c->err, "a plan");
     int token = c->device->ops->enter ? c->device->ops->enter(c->device, c->plan->threads) : 0;
@@ -519,9 +366,6 @@ ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **r
         ps_graph_free(g);
         return PS_FAIL_NOMEM(err, "a plan");
     }
-    atomic_init(&p->refs, 1);
-    atomic_init(&p->evicted, false);
-    atomic_init(&p->used, false);
     p->model = model;
     p->graph = g;
     p->threads = threads;
@@ -531,37 +375,20 @@ ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **r
     ps_free(c.alloc, c.places);
     ps_vec_release(c.alloc, &c.storages);
     if (status != PS_OK) {
-        ps_plan_release(p);
+        ps_plan_free(p);
         return status;
     }
     *ret = p;
     return PS_OK;
 }
 
-ps_plan *ps_plan_retain(ps_plan *p) {
-    atomic_fetch_add_explicit(&p->refs, 1, memory_order_relaxed);
-    return p;
-}
-
-static void free_tail(ps_tail *t) {
-    for (int b = 0; b < 2; b++) {
-        ps_plan_release(atomic_load(&t->branch[b].plan));
-        ps_graph_free(t->branch[b].graph);
-    }
-    for (size_t i = 0; i < t->n_rests; i++)
-        ps_plan_release(t->rests[i]);
-    ps_graph_free(t->rest);
-}
-
-void ps_plan_release(ps_plan *p) {
-    if (!p || atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) > 1) return;
+void ps_plan_free(ps_plan *p) {
+    if (!p) return;
     ps_alloc_state *alloc = p->model->alloc;
     for (size_t i = 0; i < p->n_steps; i++)
         ps_kernel_free(p->steps[i].kernel);
     ps_free(alloc, p->steps);
-    if (p->tail) free_tail(p->tail);
     ps_graph_free(p->graph);
     ps_arena_release(&p->arena);
-    ps_free(alloc, p->key);
     ps_free(alloc, p);
 }

@@ -1,12 +1,13 @@
-/* runtime_int.h - the insides of engine, model, plan and session.
+/* runtime_int.h - the insides of engine, model, program, plan and session.
  *
- *   model   ─ graph (symbolic, optimised) ─ plan cache ─► plan: graph of fixed shapes, steps, storages     immutable,
- * shared session ─ arenas ─ states ─► state: resolved pointers and kernel states of one plan                    one
- * thread at a time
+ *   unit     a graph that runs for any input shapes: the model's, a branch, a loop's body, a part behind a dynamic node
+ *   program  a unit for one set of input shapes: items in order, over slots                       immutable, shared
+ *   plan     one item: nodes of fixed shapes as steps over storages                               immutable, shared
+ *   slot     where a value lies that passes between items or programs; session, one thread at a time
  *
- * A plan covers the graph up to the first node whose output shapes are unknown before it runs (an If on data, NonZero
- * …): the tail. What follows the tail is planned at run time as a plan of its own, cached by the shapes that came out
- * (rest). */
+ * A node is dynamic if its outputs' shapes cannot be told from the shapes of its inputs (NonZero, Reshape to computed
+ * dims), if it holds subgraphs (If, Loop, Scan), or if it touches strings or containers. A graph without any is one
+ * plan. README.md has the drawing. */
 #ifndef PS_RUNTIME_RUNTIME_INT_H
 #define PS_RUNTIME_RUNTIME_INT_H
 
@@ -22,11 +23,24 @@
 
 #define PS_MAX_DEVICES 16
 #define PS_NONE UINT32_MAX
-#define PS_MAX_DEPTH 64  /* nested branches and rests */
-#define PS_MAX_STATES 64 /* plans a session keeps ready */
-#define PS_MAX_RESTS 16  /* plans kept per tail */
+#define PS_MAX_DEPTH 96    /* programs that run inside of each other */
+#define PS_MAX_STATES 64   /* programs that a session keeps ready, of the model's own graph */
+#define PS_MAX_CHILDREN 16 /* the same of every other unit */
+#define PS_BY_VALUE 32     /* bytes, at most, of an input whose content is part of a program's key */
 
 typedef struct ps_plan ps_plan;
+typedef struct ps_program ps_program;
+typedef struct ps_slot ps_slot;
+
+/* ---- unit ---- */
+
+typedef struct ps_unit {
+    ps_model *model;
+    ps_program *owner;    /* whose part it is; NULL: the model's graph */
+    ps_graph *graph;      /* template: a root, never changed */
+    uint8_t *by_value;    /* per input: small, computed from shapes alone: programs are made for its content. Or NULL */
+    ps_program *programs; /* made so far and not let go; guarded by the model's lock */
+} ps_unit;
 
 struct ps_engine {
     ps_alloc_state alloc;
@@ -53,11 +67,13 @@ struct ps_model {
     size_t n_inputs, n_outputs;
     size_t nodes_fused;
 
-    ps_mutex compile_lock; /* one plan is compiled at a time; taken before lock */
+    ps_mutex compile_lock; /* one program is compiled at a time; taken before lock */
     ps_mutex lock;
-    ps_plan *newest, *oldest; /* plan cache, most recently used first; guarded by lock */
-    size_t cache_bytes;       /* guarded by lock */
+    ps_unit unit;                /* around `graph` */
+    ps_program *newest, *oldest; /* programs of all units, most recently used first; guarded by lock */
+    size_t cache_bytes;          /* guarded by lock */
     size_t cache_limit;
+    int64_t loop_limit; /* iterations of one Loop */
     int64_t plans_made; /* guarded by lock */
 };
 
@@ -92,41 +108,14 @@ typedef struct ps_step {
     int64_t macs;
 } ps_step;
 
-typedef enum ps_source_kind { PS_FROM_STORAGE, PS_FROM_TAIL, PS_FROM_REST } ps_source_kind;
-
-typedef struct ps_source {
-    ps_source_kind kind;
-    uint32_t index; /* storage, tail output, rest output */
-} ps_source;
-
 typedef struct ps_plan_output {
-    ps_source from;
-    ps_dtype dtype; /* of PS_FROM_STORAGE */
+    uint32_t storage;
+    ps_dtype dtype;
     ps_shape shape;
 } ps_plan_output;
 
-typedef struct ps_branch {
-    ps_graph *graph;  /* template: a root whose inputs are the captured values */
-    uint32_t *inputs; /* storages */
-    size_t n_inputs;
-    _Atomic(ps_plan *) plan; /* made on first use under the model's compile_lock */
-} ps_branch;
-
-typedef struct ps_tail {
-    const ps_node *node;
-    bool is_if;
-    uint32_t *args;      /* storages of node->in */
-    ps_branch branch[2]; /* then, else */
-    ps_graph *rest;      /* template, or NULL: nothing follows */
-    ps_source *rest_inputs;
-    size_t n_rest_inputs;
-    ps_plan *rests[PS_MAX_RESTS]; /* guarded by the model's compile_lock */
-    size_t n_rests;
-} ps_tail;
-
 struct ps_plan {
     ps_model *model; /* not owned */
-    atomic_int refs;
     ps_arena arena;
     ps_graph *graph; /* nodes and constants that kernels point to */
     int threads;
@@ -139,45 +128,104 @@ struct ps_plan {
     size_t n_inputs;
     ps_plan_output *outputs;
     size_t n_outputs;
-    ps_tail *tail; /* or NULL */
     size_t n_reorders;
     int64_t macs;
-
-    int64_t *key; /* threads, then rank and dims of every input */
-    size_t key_words;
-    uint64_t key_hash;
-    size_t bytes;           /* of the plan, its kernels, and the plans it has made since; guarded by the model's lock */
-    ps_plan *newer, *older; /* in the model's cache; guarded by the model's lock */
-    ps_plan *parent;        /* of a branch or a rest: the plan that made it and still keeps it; guarded likewise */
-    atomic_bool evicted;    /* the cache has let it go: sessions do so too when they next make room */
-    atomic_bool used;       /* by a session's state since the cache last looked for plans to let go */
+    size_t bytes; /* of the plan and its kernels */
 };
 
-/* Compiles g, whose input shapes are fixed; the plan owns g from here on, also on failure. */
+/* Lowers g, in which every shape is fixed and every node is resolved; the plan owns g from here on, also on failure. */
 ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **ret, ps_error *err);
-ps_plan *ps_plan_retain(ps_plan *plan);
-void ps_plan_release(ps_plan *plan);
+void ps_plan_free(ps_plan *plan);
 /* Merges in-place pairs and lays the arena out; fills offsets, arena_bytes, no_reuse_bytes. */
 ps_status ps_plan_memory(ps_plan *plan, ps_alloc_state *alloc, ps_error *err);
 uint32_t ps_storage_find(const ps_plan *plan, uint32_t s);
 int64_t ps_node_macs(const ps_node *node);
 
-/* Part of src as a root of its own: `inputs` become its inputs (with their present shapes), nodes from `first` to the
- * end are copied, constants shared. src may be a subgraph. */
-ps_status ps_graph_extract(const ps_graph *src, const ps_node *first, ps_value *const *inputs, size_t n_inputs,
-                           ps_value *const *outputs, size_t n_outputs, ps_graph **ret, ps_error *err);
+/* Part of src as a root of its own: `inputs` become its inputs (with their present shapes), the nodes are copied in the
+ * order given, constants shared. src may be a subgraph. */
+ps_status ps_graph_extract(const ps_graph *src, ps_node *const *nodes, size_t n_nodes, ps_value *const *inputs,
+                           size_t n_inputs, ps_value *const *outputs, size_t n_outputs, ps_graph **ret, ps_error *err);
 
-/* ---- model: plans by shape ---- */
+/* ---- program ---- */
+
+typedef enum ps_item_kind {
+    PS_ITEM_PLAN,
+    PS_ITEM_UNIT,   /* nodes that can be planned once the values before them are there */
+    PS_ITEM_KERNEL, /* one dynamic node, by its reference kernel */
+    PS_ITEM_COPY,   /* in[0] to out[0] */
+    PS_ITEM_IF,
+    PS_ITEM_LOOP,
+    PS_ITEM_SCAN,
+    PS_ITEM_SEQUENCE_MAP,
+} ps_item_kind;
+
+/* A subgraph of a control-flow node: its unit's inputs are those of the subgraph, then what it captures. */
+typedef struct ps_body {
+    ps_unit *unit;
+    uint32_t *captures; /* slots */
+    size_t n_captures;
+} ps_body;
+
+typedef struct ps_item {
+    ps_item_kind kind;
+    const ps_node *node; /* NULL for plans, units and copies */
+    ps_plan *plan;
+    ps_unit *unit;
+    ps_body body[2]; /* then and else; or the body of a loop */
+    uint32_t *in, *out; /* slots, one per input and output of node, plan or unit; PS_NONE: an omitted input */
+    uint32_t n_in, n_out;
+} ps_item;
+
+typedef struct ps_constant_slot {
+    uint32_t slot;
+    ps_tensor *tensor; /* held by the program's graph */
+} ps_constant_slot;
+
+struct ps_program {
+    ps_unit *unit;
+    atomic_int refs;
+    ps_arena arena;
+    ps_graph *graph; /* nodes and constants that items point to; NULL if its only plan owns the graph */
+    int threads;
+    ps_item *items;
+    size_t n_items;
+    uint32_t n_slots;  /* the first unit->graph->n_inputs of them are the inputs */
+    uint32_t *outputs; /* slot of each output, no two the same */
+    size_t n_outputs;
+    ps_constant_slot *constants;
+    size_t n_constants;
+
+    int64_t *key;
+    size_t key_words;
+    uint64_t key_hash;
+    size_t bytes;              /* without what its units have made */
+    ps_program *next;          /* in unit->programs; guarded by the model's lock, as the following */
+    ps_program *newer, *older; /* in the model's cache */
+    bool linked;
+    atomic_bool evicted; /* the cache has let it go: sessions do so too when they next make room */
+    atomic_bool used;    /* by a session since the cache last looked for programs to let go */
+};
+
+/* Compiles the unit's graph for inputs like those in `ends` (dtypes, shapes, contents where by_value). */
+ps_status ps_program_compile(ps_unit *unit, ps_slot *const *ends, int threads, ps_program **ret, ps_error *err);
+ps_program *ps_program_retain(ps_program *p);
+void ps_program_release(ps_program *p); /* NULL is allowed; takes the model's lock */
+/* Which inputs of a node decide the shape of its outputs by their content (ONNX: shape, axes, pads …): bit i for in[i].
+ * Left out where it does not matter much: what is missing here costs a nested program, nothing else. */
+uint32_t ps_shape_inputs(const ps_node *node);
+
+/* The program of a unit for these inputs, from the cache or compiled; retained for the caller. The key is of
+ * ps_key_fill. */
+ps_status ps_unit_program(ps_unit *unit, ps_slot *const *ends, const int64_t *key, size_t words, int threads,
+                          ps_program **ret, ps_error *err);
+/* Takes what a unit has made out of the cache and lets go of it; for the end of its owner. */
+void ps_unit_clear(ps_unit *unit);
+size_t ps_key_room(size_t n_inputs); /* words that suffice */
+size_t ps_key_fill(int64_t *key, const ps_unit *unit, int threads, ps_slot *const *ends);
+
 /* A model around a graph that did not come from a file (tests; other formats); takes the graph, also on failure. */
 ps_status ps_model_from_graph(ps_engine *engine, ps_graph *graph, const ps_model_options *options, ps_model **ret,
                               ps_error *err);
-/* The plan for these input shapes, from the cache or compiled; retained for the caller. */
-ps_status ps_model_plan(ps_model *model, const ps_shape *const *shapes, int threads, ps_plan **ret, ps_error *err);
-ps_status ps_plan_branch(ps_plan *plan, int which, ps_plan **ret, ps_error *err); /* borrowed from the plan */
-/* Was this rest of a plan with tail t made for these outputs of the tail? */
-bool ps_rest_matches(const ps_plan *rest, const ps_tail *t, const ps_dtype *dtypes, const ps_shape *shapes);
-ps_status ps_plan_rest(ps_plan *plan, const ps_dtype *dtypes, const ps_shape *shapes, ps_plan **ret, ps_error *err);
-size_t ps_key_fill(int64_t *key, int threads, const ps_shape *const *shapes, size_t n);
 
 /* ---- session ---- */
 
@@ -186,58 +234,111 @@ typedef struct ps_buffer {
     size_t size;
 } ps_buffer;
 
-/* Where a plan output goes, decided by the caller, resolved when its shape is known. */
-typedef struct ps_bind {
-    int64_t output;    /* session output, or -1 */
-    ps_buffer *buffer; /* else this growing buffer */
-    void *ptr;         /* resolved */
+/* Where a value lies between items and programs. Its maker resolves it; whoever reads it finds dtype, shape and data.
+ * Numbers lie in the buffer, which is kept from run to run, or in memory of somebody else (`data`). Strings and
+ * containers are a tensor of their own. */
+struct ps_slot {
     ps_dtype dtype;
     ps_shape shape;
-} ps_bind;
+    void *data;
+    ps_buffer buffer;
+    ps_tensor *object;  /* retained, or NULL */
+    ps_tensor *given;   /* the caller's tensor that an output of the session is to be written to, or NULL */
+    const char *output; /* name of the session's output, or NULL */
+};
 
-typedef struct ps_state {
-    ps_plan *plan; /* retained */
-    void **ptrs;   /* of every storage */
-    void **args;   /* of every step, in the order of steps[].args */
+/* Makes room for a value of numbers; or, for an output that the caller gave, checks that it is of that kind. */
+ps_status ps_slot_resolve(ps_alloc_state *alloc, ps_slot *slot, ps_dtype dtype, const ps_shape *shape, ps_error *err);
+/* The value is from now on this tensor (a heap tensor; the reference is taken over, on failure too). Numbers move into
+ * the buffer without a copy where that is possible. */
+ps_status ps_slot_take(ps_alloc_state *alloc, ps_slot *slot, ps_tensor *tensor, ps_error *err);
+ps_status ps_slot_copy(ps_alloc_state *alloc, ps_slot *to, const ps_slot *from, ps_error *err);
+/* The same, but `from` is not read again before it is made anew: memory changes hands where it can. */
+ps_status ps_slot_move(ps_alloc_state *alloc, ps_slot *to, ps_slot *from, ps_error *err);
+/* Borrows memory of somebody else for the time of a run. */
+void ps_slot_borrow(ps_slot *slot, ps_dtype dtype, const ps_shape *shape, void *data);
+/* A tensor on the stack over the slot's value. */
+void ps_slot_view(const ps_slot *slot, ps_tensor *ret);
+void ps_slot_clear(ps_alloc_state *alloc, ps_slot *slot);
+
+/* What a session keeps of one plan. */
+typedef struct ps_plan_state {
+    const ps_plan *plan;
+    void **ptrs; /* of every storage */
+    void **args; /* of every step, in the order of steps[].args */
     void **kernel_states;
     void *resolved_arena; /* ptrs and args are valid for this arena and these ends */
     void **resolved_ends; /* inputs, then outputs */
     int64_t *step_ns, *step_calls;
-    struct ps_state *branch[2];
-    struct ps_state *rests[PS_MAX_RESTS];
-    ps_buffer *tail_buffers; /* one per tail output */
-    ps_bind *tail_binds;     /* one per tail output */
-    ps_bind *rest_binds;     /* one per output of the rest */
-    ps_bind *child_binds;    /* scratch for the call of a child */
-    void **child_inputs;
-    struct ps_state *newer, *older;
-} ps_state;
+} ps_plan_state;
+
+typedef struct ps_state ps_state;
+
+typedef struct ps_state_list {
+    ps_state *newest, *oldest;
+    size_t n;
+} ps_state_list;
+
+/* What a session keeps of one item. */
+typedef struct ps_item_state {
+    ps_plan_state *plan;
+    ps_state_list children[2]; /* of the unit; of then and else; of a body */
+    ps_slot **ends;            /* scratch: the inputs and outputs of a child's run */
+    ps_slot *locals;           /* values of a loop's own */
+    size_t n_locals;
+    ps_slot **scan_ends; /* of a scan, as scan.c says */
+    ps_value *values;    /* of a dynamic node: its inputs and outputs with the types of this run */
+    ps_value **pointers; /* to them, in place of node->in and node->out */
+    ps_tensor *views;
+    ps_tensor **tensors;
+    int64_t ns, calls;
+} ps_item_state;
+
+/* What a session keeps of one program. */
+struct ps_state {
+    ps_program *program; /* retained */
+    ps_slot **slots;     /* inputs and outputs are the caller's, the others lie in `locals` */
+    ps_slot *locals;
+    ps_item_state *items;
+    ps_state *newer, *older;
+};
 
 struct ps_session {
     ps_model *model;
     ps_alloc_state *alloc;
     int threads;
     bool profile;
-    ps_buffer arenas[PS_MAX_DEPTH];
+    ps_buffer arena;     /* of every plan that runs: between items, values lie in slots */
+    ps_buffer key;       /* scratch */
     ps_buffer *staging;  /* per input: packed copies of strided or misaligned tensors */
     ps_tensor **outputs; /* own output tensors, kept between runs */
-    ps_buffer *output_buffers;
-    ps_tensor **user_outputs; /* of the run in progress; NULL slots are ours */
-    int64_t *key;
-    ps_bind *binds;
-    void **input_ptrs;
-    const ps_shape **input_shapes;
-    ps_state *newest, *oldest;
-    size_t n_states;
+    ps_slot *ends;       /* inputs, then outputs */
+    ps_slot **end_ptrs;
+    ps_state_list states;
     const ps_run_options *options; /* of the run in progress */
 };
 
-ps_status ps_state_new(ps_session *s, ps_plan *plan, ps_state **ret, ps_error *err);
-void ps_state_free(ps_session *s, ps_state *st);
-/* Runs a plan: in_ptrs one per plan input, binds one per plan output. */
-ps_status ps_exec(ps_session *s, ps_state *st, void *const *in_ptrs, ps_bind *binds, int depth, ps_error *err);
-/* Makes a bind's memory for a known dtype and shape. */
-ps_status ps_bind_resolve(ps_session *s, ps_bind *b, ps_dtype dtype, const ps_shape *shape, ps_error *err);
+ps_status ps_plan_state_new(ps_session *s, const ps_plan *plan, ps_plan_state **ret, ps_error *err);
+void ps_plan_state_free(ps_session *s, ps_plan_state *st);
+/* Runs a plan: one slot per input, one per output. */
+ps_status ps_plan_exec(ps_session *s, ps_plan_state *st, ps_slot *const *in, ps_slot *const *out, ps_error *err);
+
+void ps_state_list_clear(ps_session *s, ps_state_list *list);
+/* Runs a unit. Any of its states may be dropped and made on the way. */
+ps_status ps_unit_run(ps_session *s, ps_unit *unit, ps_state_list *list, ps_slot *const *in, ps_slot *const *out,
+                      int depth, ps_error *err);
+/* The items with subgraphs. */
+ps_status ps_item_if(ps_session *s, ps_state *st, const ps_item *item, ps_item_state *is, int depth, ps_error *err);
+ps_status ps_item_loop(ps_session *s, ps_state *st, const ps_item *item, ps_item_state *is, int depth, ps_error *err);
+ps_status ps_item_scan(ps_session *s, ps_state *st, const ps_item *item, ps_item_state *is, int depth, ps_error *err);
+ps_status ps_item_sequence_map(ps_session *s, ps_state *st, const ps_item *item, ps_item_state *is, int depth,
+                               ps_error *err);
+/* Cancelled, or past the deadline? */
+ps_status ps_check_stop(const ps_session *s, ps_error *err);
+static inline ps_slot *ps_state_slot(const ps_state *st, uint32_t slot) {
+    return slot == PS_NONE ? NULL : st->slots[slot];
+}
+
 /* At least `size` bytes; the content is lost if the memory moves. */
 ps_status ps_buffer_fit(ps_alloc_state *alloc, ps_buffer *b, size_t size, ps_error *err);
 

@@ -7,19 +7,15 @@
 static ps_status fill(ps_session *s, ps_error *err) {
     size_t n_in = s->model->n_inputs, n_out = s->model->n_outputs;
     s->staging = ps_alloc_zero(s->alloc, (n_in + 1) * sizeof *s->staging);
-    s->input_ptrs = ps_alloc_zero(s->alloc, (n_in + 1) * sizeof *s->input_ptrs);
-    s->input_shapes = ps_alloc_zero(s->alloc, (n_in + 1) * sizeof *s->input_shapes);
-    s->key = ps_alloc_array(s->alloc, 1 + n_in * (1 + PS_MAX_RANK), sizeof *s->key);
     s->outputs = ps_alloc_zero(s->alloc, (n_out + 1) * sizeof *s->outputs);
-    s->output_buffers = ps_alloc_zero(s->alloc, (n_out + 1) * sizeof *s->output_buffers);
-    s->user_outputs = ps_alloc_zero(s->alloc, (n_out + 1) * sizeof *s->user_outputs);
-    s->binds = ps_alloc_zero(s->alloc, (n_out + 1) * sizeof *s->binds);
-    if (!s->staging || !s->input_ptrs || !s->input_shapes || !s->key || !s->outputs || !s->output_buffers ||
-        !s->user_outputs || !s->binds) {
-        return PS_FAIL_NOMEM(err, "the session");
-    }
+    s->ends = ps_alloc_zero(s->alloc, (n_in + n_out + 1) * sizeof *s->ends);
+    s->end_ptrs = ps_alloc_zero(s->alloc, (n_in + n_out + 1) * sizeof(ps_slot *));
+    if (!s->staging || !s->outputs || !s->ends || !s->end_ptrs) return PS_FAIL_NOMEM(err, "the session");
     ps_shape empty = { 1, { 0 } };
+    for (size_t i = 0; i < n_in + n_out; i++)
+        s->end_ptrs[i] = &s->ends[i];
     for (size_t i = 0; i < n_out; i++) {
+        s->ends[n_in + i].output = s->model->outputs[i].name;
         PS_TRY(ps_tensor_new_view(s->alloc, PS_DTYPE_F32, &empty, NULL, NULL, &s->outputs[i], err));
     }
     return PS_OK;
@@ -47,28 +43,19 @@ ps_status ps_session_create(ps_model *model, const ps_session_options *options, 
     return PS_OK;
 }
 
-static void drop_state(ps_session *s, ps_state *st) {
-    *(st->newer ? &st->newer->older : &s->newest) = st->older;
-    *(st->older ? &st->older->newer : &s->oldest) = st->newer;
-    s->n_states--;
-    ps_state_free(s, st);
-}
-
 void ps_session_free(ps_session *s) {
     if (!s) return;
     ps_model *m = s->model;
-    while (s->newest)
-        drop_state(s, s->newest);
-    for (size_t i = 0; i < PS_MAX_DEPTH; i++)
-        ps_free(s->alloc, s->arenas[i].data);
+    ps_state_list_clear(s, &s->states);
+    ps_free(s->alloc, s->arena.data);
+    ps_free(s->alloc, s->key.data);
     for (size_t i = 0; s->staging && i < m->n_inputs; i++)
         ps_free(s->alloc, s->staging[i].data);
     for (size_t i = 0; s->outputs && i < m->n_outputs; i++)
         ps_tensor_release(s->outputs[i]);
-    for (size_t i = 0; s->output_buffers && i < m->n_outputs; i++)
-        ps_free(s->alloc, s->output_buffers[i].data);
-    void *blocks[] = { s->staging, s->input_ptrs,     s->input_shapes, s->key,
-                       s->outputs, s->output_buffers, s->user_outputs, s->binds };
+    for (size_t i = 0; s->ends && i < m->n_inputs + m->n_outputs; i++)
+        ps_slot_clear(s->alloc, &s->ends[i]);
+    void *blocks[] = { s->staging, s->outputs, s->ends, s->end_ptrs };
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         ps_free(s->alloc, blocks[i]);
     ps_free(s->alloc, s);
@@ -107,6 +94,8 @@ static ps_status check_input(const ps_session *s, size_t i, const ps_tensor *t, 
     const ps_value_info *info = &s->model->inputs[i];
     char text[128];
     PS_FAIL_IF(!t, err, INVALID, "input '%s' is missing", info->name);
+    /* What is declared optional may be given as it is, without the container. */
+    if (info->dtype == PS_DTYPE_OPTIONAL && t->dtype != PS_DTYPE_OPTIONAL) return PS_OK;
     PS_FAIL_IF(info->dtype && t->dtype != info->dtype, err, TYPE, "input '%s' is %s, the model takes %s", info->name,
                ps_dtype_name(t->dtype), ps_dtype_name(info->dtype));
     if (info->shape.rank < 0) return PS_OK;
@@ -128,23 +117,29 @@ static bool will_be_overwritten(const ps_session *s, const ps_tensor *t, ps_tens
     for (size_t k = 0; k < s->model->n_outputs; k++) {
         const ps_tensor *given = outputs[k];
         if (given && !given->strides && meets(t->data, t->bytes, given->data, given->bytes)) return true;
-        if (!given && meets(t->data, t->bytes, s->output_buffers[k].data, s->output_buffers[k].size)) return true;
+        const ps_buffer *own = &s->ends[s->model->n_inputs + k].buffer;
+        if (!given && meets(t->data, t->bytes, own->data, own->size)) return true;
     }
     return false;
+}
+
+/* Strings and containers are kept alive for the run: they may be what the last run made, which this one drops. */
+static ps_status bind_object(ps_slot *slot, const ps_tensor *t) {
+    ps_slot_borrow(slot, t->dtype, &t->shape, t->data);
+    if (t->owned && t->alloc) slot->object = ps_tensor_retain((ps_tensor *)(uintptr_t)t);
+    return PS_OK;
 }
 
 static ps_status bind_input(ps_session *s, size_t i, const ps_tensor *t, ps_tensor *const *outputs, ps_error *err) {
     size_t size = ps_dtype_size(t->dtype);
     bool aligned = size == 0 || (uintptr_t)t->data % (size < 8 ? size : 8) == 0;
-    s->input_ptrs[i] = t->data;
+    if (ps_dtype_is_object(t->dtype)) return bind_object(&s->ends[i], t);
+    ps_slot_borrow(&s->ends[i], t->dtype, &t->shape, t->data);
     if (!t->strides && aligned && !will_be_overwritten(s, t, outputs)) return PS_OK;
     PS_FAIL_IF(ps_buffer_fit(s->alloc, &s->staging[i], t->bytes, NULL) != PS_OK, err, NO_MEMORY,
                "input '%s': out of memory for a packed copy of %zu bytes", s->model->inputs[i].name, t->bytes);
-    if (t->strides)
-        ps_tensor_copy_packed(t, s->staging[i].data);
-    else
-        memcpy(s->staging[i].data, t->data, t->bytes);
-    s->input_ptrs[i] = s->staging[i].data;
+    ps_tensor_copy_packed(t, s->staging[i].data);
+    s->ends[i].data = s->staging[i].data;
     return PS_OK;
 }
 
@@ -157,65 +152,42 @@ static ps_status take_inputs(ps_session *s, const ps_tensor *const *inputs, size
     for (size_t i = 0; i < n; i++) {
         PS_TRY(check_input(s, i, inputs[i], bound, &n_bound, err));
         PS_TRY(bind_input(s, i, inputs[i], outputs, err));
-        s->input_shapes[i] = &inputs[i]->shape;
     }
-    return PS_OK;
-}
-
-/* ---- plans ---- */
-
-static void push_state(ps_session *s, ps_state *st) {
-    st->newer = NULL;
-    st->older = s->newest;
-    if (s->newest) s->newest->newer = st;
-    s->newest = st;
-    if (!s->oldest) s->oldest = st;
-    s->n_states++;
-}
-
-static void touch_state(ps_session *s, ps_state *st) {
-    if (s->newest == st) return;
-    *(st->newer ? &st->newer->older : &s->newest) = st->older;
-    *(st->older ? &st->older->newer : &s->oldest) = st->newer;
-    s->n_states--;
-    push_state(s, st);
-}
-
-/* A state keeps its plan alive: without this, sessions would hold many more plans than the cache's limit allows. */
-static void drop_evicted(ps_session *s) {
-    for (ps_state *st = s->newest, *next; st; st = next) {
-        next = st->older;
-        if (atomic_load_explicit(&st->plan->evicted, memory_order_relaxed)) drop_state(s, st);
-    }
-}
-
-/* The state for the present input shapes: from the session's list, or around a plan of the model. */
-static ps_status find_state(ps_session *s, ps_state **ret, ps_error *err) {
-    size_t words = ps_key_fill(s->key, s->threads, s->input_shapes, s->model->n_inputs);
-    ps_plan *plan;
-    for (ps_state *st = s->newest; st; st = st->older) {
-        if (st->plan->key_words != words || memcmp(st->plan->key, s->key, words * sizeof *s->key) != 0) continue;
-        touch_state(s, st);
-        if (!atomic_load_explicit(&st->plan->used, memory_order_relaxed))
-            atomic_store_explicit(&st->plan->used, true, memory_order_relaxed);
-        *ret = st;
-        return PS_OK;
-    }
-    PS_TRY(ps_model_plan(s->model, s->input_shapes, s->threads, &plan, err));
-    drop_evicted(s);
-    ps_status status = ps_state_new(s, plan, ret, err);
-    ps_plan_release(plan); /* the state holds it */
-    if (status != PS_OK) return status;
-    push_state(s, *ret);
-    if (s->n_states > PS_MAX_STATES) drop_state(s, s->oldest);
     return PS_OK;
 }
 
 /* ---- run ---- */
 
+static void show(const ps_slot *slot, ps_tensor *t) {
+    ps_tensor view;
+    ps_slot_view(slot, &view);
+    t->dtype = view.dtype;
+    t->shape = view.shape;
+    t->bytes = view.bytes;
+    t->data = view.data;
+}
+
+/* Numbers lie in the slot's buffer: the session's own tensor shows them. Strings and containers are one already. */
+static void give_outputs(ps_session *s, ps_tensor **outputs) {
+    for (size_t i = 0; i < s->model->n_outputs; i++) {
+        const ps_slot *slot = &s->ends[s->model->n_inputs + i];
+        if (outputs[i]) continue;
+        outputs[i] = slot->object ? slot->object : s->outputs[i];
+        if (!slot->object) show(slot, s->outputs[i]);
+    }
+}
+
+/* The caller's tensors are the caller's again. */
+static void let_go(ps_session *s) {
+    static const ps_shape empty = { 1, { 0 } };
+    for (size_t i = 0; i < s->model->n_inputs; i++)
+        ps_slot_borrow(&s->ends[i], PS_DTYPE_U8, &empty, NULL);
+    for (size_t i = 0; i < s->model->n_outputs; i++)
+        s->ends[s->model->n_inputs + i].given = NULL;
+}
+
 ps_status ps_session_run(ps_session *s, const ps_tensor *const *inputs, size_t n_inputs, ps_tensor **outputs,
                          size_t n_outputs, const ps_run_options *options, ps_error *err) {
-    ps_state *st;
     PS_FAIL_IF(!s || (!inputs && n_inputs) || (!outputs && n_outputs), err, INVALID,
                "ps_session_run: an argument is NULL");
     ps_device *d = s->model->device;
@@ -224,95 +196,118 @@ ps_status ps_session_run(ps_session *s, const ps_tensor *const *inputs, size_t n
     PS_FAIL_IF(options && options->size != sizeof *options, err, INVALID,
                "ps_run_options.size is %zu, this library expects %zu", options->size, sizeof *options);
     PS_TRY(take_inputs(s, inputs, n_inputs, outputs, err));
-    PS_TRY(find_state(s, &st, err));
-    for (size_t i = 0; i < n_outputs; i++) {
-        s->user_outputs[i] = outputs[i];
-        s->binds[i] = (ps_bind) { .output = (int64_t)i };
-    }
+    for (size_t i = 0; i < n_outputs; i++)
+        s->ends[n_inputs + i].given = outputs[i];
     s->options = options;
     int token = d->ops->enter ? d->ops->enter(d, s->threads) : 0;
-    ps_status status = ps_exec(s, st, s->input_ptrs, s->binds, 0, err);
+    ps_status status = ps_unit_run(s, &s->model->unit, &s->states, s->end_ptrs, s->end_ptrs + n_inputs, 0, err);
     if (d->ops->leave) d->ops->leave(d, token);
     s->options = NULL;
-    if (status != PS_OK) return status;
-    for (size_t i = 0; i < n_outputs; i++) {
-        if (!outputs[i]) outputs[i] = s->outputs[i];
-    }
-    return PS_OK;
+    if (status == PS_OK) give_outputs(s, outputs);
+    let_go(s);
+    return status;
 }
 
-/* ---- profile ---- */
+/* ---- profile: the steps of plans and the dynamic nodes of the programs that ran last, in order ---- */
 
 typedef struct step_ref {
-    const ps_state *state;
+    const ps_plan_state *plan; /* or NULL: a dynamic node */
     size_t index;
+    const ps_item *item;
+    const ps_item_state *state;
 } step_ref;
 
-/* The steps of a state, of the branches and rests it ran last, in that order. Counts down *index until it is 0. */
+/* Counts down *index until it is 0. Of a unit's programs, all that the session keeps are told: a loop's body may have
+ * run in several. */
+static bool locate(const ps_state *st, size_t *index, step_ref *ret);
+
+static bool locate_in(const ps_state_list *l, size_t *index, step_ref *ret) {
+    for (const ps_state *st = l->newest; st; st = st->older) {
+        if (locate(st, index, ret)) return true;
+    }
+    return false;
+}
+
 static bool locate(const ps_state *st, size_t *index, step_ref *ret) {
-    if (!st) return false;
-    if (*index < st->plan->n_steps) {
-        *ret = (step_ref) { st, *index };
-        return true;
-    }
-    *index -= st->plan->n_steps;
-    for (int b = 0; b < 2; b++) {
-        if (locate(st->branch[b], index, ret)) return true;
-    }
-    for (int r = 0; r < PS_MAX_RESTS; r++) {
-        if (locate(st->rests[r], index, ret)) return true;
+    for (size_t i = 0; i < st->program->n_items; i++) {
+        const ps_item *item = &st->program->items[i];
+        const ps_item_state *is = &st->items[i];
+        size_t n = item->plan ? item->plan->n_steps : item->kind == PS_ITEM_KERNEL;
+        *ret = (step_ref) { is->plan, *index, item, is };
+        if (*index < n) return true;
+        *index -= n;
+        for (int k = 0; k < 2; k++) {
+            if (locate_in(&is->children[k], index, ret)) return true;
+        }
     }
     return false;
 }
 
 ps_status ps_session_step(const ps_session *s, size_t index, ps_step_info *ret) {
     step_ref r;
-    if (!locate(s->newest, &index, &r)) return PS_NOT_FOUND;
-    const ps_step *p = &r.state->plan->steps[r.index];
+    const char *device = s->model->device->name;
+    if (!s->states.newest || !locate(s->states.newest, &index, &r)) return PS_NOT_FOUND;
+    if (!r.plan) {
+        const ps_node *n = r.item->node;
+        const ps_shape *shape = r.item->n_out && n->out[0] ? &r.state->values[r.item->n_in].shape : NULL;
+        *ret = (ps_step_info) { sizeof *ret, n->name, n->fused ? n->fused : n->op_type, "ref", "ref",
+                                shape ? *shape : ps_shape_unknown(), r.state->calls, r.state->ns, 0 };
+        return PS_OK;
+    }
+    const ps_step *p = &r.plan->plan->steps[r.index];
     *ret = (ps_step_info) { sizeof *ret,
                             p->name ? p->name : "",
                             p->op,
                             p->kernel->label,
-                            s->model->device->name,
+                            device,
                             p->shape,
-                            r.state->step_calls[r.index],
-                            r.state->step_ns[r.index],
+                            r.plan->step_calls[r.index],
+                            r.plan->step_ns[r.index],
                             p->macs };
     return PS_OK;
 }
 
 static void reset(ps_state *st) {
-    if (!st) return;
-    memset(st->step_ns, 0, st->plan->n_steps * sizeof *st->step_ns);
-    memset(st->step_calls, 0, st->plan->n_steps * sizeof *st->step_calls);
-    for (int b = 0; b < 2; b++)
-        reset(st->branch[b]);
-    for (int r = 0; r < PS_MAX_RESTS; r++)
-        reset(st->rests[r]);
+    for (size_t i = 0; i < st->program->n_items; i++) {
+        ps_item_state *is = &st->items[i];
+        is->ns = is->calls = 0;
+        if (is->plan) memset(is->plan->step_ns, 0, is->plan->plan->n_steps * sizeof *is->plan->step_ns);
+        if (is->plan) memset(is->plan->step_calls, 0, is->plan->plan->n_steps * sizeof *is->plan->step_calls);
+        for (int k = 0; k < 2; k++) {
+            for (ps_state *child = is->children[k].newest; child; child = child->older)
+                reset(child);
+        }
+    }
 }
 
 void ps_session_profile_reset(ps_session *s) {
-    for (ps_state *st = s->newest; st; st = st->older)
+    for (ps_state *st = s->states.newest; st; st = st->older)
         reset(st);
 }
 
-static void add_statistics(const ps_state *st, ps_session_stats *ret) {
-    if (!st) return;
-    const ps_plan *p = st->plan;
-    ret->arena_bytes += p->arena_bytes;
+static void add_plan(const ps_plan *p, ps_session_stats *ret) {
+    if (p->arena_bytes > ret->arena_bytes) ret->arena_bytes = p->arena_bytes; /* one after the other in one arena */
     ret->no_reuse_bytes += p->no_reuse_bytes;
     ret->steps += p->n_steps;
     ret->reorders += p->n_reorders;
     ret->macs += p->macs;
-    for (int b = 0; b < 2; b++)
-        add_statistics(st->branch[b], ret);
-    for (int r = 0; r < PS_MAX_RESTS; r++)
-        add_statistics(st->rests[r], ret);
+}
+
+static void add_statistics(const ps_state *st, ps_session_stats *ret) {
+    for (size_t i = 0; i < st->program->n_items; i++) {
+        const ps_item_state *is = &st->items[i];
+        if (is->plan) add_plan(is->plan->plan, ret);
+        ret->steps += st->program->items[i].kind == PS_ITEM_KERNEL;
+        for (int k = 0; k < 2; k++) {
+            for (const ps_state *child = is->children[k].newest; child; child = child->older)
+                add_statistics(child, ret);
+        }
+    }
 }
 
 ps_status ps_session_statistics(const ps_session *s, ps_session_stats *ret) {
     *ret = (ps_session_stats) { .size = sizeof *ret };
-    add_statistics(s->newest, ret);
+    if (s->states.newest) add_statistics(s->states.newest, ret);
     ps_mutex_lock(&s->model->lock);
     ret->plans = s->model->plans_made;
     ps_mutex_unlock(&s->model->lock);

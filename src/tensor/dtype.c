@@ -13,6 +13,7 @@ static const dtype_row rows[PS_DTYPE_COUNT] = {
 };
 
 _Static_assert(sizeof(ps_string) * 8 <= 128, "PS_DTYPE_MAP gives strings 128 bits");
+_Static_assert(sizeof(ps_tensor *) * 8 <= 64, "PS_DTYPE_MAP gives elements of containers 64 bits");
 
 /* Safe for any number a file or a caller may hold. */
 static const dtype_row *row_of(int value) {
@@ -20,7 +21,15 @@ static const dtype_row *row_of(int value) {
 }
 
 bool ps_dtype_valid(int value) {
-    return row_of(value) && value != PS_DTYPE_UNDEFINED;
+    return row_of(value) && value != PS_DTYPE_UNDEFINED && !ps_dtype_is_container((ps_dtype)value);
+}
+
+bool ps_dtype_is_container(ps_dtype t) {
+    return t == PS_DTYPE_SEQUENCE || t == PS_DTYPE_OPTIONAL || t == PS_DTYPE_MAP;
+}
+
+bool ps_dtype_is_object(ps_dtype t) {
+    return t == PS_DTYPE_STRING || ps_dtype_is_container(t);
 }
 
 size_t ps_dtype_bits(ps_dtype dtype) {

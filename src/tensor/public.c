@@ -31,13 +31,19 @@ static bool is_row_major(const ps_shape *shape, const int64_t *strides) {
 
 static ps_status set_strides(ps_tensor *t, const int64_t *strides, ps_error *err) {
     if (t->bytes == 0 || is_row_major(&t->shape, strides)) return PS_OK;
-    PS_FAIL_IF(t->dtype == PS_DTYPE_STRING || ps_dtype_size(t->dtype) == 0, err, UNSUPPORTED,
+    PS_FAIL_IF(ps_dtype_is_object(t->dtype) || ps_dtype_size(t->dtype) == 0, err, UNSUPPORTED,
                "tensor: elements of type %s cannot have strides", ps_dtype_name(t->dtype));
     PS_FAIL_IF(!strides_fit(&t->shape, strides, ps_dtype_size(t->dtype)), err, LIMIT,
                "tensor: the strides reach further than can be addressed");
     memcpy(t->own_strides, strides, (size_t)t->shape.rank * sizeof *strides);
     t->strides = t->own_strides;
     return PS_OK;
+}
+
+ps_status ps_tensor_create_container(ps_engine *engine, ps_dtype kind, size_t n, ps_tensor **ret_tensor,
+                                     ps_error *reterr) {
+    PS_FAIL_IF(!engine || !ret_tensor, reterr, INVALID, "ps_tensor_create_container: an argument is NULL");
+    return ps_container_new(ps_engine_alloc(engine), kind, n, ret_tensor, reterr);
 }
 
 ps_status ps_tensor_wrap(ps_engine *engine, ps_dtype dtype, const ps_shape *shape, const int64_t *strides, void *data,

@@ -14,7 +14,10 @@
 static ps_status measure(ps_dtype dtype, const ps_shape *shape, size_t *ret_bytes, ps_error *err) {
     char text[256];
     int64_t n;
-    PS_FAIL_IF(!ps_dtype_valid((int)dtype), err, INVALID, "tensor: %d is not an element type", (int)dtype);
+    PS_FAIL_IF(!ps_dtype_valid((int)dtype) && !ps_dtype_is_container(dtype), err, INVALID,
+               "tensor: %d is not an element type", (int)dtype);
+    PS_FAIL_IF(ps_dtype_is_container(dtype) && shape->rank != 1, err, INVALID, "tensor: a %s has rank 1, not %d",
+               ps_dtype_name(dtype), (int)shape->rank);
     PS_FAIL_IF(shape->rank > PS_MAX_RANK, err, INVALID, "tensor: rank %d is greater than %d", (int)shape->rank,
                PS_MAX_RANK);
     PS_FAIL_IF(!ps_shape_fixed(shape), err, INVALID, "tensor: shape %s is not fixed",
@@ -69,17 +72,10 @@ ps_tensor *ps_tensor_retain(ps_tensor *tensor) {
     return tensor;
 }
 
-/* A tensor with storage of its own owns the bytes of its strings too, one block each. */
-static void free_strings(ps_tensor *t) {
-    const ps_string *s = t->owned;
-    for (size_t i = 0, n = ps_tensor_count(t); i < n; i++)
-        ps_free(t->alloc, (void *)(uintptr_t)s[i].data);
-}
-
 void ps_tensor_release(ps_tensor *tensor) {
     if (!tensor || atomic_fetch_sub_explicit(&tensor->refs, 1, memory_order_acq_rel) != 1) return;
     if (!tensor->alloc) return;
-    if (tensor->owned && tensor->dtype == PS_DTYPE_STRING) free_strings(tensor);
+    if (tensor->owned) ps_tensor_clear_objects(tensor, tensor->alloc);
     ps_free(tensor->alloc, tensor->owned);
     ps_tensor_release(tensor->base);
     ps_free(tensor->alloc, tensor);
@@ -215,7 +211,7 @@ bool ps_tensor_get_ints(const ps_tensor *t, int64_t *ret, size_t max, size_t *re
 
 bool ps_tensor_get_double(const ps_tensor *t, size_t index, double *ret) {
     size_t bits = ps_dtype_bits(t->dtype), size = bits / 8;
-    if (t->strides || t->dtype == PS_DTYPE_STRING || index >= ps_tensor_count(t)) return false;
+    if (t->strides || ps_dtype_is_object(t->dtype) || index >= ps_tensor_count(t)) return false;
     if (size) return ps_convert((const unsigned char *)t->data + index * size, t->dtype, ret, PS_DTYPE_F64, 1, true);
     /* Sub-byte: bring the element to the front of a byte. */
     size_t bit = index * bits % 8;
@@ -242,6 +238,14 @@ bool ps_tensor_uniform(const ps_tensor *t, double *ret_value) {
 
 static void hash_content(const ps_tensor *t, XXH3_state_t *state) {
     size_t n = ps_tensor_count(t), bits = ps_dtype_bits(t->dtype);
+    if (ps_dtype_is_container(t->dtype)) {
+        for (size_t i = 0; i < n; i++) {
+            const ps_tensor *e = ps_tensor_element(t, i);
+            uint64_t hash = e ? ps_tensor_hash(e) : 0; /* containers nest as deep as PS_MAX_NESTING at most */
+            XXH3_64bits_update(state, &hash, sizeof hash);
+        }
+        return;
+    }
     if (t->dtype == PS_DTYPE_STRING) {
         const ps_string *s = t->data;
         for (size_t i = 0; i < n; i++) {

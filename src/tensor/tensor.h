@@ -14,6 +14,8 @@
 #include "base/str.h"
 #include "polestar/tensor.h"
 
+#define PS_MAX_NESTING 8 /* containers in containers; what nests deeper is refused when it is put together */
+
 struct ps_tensor {
     ps_dtype dtype;
     ps_shape shape;
@@ -47,7 +49,10 @@ bool ps_shape_broadcast(const ps_shape *a, const ps_shape *b, ps_shape *ret);
 bool ps_axis_normalize(int64_t axis, int rank, int *ret);
 
 /* ---- dtypes ---- */
+/* A type that elements of a tensor file may have: containers are none. */
 bool ps_dtype_valid(int value);
+bool ps_dtype_is_container(ps_dtype t); /* sequence, optional, map */
+bool ps_dtype_is_object(ps_dtype t);    /* elements own memory: strings and containers */
 bool ps_dtype_is_float(ps_dtype t); /* f64 f32 f16 bf16 */
 bool ps_dtype_is_int(ps_dtype t);   /* signed or unsigned, 8 to 64 bits; not bool */
 /* Whole bytes of one element; 0 for sub-byte types. */
@@ -76,5 +81,17 @@ uint64_t ps_tensor_hash(const ps_tensor *t); /* of dtype, shape and content */
 /* The same, computed once and remembered: for a tensor that nobody will write to again. Any thread. */
 uint64_t ps_tensor_hash_once(const ps_tensor *t);
 size_t ps_tensor_count(const ps_tensor *t); /* elements */
+
+/* ---- containers: tensors of tensors ---- */
+ps_status ps_container_new(ps_alloc_state *a, ps_dtype kind, size_t n, ps_tensor **ret, ps_error *err);
+/* Puts `element` in place; takes over the caller's reference, on success only. Owning containers only. */
+ps_status ps_container_take(ps_tensor *container, size_t index, ps_tensor *element, ps_error *err);
+/* Frees what the elements of an owning tensor own (strings, elements of containers) and zeroes them; no-op for
+ * numbers. */
+void ps_tensor_clear_objects(ps_tensor *t, ps_alloc_state *alloc);
+/* A tensor of its own with the same content: strings copied, elements of containers shared. */
+ps_status ps_tensor_copy(ps_alloc_state *a, const ps_tensor *from, ps_tensor **ret, ps_error *err);
+/* Every byte that is alive through t, elements included, each time it is met; for limits and accounts. */
+size_t ps_tensor_total_bytes(const ps_tensor *t);
 
 #endif

@@ -106,7 +106,7 @@ static void test_dtypes(void **state) {
     assert_string_equal(ps_dtype_v2_name(PS_DTYPE_I4), "");
     for (int i = 1; i < PS_DTYPE_COUNT; i++) {
         ps_dtype t = (ps_dtype)i;
-        assert_true(ps_dtype_valid(i));
+        assert_int_equal(ps_dtype_valid(i), !ps_dtype_is_container(t));
         assert_int_equal(ps_dtype_parse(ps_dtype_name(t)), t);
         if (*ps_dtype_v2_name(t)) assert_int_equal(ps_dtype_parse(ps_dtype_v2_name(t)), t);
     }
