@@ -31,7 +31,7 @@ ps_dtype ps_tb_dtype(ps_tb *b, ps_value *v) {
     if (!v || b->status != PS_OK) return PS_DTYPE_UNDEFINED;
     if (v->dtype == PS_DTYPE_UNDEFINED) infer(b);
     if (v->dtype == PS_DTYPE_UNDEFINED)
-        PS_TB_FAIL(b, INTERNAL, "%s: the type of '%s' is not known", b->label, v->name);
+        PS_TB_FAIL(b, UNSUPPORTED, "%s: the type of '%s' is not known", b->label, v->name);
     return v->dtype;
 }
 

@@ -563,6 +563,38 @@ def bad():
         (BAD / f"{name}.pt2").write_bytes(content)
 
 
+# ---- seeds of fuzz/corpus/torch: an archive, and programs by themselves, whose weights are inputs ----
+
+def seeds():
+    corpus = TOP / "fuzz/corpus/torch"
+    shutil.rmtree(corpus, ignore_errors=True)
+    corpus.mkdir(parents=True)
+    (corpus / "small.pt2").write_bytes(stripped(save(torch.export.export(Small().eval(), (torch.randn(1, 3),)))))
+    x, i = torch.randn(2, 3, 4), torch.tensor([1, 0])
+    n = torch.export.Dim("n", min=2, max=9)
+    programs = {
+        "view": ([lambda x: x.view(6, -1), lambda x: x.permute(1, 0, 2), lambda x: x.unbind(1), lambda x: x.split(2, 2), lambda x: x.unfold(2, 2, 1)], (x,), None),
+        "index": ([lambda x, i: x[i, :, i], lambda x, i: x.index_put((i,), x), lambda x, i: x[0].scatter(0, i[None], 1.0)], (x, i), None),
+        "conv": ([lambda x, w: F.conv1d(x, w, padding=1), lambda x, w: F.conv_transpose1d(x, w[:, :3].transpose(0, 1))], (x, torch.randn(5, 3, 3)), None),
+        "attention": ([lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), lambda x: F.adaptive_avg_pool1d(x, 3)], (x,), None),
+        "symbol": ([lambda x: x.reshape(x.shape[0], -1), lambda x: torch.arange(x.shape[0] * 2)], (x,), {0: n}),
+        "inplace": ([lambda x: x.clone().mul_(2), lambda x: torch.stack([x, x]), lambda x: x.max(1), lambda x: x.std(2)], (x,), None),
+    }
+    for name, (functions, inputs, dims) in programs.items():
+        dynamic = (tuple(dims for _ in inputs),) if dims else None
+        program = torch.export.export(Many(functions, {}), inputs, dynamic_shapes=dynamic)
+        (corpus / f"{name}.json").write_bytes(entries_of(stripped(save(program)))["models/model.json"])
+
+    class Gradless(nn.Module):
+        def forward(self, x, w, u, h):
+            with torch.no_grad():
+                x = x * 2
+            return torch.gru(x, h, [w, u], False, 1, 0.0, False, False, True)
+
+    program = torch.export.export(Gradless(), (x, torch.randn(6, 4), torch.randn(6, 2), torch.zeros(1, 2, 2)))
+    (corpus / "rnn.json").write_bytes(entries_of(stripped(save(program)))["models/model.json"])
+
+
 def main():
     warnings.simplefilter("ignore")
     names = sys.argv[1:]
@@ -584,6 +616,9 @@ def main():
         shutil.rmtree(BAD, ignore_errors=True)
         torch.manual_seed(3)
         bad()
+    if not names or "seeds" in names:
+        torch.manual_seed(3)
+        seeds()
 
 
 if __name__ == "__main__":
