@@ -6,6 +6,8 @@
 
 #define HOW "export it with torch.export.save(torch.export.export(model.eval(), example_inputs), 'model.pt2')"
 
+#define OLDER "serialized_exported_program.json" /* up to PyTorch 2.7 */
+
 /* Protocol 2 to 5 of a pickle that is no zip file: torch.save before 1.6. */
 static bool is_pickle(const uint8_t *p, size_t size) {
     return size > 2 && p[0] == 0x80 && p[1] >= 2 && p[1] <= 5;
@@ -29,10 +31,7 @@ static ps_status refuse_others(ps_archive *a, ps_error *err) {
                "this is a TorchScript archive, which holds code and not a graph: " HOW);
     PS_FAIL_IF(ps_archive_find(a, "data.pkl"), err, UNSUPPORTED,
                "this is a pickle of PyTorch's (.pt, .pth), which is never executed: " HOW);
-    PS_FAIL_IF(ps_archive_find(a, "serialized_exported_program.json"), err, UNSUPPORTED,
-               "this archive was written by PyTorch 2.7 or older, its weights are pickles: load it with "
-               "torch.export.load and save it again with PyTorch 2.9 or newer");
-    PS_FAIL_IF(!ps_archive_find(a, "archive_format"), err, UNSUPPORTED,
+    PS_FAIL_IF(!ps_archive_find(a, "archive_format") && !ps_archive_find(a, OLDER), err, UNSUPPORTED,
                "this is a zip file but no archive of torch.export (it has no archive_format)");
     return PS_OK;
 }
@@ -47,10 +46,14 @@ static ps_status text_is(ps_archive *a, const char *name, const char *want, ps_e
     return PS_OK;
 }
 
-/* The one models/NAME.json; *ret_name holds NAME. */
+/* The one models/NAME.json; *ret_name holds NAME. Older archives have no name for it. */
 static ps_status find_program(const ps_archive *a, char *ret_name, size_t size, ps_error *err) {
     static const char folder[] = "models/", suffix[] = ".json";
     size_t found = 0;
+    if (ps_archive_find(a, OLDER)) {
+        ps_snprintf(ret_name, size, "model");
+        return PS_OK;
+    }
     for (size_t i = 0; i < a->n; i++) {
         const char *name = a->list[i]->name;
         size_t n = strlen(name), f = sizeof folder - 1, s = sizeof suffix - 1;
@@ -93,6 +96,7 @@ static ps_status load_program(ps_archive *a, const char *name, ps_graph **ret, p
     ps_torch_weights weights;
     json_t *program;
     ps_snprintf(entry, sizeof entry, "models/%.200s.json", name);
+    if (ps_archive_find(a, OLDER)) ps_snprintf(entry, sizeof entry, OLDER);
     PS_TRY(ps_json_entry(a, entry, &program, err));
     ps_status status = check_schema(program, err);
     if (status == PS_OK) status = describe(program, name, a, info, err);

@@ -11,7 +11,7 @@
 #define PS_TORCH_MAX_JSON ((size_t)64 << 20)    /* bytes of one JSON entry; jansson needs some ten times that */
 #define PS_TORCH_MAX_EXPANDED ((size_t)64 << 20) /* bytes that strided weights may take beyond what is stored */
 #define PS_TORCH_MAX_DEPTH 32                    /* of nested subgraphs */
-#define PS_TORCH_OLDEST_SCHEMA 5
+#define PS_TORCH_OLDEST_SCHEMA 7
 #define PS_TORCH_NEWEST_SCHEMA 8
 
 /* ---- json.c: reading with a sentence for what is not as it must be ---- */
@@ -37,10 +37,18 @@ ps_status ps_torch_meta(const json_t *meta, const char *what, ps_graph *root, ps
 bool ps_torch_expr_text(const char *expr, ps_str *out);
 
 /* ---- weights.c: parameters, buffers and constants by name ---- */
+
+/* A table that torch.save wrote (before PyTorch 2.9): an archive within the archive. */
+typedef struct ps_torch_saved {
+    ps_archive archive;
+    ps_map tensors; /* name → ps_torch_stored */
+} ps_torch_saved;
+
 typedef struct ps_torch_weights {
     ps_alloc_state *alloc;
     ps_archive *archive;
     json_t *config, *constants; /* name → PayloadMeta; NULL: there are none */
+    ps_torch_saved saved[2];    /* weights, constants */
     ps_map made;                /* place and type → ps_tensor: tied weights are one tensor */
     ps_arena arena;
     size_t elements, bytes, expanded; /* made so far */

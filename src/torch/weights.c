@@ -1,12 +1,15 @@
-/* Parameters, buffers and constants: PayloadMeta entries say which bytes of which entry of the archive a tensor is. */
+/* Parameters, buffers and constants: which bytes of which entry of an archive a tensor is. PayloadMeta entries say so,
+ * or, before PyTorch 2.9, the pickles of torch.save. */
 #include <string.h>
 
 #include "base/str.h"
+#include "torch/pickle.h"
 #include "torch/program.h"
 
 /* One tensor's place: elements of `dtype` at `offset` with `strides`, within an entry. */
 typedef struct place {
-    const char *folder, *path;
+    ps_archive *archive;
+    const char *folder, *path; /* of the entry */
     ps_dtype dtype;
     ps_shape shape;
     int64_t strides[PS_MAX_RANK], offset;
@@ -26,12 +29,43 @@ static ps_status open_config(ps_archive *archive, const char *folder, const char
     return status;
 }
 
+/* The table under one of two names; one that is not there is empty. */
+static ps_status open_saved(ps_torch_weights *w, const char *name, const char *older, ps_torch_saved *ret, ps_error *err) {
+    const uint8_t *data;
+    const ps_archive_entry *e = ps_archive_find(w->archive, name);
+    if (!e) e = ps_archive_find(w->archive, older);
+    if (!e || e->size == 0) return PS_OK;
+    PS_TRY(ps_archive_bytes(w->archive, e, true, &data, err));
+    ps_status status = ps_archive_open_memory(w->alloc, data, e->size, &ret->archive, err);
+    if (status != PS_OK) {
+        ps_error_prefix(err, "entry '%.100s'", e->name);
+        return status;
+    }
+    ps_map_init(&ret->tensors, w->alloc);
+    const ps_archive_entry *table = ps_archive_find(&ret->archive, "data.pkl"),
+                           *order = ps_archive_find(&ret->archive, "byteorder");
+    PS_FAIL_IF(!table, err, FORMAT, "entry '%.100s' holds no data.pkl", e->name);
+    if (order) {
+        PS_TRY(ps_archive_bytes(&ret->archive, order, false, &data, err));
+        PS_FAIL_IF(order->size != 6 || memcmp(data, "little", 6) != 0, err, UNSUPPORTED, "'%.100s' is not little-endian",
+                   e->name);
+    }
+    PS_FAIL_IF(table->size > PS_TORCH_MAX_JSON, err, LIMIT, "entry '%.100s' has a table of %zu bytes", e->name, table->size);
+    PS_TRY(ps_archive_bytes(&ret->archive, table, true, &data, err));
+    return ps_torch_unpickle(data, table->size, &w->arena, &ret->tensors, err);
+}
+
 ps_status ps_torch_weights_open(ps_torch_weights *w, ps_archive *archive, const char *model, ps_error *err) {
     *w = (ps_torch_weights) { .alloc = archive->alloc, .archive = archive };
     ps_map_init(&w->made, w->alloc);
     ps_arena_init(&w->arena, w->alloc);
     PS_TRY(open_config(archive, "weights", model, "weights", &w->config, err));
     PS_TRY(open_config(archive, "constants", model, "constants", &w->constants, err));
+    char name[256];
+    ps_snprintf(name, sizeof name, "data/weights/%.200s.pt", model);
+    if (!w->config) PS_TRY(open_saved(w, name, "serialized_state_dict.pt", &w->saved[0], err));
+    ps_snprintf(name, sizeof name, "data/constants/%.200s.pt", model);
+    if (!w->constants) PS_TRY(open_saved(w, name, "serialized_constants.pt", &w->saved[1], err));
     return PS_OK;
 }
 
@@ -39,6 +73,10 @@ void ps_torch_weights_close(ps_torch_weights *w) {
     for (size_t i = 0; i < w->made.room; i++)
         ps_tensor_release(w->made.slots[i].value);
     if (w->made.alloc) ps_map_release(&w->made);
+    for (size_t i = 0; i < 2; i++) {
+        if (w->saved[i].tensors.alloc) ps_map_release(&w->saved[i].tensors);
+        ps_archive_close(&w->saved[i].archive);
+    }
     if (w->arena.alloc) ps_arena_release(&w->arena);
     json_decref(w->config);
     json_decref(w->constants);
@@ -140,7 +178,7 @@ static ps_status copy(ps_torch_weights *w, const place *p, const uint8_t *src, s
 static char *place_key(ps_torch_weights *w, const place *p) {
     ps_str s;
     ps_str_init(&s, w->alloc);
-    ps_str_printf(&s, "%s/%s %d %lld", p->folder, p->path, (int)p->dtype, (long long)p->offset);
+    ps_str_printf(&s, "%p %s/%s %d %lld", (const void *)p->archive, p->folder, p->path, (int)p->dtype, (long long)p->offset);
     for (int i = 0; i < p->shape.rank; i++)
         ps_str_printf(&s, " %lld:%lld", (long long)p->shape.dims[i], (long long)p->strides[i]);
     char *key = s.failed ? NULL : ps_arena_strdup(&w->arena, s.data);
@@ -158,10 +196,10 @@ static ps_status make(ps_torch_weights *w, const place *p, const char *what, ps_
         *ret = ps_tensor_retain(there);
         return PS_OK;
     }
-    ps_snprintf(name, sizeof name, "data/%s/%s", p->folder, p->path);
-    const ps_archive_entry *e = ps_archive_find(w->archive, name);
+    ps_snprintf(name, sizeof name, "%s/%s", p->folder, p->path);
+    const ps_archive_entry *e = ps_archive_find(p->archive, name);
     PS_FAIL_IF(!e, err, FORMAT, "%s: the archive holds no '%.200s'", what, name);
-    PS_TRY(ps_archive_bytes(w->archive, e, true, &src, err));
+    PS_TRY(ps_archive_bytes(p->archive, e, true, &src, err));
     PS_TRY(copy(w, p, src, e->size, what, ret, err));
     if (!ps_map_put(&w->made, key, *ret)) {
         ps_tensor_release(*ret);
@@ -172,15 +210,37 @@ static ps_status make(ps_torch_weights *w, const place *p, const char *what, ps_
     return PS_OK;
 }
 
+static ps_status saved_place(const ps_torch_stored *s, const char *what, place *p, ps_error *err) {
+    int64_t n;
+    size_t bytes;
+    PS_FAIL_IF(!ps_shape_elements(&s->shape, &n) || !ps_dtype_bytes(s->dtype, n, &bytes), err, LIMIT, "%s: is too large",
+               what);
+    p->folder = "data";
+    p->path = s->key;
+    p->dtype = s->dtype;
+    p->shape = s->shape;
+    p->offset = s->offset;
+    memcpy(p->strides, s->strides, sizeof p->strides);
+    return PS_OK;
+}
+
 ps_status ps_torch_weight(ps_torch_weights *w, const char *name, ps_tensor **ret, ps_error *err) {
     char what[200];
-    place p = { .folder = "weights" };
+    place p = { .archive = w->archive, .folder = "data/weights" };
+    ps_snprintf(what, sizeof what, "weight '%.150s'", name);
+    for (size_t i = 0; i < 2; i++) {
+        ps_torch_saved *saved = &w->saved[i];
+        const ps_torch_stored *s = saved->tensors.alloc ? ps_map_get(&saved->tensors, name) : NULL;
+        if (!s) continue;
+        p.archive = &saved->archive;
+        PS_TRY(saved_place(s, what, &p, err));
+        return make(w, &p, what, ret, err);
+    }
     const json_t *payload = json_object_get(w->config, name);
     if (!payload) {
         payload = json_object_get(w->constants, name);
-        p.folder = "constants";
+        p.folder = "data/constants";
     }
-    ps_snprintf(what, sizeof what, "weight '%.150s'", name);
     PS_FAIL_IF(!json_is_object(payload), err, FORMAT, "%s: the archive's tables of weights and constants do not list it",
                what);
     PS_TRY(read_place(payload, what, &p, err));

@@ -535,7 +535,7 @@ def bad():
         "same-name": whole.replace(b"data/weights/weight_1", b"data/weights/weight_0"),
         "path-trick": zip_bytes({**without, "data/weights/../weight_0": good["data/weights/weight_0"]}),
         "torchscript": zip_bytes({"constants.pkl": b"\x80\2.", "code/a.py": b""}), "pickle-zip": zip_bytes({"data.pkl": b"\x80\2.", "version": b"3"}),
-        "pickle": b"\x80\2}q\0.", "old": zip_bytes({"serialized_exported_program.json": b"{}", "serialized_state_dict.pt": b""}),
+        "pickle": b"\x80\2}q\0.",
         "schema": with_program(lambda p: p["schema_version"].update(major=9)),
         "cycle": with_program(lambda p: graph(p)["nodes"].reverse()),
         "undefined": with_program(lambda p: graph(p)["nodes"][0]["inputs"][0]["arg"]["as_tensor"].update(name="nobody")),
