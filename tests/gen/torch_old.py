@@ -26,10 +26,10 @@ class Old(nn.Module):
         self.third.weight = self.second.weight
         self.register_buffer("steps", torch.arange(4.0))
         self.register_buffer("turned", torch.randn(5, 3).t())
-        self.register_buffer("half", torch.ones(4).half())
+        self.register_buffer("narrow", torch.ones(4).half())
 
     def forward(self, x):
-        x = torch.relu(self.norm(self.conv(x))).mean((2, 3)) + self.steps * 2 + torch.tensor([1.0, 2, 3, 4]) + self.half
+        x = torch.relu(self.norm(self.conv(x))).mean((2, 3)) + self.steps * 2 + torch.tensor([1.0, 2, 3, 4]) + self.narrow
         return self.third(self.second(self.first(x))) @ self.turned.t()
 
 
