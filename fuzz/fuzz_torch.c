@@ -1,7 +1,6 @@
-/* Any bytes as an archive of torch.export, or, if they begin like JSON or a pickle, as the program or the table of weights
- * in one: refused with a sentence,
- * or a graph that the verifier accepts. The checksums of an archive stop most changes to a program inside it, so JSON by
- * itself gets further; it finds no weights. */
+/* Any bytes as an archive of torch.export, or, if they begin like JSON or a pickle, as the program or the table of
+ * weights in one: refused with a sentence, or a graph that the verifier accepts. The checksums of an archive stop most
+ * changes to a program inside it, so JSON by itself gets further; it finds no weights. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -52,6 +52,7 @@ struct ps_kernel {
     size_t
         bytes; /* memory it brings beside shared weights, for the plan cache's count; device code may be an estimate */
     char label[80]; /* "onednn.conv brgconv:avx512_core" */
+    uint64_t taken; /* bit i: node input i was taken into the weight store, the kernel never reads it as it was */
 };
 
 #define PS_LOWER_MAX 128 /* inputs or outputs of one node; more are refused when a plan is made */
@@ -67,6 +68,7 @@ typedef struct ps_lowering {
     ps_kernel *kernel;                  /* answered: NULL = declined */
     int inplace; /* answered: out[0] may take the memory of this input if that is its last use; -1: no */
     bool alias;  /* answered, with kernel == NULL: out[0] is the memory of in[0], nothing to run */
+    uint64_t taken; /* kept by ps_weights_take */
 } ps_lowering;
 
 /* Declines by returning PS_OK with kernel == NULL and alias false. */
@@ -114,14 +116,27 @@ ps_status ps_kernel_new(ps_alloc_state *alloc, size_t size, const ps_kernel_ops 
 void ps_kernel_free(ps_kernel *kernel); /* NULL is allowed */
 
 /* ---- packed weights, one store per model ----
- * Built once per (content, key), shared by all plans, freed with the store. Thread-safe. */
+ * Built once per (content, key), shared by all plans, freed with the store. Getting one is thread-safe; what else is
+ * here belongs to whoever compiles plans, one thread at a time. README.md has the life of a weight. */
 typedef ps_status (*ps_pack_fn)(void *ctx, void *dst, ps_error *err);
+/* The model's optimised graph once more, from where it came; the content that was dropped is taken from it. */
+typedef ps_status (*ps_reload_fn)(void *ctx, ps_graph **ret, ps_error *err);
 
 ps_status ps_weights_new(ps_alloc_state *alloc, ps_weights **ret, ps_error *err);
 void ps_weights_free(ps_weights *weights); /* NULL is allowed */
 /* The packed form of src under key, made by pack(ctx, dst) into `size` aligned bytes if it is not there yet. */
 ps_status ps_weights_get(ps_weights *weights, const ps_tensor *src, const char *key, size_t size, ps_pack_fn pack,
                          void *ctx, const void **ret, ps_error *err);
+/* The same for node input `index` of the kernel being lowered, which will not read that input as it is: the tensor's
+ * content may go. ctx may point at it, its address stays. */
+ps_status ps_weights_take(ps_lowering *lowering, uint32_t index, const char *key, size_t size, ps_pack_fn pack,
+                          void *ctx, const void **ret, ps_error *err);
 size_t ps_weights_bytes(ps_weights *weights);
+/* From now on the content of g's large constants may go once kernels have taken it. g outlives all use of the store. */
+ps_status ps_weights_adopt(ps_weights *weights, const ps_graph *g, ps_reload_fn reload, void *ctx, ps_error *err);
+/* A plan reads this constant as it is: its content is there afterwards and stays. */
+ps_status ps_weights_keep(const ps_tensor *t, ps_error *err);
+/* After a plan was compiled: all content that was taken and that no plan keeps goes. */
+void ps_weights_settle(ps_weights *weights);
 
 #endif

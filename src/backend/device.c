@@ -46,7 +46,9 @@ ps_status ps_lower_with(ps_device *device, const ps_impl *impls, size_t n, ps_lo
         memcpy(l->in_layout, asked, sizeof asked);
         memset(l->out_layout, 0, sizeof l->out_layout);
         l->inplace = -1;
+        l->taken = 0;
         PS_TRY(impls[i].lower(device, l, err));
+        if (l->kernel) l->kernel->taken = l->taken;
         if (l->kernel || l->alias) return PS_OK;
     }
     memcpy(l->in_layout, asked, sizeof asked);

@@ -1,5 +1,8 @@
-/* weights.c - the store of packed weights: a hash table on (content hash, key), guarded by one lock. */
+/* weights.c - the store of packed weights: a hash table on (content hash, key), guarded by one lock; and the life of
+ * the weights that were packed. */
 #include "backend/backend.h"
+
+#include <stdlib.h>
 
 typedef struct entry {
     struct entry *next;
@@ -9,6 +12,17 @@ typedef struct entry {
     char key[];
 } entry;
 
+/* A constant whose content can be had again. */
+typedef struct adopted {
+    ps_tensor_keeper base;
+    ps_weights *store;
+    ps_tensor *tensor; /* retained */
+    uint64_t hash;
+    uint32_t uses; /* in the model's graph */
+    bool taken;    /* by some kernel */
+    bool kept;     /* some plan reads it as it is */
+} adopted;
+
 #define BUCKETS 256
 
 struct ps_weights {
@@ -16,6 +30,10 @@ struct ps_weights {
     ps_mutex lock;
     entry *buckets[BUCKETS]; /* guarded by lock */
     size_t bytes;            /* guarded by lock */
+    adopted *adopted;        /* by hash, ascending */
+    size_t n_adopted;
+    ps_reload_fn reload;
+    void *reload_ctx;
 };
 
 ps_status ps_weights_new(ps_alloc_state *alloc, ps_weights **ret, ps_error *err) {
@@ -39,9 +57,16 @@ void ps_weights_free(ps_weights *w) {
             ps_free(w->alloc, e);
         }
     }
+    for (size_t i = 0; i < w->n_adopted; i++) {
+        w->adopted[i].tensor->keeper = NULL;
+        ps_tensor_release(w->adopted[i].tensor);
+    }
+    ps_free(w->alloc, w->adopted);
     ps_mutex_destroy(&w->lock);
     ps_free(w->alloc, w);
 }
+
+/* ---- packed forms ---- */
 
 static entry *find(const ps_weights *w, uint64_t hash, const char *key, size_t size) {
     for (entry *e = w->buckets[hash % BUCKETS]; e; e = e->next) {
@@ -80,7 +105,8 @@ ps_status ps_weights_get(ps_weights *w, const ps_tensor *src, const char *key, s
     ps_status status = PS_OK;
     ps_mutex_lock(&w->lock);
     entry *e = find(w, hash, key, size);
-    if (!e) status = make(w, hash, key, size, pack, ctx, &e, err);
+    if (!e) status = ps_tensor_need(src, err);
+    if (!e && status == PS_OK) status = make(w, hash, key, size, pack, ctx, &e, err);
     if (status == PS_OK) *ret = e->data;
     ps_mutex_unlock(&w->lock);
     return status;
@@ -91,4 +117,125 @@ size_t ps_weights_bytes(ps_weights *w) {
     size_t n = w->bytes;
     ps_mutex_unlock(&w->lock);
     return n;
+}
+
+/* ---- the life of what was packed ---- */
+
+static ps_status restore(ps_tensor_keeper *keeper, ps_error *err);
+
+static adopted *record_of(const ps_tensor *t) {
+    return t->keeper && t->keeper->restore == restore ? (adopted *)t->keeper : NULL;
+}
+
+ps_status ps_weights_take(ps_lowering *l, uint32_t index, const char *key, size_t size, ps_pack_fn pack, void *ctx,
+                          const void **ret, ps_error *err) {
+    ps_tensor *t = l->node->in[index]->constant;
+    adopted *a = record_of(t);
+    PS_TRY(ps_weights_get(l->weights, t, key, size, pack, ctx, ret, err));
+    l->taken |= index < 64 ? UINT64_C(1) << index : 0;
+    if (a) a->taken = true;
+    /* At once, so that never more than one weight is held twice; other readers are waited for (ps_weights_settle). */
+    if (a ? a->uses == 1 && !a->kept : true) ps_tensor_drop(t);
+    return PS_OK;
+}
+
+ps_status ps_weights_keep(const ps_tensor *t, ps_error *err) {
+    adopted *a = record_of(t);
+    if (!a) return PS_OK;
+    a->kept = true;
+    return ps_tensor_need(t, err);
+}
+
+void ps_weights_settle(ps_weights *w) {
+    for (size_t i = 0; i < w->n_adopted; i++) {
+        adopted *a = &w->adopted[i];
+        if (a->taken && !a->kept) ps_tensor_drop(a->tensor);
+    }
+}
+
+/* ---- adopting, and having it again ---- */
+
+static int by_hash(const void *x, const void *y) {
+    uint64_t a = ((const adopted *)x)->hash, b = ((const adopted *)y)->hash;
+    return a < b ? -1 : a > b;
+}
+
+/* The first record of this content; equal tensors follow. */
+static size_t find_adopted(const ps_weights *w, uint64_t hash) {
+    size_t low = 0, high = w->n_adopted;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (w->adopted[middle].hash < hash)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static bool can_go(const ps_value *v) {
+    const ps_tensor *t = v->constant;
+    return t && t->owned && t->bytes > PS_TENSOR_SMALL && (ps_dtype_is_float(t->dtype) || ps_dtype_is_int(t->dtype));
+}
+
+/* One record a tensor, however many values share it. */
+static void make_records(ps_weights *w, const ps_graph *g) {
+    size_t n = 0;
+    for (const ps_value *v = g->all_values; v; v = v->next_all) {
+        if (!can_go(v) || v->constant->keeper) continue;
+        adopted *a = &w->adopted[n++];
+        *a = (adopted) { { restore }, w, ps_tensor_retain(v->constant), ps_tensor_hash_once(v->constant), 0, 0, 0 };
+        v->constant->keeper = &a->base; /* for now a mark: the records are sorted below */
+    }
+    qsort(w->adopted, n, sizeof *w->adopted, by_hash);
+    for (size_t i = 0; i < n; i++)
+        w->adopted[i].tensor->keeper = &w->adopted[i].base;
+    w->n_adopted = n;
+}
+
+static void count_uses(const ps_graph *g) {
+    for (const ps_value *v = g->all_values; v; v = v->next_all) {
+        adopted *a = v->constant ? record_of(v->constant) : NULL;
+        if (a) a->uses += v->n_uses + 2 * v->n_outputs;
+    }
+}
+
+ps_status ps_weights_adopt(ps_weights *w, const ps_graph *g, ps_reload_fn reload, void *ctx, ps_error *err) {
+    size_t n = 0;
+    for (const ps_value *v = g->all_values; v; v = v->next_all)
+        n += can_go(v);
+    if (!n) return PS_OK;
+    w->adopted = ps_alloc_array(w->alloc, n, sizeof *w->adopted);
+    if (!w->adopted) return PS_FAIL_NOMEM(err, "the weight store");
+    w->reload = reload;
+    w->reload_ctx = ctx;
+    make_records(w, g);
+    count_uses(g);
+    return PS_OK;
+}
+
+static ps_status refill(ps_weights *w, const ps_graph *g, ps_error *err) {
+    for (const ps_value *v = g->all_values; v; v = v->next_all) {
+        if (!can_go(v)) continue;
+        uint64_t hash = ps_tensor_hash_once(v->constant);
+        for (size_t i = find_adopted(w, hash); i < w->n_adopted && w->adopted[i].hash == hash; i++)
+            PS_TRY(ps_tensor_refill(w->adopted[i].tensor, v->constant->data, err));
+    }
+    for (size_t i = 0; i < w->n_adopted; i++) {
+        PS_FAIL_IF(atomic_load(&w->adopted[i].tensor->dropped), err, IO,
+                   "weights that another layout needs cannot be read again: the model's file has changed since it was "
+                   "loaded");
+    }
+    return PS_OK;
+}
+
+/* All that is away comes back at once: it is one walk through the file, and who asks for one layout more asks for many.
+ * What is not taken again in the meantime goes with ps_weights_settle. */
+static ps_status restore(ps_tensor_keeper *keeper, ps_error *err) {
+    ps_weights *w = ((adopted *)keeper)->store;
+    ps_graph *g = NULL;
+    PS_TRY(w->reload(w->reload_ctx, &g, err));
+    ps_status status = refill(w, g, err);
+    ps_graph_free(g);
+    return status;
 }

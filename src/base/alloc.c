@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/os.h"
+
 /* A request beyond this is a damaged size. It is refused here, because sanitizers end the process on what no malloc can
  * give, and because pointers into a block must have a difference. */
 #define MAX_BLOCK (PTRDIFF_MAX > INT32_MAX ? (uint64_t)1 << 39 : (uint64_t)PTRDIFF_MAX)
@@ -20,7 +22,7 @@ typedef struct block_header {
 
 _Static_assert(sizeof(block_header) == 16, "header must keep 16-byte alignment");
 
-enum { MAGIC_LIVE = 0x5073, MAGIC_FREE = 0xDEAD, MIN_ALIGN = 16 };
+enum { MAGIC_LIVE = 0x5073, MAGIC_DISCARDED = 0x5074, MAGIC_FREE = 0xDEAD, MIN_ALIGN = 16 };
 
 static void *malloc_alloc(void *ctx, size_t size, size_t align) {
     if (align <= _Alignof(max_align_t)) return malloc(size);
@@ -72,7 +74,7 @@ static void count_success(ps_alloc_state *a) {
 
 static block_header *header_of(void *ptr) {
     block_header *h = (block_header *)ptr - 1;
-    assert(h->magic == MAGIC_LIVE);
+    assert(h->magic == MAGIC_LIVE || h->magic == MAGIC_DISCARDED);
     return h;
 }
 
@@ -128,13 +130,33 @@ void *ps_realloc(ps_alloc_state *a, void *ptr, size_t size) {
     return bigger;
 }
 
+void ps_discard(ps_alloc_state *a, void *ptr) {
+    block_header *h = header_of(ptr);
+    if (h->magic == MAGIC_DISCARDED || ps_pages_drop(ptr, h->size) == 0) return;
+    h->magic = MAGIC_DISCARDED;
+    atomic_fetch_sub_explicit(&a->bytes, ps_pages_inside(ptr, h->size), memory_order_relaxed);
+}
+
+bool ps_refill(ps_alloc_state *a, void *ptr) {
+    block_header *h = header_of(ptr);
+    if (h->magic != MAGIC_DISCARDED) return true;
+    if (!reserve(a, ps_pages_inside(ptr, h->size))) return false;
+    ps_pages_return(ptr, h->size);
+    h->magic = MAGIC_LIVE;
+    return true;
+}
+
 void ps_free(ps_alloc_state *a, void *ptr) {
     if (!ptr) return;
     block_header *h = header_of(ptr);
-    size_t total = h->size + h->slack;
+    size_t total = h->size + h->slack, gone = 0;
+    if (h->magic == MAGIC_DISCARDED) {
+        gone = ps_pages_inside(ptr, h->size);
+        ps_pages_return(ptr, h->size);
+    }
     unsigned char *raw = (unsigned char *)ptr - h->offset;
     h->magic = MAGIC_FREE;
-    atomic_fetch_sub_explicit(&a->bytes, total, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&a->bytes, total - gone, memory_order_relaxed);
     a->user.free(a->user.ctx, raw, total);
 }
 

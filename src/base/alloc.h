@@ -33,6 +33,10 @@ void *ps_alloc_data_zero(ps_alloc_state *a, size_t size); /* the same, cleared *
 void *ps_alloc_array(ps_alloc_state *a, size_t n, size_t size);
 void *ps_realloc(ps_alloc_state *a, void *ptr, size_t size); /* keeps the alignment; old block intact on failure */
 void ps_free(ps_alloc_state *a, void *ptr);                  /* NULL is allowed */
+/* Gives the pages of a block back to the system; the block stays where it is, its content is undefined until it is
+ * written anew after ps_refill, which is false beyond the limit. What is given back does not count as held. */
+void ps_discard(ps_alloc_state *a, void *ptr);
+bool ps_refill(ps_alloc_state *a, void *ptr);
 char *ps_strdup(ps_alloc_state *a, const char *s);
 
 /* The allocator of an engine; implemented by runtime, here so that tensor need not know the engine. */

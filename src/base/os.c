@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -56,11 +57,23 @@ ps_status ps_fail_errno(ps_error *err, const char *verb, const char *path, int c
     }
 }
 
+/* ---- randomness ---- */
+
+ps_status ps_random_bytes(void *dst, size_t n, ps_error *err) {
+    for (size_t done = 0; done < n;) {
+        ssize_t got = getrandom((char *)dst + done, n - done, 0);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return ps_fail_errno(err, "read", "random bytes", errno);
+        done += (size_t)got;
+    }
+    return PS_OK;
+}
+
 /* ---- reading ---- */
 
 /* Opens a file that can be read from start to end. */
-static ps_status open_read(const char *path, int *ret_fd, struct stat *ret_stat, ps_error *err) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+static ps_status open_read(const char *path, int flags, int *ret_fd, struct stat *ret_stat, ps_error *err) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | flags);
     if (fd < 0) return ps_fail_errno(err, "open", path, errno);
     int code = fstat(fd, ret_stat) != 0 ? errno : S_ISDIR(ret_stat->st_mode) ? EISDIR : 0;
     if (code) {
@@ -74,7 +87,8 @@ static ps_status open_read(const char *path, int *ret_fd, struct stat *ret_stat,
 ps_status ps_file_map_open(const char *path, ps_file_map *ret_map, ps_error *err) {
     int fd = -1;
     struct stat st;
-    PS_TRY(open_read(path, &fd, &st, err));
+    /* Not waiting: nobody may ever write to a pipe that a hostile model names. */
+    PS_TRY(open_read(path, O_NONBLOCK, &fd, &st, err));
     ps_status status = PS_OK;
     void *data = NULL;
     if (!S_ISREG(st.st_mode)) {
@@ -103,6 +117,35 @@ void ps_file_map_drop(const ps_file_map *map, size_t offset, size_t size) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t begin = (offset + page - 1) / page * page, end = (offset + size) / page * page;
     if (begin < end) madvise((void *)(uintptr_t)(map->data + begin), end - begin, MADV_DONTNEED);
+}
+
+/* Offset of the first whole page in a block, and the bytes of all of them. */
+static size_t whole_pages(const void *block, size_t size, size_t *ret_skip) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), skip = (size_t)(-(uintptr_t)block % page);
+    *ret_skip = skip;
+    return size > skip ? (size - skip) / page * page : 0;
+}
+
+size_t ps_pages_inside(const void *block, size_t size) {
+    size_t skip;
+    return whole_pages(block, size, &skip);
+}
+
+size_t ps_pages_drop(void *block, size_t size) {
+    size_t skip, n = whole_pages(block, size, &skip);
+    /* Locked or huge pages refuse this: they stay, and their content with them. */
+    if (!n || madvise((char *)block + skip, n, MADV_DONTNEED) != 0) return 0;
+#ifndef NDEBUG
+    (void)mprotect((char *)block + skip, n, PROT_NONE);
+#endif
+    return n;
+}
+
+void ps_pages_return(void *block, size_t size) {
+#ifndef NDEBUG
+    size_t skip, n = whole_pages(block, size, &skip);
+    if (n) (void)mprotect((char *)block + skip, n, PROT_READ | PROT_WRITE);
+#endif
 }
 
 bool ps_read_exact(int fd, void *data, size_t size) {
@@ -135,7 +178,7 @@ ps_status ps_file_read(ps_alloc_state *a, const char *path, size_t max, char **r
                        ps_error *err) {
     int fd = -1;
     struct stat st;
-    PS_TRY(open_read(path, &fd, &st, err));
+    PS_TRY(open_read(path, 0, &fd, &st, err));
     ps_str s;
     ps_str_init(&s, a);
     ps_status status = PS_OK;

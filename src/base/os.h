@@ -9,6 +9,8 @@
 int64_t ps_clock_ns(void);
 int64_t ps_clock_wall_ns(void);
 void ps_sleep_ns(int64_t ns);
+/* n bytes that nobody can predict, from the kernel's generator. */
+ps_status ps_random_bytes(void *dst, size_t n, ps_error *err);
 
 /* A whole file, mapped read-only. data is NULL for an empty file. */
 typedef struct ps_file_map {
@@ -20,6 +22,13 @@ ps_status ps_file_map_open(const char *path, ps_file_map *ret_map, ps_error *err
 void ps_file_map_close(ps_file_map *map);
 /* Tells the kernel that these bytes will not be read again soon. */
 void ps_file_map_drop(const ps_file_map *map, size_t offset, size_t size);
+
+/* Gives the whole pages inside a block of private memory back to the system. Their content is undefined until they are
+ * written again, after ps_pages_return. Returns the bytes given back, all that are inside or none. In builds with
+ * assertions a touch in between is a fault. */
+size_t ps_pages_drop(void *block, size_t size);
+void ps_pages_return(void *block, size_t size);
+size_t ps_pages_inside(const void *block, size_t size); /* bytes of them */
 
 /* Reads a whole file of at most max bytes into a new block (ps_free). One NUL follows the content. */
 ps_status ps_file_read(ps_alloc_state *a, const char *path, size_t max, char **ret_data, size_t *ret_size,

@@ -33,8 +33,8 @@ static bool parse_channels(const cli_args *args, const char *name, float ret[3])
 /* MODEL.preprocess.json beside MODEL.onnx, if it is there. free() it. */
 static char *preprocess_path(const char *model) {
     const size_t n = strlen(model), cut = n > 5 && strcmp(model + n - 5, ".onnx") == 0  ? n - 5
-                                            : n > 4 && strcmp(model + n - 4, ".pt2") == 0 ? n - 4
-                                                                                          : n;
+                                          : n > 4 && strcmp(model + n - 4, ".pt2") == 0 ? n - 4
+                                                                                        : n;
     return cli_format("%.*s.preprocess.json", (int)cut, model);
 }
 
@@ -402,7 +402,8 @@ const cli_command cli_run = {
     "MODEL [FILE]...",
     CLI_FILE,
     "run a model on files or on random data",
-    "MODEL is an ONNX file, a torch.export archive (.pt2) or a folder with one as model.onnx or model.pt2. FILEs are the data of its input: a model with one input runs "
+    "MODEL is an ONNX file, a torch.export archive (.pt2) or a folder with one as model.onnx or model.pt2. FILEs are "
+    "the data of its input: a model with one input runs "
     "once for "
     "each of them, others take NAME=FILE. For every output its name, type, shape, smallest, largest and mean value are "
     "printed.",

@@ -238,7 +238,8 @@ const cli_command cli_verify = {
     CLI_DIR,
     "compare models with the test data beside them",
     "Each DIR holds model.onnx (or model.pt2) and test_data_set_*/{input,output}_*.pb, as ONNX backend tests do; a DIR "
-    "without a model is skipped, one that is not there fails. Types and shapes must be equal, NaN and infinities at the "
+    "without a model is skipped, one that is not there fails. Types and shapes must be equal, NaN and infinities at "
+    "the "
     "same places. The last line reads 'N passed, N failed, N skipped'.",
     options,
     1,

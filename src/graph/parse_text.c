@@ -219,22 +219,35 @@ static ps_status parse_elements(ps_parser *p, ps_tensor *t, size_t n) {
     return PS_OK;
 }
 
-/* Uniform in [-1, 1) by the xorshift64* generator (Vigna, arXiv:1402.6246): weights for tests. */
+/* The xorshift64* generator (Vigna, arXiv:1402.6246). */
+static uint64_t next_random(uint64_t *s) {
+    *s ^= *s >> 12;
+    *s ^= *s << 25;
+    *s ^= *s >> 27;
+    return *s * 2685821657736338717u;
+}
+
+/* Weights for tests: floats uniform in [-1, 1), integers and packed types of any bits. */
 static ps_status parse_random(ps_parser *p, ps_tensor *t, size_t n) {
     int64_t seed;
     PS_TRY(ps__parse_expect(p, '('));
     PS_TRY(ps__parse_int(p, &seed));
     uint64_t s = (uint64_t)seed * 2654435761u + 88172645463325252u;
-    for (size_t i = 0; i < n; i++) {
-        s ^= s >> 12;
-        s ^= s << 25;
-        s ^= s >> 27;
-        double v = (double)((s * 2685821657736338717u) >> 40) / (1 << 23) - 1.0;
-        size_t size = ps_dtype_size(t->dtype);
+    const size_t size = ps_dtype_size(t->dtype);
+    const bool bits = size == 0 || ps_dtype_is_int(t->dtype);
+    for (size_t i = 0; i < (bits ? t->bytes : n); i++) {
+        const uint64_t r = next_random(&s);
+        const double v = (double)(r >> 40) / (1 << 23) - 1.0;
+        if (bits) {
+            ((uint8_t *)t->data)[i] = (uint8_t)(r >> 56);
+            continue;
+        }
         PS_FAIL_IF(!ps_dtype_is_float(t->dtype) ||
                        !ps_convert(&v, PS_DTYPE_F64, (uint8_t *)t->data + i * size, t->dtype, 1, true),
-                   p->err, FORMAT, "line %d: random() makes float tensors only", p->line);
+                   p->err, FORMAT, "line %d: random() makes float and integer tensors only", p->line);
     }
+    const size_t used = size ? 0 : n * ps_dtype_bits(t->dtype) % 8;
+    if (used) ((uint8_t *)t->data)[t->bytes - 1] &= (uint8_t)((1u << used) - 1);
     return ps__parse_expect(p, ')');
 }
 

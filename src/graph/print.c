@@ -89,7 +89,7 @@ static void print_element(ps_str *out, const ps_tensor *t, size_t i) {
 static void print_content(ps_str *out, const ps_tensor *t) {
     size_t n = ps_tensor_count(t);
     if (n > MAX_INLINE_ELEMENTS || t->dtype == PS_DTYPE_C64 || t->dtype == PS_DTYPE_C128) {
-        ps_str_printf(out, "#%016llx", (unsigned long long)ps_tensor_hash(t));
+        ps_str_printf(out, "#%016llx", (unsigned long long)ps_tensor_hash_once(t));
         return;
     }
     ps_str_char(out, '{');

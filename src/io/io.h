@@ -2,6 +2,7 @@
 #ifndef PS_IO_IO_H
 #define PS_IO_IO_H
 
+#include "image/image.h"
 #include "polestar/io.h"
 #include "tensor/tensor.h"
 
@@ -13,27 +14,6 @@ ps_status ps_npy_read(ps_alloc_state *a, const void *data, size_t size, ps_tenso
 ps_status ps_npy_write(ps_alloc_state *a, const ps_tensor *t, void **ret_data, size_t *ret_size, ps_error *err);
 
 /* ---- photos ---- */
-#define PS_IMAGE_MAX_PIXELS 100000000
-#define PS_IMAGE_MAX_SIDE 65535
-#define PS_IMAGE_MAX_FILE ((size_t)256 << 20)
-
-/* Rows from top to bottom, pixels from left to right, `channels` bytes each (1: luma, 3: R, G, B). */
-typedef struct ps_image {
-    int width, height, channels;
-    uint8_t *data;
-    ps_alloc_state *alloc;
-} ps_image;
-
-/* Zeroed pixels are not promised. PS_LIMIT over PS_IMAGE_MAX_PIXELS or _MAX_SIDE. */
-ps_status ps_image_new(ps_alloc_state *a, int64_t width, int64_t height, int channels, ps_image *ret, ps_error *err);
-void ps_image_release(ps_image *image); /* of a zeroed one too */
-
-/* JPEG or PNG, told by content, as RGB: gray and palette are expanded, alpha is dropped, 16 bits lose the lower 8, and
- * an EXIF orientation is not applied. CMYK is refused. Sentences start with "photo:". */
-ps_status ps_image_read(ps_alloc_state *a, const void *data, size_t size, ps_image *ret, ps_error *err);
-/* RGB → luma by ITU-R 601-2, in the fixed-point arithmetic of PIL's mode "L". */
-ps_status ps_image_luma(const ps_image *rgb, ps_image *ret, ps_error *err);
-
 typedef enum ps_filter { PS_FILTER_BICUBIC, PS_FILTER_BILINEAR } ps_filter;
 
 /* Antialiased resize as PIL does it: the filter is stretched when shrinking, weights are 22-bit fixed point, the

@@ -38,9 +38,8 @@ static int attr_kind(const attr_proto *a) {
     return 0;
 }
 
-static ps_status decode(ps_onnx_import *im, const Onnx__TensorProto *t, const char *label, ps_tensor **ret,
-                        ps_error *err) {
-    PS_FAIL_IF(!t, err, FORMAT, "%s: a tensor attribute holds no tensor", label);
+static ps_status decode_new(ps_onnx_import *im, const Onnx__TensorProto *t, const char *label, ps_tensor **ret,
+                            ps_error *err) {
     ps_tensor *tensor;
     PS_TRY(ps_onnx_tensor_decode(im->proto, &im->external, t, label, &tensor, err));
     ps_status status = ps_onnx_pool_intern(&im->pool, &tensor, label, err);
@@ -49,6 +48,27 @@ static ps_status decode(ps_onnx_import *im, const Onnx__TensorProto *t, const ch
         return status;
     }
     *ret = tensor;
+    return PS_OK;
+}
+
+/* A function's tensors are asked for by every call of it, and decoded once. */
+static ps_status decode(ps_onnx_import *im, const Onnx__TensorProto *t, const char *label, ps_tensor **ret,
+                        ps_error *err) {
+    PS_FAIL_IF(!t, err, FORMAT, "%s: a tensor attribute holds no tensor", label);
+    if (!im->call) return decode_new(im, t, label, ret, err);
+    char address[32];
+    ps_snprintf(address, sizeof address, "%p", (const void *)t);
+    ps_tensor *known = ps_map_get(&im->decoded, address);
+    if (!known) {
+        PS_TRY(decode_new(im, t, label, &known, err));
+        const char *key = ps_arena_strdup(&im->root->arena, address);
+        bool kept = key && ps_map_put(&im->decoded, key, known); /* the pool holds it as long */
+        *ret = known;
+        if (kept) return PS_OK;
+        ps_tensor_release(known);
+        return PS_FAIL_NOMEM(err, "the functions");
+    }
+    *ret = ps_tensor_retain(known);
     return PS_OK;
 }
 
@@ -80,8 +100,8 @@ static ps_status set_tensor(ps_onnx_import *im, ps_node *node, const attr_proto 
 static ps_status read_subgraph(ps_onnx_import *im, ps_node *node, const Onnx__GraphProto *p, const char *label,
                                ps_graph **ret, ps_error *err) {
     PS_FAIL_IF(!p, err, FORMAT, "%s: a graph attribute holds no graph", label);
-    PS_FAIL_IF(im->depth >= PS_ONNX_MAX_GRAPH_DEPTH, err, LIMIT, "%s: subgraphs nest deeper than %d levels", label,
-               PS_ONNX_MAX_GRAPH_DEPTH);
+    PS_FAIL_IF(im->depth >= im->limits.depth, err, LIMIT, "%s: subgraphs nest deeper than %d levels", label,
+               im->limits.depth);
     PS_TRY(ps_onnx_check_name("graph name", ps_onnx_text(p->name), err));
     PS_TRY(ps_graph_new_sub(node->graph, node, ps_onnx_text(p->name), ret, err));
     im->depth++;
@@ -152,12 +172,16 @@ static ps_attr_type attr_type(int kind) {
     return kind > 0 && kind <= KIND_GRAPHS ? types[kind] : PS_ATTR_NONE;
 }
 
-static ps_status check_attr(const ps_node *node, const attr_proto *a, const char *label, ps_error *err) {
+static ps_status check_name(const attr_proto *a, const char *label, ps_error *err) {
     const char *name = ps_onnx_text(a->name);
-    int kind = attr_kind(a);
     PS_FAIL_IF(!name[0], err, FORMAT, "%s: an attribute has no name", label);
-    PS_TRY(ps_onnx_check_name("attribute name", name, err));
-    PS_FAIL_IF(a->ref_attr_name && a->ref_attr_name[0], err, FORMAT,
+    return ps_onnx_check_name("attribute name", name, err);
+}
+
+static ps_status check_attr(const ps_node *node, const char *name, const attr_proto *a, const char *label,
+                            ps_error *err) {
+    int kind = attr_kind(a);
+    PS_FAIL_IF(ps_onnx_text(a->ref_attr_name)[0], err, FORMAT,
                "%s: attribute '%s' refers to a function's attribute outside of a function", label, name);
     PS_FAIL_IF(kind == 0, err, FORMAT, "%s: attribute '%s' has no value", label, name);
     PS_FAIL_IF(attr_type(kind) == PS_ATTR_NONE, err, UNSUPPORTED,
@@ -166,14 +190,13 @@ static ps_status check_attr(const ps_node *node, const attr_proto *a, const char
     return PS_OK;
 }
 
-ps_status ps_onnx_import_attr(ps_onnx_import *im, ps_node *node, const Onnx__AttributeProto *a, const char *label,
-                              ps_error *err) {
-    PS_TRY(check_attr(node, a, label, err));
+static ps_status set_attr(ps_onnx_import *im, ps_node *node, const char *name, const attr_proto *a, const char *label,
+                          ps_error *err) {
     int kind = attr_kind(a);
     char where[PS_ONNX_LABEL];
-    ps_snprintf(where, sizeof where, "%s attribute '%.60s'", label, a->name);
+    ps_snprintf(where, sizeof where, "%s attribute '%.60s'", label, name);
     ps_arena *arena = &im->root->arena;
-    ps_attr attr = { .name = ps_arena_strdup(arena, a->name), .type = attr_type(kind) };
+    ps_attr attr = { .name = ps_arena_strdup(arena, name), .type = attr_type(kind) };
     if (!attr.name) return PS_FAIL_NOMEM(err, "an attribute");
     switch (kind) {
     case KIND_TENSOR: return set_tensor(im, node, a, &attr, where, err);
@@ -183,6 +206,19 @@ ps_status ps_onnx_import_attr(ps_onnx_import *im, ps_node *node, const Onnx__Att
     default: PS_TRY(read_plain(arena, a, kind, &attr, err)); break;
     }
     return ps_node_set_attr(node, &attr, err);
+}
+
+ps_status ps_onnx_import_attr(ps_onnx_import *im, ps_node *node, const Onnx__AttributeProto *given, const char *label,
+                              ps_error *err) {
+    ps_onnx_call *scope, *here = im->call;
+    const attr_proto *a = ps_onnx_attr_follow(im, given, &scope);
+    PS_TRY(check_name(given, label, err));
+    if (!a) return PS_OK; /* the operator's own default holds */
+    PS_TRY(check_attr(node, given->name, a, label, err));
+    im->call = scope; /* a subgraph that a call passes sees what its caller sees */
+    ps_status status = set_attr(im, node, given->name, a, label, err);
+    im->call = here;
+    return status;
 }
 
 /* ---- Constant ---- */
@@ -213,13 +249,10 @@ static ps_status string_tensor(ps_onnx_import *im, bool list, const ProtobufCBin
     return PS_OK;
 }
 
-static ps_status constant_attr(ps_onnx_import *im, const attr_proto *a, const char *label, ps_tensor **ret,
-                               ps_error *err) {
-    const char *name = ps_onnx_text(a->name);
+static ps_status constant_attr(ps_onnx_import *im, const char *name, const attr_proto *a, const char *label,
+                               ps_tensor **ret, ps_error *err) {
     int kind = attr_kind(a);
-    if (strcmp(name, "value") == 0 && kind == KIND_TENSOR && a->t) {
-        return ps_onnx_tensor_decode(im->proto, &im->external, a->t, label, ret, err);
-    }
+    if (strcmp(name, "value") == 0 && kind == KIND_TENSOR && a->t) return decode(im, a->t, label, ret, err);
     if (strcmp(name, "sparse_value") == 0 && kind == KIND_SPARSE && a->sparse_tensor) {
         return ps_onnx_sparse_decode(im->proto, &im->external, a->sparse_tensor, label, &im->sparse_budget, ret, err);
     }
@@ -246,8 +279,13 @@ ps_status ps_onnx_constant_value(ps_onnx_import *im, const Onnx__NodeProto *n, c
                                  ps_error *err) {
     PS_FAIL_IF(n->n_attribute != 1, err, FORMAT, "%s: a Constant has exactly one value, this has %zu", label,
                n->n_attribute);
+    const char *name = ps_onnx_text(n->attribute[0]->name);
+    ps_onnx_call *scope;
+    const attr_proto *a = ps_onnx_attr_follow(im, n->attribute[0], &scope);
+    PS_FAIL_IF(!a, err, FORMAT, "%s: the attribute '%.60s' that it refers to is not given", label,
+               n->attribute[0]->ref_attr_name);
     ps_tensor *tensor;
-    PS_TRY(constant_attr(im, n->attribute[0], label, &tensor, err));
+    PS_TRY(constant_attr(im, name, a, label, &tensor, err));
     ps_status status = ps_onnx_pool_intern(&im->pool, &tensor, label, err);
     if (status != PS_OK) {
         ps_tensor_release(tensor);

@@ -21,7 +21,7 @@ void ps_onnx_external_release(ps_onnx_external *ext) {
     if (!ext->alloc) return;
     for (size_t i = 0; i < ext->files.size; i++) {
         ps_free(ext->alloc, ext->files.data[i].location);
-        if (ext->files.data[i].map.data) ps_file_map_close(&ext->files.data[i].map);
+        ps_tensor_release(ext->files.data[i].bytes);
     }
     ps_vec_release(ext->alloc, &ext->files);
     ps_free(ext->alloc, ext->folder);
@@ -79,22 +79,30 @@ static ps_status resolve(const ps_onnx_external *ext, const char *location, cons
     return PS_OK;
 }
 
-static ps_status map_file(ps_onnx_external *ext, const char *location, const char *label, const ps_file_map **ret,
+static ps_status map_bytes(ps_alloc_state *alloc, const char *real, ps_tensor **ret, ps_error *err) {
+    ps_file_map map;
+    PS_TRY(ps_file_map_open(real, &map, err));
+    ps_status status = ps_tensor_new_map(alloc, &map, ret, err);
+    ps_file_map_close(&map); /* of a map that was not taken */
+    return status;
+}
+
+static ps_status map_file(ps_onnx_external *ext, const char *location, const char *label, ps_tensor **ret,
                           ps_error *err) {
     for (size_t i = 0; i < ext->files.size; i++) {
         if (strcmp(ext->files.data[i].location, location) == 0) {
-            *ret = &ext->files.data[i].map;
+            *ret = ext->files.data[i].bytes;
             return PS_OK;
         }
     }
     char *real = NULL;
     PS_TRY(resolve(ext, location, label, &real, err));
-    ps_onnx_external_file file = { ps_strdup(ext->alloc, location), { NULL, 0 } };
+    ps_onnx_external_file file = { ps_strdup(ext->alloc, location), NULL };
     ps_status status = PS_OK;
     if (!file.location || !ps_vec_reserve(ext->alloc, &ext->files, 1)) {
         status = PS_FAIL_NOMEM(err, "external data");
     } else {
-        status = ps_file_map_open(real, &file.map, err);
+        status = map_bytes(ext->alloc, real, &file.bytes, err);
         if (status != PS_OK) ps_error_prefix(err, "%s", label);
     }
     ps_free(ext->alloc, real);
@@ -103,7 +111,7 @@ static ps_status map_file(ps_onnx_external *ext, const char *location, const cha
         return status;
     }
     ext->files.data[ext->files.size++] = file;
-    *ret = &ext->files.data[ext->files.size - 1].map;
+    *ret = file.bytes;
     return PS_OK;
 }
 
@@ -131,19 +139,19 @@ static ps_status read_entries(const Onnx__TensorProto *t, const char *label, whe
 }
 
 ps_status ps_onnx_external_find(ps_onnx_external *ext, const Onnx__TensorProto *t, const char *label, size_t bytes,
-                                const ps_file_map **ret_map, size_t *ret_offset, ps_error *err) {
+                                ps_tensor **ret_file, size_t *ret_offset, ps_error *err) {
     PS_FAIL_IF(!ext->folder, err, UNSUPPORTED, "%s: refers to external data, which needs a model file beside it",
                label);
     where w;
-    const ps_file_map *map;
+    ps_tensor *file;
     PS_TRY(read_entries(t, label, &w, err));
     PS_FAIL_IF(w.has_length && w.length != bytes, err, FORMAT, "%s: external data has %zu bytes, the shape needs %zu",
                label, w.length, bytes);
-    PS_TRY(map_file(ext, w.location, label, &map, err));
-    PS_FAIL_IF(w.offset > map->size || bytes > map->size - w.offset, err, FORMAT,
-               "%s: external data file '%s' has %zu bytes, %zu at offset %zu are needed", label, w.location, map->size,
-               bytes, w.offset);
-    *ret_map = map;
+    PS_TRY(map_file(ext, w.location, label, &file, err));
+    PS_FAIL_IF(w.offset > file->bytes || bytes > file->bytes - w.offset, err, FORMAT,
+               "%s: external data file '%s' has %zu bytes, %zu at offset %zu are needed", label, w.location,
+               file->bytes, bytes, w.offset);
+    *ret_file = file;
     *ret_offset = w.offset;
     return PS_OK;
 }

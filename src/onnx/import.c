@@ -5,6 +5,7 @@
 
 #include "base/str.h"
 #include "onnx/onnx_int.h"
+#include "ops/ops.h"
 
 const char *ps_onnx_text(const char *s) {
     return s ? s : "";
@@ -52,18 +53,11 @@ static bool is_constant(const Onnx__NodeProto *n) {
     return strcmp(n->op_type, "Constant") == 0 && !ps_onnx_domain(n->domain)[0];
 }
 
-/* A value of a name that must be new in g. */
-static ps_status add_value(ps_graph *g, const char *name, const char *label, ps_value **ret, ps_error *err) {
-    PS_TRY(ps_onnx_check_name("value name", name, err));
-    PS_FAIL_IF(ps_graph_find(g, name), err, FORMAT, "%s: the name '%s' is already defined in graph '%s'", label, name,
-               g->name);
-    return ps_graph_add_value(g, name, ret, err);
-}
-
 /* Takes over the caller's reference to tensor, also on failure. */
-static ps_status add_constant(ps_graph *g, const char *name, const char *label, ps_tensor *tensor, ps_error *err) {
+static ps_status add_constant(ps_onnx_import *im, ps_graph *g, const char *name, const char *label, ps_tensor *tensor,
+                              ps_error *err) {
     ps_value *v;
-    ps_status status = add_value(g, name, label, &v, err);
+    ps_status status = ps_onnx_define(im, g, name, label, &v, err);
     if (status == PS_OK) {
         ps_value_set_constant(v, tensor);
         v->dtype = tensor->dtype;
@@ -88,7 +82,7 @@ static ps_status import_initializer(ps_onnx_import *im, const Onnx__TensorProto 
         ps_tensor_release(tensor);
         return status;
     }
-    return add_constant(g, name, label, tensor, err);
+    return add_constant(im, g, name, label, tensor, err);
 }
 
 static ps_status import_sparse(ps_onnx_import *im, const Onnx__SparseTensorProto *s, ps_graph *g, ps_error *err) {
@@ -104,7 +98,7 @@ static ps_status import_sparse(ps_onnx_import *im, const Onnx__SparseTensorProto
         ps_tensor_release(tensor);
         return status;
     }
-    return add_constant(g, name, label, tensor, err);
+    return add_constant(im, g, name, label, tensor, err);
 }
 
 /* ---- inputs, outputs, value_info ---- */
@@ -133,7 +127,7 @@ static ps_status import_input(ps_onnx_import *im, const Onnx__ValueInfoProto *p,
     if (v && v->constant) return check_default(v, p, g, label, err);
 
     ps_onnx_type t;
-    PS_TRY(add_value(g, name, label, &v, err));
+    PS_TRY(ps_onnx_define(im, g, name, label, &v, err));
     PS_TRY(ps_onnx_type_read(g, p->type, label, &t, err));
     v->dtype = t.dtype;
     v->elem = t.elem;
@@ -174,7 +168,8 @@ static ps_status import_output(ps_onnx_import *im, const Onnx__ValueInfoProto *p
     PS_FAIL_IF(!name[0], err, FORMAT, "an output of graph '%s' has no name", g->name);
     PS_TRY(ps_onnx_check_name("output name", name, err));
     ps_snprintf(label, sizeof label, "output '%.120s'", name);
-    ps_value *v = ps_graph_lookup(g, name);
+    bool omitted;
+    ps_value *v = ps_onnx_lookup(im, g, name, &omitted);
     PS_FAIL_IF(!v, err, FORMAT, "%s: is not defined by any node, input or initializer", label);
     if (g == im->root) {
         PS_FAIL_IF(v->n_outputs, err, FORMAT, "%s: is listed twice", label);
@@ -196,13 +191,6 @@ static ps_status import_value_info(const Onnx__ValueInfoProto *p, ps_graph *g, p
 
 /* ---- nodes ---- */
 
-static bool has_opset(const ps_graph *root, const char *domain) {
-    for (size_t i = 0; i < root->n_opsets; i++) {
-        if (strcmp(root->opsets[i].domain, domain) == 0) return true;
-    }
-    return false;
-}
-
 static ps_status check_node(ps_onnx_import *im, const Onnx__NodeProto *n, ps_graph *g, const char *label,
                             ps_error *err) {
     PS_FAIL_IF(!ps_onnx_text(n->op_type)[0], err, FORMAT, "node '%.100s' of graph '%s' has no operator",
@@ -211,7 +199,9 @@ static ps_status check_node(ps_onnx_import *im, const Onnx__NodeProto *n, ps_gra
     PS_TRY(ps_onnx_check_name("operator name", n->op_type, err));
     PS_TRY(ps_onnx_check_name("domain", ps_onnx_text(n->domain), err));
     const char *domain = ps_onnx_domain(n->domain);
-    PS_FAIL_IF(!has_opset(im->root, domain), err, FORMAT, "%s: the model imports no opset of domain '%s'", label,
+    PS_FAIL_IF(strcmp(domain, "polestar") == 0, err, UNSUPPORTED,
+               "%s: operators of the domain 'polestar' are made by the optimiser and stand in no file", label);
+    PS_FAIL_IF(ps_onnx_opset(im, domain) <= 0, err, FORMAT, "%s: the model imports no opset of domain '%s'", label,
                domain[0] ? domain : "ai.onnx");
     size_t named = 0;
     for (size_t i = 0; i < n->n_output; i++)
@@ -226,7 +216,7 @@ static ps_status import_constant(ps_onnx_import *im, const Onnx__NodeProto *n, p
                "%s: a Constant has no inputs and one output, this has %zu and %zu", label, n->n_input, n->n_output);
     ps_tensor *tensor;
     PS_TRY(ps_onnx_constant_value(im, n, label, &tensor, err));
-    return add_constant(g, n->output[0], label, tensor, err);
+    return add_constant(im, g, n->output[0], label, tensor, err);
 }
 
 /* First visit: the values that the node defines. */
@@ -235,53 +225,76 @@ static ps_status define_outputs(ps_onnx_import *im, const Onnx__NodeProto *n, ps
     ps_value *v;
     node_text(n, label, sizeof label);
     PS_TRY(check_node(im, n, g, label, err));
-    PS_TRY(ps_onnx_info_count(im, n, err));
+    PS_FAIL_IF(++im->nodes > im->limits.nodes, err, LIMIT, "%s: the model has more than %zu nodes, counting those of called functions",
+               label, im->limits.nodes);
+    if (!im->call) PS_TRY(ps_onnx_info_count(im, n, err));
     if (is_constant(n)) return import_constant(im, n, g, label, err);
     for (size_t i = 0; i < n->n_output; i++) {
-        if (n->output[i][0]) PS_TRY(add_value(g, n->output[i], label, &v, err));
+        if (n->output[i][0]) PS_TRY(ps_onnx_define(im, g, n->output[i], label, &v, err));
     }
     return PS_OK;
 }
 
-static ps_status resolve_values(const ps_graph *g, const Onnx__NodeProto *n, const char *label, ps_value **in,
-                                ps_value **out, ps_error *err) {
+static ps_status resolve_values(const ps_onnx_import *im, const ps_graph *g, const Onnx__NodeProto *n,
+                                const char *label, ps_value **in, ps_value **out, ps_error *err) {
+    bool omitted;
     for (size_t i = 0; i < n->n_input; i++) {
         if (!n->input[i][0]) continue;
-        in[i] = ps_graph_lookup(g, n->input[i]);
-        PS_FAIL_IF(!in[i], err, FORMAT, "%s: input '%.120s' is not defined by any node, input or initializer", label,
+        in[i] = ps_onnx_lookup(im, g, n->input[i], &omitted);
+        PS_FAIL_IF(!in[i] && !omitted, err, FORMAT, "%s: input '%.120s' is not defined by any node, input or initializer", label,
                    n->input[i]);
     }
     for (size_t i = 0; i < n->n_output; i++) {
-        if (n->output[i][0]) out[i] = ps_graph_find(g, n->output[i]);
+        if (n->output[i][0]) out[i] = ps_onnx_find_output(im, g, n->output[i]);
     }
     return PS_OK;
 }
 
-static ps_status make_node(ps_onnx_import *im, const Onnx__NodeProto *n, ps_graph *g, const char *label, ps_node **ret,
+static ps_status add_attrs(ps_onnx_import *im, const Onnx__NodeProto *n, ps_node *node, const char *label,
                            ps_error *err) {
-    size_t total = n->n_input + n->n_output, bytes;
-    if (ps_mul_overflow_size(total, sizeof(ps_value *), &bytes)) return PS_FAIL_NOMEM(err, "a node");
-    ps_value **values = ps_alloc_zero(im->alloc, bytes);
-    if (!values) return PS_FAIL_NOMEM(err, "a node");
-    ps_value **in = values, **out = values + n->n_input;
-    ps_status status = resolve_values(g, n, label, in, out, err);
-    if (status == PS_OK) {
-        status = ps_graph_add_node(g, NULL, n->op_type, ps_onnx_domain(n->domain), ps_onnx_text(n->name), in,
-                                   n->n_input, out, n->n_output, ret, err);
-    }
-    ps_free(im->alloc, values);
-    return status;
+    const char *domain = node->domain;
+    /* The body of a function has opsets of its own. */
+    int64_t version = ps_onnx_opset(im, domain);
+    if (version != ps_graph_opset(im->root, domain)) node->op = ps_ops_find(node->op_type, domain, version);
+    for (size_t i = 0; i < n->n_attribute; i++)
+        PS_TRY(ps_onnx_import_attr(im, node, n->attribute[i], label, err));
+    return PS_OK;
+}
+
+static ps_status make_node(ps_onnx_import *im, const Onnx__NodeProto *n, ps_graph *g, ps_value **in, ps_value **out,
+                           const char *label, ps_error *err) {
+    char name[PS_ONNX_LABEL];
+    const Onnx__FunctionProto *f;
+    ps_node *node;
+    PS_TRY(resolve_values(im, g, n, label, in, out, err));
+    PS_TRY(ps_onnx_function_find(im, n, &f, err));
+    if (f) return ps_onnx_function_call(im, f, n, g, in, out, label, err);
+    PS_TRY(ps_graph_add_node(g, NULL, n->op_type, ps_onnx_domain(n->domain),
+                             ps_onnx_node_name(im, g, ps_onnx_text(n->name), name, sizeof name), in, n->n_input, out,
+                             n->n_output, &node, err));
+    return add_attrs(im, n, node, label, err);
 }
 
 /* Second visit: the node, its attributes and their subgraphs. */
 static ps_status import_node(ps_onnx_import *im, const Onnx__NodeProto *n, ps_graph *g, ps_error *err) {
     if (is_constant(n)) return PS_OK;
     char label[PS_ONNX_LABEL];
-    ps_node *node;
+    size_t total = n->n_input + n->n_output, bytes;
     node_text(n, label, sizeof label);
-    PS_TRY(make_node(im, n, g, label, &node, err));
-    for (size_t i = 0; i < n->n_attribute; i++)
-        PS_TRY(ps_onnx_import_attr(im, node, n->attribute[i], label, err));
+    if (ps_mul_overflow_size(total, sizeof(ps_value *), &bytes)) return PS_FAIL_NOMEM(err, "a node");
+    ps_value **values = ps_alloc_zero(im->alloc, bytes);
+    if (!values) return PS_FAIL_NOMEM(err, "a node");
+    ps_status status = make_node(im, n, g, values, values + n->n_input, label, err);
+    ps_free(im->alloc, values);
+    return status;
+}
+
+ps_status ps_onnx_import_nodes(ps_onnx_import *im, Onnx__NodeProto *const *nodes, size_t n, ps_graph *g,
+                               ps_error *err) {
+    for (size_t i = 0; i < n; i++)
+        PS_TRY(define_outputs(im, nodes[i], g, err));
+    for (size_t i = 0; i < n; i++)
+        PS_TRY(import_node(im, nodes[i], g, err));
     return PS_OK;
 }
 
@@ -294,10 +307,7 @@ ps_status ps_onnx_import_graph(ps_onnx_import *im, const Onnx__GraphProto *p, ps
         PS_TRY(import_sparse(im, p->sparse_initializer[i], g, err));
     for (size_t i = 0; i < p->n_input; i++)
         PS_TRY(import_input(im, p->input[i], g, err));
-    for (size_t i = 0; i < p->n_node; i++)
-        PS_TRY(define_outputs(im, p->node[i], g, err));
-    for (size_t i = 0; i < p->n_node; i++)
-        PS_TRY(import_node(im, p->node[i], g, err));
+    PS_TRY(ps_onnx_import_nodes(im, p->node, p->n_node, g, err));
     for (size_t i = 0; i < p->n_output; i++)
         PS_TRY(import_output(im, p->output[i], g, err));
     for (size_t i = 0; i < p->n_value_info; i++)

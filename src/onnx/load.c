@@ -10,12 +10,6 @@ static ps_status check_model(const Onnx__ModelProto *m, ps_error *err) {
     PS_FAIL_IF(!m->graph, err, FORMAT, "the model has no graph");
     PS_FAIL_IF(!m->n_opset_import, err, FORMAT, "the model imports no opset");
     PS_FAIL_IF(m->graph->n_output == 0, err, FORMAT, "the model has no outputs");
-    if (m->n_functions) {
-        const char *name = ps_onnx_text(m->functions[0]->name);
-        PS_TRY(ps_onnx_check_name("function name", name, err));
-        return PS_FAIL(err, UNSUPPORTED,
-                       "the model defines the function '%.100s': model-local functions are not supported", name);
-    }
     return PS_OK;
 }
 
@@ -56,6 +50,7 @@ static ps_status build(ps_onnx_import *im, ps_error *err) {
     PS_TRY(ps_onnx_check_name("graph name", ps_onnx_text(im->model->graph->name), err));
     PS_TRY(ps_graph_new(im->alloc, ps_onnx_text(im->model->graph->name), &im->root, err));
     PS_TRY(read_opsets(im, err));
+    PS_TRY(ps_onnx_functions_read(im, err));
     PS_TRY(ps_onnx_info_begin(im, err));
     PS_TRY(ps_onnx_import_graph(im, im->model->graph, im->root, err));
     PS_TRY(ps_onnx_info_finish(im, err));
@@ -63,8 +58,16 @@ static ps_status build(ps_onnx_import *im, ps_error *err) {
     return ps_graph_verify(im->root, err);
 }
 
-/* path is NULL for a model in memory. */
-static ps_status import_model(const ps_onnx_proto *proto, const char *path, ps_graph **ret_graph,
+static ps_onnx_limits with_defaults(const ps_onnx_limits *given) {
+    ps_onnx_limits l = *given;
+    if (!l.nodes) l.nodes = PS_ONNX_DEFAULT_NODES;
+    if (l.depth <= 0 || l.depth > PS_MAX_SUBGRAPH_DEPTH) l.depth = PS_MAX_SUBGRAPH_DEPTH;
+    if (!l.tensor_bytes) l.tensor_bytes = ps_memory_total();
+    if (!l.total_bytes) l.total_bytes = ps_memory_total();
+    return l;
+}
+
+static ps_status import_model(const ps_onnx_proto *proto, const ps_onnx_source *from, ps_graph **ret_graph,
                               ps_onnx_info *ret_info, ps_error *err) {
     ps_onnx_info info = { 0 };
     ps_onnx_import im = {
@@ -74,15 +77,20 @@ static ps_status import_model(const ps_onnx_proto *proto, const char *path, ps_g
         .sparse_budget = PS_ONNX_MAX_SPARSE,
         .info = &info,
         .depth = 1,
+        .limits = with_defaults(&from->limits),
     };
     ps_arena_init(&info.arena, im.alloc);
     ps_map_init(&im.op_counts, im.alloc);
-    ps_onnx_pool_init(&im.pool, im.alloc);
-    ps_status status = ps_onnx_external_init(&im.external, im.alloc, path, err);
+    ps_map_init(&im.functions, im.alloc);
+    ps_map_init(&im.decoded, im.alloc);
+    ps_onnx_pool_init(&im.pool, im.alloc, &im.limits);
+    ps_status status = ps_onnx_external_init(&im.external, im.alloc, from->path, err);
     if (status == PS_OK) status = build(&im, err);
     ps_onnx_external_release(&im.external);
     ps_onnx_pool_release(&im.pool);
     ps_map_release(&im.op_counts);
+    ps_map_release(&im.functions);
+    ps_map_release(&im.decoded);
     if (status != PS_OK) {
         ps_graph_free(im.root);
         ps_onnx_info_release(&info);
@@ -97,21 +105,24 @@ static ps_status import_model(const ps_onnx_proto *proto, const char *path, ps_g
     return PS_OK;
 }
 
-ps_status ps_onnx_load_file(ps_alloc_state *alloc, const char *path, ps_graph **ret_graph, ps_onnx_info *ret_info,
-                            ps_error *err) {
+ps_status ps_onnx_load(ps_alloc_state *alloc, const ps_onnx_source *from, ps_graph **ret_graph, ps_onnx_info *ret_info,
+                       ps_error *err) {
     ps_onnx_proto proto;
-    ps_status status = ps_onnx_proto_open_file(alloc, &onnx__model_proto__descriptor, path, &proto, err);
-    if (status == PS_FORMAT) ps_error_prefix(err, "this is no ONNX model, or a damaged one");
-    if (status == PS_OK) status = import_model(&proto, path, ret_graph, ret_info, err);
+    const ProtobufCMessageDescriptor *kind = &onnx__model_proto__descriptor;
+    ps_status status = from->path ? ps_onnx_proto_open_file(alloc, kind, from->path, &proto, err)
+                                  : ps_onnx_proto_open_memory(alloc, kind, from->data, from->size, &proto, err);
+    if (from->path && status == PS_FORMAT) ps_error_prefix(err, "this is no ONNX model, or a damaged one");
+    if (status == PS_OK) status = import_model(&proto, from, ret_graph, ret_info, err);
     ps_onnx_proto_close(&proto);
     return status;
 }
 
+ps_status ps_onnx_load_file(ps_alloc_state *alloc, const char *path, ps_graph **ret_graph, ps_onnx_info *ret_info,
+                            ps_error *err) {
+    return ps_onnx_load(alloc, &(ps_onnx_source) { .path = path }, ret_graph, ret_info, err);
+}
+
 ps_status ps_onnx_load_memory(ps_alloc_state *alloc, const void *data, size_t size, ps_graph **ret_graph,
                               ps_onnx_info *ret_info, ps_error *err) {
-    ps_onnx_proto proto;
-    ps_status status = ps_onnx_proto_open_memory(alloc, &onnx__model_proto__descriptor, data, size, &proto, err);
-    if (status == PS_OK) status = import_model(&proto, NULL, ret_graph, ret_info, err);
-    ps_onnx_proto_close(&proto);
-    return status;
+    return ps_onnx_load(alloc, &(ps_onnx_source) { .data = data, .size = size }, ret_graph, ret_info, err);
 }

@@ -25,9 +25,30 @@ typedef struct ps_onnx_info {
 
 void ps_onnx_info_release(ps_onnx_info *info);
 
+/* What a file may ask for; 0: the default. docs/limits.md has all of them. */
+typedef struct ps_onnx_limits {
+    size_t nodes;          /* of all graphs, with those of called functions; default PS_ONNX_DEFAULT_NODES */
+    int depth;             /* of nested subgraphs; default and largest: PS_MAX_SUBGRAPH_DEPTH */
+    uint64_t tensor_bytes; /* of one tensor; default: the machine's memory */
+    uint64_t total_bytes;  /* of all different tensors; default: the machine's memory */
+} ps_onnx_limits;
+
+#define PS_ONNX_DEFAULT_NODES ((size_t)1 << 20)
+
+/* A file, or bytes in memory where path is NULL. */
+typedef struct ps_onnx_source {
+    const char *path;
+    const void *data;
+    size_t size;
+    ps_onnx_limits limits;
+} ps_onnx_source;
+
 /* Reads a model. The graph is sorted, checked for structure and unresolved (see ps_ops_resolve); initializers and
  * Constant nodes became constants, deduplicated by content; dims -1, "?" and "" are unknown. External data must lie
  * below the model's folder. Every limit and malformation gives one sentence naming the object. */
+ps_status ps_onnx_load(ps_alloc_state *alloc, const ps_onnx_source *from, ps_graph **ret_graph, ps_onnx_info *ret_info,
+                       ps_error *err);
+/* The same with the default limits. */
 ps_status ps_onnx_load_file(ps_alloc_state *alloc, const char *path, ps_graph **ret_graph, ps_onnx_info *ret_info,
                             ps_error *err);
 ps_status ps_onnx_load_memory(ps_alloc_state *alloc, const void *data, size_t size, ps_graph **ret_graph,

@@ -13,8 +13,8 @@
 #define PS_ONNX_MAX_STRUCTURE ((size_t)256 << 20) /* bytes of a model without its weights */
 #define PS_ONNX_MAX_FIELDS ((size_t)16 << 20)     /* protobuf fields outside of weights */
 #define PS_ONNX_MAX_MESSAGE_DEPTH 250             /* of nested protobuf messages: bounds the stack */
-#define PS_ONNX_MAX_GRAPH_DEPTH 64                /* of nested subgraphs */
 #define PS_ONNX_MAX_SPARSE ((size_t)64 << 20)     /* bytes of all sparse tensors of a model, written out */
+#define PS_ONNX_MAX_CALL_DEPTH 64                 /* of functions calling functions */
 #define PS_ONNX_NEWEST_IR 14
 #define PS_ONNX_NEWEST_OPSET 28
 
@@ -65,7 +65,7 @@ uint64_t ps_onnx_proto_digest(const ps_onnx_proto *proto);
 /* ---- external.c: weights in files beside the model ---- */
 typedef struct ps_onnx_external_file {
     char *location; /* as the model spells it */
-    ps_file_map map;
+    ps_tensor *bytes; /* of the whole file, mapped */
 } ps_onnx_external_file;
 
 typedef struct ps_onnx_external {
@@ -77,9 +77,9 @@ typedef struct ps_onnx_external {
 /* path of the model, or NULL for a model in memory. */
 ps_status ps_onnx_external_init(ps_onnx_external *ext, ps_alloc_state *alloc, const char *path, ps_error *err);
 void ps_onnx_external_release(ps_onnx_external *ext);
-/* The `bytes` bytes that a tensor's external_data names. The file stays mapped until release. */
+/* The file, borrowed, and where in it the `bytes` bytes lie that a tensor's external_data names. */
 ps_status ps_onnx_external_find(ps_onnx_external *ext, const Onnx__TensorProto *t, const char *label, size_t bytes,
-                                const ps_file_map **ret_map, size_t *ret_offset, ps_error *err);
+                                ps_tensor **ret_file, size_t *ret_offset, ps_error *err);
 
 /* ---- tensor_proto.c ---- */
 /* Copies a TensorProto into a tensor of its own. label starts every error: "initializer 'w'". ext may be NULL: refuse.
@@ -108,15 +108,27 @@ typedef struct ps_onnx_pool {
     ps_onnx_pool_slot *slots;
     size_t room, size;
     size_t elements, bytes; /* of the tensors in the pool */
-    uint64_t limit;         /* on bytes */
+    uint64_t limit, tensor_limit; /* on bytes; of one tensor */
 } ps_onnx_pool;
 
-void ps_onnx_pool_init(ps_onnx_pool *pool, ps_alloc_state *alloc);
+void ps_onnx_pool_init(ps_onnx_pool *pool, ps_alloc_state *alloc, const ps_onnx_limits *limits);
 void ps_onnx_pool_release(ps_onnx_pool *pool);
 /* Replaces *tensor by an equal one of the pool (reference and all), or adds it. On failure *tensor is untouched. */
 ps_status ps_onnx_pool_intern(ps_onnx_pool *pool, ps_tensor **tensor, const char *label, ps_error *err);
 
 /* ---- import.c and its parts ---- */
+
+/* A call of a model-local function that is being replaced by its body (function.c). */
+typedef struct ps_onnx_call {
+    struct ps_onnx_call *outer; /* the call in whose body this one stands, or NULL */
+    const Onnx__FunctionProto *function;
+    const Onnx__NodeProto *node;
+    ps_graph *host;     /* graph that gets the nodes */
+    const char *prefix; /* of names */
+    ps_map names;       /* of the body → what they stand for */
+    int depth;
+} ps_onnx_call;
+
 typedef struct ps_onnx_import {
     ps_alloc_state *alloc;
     const ps_onnx_proto *proto;
@@ -127,11 +139,43 @@ typedef struct ps_onnx_import {
     ps_graph *root;
     ps_onnx_info *info;
     ps_map op_counts; /* "domain::Op" → ps_onnx_op_count */
+    ps_map functions; /* "domain::name:overload" → Onnx__FunctionProto */
+    ps_map decoded;   /* attribute tensors of functions by address: calls share them */
+    ps_onnx_call *call; /* whose body the nodes at hand belong to, or NULL */
+    ps_onnx_limits limits;
+    size_t nodes; /* so far, with those of called functions */
     int depth;        /* of the graph at hand; the root is 1 */
 } ps_onnx_import;
 
 /* Fills g (fresh, empty) from p, subgraphs included. */
 ps_status ps_onnx_import_graph(ps_onnx_import *im, const Onnx__GraphProto *p, ps_graph *g, ps_error *err);
+/* Nodes of g or of a function called in it, in the two visits that let any order be read. */
+ps_status ps_onnx_import_nodes(ps_onnx_import *im, Onnx__NodeProto *const *nodes, size_t n, ps_graph *g,
+                               ps_error *err);
+
+/* ---- function.c ---- */
+ps_status ps_onnx_functions_read(ps_onnx_import *im, ps_error *err);
+/* The function that a node calls; NULL for an operator. */
+ps_status ps_onnx_function_find(ps_onnx_import *im, const Onnx__NodeProto *n, const Onnx__FunctionProto **ret,
+                                ps_error *err);
+/* Puts the function's nodes into g instead of the call, between its inputs and outputs. */
+ps_status ps_onnx_function_call(ps_onnx_import *im, const Onnx__FunctionProto *f, const Onnx__NodeProto *n, ps_graph *g,
+                                ps_value *const *in, ps_value *const *out, const char *label, ps_error *err);
+/* Version of a domain where the walk stands; 0: not imported. */
+int64_t ps_onnx_opset(const ps_onnx_import *im, const char *domain);
+/* What a name stands for, seen from g. NULL: nothing, or (*ret_omitted) an input that a function's caller omits. */
+ps_value *ps_onnx_lookup(const ps_onnx_import *im, const ps_graph *g, const char *name, bool *ret_omitted);
+/* A value that ps_onnx_define has made. */
+ps_value *ps_onnx_find_output(const ps_onnx_import *im, const ps_graph *g, const char *name);
+/* The value of a name that must be new where the walk stands. */
+ps_status ps_onnx_define(ps_onnx_import *im, ps_graph *g, const char *name, const char *label, ps_value **ret,
+                         ps_error *err);
+/* A node's name in the graph, written to buf if it is another one. */
+const char *ps_onnx_node_name(const ps_onnx_import *im, const ps_graph *g, const char *name, char *buf, size_t size);
+/* What an attribute refers to, through all calls; NULL: nobody gives it. *ret_scope is where its subgraphs belong. */
+const Onnx__AttributeProto *ps_onnx_attr_follow(const ps_onnx_import *im, const Onnx__AttributeProto *a,
+                                                ps_onnx_call **ret_scope);
+
 /* attr.c: one attribute onto a node that is in its graph; label is the node's. */
 ps_status ps_onnx_import_attr(ps_onnx_import *im, ps_node *node, const Onnx__AttributeProto *a, const char *label,
                               ps_error *err);

@@ -2,10 +2,11 @@
 
 #include "onnx/onnx_int.h"
 
-void ps_onnx_pool_init(ps_onnx_pool *pool, ps_alloc_state *alloc) {
+void ps_onnx_pool_init(ps_onnx_pool *pool, ps_alloc_state *alloc, const ps_onnx_limits *limits) {
     memset(pool, 0, sizeof *pool);
     pool->alloc = alloc;
-    pool->limit = ps_memory_total();
+    pool->limit = limits->total_bytes;
+    pool->tensor_limit = limits->tensor_bytes;
 }
 
 void ps_onnx_pool_release(ps_onnx_pool *pool) {
@@ -26,6 +27,7 @@ static bool strings_equal(const ps_tensor *a, const ps_tensor *b) {
 }
 
 static bool tensors_equal(const ps_tensor *a, const ps_tensor *b) {
+    if (a == b) return true;
     if (a->dtype != b->dtype || !ps_shape_equal(&a->shape, &b->shape)) return false;
     if (a->dtype == PS_DTYPE_STRING) return strings_equal(a, b);
     return a->bytes == 0 || memcmp(a->data, b->data, a->bytes) == 0;
@@ -57,15 +59,19 @@ static bool grow(ps_onnx_pool *pool) {
 ps_status ps_onnx_pool_intern(ps_onnx_pool *pool, ps_tensor **tensor, const char *label, ps_error *err) {
     ps_tensor *t = *tensor;
     if ((pool->size + 1) * 2 > pool->room && !grow(pool)) return PS_FAIL_NOMEM(err, "the table of weights");
-    uint64_t hash = ps_tensor_hash(t);
+    uint64_t hash = ps_tensor_hash_once(t);
+    ps_tensor_drop_pages(t);
     ps_onnx_pool_slot *s = find_slot(pool->slots, pool->room, hash, t);
     if (s->tensor) {
         *tensor = ps_tensor_retain(s->tensor);
         ps_tensor_release(t);
         return PS_OK;
     }
+    PS_FAIL_IF(t->bytes > pool->tensor_limit, err, LIMIT, "%s: %zu bytes exceed the limit of %llu for one tensor",
+               label, t->bytes, (unsigned long long)pool->tensor_limit);
     PS_FAIL_IF(t->bytes > pool->limit - pool->bytes, err, LIMIT,
-               "%s: the weights exceed this machine's memory of %llu bytes", label, (unsigned long long)pool->limit);
+               "%s: the weights exceed the limit of %llu bytes for all tensors", label,
+               (unsigned long long)pool->limit);
     s->hash = hash;
     s->tensor = ps_tensor_retain(t);
     pool->size++;

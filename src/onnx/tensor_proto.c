@@ -260,18 +260,26 @@ static ps_status fill(const ps_onnx_proto *proto, const payload *p, const Onnx__
     return PS_OK;
 }
 
+/* May kernels read these bytes where the file has them? Types that normalize() may change are copied, and so is what
+ * is too small to be worth a page. */
+static bool usable_as_is(ps_dtype dtype, const uint8_t *at, size_t bytes) {
+    return bytes > PS_TENSOR_SMALL && (uintptr_t)at % PS_ALIGN == 0 && ps_dtype_size(dtype) && dtype != PS_DTYPE_BOOL;
+}
+
 static ps_status decode_external(ps_onnx_external *ext, const Onnx__TensorProto *t, const char *label, ps_dtype dtype,
                                  const ps_shape *shape, size_t bytes, ps_tensor **ret, ps_error *err) {
     PS_FAIL_IF(dtype == PS_DTYPE_STRING, err, FORMAT, "%s: strings cannot be stored as external data", label);
     PS_FAIL_IF(!ext, err, UNSUPPORTED, "%s: refers to external data, which needs a model file beside it", label);
-    const ps_file_map *map;
+    ps_tensor *file, *tensor;
     size_t offset;
-    PS_TRY(ps_onnx_external_find(ext, t, label, bytes, &map, &offset, err));
-    ps_tensor *tensor;
+    PS_TRY(ps_onnx_external_find(ext, t, label, bytes, &file, &offset, err));
+    uint8_t *at = (uint8_t *)file->data + (bytes ? offset : 0);
+    if (usable_as_is(dtype, at, bytes)) return ps_tensor_new_view(ext->alloc, dtype, shape, at, file, ret, err);
     PS_TRY(ps_tensor_new(ext->alloc, dtype, shape, &tensor, err));
     if (bytes) {
-        memcpy(tensor->data, map->data + offset, bytes);
-        ps_file_map_drop(map, offset, bytes);
+        ps_file_map map = { file->data, file->bytes };
+        memcpy(tensor->data, at, bytes);
+        ps_file_map_drop(&map, offset, bytes);
     }
     normalize(tensor);
     *ret = tensor;

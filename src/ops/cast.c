@@ -1,4 +1,4 @@
-/* cast.c - Cast and CastLike between all number types, bool and strings.
+/* cast.c - Cast and CastLike between all number types, bool and strings; BitCast.
  *
  * Numbers convert as ps_convert says. A number becomes the shortest text that reads back as the same value; text
  * becomes a number as strtod and strtoll read it, with "INF" and "NaN" in any case. */
@@ -145,6 +145,25 @@ static ps_status infer_cast_like(const ps_node *node, ps_error *err) {
     return infer_to(node, node->in[1]->dtype, err);
 }
 
+/* ---- BitCast ---- */
+static ps_status infer_bitcast(const ps_node *node, ps_error *err) {
+    const int64_t to = ((const ps_cast_params *)node->params)->to;
+    const ps_dtype from = node->in[0]->dtype;
+    PS_NODE_FAIL_IF(to <= 0 || to >= PS_DTYPE_COUNT || to == PS_DTYPE_STRING || from == PS_DTYPE_STRING, node, err, TYPE,
+                    "the bits of %s cannot be read as element type %lld", ps_dtype_name(from), (long long)to);
+    PS_NODE_FAIL_IF(from != PS_DTYPE_UNDEFINED && ps_dtype_bits(from) != ps_dtype_bits((ps_dtype)to), node, err, TYPE,
+                    "%s has %zu bits, %s has %zu", ps_dtype_name(from), ps_dtype_bits(from),
+                    ps_dtype_name((ps_dtype)to), ps_dtype_bits((ps_dtype)to));
+    ps_infer_set(node, 0, (ps_dtype)to, &node->in[0]->shape);
+    return PS_OK;
+}
+
+static ps_status bitcast_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    (void)err;
+    if (ctx->in[0]->bytes) memcpy(ctx->out[0]->data, ctx->in[0]->data, ctx->in[0]->bytes);
+    return PS_OK;
+}
+
 /* ---- table ---- */
 
 /* round_mode (opset 24, for f8e8m0) is not read: its default is the rounding of ps_f32_to_f8. */
@@ -153,6 +172,7 @@ static const ps_attr_def cast_attrs[] = {
     PS_A_INT(ps_cast_params, saturate, 1),
     PS_ATTRS_END,
 };
+static const ps_attr_def bitcast_attrs[] = { PS_A_INT_REQ(ps_cast_params, to), PS_ATTRS_END };
 static const ps_attr_def cast_like_attrs[] = { PS_A_INT(ps_cast_params, saturate, 1), PS_ATTRS_END };
 
 static const ps_op ops[] = {
@@ -161,6 +181,7 @@ static const ps_op ops[] = {
       PS_OP_POINTWISE | PS_OP_EXPANDS },
     { "CastLike", "", 15, 2, 2, 1, 1, cast_like_attrs, sizeof(ps_cast_params), infer_cast_like, cast_ref,
       PS_OP_EXPANDS },
+    { "BitCast", "", 26, 1, 1, 1, 1, bitcast_attrs, sizeof(ps_cast_params), infer_bitcast, bitcast_ref, 0 },
 };
 
 const ps_op_family ps_ops_cast = PS_OP_FAMILY("cast", ops);

@@ -7,7 +7,13 @@
 /* clang-format off */
 #define PS_OP_FAMILIES(FAMILY)                                                                                         \
     FAMILY(activation)                                                                                                 \
+    FAMILY(attention)                                                                                                  \
     FAMILY(cast)                                                                                                       \
+    FAMILY(contrib_attention)                                                                                          \
+    FAMILY(contrib_norm)                                                                                               \
+    FAMILY(contrib_pointwise)                                                                                          \
+    FAMILY(contrib_product)                                                                                            \
+    FAMILY(decoder)                                                                                                    \
     FAMILY(elementwise)                                                                                                \
     FAMILY(logic)                                                                                                      \
     FAMILY(reduce)                                                                                                     \
@@ -25,8 +31,25 @@
     FAMILY(matmul)                                                                                                     \
     FAMILY(norm)                                                                                                       \
     FAMILY(pool)                                                                                                       \
+    FAMILY(quantize)                                                                                                   \
+    FAMILY(quantize_conv)                                                                                              \
+    FAMILY(quantize_elementwise)                                                                                       \
+    FAMILY(quantize_matmul)                                                                                            \
+    FAMILY(quantize_nbits)                                                                                             \
+    FAMILY(quantize_pool)                                                                                              \
+    FAMILY(quantize_text)                                                                                              \
     FAMILY(rnn)                                                                                                        \
-    FAMILY(softmax)                                                                                                 \
+    FAMILY(softmax)                                                                                                    \
+    FAMILY(deform)                                                                                                     \
+    FAMILY(einsum)                                                                                                     \
+    FAMILY(image_decode)                                                                                               \
+    FAMILY(linalg)                                                                                                     \
+    FAMILY(loss)                                                                                                       \
+    FAMILY(random)                                                                                                     \
+    FAMILY(roi)                                                                                                        \
+    FAMILY(signal)                                                                                                     \
+    FAMILY(unique)                                                                                                     \
+    FAMILY(unpool)                                                                                                  \
     /* clang-format on */
 
 #define PS_DECLARE_FAMILY(name) extern const ps_op_family ps_ops_##name;

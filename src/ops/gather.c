@@ -65,6 +65,7 @@ static ps_status gather_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     PS_TRY(gather_shape(&f, &shape, &axis, err));
     int64_t outer = ps_shape_product(&in->shape, 0, axis), n = (int64_t)ps_tensor_count(at);
     int64_t extent = in->shape.dims[axis], inner = ps_shape_product(&in->shape, axis + 1, in->shape.rank);
+    if (ps_move_splits(in, inner)) return ps_move_unpacked(ctx, gather_ref, err);
     size_t run;
     ps_move m;
     PS_TRY(ps_move_begin_rows(ctx, 0, in->dtype, &shape, inner, &m, &run, err));
@@ -124,6 +125,7 @@ static void elements_step(elements_walk *w) {
 }
 
 static ps_status gather_elements_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    if (ps_move_splits(ctx->in[0], 1)) return ps_move_unpacked(ctx, gather_elements_ref, err);
     ps_facts f = ps_facts_ctx(ctx);
     const ps_tensor *in = ctx->in[0], *at = ctx->in[1];
     elements_walk w = { .shape = &at->shape };
@@ -203,6 +205,7 @@ static ps_status tuple_offset(const ps_kernel_ctx *ctx, const ps_tensor *at, int
 }
 
 static ps_status gather_nd_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    if (ps_move_splits(ctx->in[0], 1)) return ps_move_unpacked(ctx, gather_nd_ref, err);
     ps_facts f = ps_facts_ctx(ctx);
     const ps_tensor *in = ctx->in[0], *at = ctx->in[1];
     ps_shape shape;
@@ -458,6 +461,7 @@ static ps_status reverse_infer(const ps_node *node, ps_error *err) {
 }
 
 static ps_status reverse_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    if (ps_move_splits(ctx->in[0], 1)) return ps_move_unpacked(ctx, reverse_ref, err);
     const reverse_params *p = ctx->params;
     const ps_tensor *in = ctx->in[0], *lens = ctx->in[1];
     const ps_shape *s = &in->shape;

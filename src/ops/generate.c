@@ -105,8 +105,8 @@ static const ps_attr_def of_shape_attrs[] = { PS_A_TENSOR(of_shape_params, value
 static ps_status of_shape_resolve(const ps_facts *f, ps_dtype *dtype, ps_shape *out, ps_error *err) {
     const of_shape_params *p = f->node->params;
     *dtype = p->value ? p->value->dtype : PS_DTYPE_F32;
-    PS_FAIL_IF(p->value && (ps_tensor_count(p->value) != 1 || ps_dtype_size(*dtype) == 0), err, INVALID,
-               "%s: value is not one element of a whole number of bytes", PS_LABEL(f->node));
+    PS_FAIL_IF(p->value && ps_tensor_count(p->value) != 1, err, INVALID, "%s: value holds %zu elements, it must be one",
+               PS_LABEL(f->node), ps_tensor_count(p->value));
     *out = (ps_shape) { 0, { 0 } };
     size_t n;
     bool known;
@@ -129,6 +129,16 @@ static ps_status of_shape_infer(const ps_node *node, ps_error *err) {
     return ps_infer_checked(node, 0, dtype, &out, err);
 }
 
+/* Copies of one element of a type packed below one byte; the bits behind the last one are 0. */
+static void fill_packed(ps_tensor *out, const ps_tensor *value) {
+    const size_t bits = ps_dtype_bits(out->dtype), used = ps_tensor_count(out) * bits % 8;
+    uint8_t *to = out->data, byte = 0;
+    for (size_t at = 0; at < 8; at += bits)
+        byte = (uint8_t)(byte | (*(const uint8_t *)value->data & ((1u << bits) - 1)) << at);
+    if (out->bytes) memset(to, byte, out->bytes);
+    if (used) to[out->bytes - 1] &= (uint8_t)((1u << used) - 1);
+}
+
 static ps_status of_shape_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     static const uint8_t zero[16] = { 0 };
     const of_shape_params *p = ctx->params;
@@ -136,6 +146,11 @@ static ps_status of_shape_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     ps_dtype dtype;
     ps_shape shape;
     PS_TRY(of_shape_resolve(&f, &dtype, &shape, err));
+    if (!ps_dtype_size(dtype)) {
+        PS_TRY(ps_move_output(ctx, 0, dtype, &shape, err));
+        fill_packed(ctx->out[0], p->value);
+        return PS_OK;
+    }
     ps_move m;
     PS_TRY(ps_move_begin(ctx, 0, dtype, &shape, &m, err));
     ps_move_fill(m.dst, p->value ? p->value->data : zero, m.size, (int64_t)ps_tensor_count(m.out));

@@ -19,6 +19,31 @@
     X(I64, int64_t, (double), (int64_t))                                                                               \
     X(BOOL, uint8_t, 0 !=, 0 !=)
 
+/* One element of the types that have no C type: f8 and what is packed below one byte. */
+static double narrow_get(ps_dtype dtype, const void *src, int64_t i) {
+    const uint8_t *bytes = src;
+    switch (dtype) {
+    case PS_DTYPE_I4: return ps_i4_get(bytes, (size_t)i);
+    case PS_DTYPE_U4: return ps_u4_get(bytes, (size_t)i);
+    case PS_DTYPE_I2: return ps_i2_get(bytes, (size_t)i);
+    case PS_DTYPE_U2: return ps_u2_get(bytes, (size_t)i);
+    case PS_DTYPE_F4E2M1: return (double)ps_f4_to_f32((uint8_t)ps_u4_get(bytes, (size_t)i));
+    default: return (double)ps_f8_to_f32(bytes[i], dtype);
+    }
+}
+
+static void narrow_set(ps_dtype dtype, void *dst, int64_t i, double v) {
+    uint8_t *bytes = dst;
+    switch (dtype) {
+    case PS_DTYPE_I4:
+    case PS_DTYPE_U4: ps_u4_set(bytes, (size_t)i, (int)v); break;
+    case PS_DTYPE_I2:
+    case PS_DTYPE_U2: ps_u2_set(bytes, (size_t)i, (int)v); break;
+    case PS_DTYPE_F4E2M1: ps_u4_set(bytes, (size_t)i, ps_f32_to_f4((float)v)); break;
+    default: bytes[i] = ps_f32_to_f8((float)v, dtype, true);
+    }
+}
+
 void ps_row_load(double *dst, ps_dtype dtype, const void *src, int64_t first, int64_t stride, int64_t n) {
     switch (dtype) {
 #define ROW_LOAD(tag, type, widen, narrow)                                                                             \
@@ -30,7 +55,9 @@ void ps_row_load(double *dst, ps_dtype dtype, const void *src, int64_t first, in
     }
         ROW_TYPES(ROW_LOAD)
 #undef ROW_LOAD
-    default: break;
+    default:
+        for (int64_t i = 0; i < n; i++)
+            dst[i] = narrow_get(dtype, src, first + i * stride);
     }
 }
 
@@ -45,7 +72,9 @@ void ps_row_store(void *dst, ps_dtype dtype, int64_t first, int64_t stride, cons
     }
         ROW_TYPES(ROW_STORE)
 #undef ROW_STORE
-    default: break;
+    default:
+        for (int64_t i = 0; i < n; i++)
+            narrow_set(dtype, dst, first + i * stride, src[i]);
     }
 }
 

@@ -10,10 +10,11 @@
 #include "ops/ops.h"
 
 /* ---- rows ---- */
-/* dst[i] = src[first + i * stride], i < n. Exact for every type but i64 and u64, which lose bits beyond 2^53. Float
- * types, integers of whole bytes and bool; sub-byte types and strings must have been refused before. */
+/* dst[i] = src[first + i * stride], i < n. Exact for every type but i64 and u64, which lose bits beyond 2^53. Strings
+ * and complex numbers must have been refused before. */
 void ps_row_load(double *dst, ps_dtype dtype, const void *src, int64_t first, int64_t stride, int64_t n);
-/* The inverse. f16 and bf16 round through f32; integers truncate and must be in range. */
+/* The inverse. f16, bf16, f8 (saturating) and f4 round through f32; integers truncate and must be in range. Elements
+ * packed below one byte share it: two threads must not write to the same one. */
 void ps_row_store(void *dst, ps_dtype dtype, int64_t first, int64_t stride, const double *src, int64_t n);
 
 /* ---- operands ---- */

@@ -45,6 +45,7 @@ static ps_status transpose_infer(const ps_node *node, ps_error *err) {
 }
 
 static ps_status transpose_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    if (ps_move_splits(ctx->in[0], 1)) return ps_move_unpacked(ctx, transpose_ref, err);
     const ps_tensor *in = ctx->in[0];
     int perm[PS_MAX_RANK];
     PS_TRY(transpose_perm(ctx->node, in->shape.rank, perm, err));
@@ -122,6 +123,7 @@ static ps_status concat_infer(const ps_node *node, ps_error *err) {
 }
 
 static ps_status concat_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    if (ps_move_splits(ctx->in[0], 1)) return ps_move_unpacked(ctx, concat_ref, err);
     ps_facts f = ps_facts_ctx(ctx);
     ps_shape shape;
     int axis;
@@ -223,6 +225,7 @@ static ps_status split_infer(const ps_node *node, ps_error *err) {
 }
 
 static ps_status split_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    if (ps_move_splits(ctx->in[0], 1)) return ps_move_unpacked(ctx, split_ref, err);
     ps_facts f = ps_facts_ctx(ctx);
     int64_t parts[MAX_PARTS], at = 0;
     int axis;
@@ -370,6 +373,7 @@ static ps_status slice_infer(const ps_node *node, ps_error *err) {
 }
 
 static ps_status slice_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    if (ps_move_splits(ctx->in[0], 1)) return ps_move_unpacked(ctx, slice_ref, err);
     ps_facts f = ps_facts_ctx(ctx);
     slice_plan plan;
     ps_shape shape;
@@ -419,6 +423,7 @@ static ps_status expand_infer(const ps_node *node, ps_error *err) {
 }
 
 static ps_status expand_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    if (ps_move_splits(ctx->in[0], 1)) return ps_move_unpacked(ctx, expand_ref, err);
     ps_facts f = ps_facts_ctx(ctx);
     ps_shape shape;
     PS_TRY(expand_shape(&f, &shape, err));
@@ -486,6 +491,7 @@ static ps_status tile_infer(const ps_node *node, ps_error *err) {
 }
 
 static ps_status tile_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    if (ps_move_splits(ctx->in[0], 1)) return ps_move_unpacked(ctx, tile_ref, err);
     ps_facts f = ps_facts_ctx(ctx);
     ps_shape shape;
     int64_t reps[PS_MAX_RANK], src[PS_MAX_RANK], dst[PS_MAX_RANK];
@@ -558,6 +564,7 @@ static ps_status block_infer(const ps_node *node, ps_error *err) {
 /* With b the block, the deep side is [N, b*b*C, h, w] and the wide side [N, C, h*b, w*b]; element (n, c, y, x, i, j) of
  * the block row i and column j lies in depth at channel (i*b + j)*C + c (DCR) or c*b*b + i*b + j (CRD). */
 static ps_status block_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    if (ps_move_splits(ctx->in[0], 1)) return ps_move_unpacked(ctx, block_ref, err);
     const block_params *p = ctx->params;
     const ps_tensor *in = ctx->in[0];
     ps_shape shape;
@@ -594,6 +601,7 @@ static ps_status trilu_infer(const ps_node *node, ps_error *err) {
 }
 
 static ps_status trilu_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    if (ps_move_splits(ctx->in[0], 1)) return ps_move_unpacked(ctx, trilu_ref, err);
     const trilu_params *p = ctx->params;
     const ps_tensor *in = ctx->in[0];
     const ps_shape *s = &in->shape;

@@ -2,6 +2,7 @@
 #include "ops/move.h"
 
 #include "base/thread.h"
+#include "tensor/convert.h"
 
 enum { GRAIN_BYTES = 1 << 18 }; /* below this a second thread costs more than it brings */
 
@@ -69,6 +70,90 @@ ps_status ps_move_view(const ps_kernel_ctx *ctx, const ps_shape *shape, ps_error
     if (in->dtype == PS_DTYPE_STRING) return copy_strings(out, in->data, ps_tensor_count(in), err);
     if (in->bytes) memcpy(out->data, in->data, in->bytes);
     return PS_OK;
+}
+
+/* ---- packed types ---- */
+
+static bool is_packed(ps_dtype t) {
+    return t != PS_DTYPE_UNDEFINED && ps_dtype_bits(t) < 8;
+}
+
+/* Codes, whatever they stand for: one in each byte, and back. */
+static void unpack(const ps_tensor *from, uint8_t *to) {
+    const bool two = ps_dtype_bits(from->dtype) == 2;
+    for (size_t i = 0, n = ps_tensor_count(from); i < n; i++)
+        to[i] = (uint8_t)(two ? ps_u2_get(from->data, i) : ps_u4_get(from->data, i));
+}
+
+static void pack(const uint8_t *from, ps_tensor *to) {
+    const bool two = ps_dtype_bits(to->dtype) == 2;
+    if (to->bytes) memset(to->data, 0, to->bytes);
+    for (size_t i = 0, n = ps_tensor_count(to); i < n; i++) {
+        if (two)
+            ps_u2_set(to->data, i, from[i]);
+        else
+            ps_u4_set(to->data, i, from[i]);
+    }
+}
+
+typedef struct unpacked {
+    const ps_tensor **in;
+    ps_tensor **out, *views; /* of the inputs, then of the outputs; views own their data */
+} unpacked;
+
+static ps_status unpack_ports(const ps_kernel_ctx *ctx, unpacked *u, ps_error *err) {
+    for (size_t i = 0; i < ctx->n_in; i++) {
+        const ps_tensor *t = u->in[i] = ctx->in[i];
+        if (!t || !is_packed(t->dtype)) continue;
+        void *data = ps_alloc_data(ctx->alloc, ps_tensor_count(t) + 1);
+        if (!data) return PS_FAIL_NOMEM(err, "a packed operand as bytes");
+        ps_tensor_init_view(&u->views[i], PS_DTYPE_U8, &t->shape, data);
+        u->views[i].owned = data;
+        u->in[i] = &u->views[i];
+        unpack(t, data);
+    }
+    for (size_t i = 0; i < ctx->n_out; i++) {
+        ps_tensor *t = u->out[i] = ctx->out[i], *view = &u->views[ctx->n_in + i];
+        if (!t || !is_packed(t->dtype)) continue;
+        *view = (ps_tensor) { .dtype = PS_DTYPE_U8, .shape = t->shape };
+        u->out[i] = view;
+        if (!t->data) continue; /* the kernel makes it */
+        view->bytes = ps_tensor_count(t);
+        view->data = view->owned = ps_alloc_data(ctx->alloc, view->bytes + 1);
+        if (!view->data) return PS_FAIL_NOMEM(err, "a packed result as bytes");
+    }
+    return PS_OK;
+}
+
+static ps_status pack_outputs(const ps_kernel_ctx *ctx, const unpacked *u, ps_error *err) {
+    for (size_t i = 0; i < ctx->n_out; i++) {
+        if (u->out[i] == ctx->out[i]) continue;
+        PS_TRY(ps_kernel_output(ctx, i, ctx->out[i]->dtype, &u->out[i]->shape, err));
+        pack(u->out[i]->data, ctx->out[i]);
+    }
+    return PS_OK;
+}
+
+ps_status ps_move_unpacked(const ps_kernel_ctx *ctx, ps_kernel_fn fn, ps_error *err) {
+    const size_t n = ctx->n_in + ctx->n_out;
+    unpacked u = { NULL, NULL, NULL };
+    char *block = ps_alloc_zero(ctx->alloc, n * (sizeof *u.views + sizeof(void *)) + 1);
+    if (!block) return PS_FAIL_NOMEM(err, "packed operands as bytes");
+    u.views = (ps_tensor *)block;
+    u.in = (const ps_tensor **)(block + n * sizeof *u.views);
+    u.out = (ps_tensor **)(u.in + ctx->n_in);
+    ps_status status = unpack_ports(ctx, &u, err);
+    if (status == PS_OK) {
+        ps_kernel_ctx inner = *ctx;
+        inner.in = u.in;
+        inner.out = u.out;
+        status = fn(&inner, err);
+    }
+    if (status == PS_OK) status = pack_outputs(ctx, &u, err);
+    for (size_t i = 0; i < n; i++)
+        ps_free(ctx->alloc, u.views[i].owned);
+    ps_free(ctx->alloc, block);
+    return status;
 }
 
 /* ---- walking ---- */

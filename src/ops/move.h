@@ -2,7 +2,7 @@
  *
  * Elements are opaque blocks of 1, 2, 4, 8 or 16 bytes. Strings move as their ps_string structs within scratch memory
  * and are copied into the output tensor's own storage at the end, so a kernel need not care. Types packed below one
- * byte are refused. */
+ * byte need ps_move_unpacked, unless whole rows of bytes move; ps_move_begin refuses them. */
 #ifndef PS_OPS_MOVE_H
 #define PS_OPS_MOVE_H
 
@@ -28,6 +28,15 @@ ps_status ps_move_begin_rows(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype,
                              ps_move *ret, size_t *ret_bytes, ps_error *err);
 /* Finishes the output (copies strings) unless status is an error, releases scratch, returns the combined status. */
 ps_status ps_move_end(ps_move *m, ps_status status, ps_error *err);
+
+/* Is t packed below one byte, so that rows of `row` elements do not start at bytes? */
+static inline bool ps_move_splits(const ps_tensor *t, int64_t row) {
+    size_t bits = ps_dtype_bits(t->dtype);
+    return bits < 8 && row * (int64_t)bits % 8 != 0;
+}
+/* Runs `fn` with every packed input spread out to a byte an element, as u8, and packs its packed outputs again: kernels
+ * that only move elements begin with  if (ps_move_splits(in, 1)) return ps_move_unpacked(ctx, this_kernel, err); */
+ps_status ps_move_unpacked(const ps_kernel_ctx *ctx, ps_kernel_fn fn, ps_error *err);
 
 /* An n-dimensional copy with strides in elements on both sides, negative and zero strides included. */
 #define PS_WALK_RANK (2 * PS_MAX_RANK)

@@ -28,6 +28,13 @@ static const ps_attr_def batchnorm_attrs[] = {
     PS_A_INT(ps_batchnorm_params, spatial, 1),
     PS_ATTRS_END,
 };
+static const ps_attr_def batchnorm_1_attrs[] = {
+    PS_A_FLOAT(ps_batchnorm_params, epsilon, 1e-5f),
+    PS_A_FLOAT(ps_batchnorm_params, momentum, 0.9f),
+    PS_A_INT(ps_batchnorm_params, is_test, 0),
+    PS_A_INT(ps_batchnorm_params, spatial, 1),
+    PS_ATTRS_END,
+};
 static const ps_attr_def instancenorm_attrs[] = { PS_A_FLOAT(epsilon_params, epsilon, 1e-5f), PS_ATTRS_END };
 static const ps_attr_def groupnorm_attrs[] = {
     PS_A_FLOAT(groupnorm_params, epsilon, 1e-5f),
@@ -125,6 +132,13 @@ static ps_status infer_batchnorm(const ps_node *node, bool has_training, ps_erro
     for (size_t i = 1; i < 3; i++)
         if (ps_has_out(node, i)) ps_infer_set(node, i, node->in[i + 2]->dtype, &node->in[i + 2]->shape);
     return ps_infer_same(node, err);
+}
+
+/* Versions 1 and 6 train unless told not to. */
+static ps_status infer_batchnorm_1(const ps_node *node, ps_error *err) {
+    const ps_batchnorm_params *p = node->params;
+    PS_NODE_FAIL_IF(!p->is_test, node, err, UNSUPPORTED, "is_test = 0 (training) is not supported before opset 7");
+    return infer_batchnorm(node, false, err);
 }
 
 static ps_status infer_batchnorm_7(const ps_node *node, ps_error *err) {
@@ -304,6 +318,7 @@ static ps_status groupnorm_ref_21(const ps_kernel_ctx *ctx, ps_error *err) {
 
 /* ---- LayerNormalization, RMSNormalization ---- */
 
+/* SimplifiedLayerNormalization: the output has the type of the scale, output 1 is the inverse deviation. */
 static ps_status infer_layernorm(const ps_node *node, ps_error *err) {
     const ps_layernorm_params *p = node->params;
     PS_TRY(ps_check_floats(node, 1, err));
@@ -333,7 +348,9 @@ static ps_status infer_layernorm(const ps_node *node, ps_error *err) {
     }
     for (size_t i = 1; i < node->n_out; i++)
         if (ps_has_out(node, i)) ps_infer_set(node, i, stash, &stat);
-    return ps_infer_same(node, err);
+    ps_dtype t = node->op->name[0] == 'S' ? node->in[1]->dtype : node->in[0]->dtype;
+    ps_infer_set(node, 0, t, &node->in[0]->shape);
+    return PS_OK;
 }
 
 typedef struct row_norm_job {
@@ -368,12 +385,13 @@ static void normalize_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     }
 }
 
-static ps_status run_rows(const ps_kernel_ctx *ctx, bool center, ps_error *err) {
+/* inv_out: the output that receives the inverse deviation. */
+static ps_status run_rows(const ps_kernel_ctx *ctx, bool center, size_t inv_out, ps_error *err) {
     const ps_layernorm_params *p = ctx->params;
     const ps_shape *s = &ctx->in[0]->shape;
     row_norm_job job = { .x = ctx->in[0], .y = ctx->out[0], .center = center, .epsilon = (double)p->epsilon };
-    job.mean = ctx->n_out > 1 ? ctx->out[1] : NULL;
-    job.inv = ctx->n_out > 2 ? ctx->out[2] : NULL;
+    job.mean = center && ctx->n_out > 1 ? ctx->out[1] : NULL;
+    job.inv = ctx->n_out > inv_out ? ctx->out[inv_out] : NULL;
     const ps_tensor *bias = ctx->n_in > 2 ? ctx->in[2] : NULL;
     job.has_bias = bias != NULL;
     int axis;
@@ -389,11 +407,11 @@ static ps_status run_rows(const ps_kernel_ctx *ctx, bool center, ps_error *err) 
 }
 
 static ps_status layernorm_ref(const ps_kernel_ctx *ctx, ps_error *err) {
-    return run_rows(ctx, true, err);
+    return run_rows(ctx, true, 2, err);
 }
 
 static ps_status rmsnorm_ref(const ps_kernel_ctx *ctx, ps_error *err) {
-    return run_rows(ctx, false, err);
+    return run_rows(ctx, false, 1, err);
 }
 
 /* ---- LRN ---- */
@@ -586,13 +604,17 @@ static ps_status lpnorm_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 #define LAYERNORM layernorm_attrs, sizeof(ps_layernorm_params), infer_layernorm
 #define GROUPNORM groupnorm_attrs, sizeof(groupnorm_params)
 static const ps_op ops[] = {
+    { "BatchNormalization", "", 1, 5, 5, 1, 5, batchnorm_1_attrs, sizeof(ps_batchnorm_params), infer_batchnorm_1,
+      batchnorm_ref_7, 0 },
     { "BatchNormalization", "", 7, 5, 5, 1, 5, BATCHNORM, infer_batchnorm_7, batchnorm_ref_7, 0 },
     { "BatchNormalization", "", 14, 5, 5, 1, 3, BATCHNORM, infer_batchnorm_14, batchnorm_ref_14, 0 },
     { "InstanceNormalization", "", 1, 3, 3, 1, 1, instancenorm_attrs, sizeof(epsilon_params), infer_instancenorm,
       instancenorm_ref, 0 },
     { "GroupNormalization", "", 18, 3, 3, 1, 1, GROUPNORM, infer_groupnorm_18, groupnorm_ref_18, 0 },
     { "GroupNormalization", "", 21, 3, 3, 1, 1, GROUPNORM, infer_groupnorm_21, groupnorm_ref_21, 0 },
+    { "LayerNormalization", "", 1, 2, 3, 1, 3, LAYERNORM, layernorm_ref, 0 }, /* ONNX Runtime's, before ONNX had it */
     { "LayerNormalization", "", 17, 2, 3, 1, 3, LAYERNORM, layernorm_ref, 0 },
+    { "SimplifiedLayerNormalization", "", 1, 2, 2, 1, 2, LAYERNORM, rmsnorm_ref, 0 },
     { "RMSNormalization", "", 23, 2, 2, 1, 1, LAYERNORM, rmsnorm_ref, 0 },
     { "MeanVarianceNormalization", "", 9, 1, 1, 1, 1, mvn_attrs, sizeof(mvn_params), infer_mvn, mvn_ref, 0 },
     { "LpNormalization", "", 1, 1, 1, 1, 1, lpnorm_attrs, sizeof(lpnorm_params), infer_lpnorm, lpnorm_ref, 0 },

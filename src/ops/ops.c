@@ -91,20 +91,21 @@ static ps_status parse_attrs(ps_node *node, const ps_op *op, ps_error *err) {
 
 /* ---- resolving ---- */
 
-static ps_status find_row(ps_node *node, ps_error *err) {
-    char label[160];
+const ps_op *ps_ops_row(const ps_node *node, int64_t *ret_version) {
     const char *domain = strcmp(node->domain, "ai.onnx") == 0 ? "" : node->domain;
-    if (node->op && strcmp(node->op->name, node->op_type) == 0 &&
-        strcmp(node->op->domain ? node->op->domain : "", domain) == 0) {
-        return PS_OK;
-    }
     int64_t version = ps_graph_opset(node->graph, domain);
     if (version <= 0) version = 1; /* files older than the import list, and our own domain */
-    node->op = ps_ops_find(node->op_type, domain, version);
-    PS_FAIL_IF(!node->op, err, UNSUPPORTED, "%s: operator %s of %s version %lld is not supported",
-               ps_node_label(node, label, sizeof label), node->op_type, domain[0] ? domain : "ai.onnx",
-               (long long)version);
-    return PS_OK;
+    if (ret_version) *ret_version = version;
+    if (node->op && strcmp(node->op->name, node->op_type) == 0 &&
+        strcmp(node->op->domain ? node->op->domain : "", domain) == 0) {
+        return node->op;
+    }
+    return ps_ops_find(node->op_type, domain, version);
+}
+
+static ps_status find_row(ps_node *node, ps_error *err) {
+    node->op = ps_ops_row(node, NULL);
+    return node->op ? PS_OK : ps_ops_refuse(node, err);
 }
 
 /* An arity of PS_VARIADIC is no limit. Inputs and outputs below the minimum must be there, not only listed. */

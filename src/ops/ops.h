@@ -130,6 +130,12 @@ const ps_op_family *const *ps_ops_families(size_t *ret_n);
 /* Greatest `since` <= version; NULL if there is none. "ai.onnx" equals "". */
 const ps_op *ps_ops_find(const char *name, const char *domain, int64_t version);
 
+/* The row of a node: the one it has, or that of the opset its model imports, whose version is written to *ret_version
+ * (may be NULL). NULL: there is none. */
+const ps_op *ps_ops_row(const ps_node *node, int64_t *ret_version);
+/* PS_UNSUPPORTED, with a sentence on a node without a row: operator, domain, version, what comes closest, and how many
+ * more operators the model's other nodes lack. */
+ps_status ps_ops_refuse(const ps_node *node, ps_error *err);
 /* Resolves every node of the tree against the table: node->op, node->params; checks arity and attributes. An operator
  * that is not in the table fails with PS_UNSUPPORTED naming operator, domain, version and node. */
 ps_status ps_ops_resolve(ps_graph *root, ps_error *err);

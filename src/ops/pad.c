@@ -205,6 +205,7 @@ static ps_status pad_run(const ps_kernel_ctx *ctx, pad_job *job, pad_mode mode, 
 }
 
 static ps_status pad_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    if (ps_move_splits(ctx->in[0], 1)) return ps_move_unpacked(ctx, pad_ref, err);
     ps_facts f = ps_facts_ctx(ctx);
     pad_job job = { .in = ctx->in[0]->shape };
     pad_mode mode;
@@ -260,6 +261,7 @@ static ps_status center_infer(const ps_node *node, ps_error *err) {
 }
 
 static ps_status center_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    if (ps_move_splits(ctx->in[0], 1)) return ps_move_unpacked(ctx, center_ref, err);
     static const uint8_t zero[16] = { 0 };
     ps_facts f = ps_facts_ctx(ctx);
     pad_job job = { .in = ctx->in[0]->shape };

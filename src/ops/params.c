@@ -335,7 +335,11 @@ float ps_resize_source(const ps_resize_params *p, int64_t out_index, int64_t in_
     const char *mode = p->coordinate_transformation_mode;
     if (strcmp(mode, "asymmetric") == 0) return x / scale;
     if (strcmp(mode, "align_corners") == 0) {
-        return out_size == 1 ? 0 : x * (float)(in_size - 1) / (float)(out_size - 1);
+        /* The length is what the scale asks for, not what is left of it in whole elements: the conformance suite has
+         * it so at every opset. Where sizes were given both are the same but for rounding. */
+        double length = (double)scale * (double)in_size;
+        if (fabs(length - (double)out_size) < 1e-4) length = (double)out_size;
+        return out_size == 1 ? 0 : (float)((double)x * (double)(in_size - 1) / (length - 1));
     }
     if (strcmp(mode, "pytorch_half_pixel") == 0) return out_size == 1 ? 0 : (x + 0.5f) / scale - 0.5f;
     if (strcmp(mode, "tf_half_pixel_for_nn") == 0) return (x + 0.5f) / scale;

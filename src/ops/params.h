@@ -108,6 +108,7 @@ typedef struct ps_axis_params { /* Softmax, LogSoftmax, Concat, Gather, Flatten,
 typedef struct ps_batchnorm_params {
     float epsilon, momentum;
     int64_t training_mode, spatial;
+    int64_t is_test; /* before 7 */
 } ps_batchnorm_params;
 
 typedef struct ps_layernorm_params {
@@ -136,6 +137,11 @@ typedef struct ps_lstm_params {
     ps_strings activations;
     ps_floats activation_alpha, activation_beta;
 } ps_lstm_params;
+
+typedef struct ps_gru_params {
+    ps_lstm_params common; /* must come first: the attribute rows of ps_lstm_params apply */
+    int64_t linear_before_reset;
+} ps_gru_params;
 
 typedef struct ps_if_params {
     ps_graph *then_branch, *else_branch;

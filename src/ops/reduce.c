@@ -1,4 +1,4 @@
-/* reduce.c - reductions over axes, ArgMax and ArgMin, CumSum.
+/* reduce.c - reductions over axes, ArgMax and ArgMin, CumSum and CumProd.
  *
  * Floats accumulate in double and round once. Integers accumulate in 64 bits and wrap, except in the reductions that
  * need real numbers (L2, LogSum, LogSumExp). Reducing nothing gives the neutral element: 0, 1, -inf or the smallest
@@ -479,34 +479,38 @@ static ps_status infer_arg(const ps_node *node, ps_error *err) {
     return PS_OK;
 }
 
-/* ---- CumSum ---- */
+/* ---- CumSum, CumProd ---- */
 
-typedef struct cumsum_params {
+typedef struct cumulate_params {
     int64_t exclusive, reverse;
-} cumsum_params;
+} cumulate_params;
 
-static const ps_attr_def cumsum_attrs[] = {
-    PS_A_INT(cumsum_params, exclusive, 0),
-    PS_A_INT(cumsum_params, reverse, 0),
+static const ps_attr_def cumulate_attrs[] = {
+    PS_A_INT(cumulate_params, exclusive, 0),
+    PS_A_INT(cumulate_params, reverse, 0),
     PS_ATTRS_END,
 };
 
-/* One outer index, inner elements [first, first + n): running sums along the axis. */
-static void cumsum_block(const ps_tensor *x, ps_tensor *z, const cumsum_params *p, int64_t base, int64_t extent,
-                         int64_t inner, int64_t n) {
+/* One outer index, inner elements [first, first + n): running sums or products along the axis. */
+static void cumulate_block(const ps_kernel_ctx *ctx, reduce_kind kind, int64_t base, int64_t extent, int64_t inner,
+                           int64_t n) {
+    const ps_tensor *x = ctx->in[0];
+    ps_tensor *z = ctx->out[0];
+    const cumulate_params *p = ctx->params;
     const acc_type type = acc_type_of(x->dtype);
     acc sum[BLOCK], v[BLOCK];
-    memset(sum, 0, sizeof sum); /* zero of all three kinds */
+    for (int64_t i = 0; i < n; i++)
+        sum[i] = neutral(kind, type, x->dtype);
     for (int64_t k = 0; k < extent; k++) {
         const int64_t at = base + (p->reverse ? extent - 1 - k : k) * inner;
         load_block(v, type, x->dtype, x->data, at, n);
         if (p->exclusive) store_block(z->data, z->dtype, at, sum, type, n);
-        fold(SUM, type, sum, 1, v, n);
+        fold(kind, type, sum, 1, v, n);
         if (!p->exclusive) store_block(z->data, z->dtype, at, sum, type, n);
     }
 }
 
-static ps_status cumsum_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+static ps_status cumulate(const ps_kernel_ctx *ctx, reduce_kind kind, ps_error *err) {
     const ps_tensor *x = ctx->in[0];
     int64_t value = 0;
     size_t n = 0;
@@ -519,12 +523,19 @@ static ps_status cumsum_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     const int64_t outer = ps_shape_product(&x->shape, 0, axis);
     for (int64_t o = 0; o < outer; o++)
         for (int64_t at = 0; at < inner; at += BLOCK)
-            cumsum_block(x, ctx->out[0], ctx->params, o * extent * inner + at, extent, inner,
-                         inner - at < BLOCK ? inner - at : BLOCK);
+            cumulate_block(ctx, kind, o * extent * inner + at, extent, inner, inner - at < BLOCK ? inner - at : BLOCK);
     return PS_OK;
 }
 
-static ps_status infer_cumsum(const ps_node *node, ps_error *err) {
+static ps_status cumsum_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    return cumulate(ctx, SUM, err);
+}
+
+static ps_status cumprod_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    return cumulate(ctx, PROD, err);
+}
+
+static ps_status infer_cumulate(const ps_node *node, ps_error *err) {
     int64_t axis;
     size_t n;
     int normal;
@@ -557,7 +568,8 @@ static const ps_op ops[] = {
     REDUCE("ReduceLogSumExp", 18, log_sum_exp_ref),
     { "ArgMax", "", 1, 1, 1, 1, 1, arg_attrs, sizeof(arg_params), infer_arg, arg_max_ref, 0 },
     { "ArgMin", "", 1, 1, 1, 1, 1, arg_attrs, sizeof(arg_params), infer_arg, arg_min_ref, 0 },
-    { "CumSum", "", 11, 2, 2, 1, 1, cumsum_attrs, sizeof(cumsum_params), infer_cumsum, cumsum_ref, 0 },
+    { "CumSum", "", 11, 2, 2, 1, 1, cumulate_attrs, sizeof(cumulate_params), infer_cumulate, cumsum_ref, 0 },
+    { "CumProd", "", 26, 2, 2, 1, 1, cumulate_attrs, sizeof(cumulate_params), infer_cumulate, cumprod_ref, 0 },
 };
 
 const ps_op_family ps_ops_reduce = PS_OP_FAMILY("reduce", ops);

@@ -4,8 +4,8 @@
  * with what weight. nearest has one position of weight 1 and moves elements of any type; linear and cubic run dim by
  * dim in double.
  *
- * align_corners takes the output's whole length, as the spec's text, PyTorch and ONNX Runtime do; two official cases
- * (scales that do not divide) were made with the fractional one.
+ * align_corners takes the length that the scale asks for, fractions included, as the official cases do; ONNX Runtime
+ * takes the whole one. They differ where scales are given that do not divide.
  *
  * Source: ONNX operator specs Upsample 7 and 9, Resize 10 to 19; where Resize 10 is silent about rounding (nearest),
  * what ONNX Runtime does: down to the whole number, but up when the dim shrinks. Cubic weights: Keys, "Cubic

@@ -10,11 +10,6 @@
 #include "ops/kernel_util.h"
 #include "ops/params.h"
 
-typedef struct gru_params {
-    ps_lstm_params common; /* must come first: the attribute rows of ps_lstm_params apply */
-    int64_t linear_before_reset;
-} gru_params;
-
 #define RNN_ATTRS                                                                                                      \
     PS_A_STR(ps_lstm_params, direction, "forward"), PS_A_INT_REQ(ps_lstm_params, hidden_size),                         \
         PS_A_INT(ps_lstm_params, layout, 0), PS_A_FLOAT(ps_lstm_params, clip, 0),                                      \
@@ -22,7 +17,7 @@ typedef struct gru_params {
         PS_A_FLOATS(ps_lstm_params, activation_beta)
 static const ps_attr_def rnn_attrs[] = { RNN_ATTRS, PS_ATTRS_END };
 static const ps_attr_def lstm_attrs[] = { RNN_ATTRS, PS_A_INT(ps_lstm_params, input_forget, 0), PS_ATTRS_END };
-static const ps_attr_def gru_attrs[] = { RNN_ATTRS, PS_A_INT(gru_params, linear_before_reset, 0), PS_ATTRS_END };
+static const ps_attr_def gru_attrs[] = { RNN_ATTRS, PS_A_INT(ps_gru_params, linear_before_reset, 0), PS_ATTRS_END };
 
 /* ---- activations ---- */
 
@@ -402,7 +397,7 @@ static ps_status rnn_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 static ps_status gru_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     rnn_job job;
     PS_TRY(job_init(&job, ctx, &gru_cell, err));
-    job.linear_before_reset = ((const gru_params *)ctx->params)->linear_before_reset != 0;
+    job.linear_before_reset = ((const ps_gru_params *)ctx->params)->linear_before_reset != 0;
     return run(ctx, &job, err);
 }
 
@@ -415,7 +410,7 @@ static ps_status lstm_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 
 static const ps_op ops[] = {
     { "RNN", "", 7, 3, 6, 0, 2, rnn_attrs, sizeof(ps_lstm_params), rnn_infer, rnn_ref, 0 },
-    { "GRU", "", 7, 3, 6, 0, 2, gru_attrs, sizeof(gru_params), gru_infer, gru_ref, 0 },
+    { "GRU", "", 7, 3, 6, 0, 2, gru_attrs, sizeof(ps_gru_params), gru_infer, gru_ref, 0 },
     { "LSTM", "", 7, 3, 8, 0, 3, lstm_attrs, sizeof(ps_lstm_params), lstm_infer, lstm_ref, 0 },
 };
 const ps_op_family ps_ops_rnn = PS_OP_FAMILY("rnn", ops);

@@ -1,7 +1,7 @@
-/* sample.c - GridSample: reading an image at given, fractional positions.
+/* sample.c - GridSample: reading an image at given, fractional positions; AffineGrid: making such positions.
  *
  * Padding works dim by dim, so each position has per dim a few taps (input index, weight); the value is the sum over
- * their product. Source: ONNX operator spec GridSample 16, 20, 22. */
+ * their product. Source: ONNX operator spec GridSample 16, 20, 22, AffineGrid 20. */
 #include <math.h>
 
 #include "ops/kernel_util.h"
@@ -200,9 +200,90 @@ static ps_status grid_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return status;
 }
 
+/* ---- AffineGrid ---- */
+typedef struct affine_params {
+    int64_t align_corners;
+} affine_params;
+
+static const ps_attr_def affine_attrs[] = { PS_A_INT(affine_params, align_corners, 0), PS_ATTRS_END };
+
+/* theta [N, n, n + 1], size (N, C, n extents) → [N, n extents, n], n of 2 or 3 */
+static ps_status affine_resolve(const ps_facts *f, ps_shape *out, ps_error *err) {
+    ps_shape theta = ps_facts_shape(f, 0);
+    int64_t size[5], length = ps_facts_length(f, 1);
+    size_t n;
+    bool known;
+    *out = ps_shape_unknown();
+    PS_FAIL_IF(length >= 0 && length != 4 && length != 5, err, SHAPE, "%s: size has %lld entries, must have 4 or 5",
+               PS_LABEL(f->node), (long long)length);
+    PS_TRY(ps_facts_ints(f, 1, "size", size, 5, &n, &known, err));
+    PS_FAIL_IF(theta.rank >= 0 && theta.rank != 3, err, SHAPE, "%s: theta %s must have rank 3", PS_LABEL(f->node),
+               PS_SHAPE_TEXT(&theta));
+    int64_t space = length >= 0 ? length - 2 : theta.rank == 3 ? theta.dims[1] : -1;
+    if (space < 0) return PS_OK;
+    bool fits = (space == 2 || space == 3) &&
+                (theta.rank < 0 || ((theta.dims[1] < 0 || theta.dims[1] == space) &&
+                                    (theta.dims[2] < 0 || theta.dims[2] == space + 1)));
+    PS_FAIL_IF(!fits, err, SHAPE, "%s: theta %s must be [N, 2, 3] for two spatial dims and [N, 3, 4] for three",
+               PS_LABEL(f->node), PS_SHAPE_TEXT(&theta));
+    out->rank = (int32_t)space + 2;
+    for (int d = 0; d <= space; d++)
+        out->dims[d] = known ? size[d ? d + 1 : 0] : PS_DIM_UNKNOWN;
+    out->dims[space + 1] = space;
+    for (int d = 0; known && d <= space; d++)
+        PS_FAIL_IF(out->dims[d] < 0, err, SHAPE, "%s: size holds %lld", PS_LABEL(f->node), (long long)out->dims[d]);
+    PS_FAIL_IF(known && theta.rank == 3 && theta.dims[0] >= 0 && theta.dims[0] != size[0], err, SHAPE,
+               "%s: theta %s has another batch than size[0] %lld", PS_LABEL(f->node), PS_SHAPE_TEXT(&theta),
+               (long long)size[0]);
+    return PS_OK;
+}
+
+static ps_status affine_infer(const ps_node *node, ps_error *err) {
+    ps_facts f = ps_facts_graph(node);
+    ps_shape out;
+    PS_TRY(ps_check_float(node, 0, err));
+    PS_TRY(affine_resolve(&f, &out, err));
+    return ps_infer_checked(node, 0, node->in[0]->dtype, &out, err);
+}
+
+/* Where element k of n lies between -1 and 1: corners are centres of pixels, or their outer edges. */
+static double affine_coordinate(int64_t k, int64_t n, bool align) {
+    if (align) return n > 1 ? -1 + 2 * (double)k / (double)(n - 1) : -1;
+    return -1 + (2 * (double)k + 1) / (double)n;
+}
+
+static ps_status affine_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    bool align = ((const affine_params *)ctx->params)->align_corners;
+    const ps_tensor *theta = ctx->in[0];
+    ps_facts f = ps_facts_ctx(ctx);
+    ps_shape shape;
+    PS_TRY(affine_resolve(&f, &shape, err));
+    PS_TRY(ps_move_output(ctx, 0, theta->dtype, &shape, err));
+    int n = shape.rank - 2;
+    int64_t points = ps_shape_product(&shape, 1, n + 1), total = shape.dims[0] * points;
+    for (int64_t i = 0; i < total; i++) {
+        double matrix[12], at[4] = { 0, 0, 0, 0 }, moved[3];
+        ps_row_load(matrix, theta->dtype, theta->data, i / points * n * (n + 1), 1, n * (n + 1));
+        int64_t rest = i % points;
+        for (int d = n; d >= 1; d--) { /* the last spatial dim is x */
+            at[n - d] = affine_coordinate(rest % shape.dims[d], shape.dims[d], align);
+            rest /= shape.dims[d];
+        }
+        at[n] = 1;
+        for (int r = 0; r < n; r++) {
+            moved[r] = 0;
+            for (int c = 0; c <= n; c++)
+                moved[r] += matrix[r * (n + 1) + c] * at[c];
+        }
+        ps_row_store(ctx->out[0]->data, theta->dtype, i * n, 1, moved, n);
+    }
+    return PS_OK;
+}
+
 static const ps_op ops[] = {
     { "GridSample", "", 16, 2, 2, 1, 1, grid16_attrs, sizeof(grid_params), grid_infer, grid_ref, 0 },
     { "GridSample", "", 20, 2, 2, 1, 1, grid20_attrs, sizeof(grid_params), grid_infer, grid_ref, 0 },
+    { "AffineGrid", "", 20, 2, 2, 1, 1, affine_attrs, sizeof(affine_params), affine_infer, affine_ref, 0 },
 };
 
 const ps_op_family ps_ops_sample = PS_OP_FAMILY("sample", ops);

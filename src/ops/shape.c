@@ -1,5 +1,4 @@
-/* shape.c - operators that read or change only the shape: Reshape, Flatten, Squeeze, Unsqueeze, Shape, Size, Identity,
- * Dropout.
+/* shape.c - operators that read or change only the shape: Reshape, Flatten, Squeeze, Unsqueeze, Shape, Size, Identity.
  *
  * Source: ONNX operator specs, ai.onnx opsets 1 to 23. */
 #include "ops/move.h"
@@ -299,44 +298,6 @@ static ps_status size_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return PS_OK;
 }
 
-/* ---- Dropout ----
- * This is an inference engine, so out = in. A node that asks for training is refused (opset 12 and later); before opset
- * 7 `is_test` defaults to training in files that were only ever meant for inference, and is ignored. Not a view for the
- * planner, since there may be a mask to make; a pass removes nodes without one. */
-static ps_status dropout_mode(const ps_facts *f, ps_error *err) {
-    double training = 0, ratio = 0.5;
-    if (f->node->op->since < 12 || !ps_facts_double(f, 2, &training) || training == 0) return PS_OK;
-    ps_facts_double(f, 1, &ratio);
-    PS_FAIL_IF(ratio != 0, err, UNSUPPORTED, "%s: training_mode is set; polestar runs inference only",
-               PS_LABEL(f->node));
-    return PS_OK;
-}
-
-static ps_status dropout_infer(const ps_node *node, ps_error *err) {
-    ps_facts f = ps_facts_graph(node);
-    PS_TRY(dropout_mode(&f, err));
-    PS_TRY(ps_infer_same(node, err));
-    ps_infer_set(node, 1, node->op->since < 10 ? node->in[0]->dtype : PS_DTYPE_BOOL, &node->in[0]->shape);
-    return PS_OK;
-}
-
-/* The mask of nothing dropped: all true; before opset 10 it has the input's type and is unspecified in inference, so
- * zero. */
-static ps_status dropout_mask(const ps_kernel_ctx *ctx, ps_error *err) {
-    const ps_tensor *in = ctx->in[0];
-    ps_dtype dtype = ctx->node->op->since < 10 ? in->dtype : PS_DTYPE_BOOL;
-    PS_TRY(ps_move_output(ctx, 1, dtype, &in->shape, err));
-    if (ctx->out[1]->bytes) memset(ctx->out[1]->data, ctx->node->op->since >= 12, ctx->out[1]->bytes);
-    return PS_OK;
-}
-
-static ps_status dropout_ref(const ps_kernel_ctx *ctx, ps_error *err) {
-    ps_facts f = ps_facts_ctx(ctx);
-    PS_TRY(dropout_mode(&f, err));
-    if (ctx->n_out > 1 && ctx->out[1]) PS_TRY(dropout_mask(ctx, err));
-    return ctx->out[0] ? ps_move_view(ctx, &ctx->in[0]->shape, err) : PS_OK;
-}
-
 static const ps_op ops[] = {
     { "Reshape", "", 1, 1, 1, 1, 1, reshape1_attrs, sizeof(reshape_params), reshape_infer, reshape_ref, PS_OP_VIEW },
     { "Reshape", "", 5, 2, 2, 1, 1, NULL, 0, reshape_infer, reshape_ref, PS_OP_VIEW },
@@ -350,9 +311,6 @@ static const ps_op ops[] = {
     { "Shape", "", 1, 1, 1, 1, 1, NULL, 0, shape_infer, shape_ref, PS_OP_SHAPE_ONLY },
     { "Shape", "", 15, 1, 1, 1, 1, shape15_attrs, sizeof(shape_params), shape_infer, shape_ref, PS_OP_SHAPE_ONLY },
     { "Size", "", 1, 1, 1, 1, 1, NULL, 0, size_infer, size_ref, PS_OP_SHAPE_ONLY },
-    { "Dropout", "", 1, 1, 1, 1, 2, NULL, 0, dropout_infer, dropout_ref, 0 },
-    { "Dropout", "", 10, 1, 1, 1, 2, NULL, 0, dropout_infer, dropout_ref, 0 },
-    { "Dropout", "", 12, 1, 3, 1, 2, NULL, 0, dropout_infer, dropout_ref, 0 },
 };
 
 const ps_op_family ps_ops_shape = PS_OP_FAMILY("shape", ops);

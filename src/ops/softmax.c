@@ -9,6 +9,7 @@
 
 #include "ops/kernel_util.h"
 #include "ops/params.h"
+#include "tensor/convert.h"
 
 static const ps_attr_def flat_attrs[] = { PS_A_INT(ps_axis_params, axis, 1), PS_ATTRS_END };
 static const ps_attr_def axis_attrs[] = { PS_A_INT(ps_axis_params, axis, -1), PS_ATTRS_END };
@@ -45,6 +46,29 @@ void ps_softmax_row(double *x, int64_t n) {
         sum += x[i] = exp(x[i] - max);
     for (int64_t i = 0; i < n; i++)
         x[i] /= sum;
+}
+
+static double to_f16(double x) {
+    return (double)ps_f16_to_f32(ps_f32_to_f16((float)x));
+}
+
+void ps_softmax_row_as(ps_dtype type, double *x, int64_t n) {
+    if (type != PS_DTYPE_F16) {
+        ps_softmax_row(x, n);
+        return;
+    }
+    double max = -INFINITY, sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i] = to_f16(exp(to_f16(x[i] - max)));
+    if (sum < 65504) sum = to_f16(sum);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = to_f16(x[i] / sum);
+}
+
+static void softmax_row_f16(double *x, int64_t n) {
+    ps_softmax_row_as(PS_DTYPE_F16, x, n);
 }
 
 static void log_softmax_row(double *x, int64_t n) {
@@ -90,6 +114,7 @@ static ps_status run(const ps_kernel_ctx *ctx, bool flat, row_fn fn, ps_error *e
     const ps_axis_params *p = ctx->params;
     const ps_shape *s = &ctx->in[0]->shape;
     row_job job = { .x = ctx->in[0], .y = ctx->out[0], .n = 1, .inner = 1, .fn = fn };
+    if (fn == ps_softmax_row && job.x->dtype == PS_DTYPE_F16) job.fn = softmax_row_f16;
     int axis = 0;
     if (!ps_axis_normalize(p->axis, s->rank, &axis)) axis = s->rank;
     int row_end = flat || axis == s->rank ? s->rank : axis + 1;

@@ -92,7 +92,7 @@ static ps_status scale_inputs(ps_rw *rw, ps_node *conv, const double *scale, con
     int64_t m = w->shape.dims[0], cg = w->shape.dims[1], inner = ps_shape_product(&w->shape, 2, w->shape.rank);
     int64_t group = ((const ps_conv_params *)conv->params)->group, per_group = m / group;
     ps_tensor *t;
-    ps_value *v;
+    PS_TRY(ps_tensor_need(w, rw->err));
     PS_TRY(ps_tensor_new(rw->root->alloc, PS_DTYPE_F32, &w->shape, &t, rw->err));
     const float *src = w->data;
     float *dst = t->data;
@@ -106,8 +106,8 @@ static ps_status scale_inputs(ps_rw *rw, ps_node *conv, const double *scale, con
             }
         }
     }
-    PS_TRY(ps_rw_constant(rw, conv->graph, t, &v));
-    return ps_node_set_input(conv, 1, v, rw->err);
+    ps_tensor_drop_pages(w);
+    return ps_rw_set_constant(rw, conv, 1, t);
 }
 
 static ps_status fold_before(ps_rw *rw, ps_node *conv) {

@@ -12,22 +12,34 @@ typedef struct table {
     size_t mask;
 } table;
 
-static bool small_const(const ps_value *v) {
-    const ps_tensor *t = ps_const(v);
+static bool small_tensor(const ps_tensor *t) {
     return t && t->bytes <= MAX_COMPARED_BYTES && t->dtype != PS_DTYPE_STRING && !t->strides;
+}
+
+static bool small_const(const ps_value *v) {
+    return small_tensor(ps_const(v));
+}
+
+static bool same_tensor(const ps_tensor *a, const ps_tensor *b) {
+    if (a == b) return true;
+    return small_tensor(a) && small_tensor(b) && a->dtype == b->dtype && ps_shape_equal(&a->shape, &b->shape) &&
+           memcmp(a->data, b->data, a->bytes) == 0;
+}
+
+static uint64_t hash_tensor(const ps_tensor *t, uint64_t h) {
+    if (!small_tensor(t)) return ps_hash_bytes(&t, sizeof t, h);
+    return ps_hash_bytes(t->data, t->bytes, h + (uint64_t)t->dtype);
 }
 
 static uint64_t hash_input(const ps_value *v, uint64_t h) {
     if (!v) return h * 31 + 1;
     if (!small_const(v)) return ps_hash_bytes(&v->id, sizeof v->id, h);
-    return ps_hash_bytes(v->constant->data, v->constant->bytes, h + (uint64_t)v->constant->dtype);
+    return hash_tensor(v->constant, h);
 }
 
 static bool same_input(const ps_value *a, const ps_value *b) {
     if (a == b) return true;
-    if (!a || !b || !small_const(a) || !small_const(b)) return false;
-    const ps_tensor *x = a->constant, *y = b->constant;
-    return x->dtype == y->dtype && ps_shape_equal(&x->shape, &y->shape) && memcmp(x->data, y->data, x->bytes) == 0;
+    return a && b && small_const(a) && small_const(b) && same_tensor(a->constant, b->constant);
 }
 
 static bool same_attr(const ps_attr *a, const ps_attr *b) {
@@ -38,7 +50,7 @@ static bool same_attr(const ps_attr *a, const ps_attr *b) {
     case PS_ATTR_STRING: return memcmp(a->u.s, b->u.s, a->n) == 0;
     case PS_ATTR_INTS: return !a->n || memcmp(a->u.ints, b->u.ints, a->n * sizeof *a->u.ints) == 0;
     case PS_ATTR_FLOATS: return !a->n || memcmp(a->u.floats, b->u.floats, a->n * sizeof *a->u.floats) == 0;
-    case PS_ATTR_TENSOR: return a->u.tensor == b->u.tensor;
+    case PS_ATTR_TENSOR: return same_tensor(a->u.tensor, b->u.tensor);
     default: return false;
     }
 }
@@ -65,7 +77,7 @@ static uint64_t hash_attr(const ps_attr *a, uint64_t h) {
     case PS_ATTR_STRING: return ps_hash_bytes(a->u.s, a->n, h);
     case PS_ATTR_INTS: return ps_hash_bytes(a->u.ints, a->n * sizeof *a->u.ints, h);
     case PS_ATTR_FLOATS: return ps_hash_bytes(a->u.floats, a->n * sizeof *a->u.floats, h);
-    case PS_ATTR_TENSOR: return ps_hash_bytes(&a->u.tensor, sizeof(void *), h);
+    case PS_ATTR_TENSOR: return hash_tensor(a->u.tensor, h);
     default: return h + 1;
     }
 }

@@ -65,6 +65,7 @@ static ps_status prepare(ps_rw *rw, const ps_node *n, job *j) {
     for (uint32_t i = 0; i < n->n_in; i++) {
         if (!n->in[i]) continue;
         j->in[i] = ps_const(n->in[i]);
+        if (j->in[i]) PS_TRY(ps_tensor_need(j->in[i], rw->err));
         if (j->in[i]) continue;
         /* Data and type are not looked at. */
         ps_tensor_init_view(&j->views[i], PS_DTYPE_U8, &n->in[i]->shape, NULL);

@@ -47,6 +47,7 @@ static ps_status integer(ps_rw *rw, ps_graph *g, ps_dtype dtype, int64_t x, ps_v
 static ps_status make_table(ps_rw *rw, ps_graph *g, const ps_tensor *w, ps_value **ret) {
     ps_shape shape = ps_shape_make(2, (int64_t[]) { w->shape.dims[0] + 2, w->shape.dims[1] });
     ps_tensor *t;
+    PS_TRY(ps_tensor_need(w, rw->err));
     PS_TRY(ps_tensor_new(rw->root->alloc, PS_DTYPE_F32, &shape, &t, rw->err)); /* zeroed */
     memcpy((float *)t->data + w->shape.dims[1], w->data, w->bytes);
     return ps_rw_constant(rw, g, t, ret);

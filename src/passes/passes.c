@@ -26,6 +26,7 @@ static const pass table[] = {
     { "identity", ps_pass_identity, CLEAN },
     { "cse", ps_pass_cse, CLEAN },
     { "dead", ps_pass_dead, CLEAN },
+    { "contrib", ps_pass_contrib, PATTERNS },
     { "batchnorm", ps_pass_batchnorm, PATTERNS },
     { "pad_conv", ps_pass_pad_conv, PATTERNS },
     { "onehot", ps_pass_onehot, PATTERNS },

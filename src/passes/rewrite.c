@@ -181,6 +181,14 @@ ps_status ps_rw_constant(ps_rw *rw, ps_graph *g, ps_tensor *take_t, ps_value **r
     return status;
 }
 
+ps_status ps_rw_set_constant(ps_rw *rw, ps_node *n, uint32_t index, ps_tensor *take_t) {
+    ps_value *old = n->in[index], *v;
+    PS_TRY(ps_rw_constant(rw, n->graph, take_t, &v));
+    PS_TRY(ps_node_set_input(n, index, v, rw->err));
+    if (old && old->constant && !old->is_input && ps_value_unused(old)) ps_value_set_constant(old, NULL);
+    return PS_OK;
+}
+
 ps_status ps_rw_ints(ps_rw *rw, ps_graph *g, const int64_t *v, size_t n, ps_value **ret) {
     ps_tensor *t;
     ps_shape shape = ps_shape_make(1, (int64_t[]) { (int64_t)n });

@@ -72,6 +72,9 @@ ps_status ps_rw_bypass(ps_rw *rw, ps_node *n, ps_value *v, bool *ret_done);
 void ps_rw_prune(ps_node *n);
 /* New constants. The tensor is handed over. */
 ps_status ps_rw_constant(ps_rw *rw, ps_graph *g, ps_tensor *take_t, ps_value **ret);
+/* The same as node input `index`. The constant that was there is given up at once if nobody else reads it: until the
+ * next sweep of `dead`, all weights would be held twice. */
+ps_status ps_rw_set_constant(ps_rw *rw, ps_node *n, uint32_t index, ps_tensor *take_t);
 ps_status ps_rw_ints(ps_rw *rw, ps_graph *g, const int64_t *v, size_t n, ps_value **ret);
 ps_status ps_rw_floats(ps_rw *rw, ps_graph *g, const ps_shape *shape, const float *v, ps_value **ret);
 /* Appends "+text" to what a node says it is made of. */
@@ -82,6 +85,7 @@ ps_status ps_pass_activation(ps_rw *rw);
 ps_status ps_pass_affine(ps_rw *rw);
 ps_status ps_pass_attention(ps_rw *rw);
 ps_status ps_pass_batchnorm(ps_rw *rw);
+ps_status ps_pass_contrib(ps_rw *rw);
 ps_status ps_pass_cse(ps_rw *rw);
 ps_status ps_pass_dead(ps_rw *rw);
 ps_status ps_pass_fold(ps_rw *rw);

@@ -31,7 +31,7 @@ static ps_status apply(ps_rw *rw, ps_node *gather, const ps_post *posts, ps_valu
     const ps_tensor *w = gather->in[0]->constant;
     const float *src = w->data;
     ps_tensor *t;
-    ps_value *v;
+    PS_TRY(ps_tensor_need(w, rw->err));
     PS_TRY(ps_tensor_new(rw->root->alloc, PS_DTYPE_F32, &w->shape, &t, rw->err));
     float *dst = t->data;
     for (int64_t r = 0; r < w->shape.dims[0]; r++) {
@@ -43,8 +43,8 @@ static ps_status apply(ps_rw *rw, ps_node *gather, const ps_post *posts, ps_valu
             *dst++ = x;
         }
     }
-    PS_TRY(ps_rw_constant(rw, gather->graph, t, &v));
-    return ps_node_set_input(gather, 0, v, rw->err);
+    ps_tensor_drop_pages(w);
+    return ps_rw_set_constant(rw, gather, 0, t);
 }
 
 static ps_status rewrite(ps_rw *rw, ps_node *n) {

@@ -71,7 +71,7 @@ static ps_status scale_weights(ps_rw *rw, ps_node *n, const layout *l, const dou
     const ps_tensor *w = n->in[1]->constant;
     const float *src = w->data;
     ps_tensor *t;
-    ps_value *v;
+    PS_TRY(ps_tensor_need(w, rw->err));
     PS_TRY(ps_tensor_new(rw->root->alloc, PS_DTYPE_F32, &w->shape, &t, rw->err));
     float *dst = t->data;
     for (int64_t o = 0; o < l->outer; o++) {
@@ -81,8 +81,8 @@ static ps_status scale_weights(ps_rw *rw, ps_node *n, const layout *l, const dou
                 *dst = (float)(*src * scale[first + c]);
         }
     }
-    PS_TRY(ps_rw_constant(rw, n->graph, t, &v));
-    return ps_node_set_input(n, 1, v, rw->err);
+    ps_tensor_drop_pages(w);
+    return ps_rw_set_constant(rw, n, 1, t);
 }
 
 static ps_status set_bias(ps_rw *rw, ps_node *n, int64_t channels, const double *scale, const double *shift) {

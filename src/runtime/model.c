@@ -36,6 +36,10 @@ static ps_status declare(ps_model *m, ps_value *const *values, size_t n, ps_valu
     return PS_OK;
 }
 
+static ps_pass_level pass_level(const ps_model *m) {
+    return m->no_fusion ? PS_PASSES_BASIC : PS_PASSES_ALL;
+}
+
 /* The model's optimised form: symbolic shapes, weights folded. Reference runs keep the graph of the file. */
 static ps_status optimize(ps_model *m, ps_error *err) {
     PS_TRY(ps_ops_resolve(m->graph, err));
@@ -43,7 +47,7 @@ static ps_status optimize(ps_model *m, ps_error *err) {
     PS_TRY(declare(m, m->graph->outputs, m->graph->n_outputs, &m->outputs, err));
     m->n_inputs = m->graph->n_inputs;
     m->n_outputs = m->graph->n_outputs;
-    PS_TRY(ps_passes_run(m->graph, m->no_fusion ? PS_PASSES_BASIC : PS_PASSES_ALL, &m->caps, err));
+    PS_TRY(ps_passes_run(m->graph, pass_level(m), &m->caps, err));
     for (size_t i = 0; i < m->n_outputs; i++) {
         const ps_value *v = m->graph->outputs[i];
         if (!m->outputs[i].dtype) m->outputs[i].dtype = v->dtype;
@@ -52,6 +56,35 @@ static ps_status optimize(ps_model *m, ps_error *err) {
     m->nodes_fused = m->graph->n_nodes;
     m->unit = (ps_unit) { .model = m, .graph = m->graph };
     return PS_OK;
+}
+
+static ps_status read_file(ps_alloc_state *alloc, const char *path, ps_graph **ret, ps_onnx_info *info, ps_error *err) {
+    if (ps_torch_detect_file(path)) return ps_torch_load_file(alloc, path, ret, info, err);
+    return ps_onnx_load_file(alloc, path, ret, info, err);
+}
+
+/* The optimised graph once more, for weights whose plain form was given up. */
+static ps_status reload(void *ctx, ps_graph **ret, ps_error *err) {
+    ps_model *m = ctx;
+    ps_graph *g = NULL;
+    ps_onnx_info info;
+    PS_TRY(read_file(m->alloc, m->path, &g, &info, err));
+    ps_onnx_info_release(&info);
+    ps_status status = ps_ops_resolve(g, err);
+    if (status == PS_OK) status = ps_passes_run(g, pass_level(m), &m->caps, err);
+    if (status != PS_OK) {
+        ps_graph_free(g);
+        return status;
+    }
+    *ret = g;
+    return PS_OK;
+}
+
+/* A model that cannot be read again keeps its weights as they are beside the packed ones. */
+static ps_status adopt_weights(ps_model *m, const char *path, ps_error *err) {
+    if (!path) return PS_OK;
+    PS_TRY(ps_path_real(m->alloc, path, &m->path, err));
+    return ps_weights_adopt(m->weights, m->graph, reload, m, err);
 }
 
 static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
@@ -76,6 +109,7 @@ static void free_model(ps_model *m) {
     ps_weights_free(m->weights);
     ps_graph_free(m->graph);
     ps_onnx_info_release(&m->info);
+    ps_free(m->alloc, m->path);
     ps_arena_release(&m->arena);
     ps_mutex_destroy(&m->lock);
     ps_mutex_destroy(&m->compile_lock);
@@ -96,10 +130,9 @@ static ps_status read_source(ps_model *m, model_source *from, ps_error *err) {
         from->graph = NULL;
         return PS_OK;
     }
-    if (from->path && ps_torch_detect_file(from->path)) return ps_torch_load_file(m->alloc, from->path, &m->graph, &m->info, err);
-    if (!from->path && ps_torch_detect(from->data, from->size))
+    if (from->path) return read_file(m->alloc, from->path, &m->graph, &m->info, err);
+    if (ps_torch_detect(from->data, from->size))
         return ps_torch_load_memory(m->alloc, from->data, from->size, &m->graph, &m->info, err);
-    if (from->path) return ps_onnx_load_file(m->alloc, from->path, &m->graph, &m->info, err);
     return ps_onnx_load_memory(m->alloc, from->data, from->size, &m->graph, &m->info, err);
 }
 
@@ -139,6 +172,7 @@ static ps_status load(ps_engine *engine, model_source *from, const ps_model_opti
     ps_status status = ps_weights_new(m->alloc, &m->weights, err);
     if (status == PS_OK) status = read_source(m, from, err);
     if (status == PS_OK) status = optimize(m, err);
+    if (status == PS_OK) status = adopt_weights(m, from->path, err);
     if (status != PS_OK) {
         if (from->path) name_file(err, from->path);
         free_model(m);

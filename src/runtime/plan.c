@@ -341,6 +341,7 @@ static ps_status finish(compiler *c) {
     lifetimes(p);
     PS_TRY(ps_plan_memory(p, c->alloc, c->err));
     PS_TRY(check_memory(c));
+    PS_TRY(ps_plan_weights(p, c->err));
     p->bytes = plan_bytes(p);
     return PS_OK;
 }

@@ -124,6 +124,7 @@ static ps_status slot_of(builder *b, const ps_value *v, uint32_t *ret) {
     if (b->slot[v->id] == PS_NONE) {
         b->slot[v->id] = new_slot(b);
         ps_constant_slot c = { b->slot[v->id], v->constant };
+        if (v->constant) PS_TRY(ps_weights_keep(v->constant, b->err));
         if (v->constant && !ps_vec_push(b->alloc, &b->constants, c)) return PS_FAIL_NOMEM(b->err, "a program");
     }
     *ret = b->slot[v->id];

@@ -57,6 +57,7 @@ struct ps_model {
     atomic_int refs;
     ps_arena arena; /* names and tables below */
     ps_graph *graph;
+    char *path; /* of the file it came from, resolved; NULL: none */
     ps_onnx_info info;
     ps_device *device;
     ps_caps caps;
@@ -136,6 +137,8 @@ struct ps_plan {
 /* Lowers g, in which every shape is fixed and every node is resolved; the plan owns g from here on, also on failure. */
 ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **ret, ps_error *err);
 void ps_plan_free(ps_plan *plan);
+/* weights.c: the constants that this plan's runs read as they are stay; those that its kernels took go. */
+ps_status ps_plan_weights(ps_plan *plan, ps_error *err);
 /* Merges in-place pairs and lays the arena out; fills offsets, arena_bytes, no_reuse_bytes. */
 ps_status ps_plan_memory(ps_plan *plan, ps_alloc_state *alloc, ps_error *err);
 uint32_t ps_storage_find(const ps_plan *plan, uint32_t s);

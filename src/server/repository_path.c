@@ -6,9 +6,7 @@
 #include "base/str.h"
 
 /* The first that is there is taken. */
-static const struct {
-    const char *file, *suffix;
-} kinds[] = { { "model.onnx", ".onnx" }, { "model.pt2", ".pt2" } };
+static const struct { const char *file, *suffix; } kinds[] = { { "model.onnx", ".onnx" }, { "model.pt2", ".pt2" } };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 char *ps_path_join(ps_alloc_state *alloc, const char *dir, const char *name) {
@@ -139,7 +137,8 @@ ps_status ps_model_path_resolve(ps_alloc_state *alloc, const char *path, char **
     PS_TRY(highest_version(alloc, path, &file, ret_version, err));
     if (!file) {
         PS_TRY(file_in(alloc, path, &file, err));
-        PS_FAIL_IF(!file, err, NOT_FOUND, "folder '%s' holds neither model.onnx (or model.pt2) nor VERSION/model.onnx", path);
+        PS_FAIL_IF(!file, err, NOT_FOUND, "folder '%s' holds neither model.onnx (or model.pt2) nor VERSION/model.onnx",
+                   path);
     }
     *ret_file = file;
     return PS_OK;

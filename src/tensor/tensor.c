@@ -34,6 +34,7 @@ void ps_tensor_init_view(ps_tensor *t, ps_dtype dtype, const ps_shape *shape, vo
     t->shape = *shape;
     t->data = data;
     atomic_init(&t->refs, 1);
+    atomic_init(&t->dropped, false);
     ps_status status = measure(dtype, shape, &t->bytes, NULL);
     assert(status == PS_OK);
     (void)status;
@@ -76,9 +77,47 @@ void ps_tensor_release(ps_tensor *tensor) {
     if (!tensor || atomic_fetch_sub_explicit(&tensor->refs, 1, memory_order_acq_rel) != 1) return;
     if (!tensor->alloc) return;
     if (tensor->owned) ps_tensor_clear_objects(tensor, tensor->alloc);
+    if (tensor->mapped) ps_file_map_close(&(ps_file_map) { tensor->data, tensor->bytes });
     ps_free(tensor->alloc, tensor->owned);
     ps_tensor_release(tensor->base);
     ps_free(tensor->alloc, tensor);
+}
+
+ps_status ps_tensor_new_map(ps_alloc_state *a, ps_file_map *take_map, ps_tensor **ret, ps_error *err) {
+    ps_shape shape = ps_shape_make(1, &(int64_t) { (int64_t)take_map->size });
+    PS_TRY(ps_tensor_new_view(a, PS_DTYPE_U8, &shape, (void *)(uintptr_t)take_map->data, NULL, ret, err));
+    (*ret)->mapped = take_map->data != NULL;
+    *take_map = (ps_file_map) { NULL, 0 };
+    return PS_OK;
+}
+
+/* ---- content that comes and goes ---- */
+
+void ps_tensor_drop_pages(const ps_tensor *t) {
+    if (!t->base || !t->base->mapped) return;
+    ps_file_map map = { t->base->data, t->base->bytes };
+    ps_file_map_drop(&map, (size_t)((const uint8_t *)t->data - map.data), t->bytes);
+}
+
+void ps_tensor_drop(ps_tensor *t) {
+    ps_tensor_drop_pages(t);
+    if (t->keeper && t->owned && t->bytes > PS_TENSOR_SMALL && !atomic_load(&t->dropped)) {
+        (void)ps_tensor_hash_once(t); /* the name it has while it is away */
+        atomic_store(&t->dropped, true);
+        ps_discard(t->alloc, t->owned);
+    }
+}
+
+ps_status ps_tensor_need(const ps_tensor *t, ps_error *err) {
+    return atomic_load(&t->dropped) ? t->keeper->restore(t->keeper, err) : PS_OK;
+}
+
+ps_status ps_tensor_refill(ps_tensor *t, const void *data, ps_error *err) {
+    if (!atomic_load(&t->dropped)) return PS_OK;
+    PS_FAIL_IF(!ps_refill(t->alloc, t->owned), err, NO_MEMORY, "out of memory for %zu bytes of weights", t->bytes);
+    memcpy(t->data, data, t->bytes);
+    atomic_store(&t->dropped, false);
+    return PS_OK;
 }
 
 /* ---- what a tensor says of itself ---- */
@@ -222,7 +261,7 @@ bool ps_tensor_get_double(const ps_tensor *t, size_t index, double *ret) {
 bool ps_tensor_uniform(const ps_tensor *t, double *ret_value) {
     size_t n = ps_tensor_count(t), size = ps_dtype_size(t->dtype);
     double first;
-    if (n == 0 || !ps_tensor_get_double(t, 0, &first)) return false;
+    if (n == 0 || ps_tensor_need(t, NULL) != PS_OK || !ps_tensor_get_double(t, 0, &first)) return false;
     if (size) {
         /* All equal to the first: the bytes equal themselves one element further on. */
         if (n > 1 && memcmp(t->data, (const unsigned char *)t->data + size, t->bytes - size) != 0) return false;

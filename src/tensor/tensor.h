@@ -11,10 +11,17 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "base/os.h"
 #include "base/str.h"
 #include "polestar/tensor.h"
 
 #define PS_MAX_NESTING 8 /* containers in containers; what nests deeper is refused when it is put together */
+
+/* Who can bring back the content of a tensor that was dropped. One thread at a time, the one that compiles plans. */
+typedef struct ps_tensor_keeper ps_tensor_keeper;
+struct ps_tensor_keeper {
+    ps_status (*restore)(ps_tensor_keeper *keeper, ps_error *err);
+};
 
 struct ps_tensor {
     ps_dtype dtype;
@@ -25,6 +32,9 @@ struct ps_tensor {
     ps_alloc_state *alloc;  /* NULL: not on the heap (a view on somebody's stack or arena), never released */
     void *owned;            /* block to free with the tensor, or NULL when data is borrowed */
     struct ps_tensor *base; /* retained tensor whose memory data points into, or NULL */
+    bool mapped;            /* data is a mapped file, unmapped with the tensor */
+    ps_tensor_keeper *keeper; /* NULL: the content is never dropped. Outlives every use of the content */
+    atomic_bool dropped;      /* the content is away: ps_tensor_need */
     atomic_int refs;
     _Atomic uint64_t content_hash; /* of ps_tensor_hash_once; 0: not known yet */
     int64_t own_strides[PS_MAX_RANK];
@@ -66,6 +76,23 @@ ps_status ps_tensor_new(ps_alloc_state *a, ps_dtype dtype, const ps_shape *shape
 /* Heap tensor over `data`; if base is not NULL it is retained (data lies in its memory), else data must outlive it. */
 ps_status ps_tensor_new_view(ps_alloc_state *a, ps_dtype dtype, const ps_shape *shape, void *data, ps_tensor *base,
                              ps_tensor **ret, ps_error *err);
+/* Bytes over a mapped file, which the tensor takes: for views on parts of it. */
+ps_status ps_tensor_new_map(ps_alloc_state *a, ps_file_map *take_map, ps_tensor **ret, ps_error *err);
+
+/* ---- content that comes and goes ----
+ * A weight that its kernels hold in a form of their own need not be held a second time as it was. Its memory stays
+ * reserved at its address, and its content goes (ps_tensor_drop) and comes back (its keeper does that, when somebody
+ * calls ps_tensor_need). Pages of a mapped file come back by themselves.
+ * Whoever reads a constant's elements while a plan is made calls ps_tensor_need first, unless it is small. */
+#define PS_TENSOR_SMALL ((size_t)16 << 10) /* bytes up to which no content is ever dropped */
+/* Pages of a file that were read once; no-op for other memory. */
+void ps_tensor_drop_pages(const ps_tensor *t);
+/* The same, or the content itself if the tensor has a keeper. */
+void ps_tensor_drop(ps_tensor *t);
+ps_status ps_tensor_need(const ps_tensor *t, ps_error *err);
+/* For keepers: the content of a dropped tensor, t->bytes of it. */
+ps_status ps_tensor_refill(ps_tensor *t, const void *data, ps_error *err);
+
 /* A view on the stack; shape must be fixed and its byte size must not overflow (checked before). No ownership. */
 void ps_tensor_init_view(ps_tensor *t, ps_dtype dtype, const ps_shape *shape, void *data);
 /* Copies a possibly strided tensor into row-major memory of t->bytes. Not for strings. */

@@ -131,9 +131,13 @@ static ps_status open_bytes(ps_archive *a, ps_error *err) {
 
 ps_status ps_archive_open_file(ps_alloc_state *alloc, const char *path, ps_archive *ret, ps_error *err) {
     *ret = (ps_archive) { .alloc = alloc };
-    PS_TRY(ps_file_map_open(path, &ret->map, err));
-    ret->data = ret->map.data;
-    ret->size = ret->map.size;
+    ps_file_map map;
+    PS_TRY(ps_file_map_open(path, &map, err));
+    ps_status status = ps_tensor_new_map(alloc, &map, &ret->file, err);
+    ps_file_map_close(&map); /* of a map that was not taken */
+    if (status != PS_OK) return status;
+    ret->data = ret->file->data;
+    ret->size = ret->file->bytes;
     return open_bytes(ret, err);
 }
 
@@ -146,7 +150,7 @@ void ps_archive_close(ps_archive *a) {
     if (a->zip) unzClose(a->zip);
     if (a->arena.alloc) ps_arena_release(&a->arena);
     if (a->entries.alloc) ps_map_release(&a->entries);
-    if (a->map.data) ps_file_map_close(&a->map);
+    ps_tensor_release(a->file);
     *a = (ps_archive) { 0 };
 }
 
@@ -159,8 +163,7 @@ const ps_archive_entry *ps_archive_find(const ps_archive *a, const char *name) {
 static ps_status locate(ps_archive *a, const ps_archive_entry *e, size_t *ret, ps_error *err) {
     int method, level;
     unz64_file_pos place = { e->place[0], e->place[1] };
-    bool open =
-        unzGoToFilePos64(a->zip, &place) == UNZ_OK && unzOpenCurrentFile2(a->zip, &method, &level, 1) == UNZ_OK;
+    bool open = unzGoToFilePos64(a->zip, &place) == UNZ_OK && unzOpenCurrentFile2(a->zip, &method, &level, 1) == UNZ_OK;
     ZPOS64_T at = open ? unzGetCurrentFileZStreamPos64(a->zip) : 0;
     if (open) unzCloseCurrentFile(a->zip);
     PS_FAIL_IF(!open || at > a->size || e->size > a->size - at, err, FORMAT,
@@ -191,6 +194,7 @@ ps_status ps_archive_bytes(ps_archive *a, const ps_archive_entry *e, bool check,
     return PS_OK;
 }
 
-void ps_archive_drop(const ps_archive *a, const uint8_t *p, size_t size) {
-    if (a->map.data) ps_file_map_drop(&a->map, (size_t)(p - a->data), size);
+void ps_archive_drop(const ps_archive *a) {
+    ps_file_map map = { a->data, a->size };
+    if (a->file) ps_file_map_drop(&map, 0, map.size);
 }

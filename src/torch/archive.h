@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/map.h"
 #include "base/os.h"
+#include "tensor/tensor.h"
 
 #define PS_ARCHIVE_MAX_ENTRIES ((size_t)1 << 20)
 #define PS_ARCHIVE_MAX_NAME 1024
@@ -22,7 +23,7 @@ typedef struct ps_archive_entry {
 
 typedef struct ps_archive {
     ps_alloc_state *alloc;
-    ps_file_map map; /* data is NULL if the bytes are the caller's */
+    ps_tensor *file; /* the mapped file, for views on parts of it; NULL if the bytes are the caller's */
     const uint8_t *data;
     size_t size;
     size_t at; /* of the reader that minizip sees */
@@ -46,7 +47,7 @@ const ps_archive_entry *ps_archive_find(const ps_archive *archive, const char *n
 /* The entry's bytes where they lie, valid until close. Checks bounds and, if asked, the checksum. */
 ps_status ps_archive_bytes(ps_archive *archive, const ps_archive_entry *entry, bool check, const uint8_t **ret,
                            ps_error *err);
-/* Gives pages back to the system once their content has been copied. */
-void ps_archive_drop(const ps_archive *archive, const uint8_t *p, size_t size);
+/* Gives the pages of a mapped file back to the system once they were read. */
+void ps_archive_drop(const ps_archive *archive);
 
 #endif

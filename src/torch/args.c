@@ -63,7 +63,8 @@ static ps_value *maybe_tensor(ps_tb *b, const json_t *v) {
     const char *kind;
     const json_t *inner = ps_json_union(v, &kind);
     if (inner && is(kind, "as_tensor")) return named_tensor(b, inner);
-    if (!inner || !is(kind, "as_none")) PS_TB_FAIL(b, FORMAT, "%s: an optional tensor is neither one nor None", b->label);
+    if (!inner || !is(kind, "as_none"))
+        PS_TB_FAIL(b, FORMAT, "%s: an optional tensor is neither one nor None", b->label);
     return NULL;
 }
 
@@ -142,7 +143,8 @@ int64_t ps_tb_int(ps_tb *b, const char *name, int64_t def) {
 double ps_tb_double(ps_tb *b, const char *name, double def) {
     double d = def;
     if (ps_tb_has(b, name) && !ps_tb_known(b, name, &d))
-        PS_TB_FAIL(b, UNSUPPORTED, "%s: argument '%s' is no number that is known before the model runs", b->label, name);
+        PS_TB_FAIL(b, UNSUPPORTED, "%s: argument '%s' is no number that is known before the model runs", b->label,
+                   name);
     return d;
 }
 
@@ -287,7 +289,10 @@ ps_value *ps_tb_dims(ps_tb *b, const char *name) {
 static ps_value *known_number(ps_tb *b, ps_dtype t, double d, int64_t n) {
     static const int64_t one = 1;
     uint8_t flag = d != 0;
-    return ps_tb_constant(b, t, &one, 1, t == PS_DTYPE_I64 ? (const void *)&n : t == PS_DTYPE_BOOL ? (void *)&flag : &d);
+    return ps_tb_constant(b, t, &one, 1,
+                          t == PS_DTYPE_I64    ? (const void *)&n
+                          : t == PS_DTYPE_BOOL ? (void *)&flag
+                                               : &d);
 }
 
 ps_value *ps_tb_number(ps_tb *b, const char *name) {

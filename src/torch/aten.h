@@ -49,10 +49,10 @@ const ps_torch_op *ps_torch_find(const char *name, bool *ret_inplace);
 typedef struct ps_torch_name {
     const char *name;
     ps_value *value;
-    const char *stale;  /* label of the in-place operator that changed memory which this shares, or NULL */
-    uint32_t memory;    /* tensors of the same number may share memory */
-    bool number;        /* SymInt, SymFloat, SymBool */
-    bool held;          /* parameter, buffer or constant of the program */
+    const char *stale;        /* label of the in-place operator that changed memory which this shares, or NULL */
+    uint32_t memory;          /* tensors of the same number may share memory */
+    bool number;              /* SymInt, SymFloat, SymBool */
+    bool held;                /* parameter, buffer or constant of the program */
     struct ps_torch_name *of; /* the tensor that it is a view of, or NULL */
     const json_t *made;       /* the node that made the view */
 } ps_torch_name;
@@ -143,8 +143,8 @@ ps_value *ps_tb_one(ps_tb *b, int64_t v);                     /* a vector of one
 ps_value *ps_tb_scalar(ps_tb *b, ps_dtype dtype, double v);   /* rank 0 */
 ps_value *ps_tb_cast(ps_tb *b, ps_value *v, ps_dtype dtype);  /* v itself if it has that type */
 /* Shape work. */
-ps_value *ps_tb_shape(ps_tb *b, ps_value *v);                       /* i64 vector */
-ps_value *ps_tb_extent(ps_tb *b, ps_value *v, int axis);            /* vector of one */
+ps_value *ps_tb_shape(ps_tb *b, ps_value *v);            /* i64 vector */
+ps_value *ps_tb_extent(ps_tb *b, ps_value *v, int axis); /* vector of one */
 ps_value *ps_tb_reshape(ps_tb *b, ps_value *v, ps_value *shape);
 ps_value *ps_tb_reshape_to(ps_tb *b, ps_value *v, const int64_t *dims, size_t n); /* 0 keeps a dim, -1 is the rest */
 ps_value *ps_tb_transpose(ps_tb *b, ps_value *v, const int64_t *perm, size_t n);

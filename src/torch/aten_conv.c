@@ -5,7 +5,7 @@
 
 typedef struct conv {
     ps_value *x, *w, *bias;
-    size_t n; /* spatial dims */
+    size_t n;    /* spatial dims */
     bool single; /* a sample without its batch dim */
     int64_t stride[PS_MAX_RANK], padding[2 * PS_MAX_RANK], dilation[PS_MAX_RANK], groups;
 } conv;

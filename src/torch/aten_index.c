@@ -63,7 +63,8 @@ static void take_along_dim(ps_tb *b) {
         index = ps_tb_reshape_to(b, index, &all, 1);
     }
     int64_t axis = axis_of(b, x);
-    if (ps_tb_rank(b, x) != ps_tb_rank(b, index)) PS_TB_FAIL(b, FORMAT, "%s: the ranks of tensor and index differ", b->label);
+    if (ps_tb_rank(b, x) != ps_tb_rank(b, index))
+        PS_TB_FAIL(b, FORMAT, "%s: the ranks of tensor and index differ", b->label);
     index = spread_but(b, index, x, axis);
     ps_value *r = PS_OP(b, "GatherElements", spread_but(b, x, index, axis), index);
     ps_tb_set_int(b, "axis", axis);
@@ -76,8 +77,8 @@ static const char *reduction(ps_tb *b) {
     if (strcmp(b->op->name, "scatter_add") == 0) return "add";
     const char *r = ps_tb_text(b, "reduce", NULL);
     if (!r) return NULL;
-    static const char *const names[][2] = { { "add", "add" }, { "multiply", "mul" }, { "sum", "add" }, { "prod", "mul" },
-                                            { "amax", "max" }, { "amin", "min" } };
+    static const char *const names[][2] = { { "add", "add" },  { "multiply", "mul" }, { "sum", "add" },
+                                            { "prod", "mul" }, { "amax", "max" },     { "amin", "min" } };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (strcmp(r, names[i][0]) == 0) return names[i][1];
     }
@@ -260,8 +261,8 @@ static void index_get(ps_tb *b) {
 static bool put_by_mask(ps_tb *b, ps_value *x, ps_value *values) {
     size_t n;
     ps_value **list = ps_tb_tensors(b, "indices", &n);
-    if (n != 1 || !list || !list[0] || ps_tb_dtype(b, list[0]) != PS_DTYPE_BOOL ||
-        ps_tb_bool(b, "accumulate", false) || ps_tb_rank(b, values) != 0)
+    if (n != 1 || !list || !list[0] || ps_tb_dtype(b, list[0]) != PS_DTYPE_BOOL || ps_tb_bool(b, "accumulate", false) ||
+        ps_tb_rank(b, values) != 0)
         return false;
     int rank = ps_tb_rank(b, x), width = ps_tb_rank(b, list[0]);
     int64_t axes[PS_MAX_RANK];

@@ -232,7 +232,8 @@ static void select_scatter(ps_tb *b) {
 
 /* Views whose elements are all of x's, in x's order or with two dims exchanged, are turned back. */
 ps_value *ps_torch_write_view(ps_tb *b, const char *op, ps_value *x, ps_value *view) {
-    static const char *const shapes[] = { "view", "reshape", "_unsafe_view", "unsqueeze", "squeeze", "flatten", "unflatten" };
+    static const char *const shapes[] = { "view",    "reshape", "_unsafe_view", "unsqueeze",
+                                          "squeeze", "flatten", "unflatten" };
     if (strcmp(op, "slice") == 0) return ps_torch_write_slice(b, x, view);
     if (strcmp(op, "select") == 0) return ps_torch_write_select(b, x, view);
     if (strcmp(op, "t") == 0) return ps_tb_rank(b, x) == 2 ? ps_tb_swap(b, view, 0, 1) : view;
@@ -259,7 +260,8 @@ static void pixel_shuffle(ps_tb *b) {
 static void pixel_unshuffle(ps_tb *b) {
     static const int64_t perm[] = { 0, 1, 3, 5, 2, 4 };
     ps_value *x = ps_tb_self(b);
-    int64_t r = ps_tb_int(b, "downscale_factor", 1), c = ps_tb_dim(b, x, 1), h = ps_tb_dim(b, x, 2), w = ps_tb_dim(b, x, 3);
+    int64_t r = ps_tb_int(b, "downscale_factor", 1), c = ps_tb_dim(b, x, 1), h = ps_tb_dim(b, x, 2),
+            w = ps_tb_dim(b, x, 3);
     if (ps_tb_rank(b, x) != 4 || r < 1 || c < 0 || h < 0 || w < 0)
         PS_TB_FAIL(b, UNSUPPORTED, "%s: only tensors [N, C, H, W] of known extents are supported", b->label);
     if (b->status != PS_OK) return;
@@ -272,8 +274,8 @@ static void channel_shuffle(ps_tb *b) {
     static const int64_t perm[] = { 0, 2, 1, 3 };
     ps_value *x = ps_tb_self(b), *shape = ps_tb_shape(b, x);
     int64_t groups = ps_tb_int(b, "groups", 1), c = ps_tb_dim(b, x, 1);
-    if (groups < 1 || c < 0 || c % groups) PS_TB_FAIL(b, UNSUPPORTED, "%s: %lld groups do not divide the channels", b->label,
-                                                      (long long)groups);
+    if (groups < 1 || c < 0 || c % groups)
+        PS_TB_FAIL(b, UNSUPPORTED, "%s: %lld groups do not divide the channels", b->label, (long long)groups);
     if (b->status != PS_OK) return;
     int64_t split[] = { 0, groups, c / groups, -1 };
     out(b, ps_tb_reshape(b, ps_tb_transpose(b, ps_tb_reshape_to(b, x, split, 4), perm, 4), shape));

@@ -78,20 +78,11 @@ static void einsum(ps_tb *b) {
 }
 
 static const ps_torch_op ops[] = {
-    { "linear", linear, NULL, 0 },
-    { "matmul", matmul, NULL, 0 },
-    { "linalg_matmul", matmul, NULL, 0 },
-    { "mm", matmul, NULL, 0 },
-    { "bmm", matmul, NULL, 0 },
-    { "mv", matmul, NULL, 0 },
-    { "dot", matmul, NULL, 0 },
-    { "vdot", matmul, NULL, 0 },
-    { "addmm", addmm, NULL, 0 },
-    { "baddbmm", baddbmm, NULL, 0 },
-    { "addmv", addmv, NULL, 0 },
-    { "outer", outer, NULL, 0 },
-    { "ger", outer, NULL, 0 },
-    { "einsum", einsum, NULL, 0 },
+    { "linear", linear, NULL, 0 },   { "matmul", matmul, NULL, 0 }, { "linalg_matmul", matmul, NULL, 0 },
+    { "mm", matmul, NULL, 0 },       { "bmm", matmul, NULL, 0 },    { "mv", matmul, NULL, 0 },
+    { "dot", matmul, NULL, 0 },      { "vdot", matmul, NULL, 0 },   { "addmm", addmm, NULL, 0 },
+    { "baddbmm", baddbmm, NULL, 0 }, { "addmv", addmv, NULL, 0 },   { "outer", outer, NULL, 0 },
+    { "ger", outer, NULL, 0 },       { "einsum", einsum, NULL, 0 },
 };
 
 const ps_torch_family ps_torch_matmul = PS_TORCH_FAMILY(ops);

@@ -18,8 +18,8 @@ static ps_value *channel_weight(ps_tb *b, const char *name, ps_value *x, double 
 
 static ps_value *batch_normalized(ps_tb *b, ps_value *x) {
     ps_value *scale = channel_weight(b, "weight", x, 1), *bias = channel_weight(b, "bias", x, 0);
-    ps_value *r = PS_OP(b, "BatchNormalization", x, scale, bias, ps_tb_tensor(b, "running_mean"),
-                        ps_tb_tensor(b, "running_var"));
+    ps_value *r =
+        PS_OP(b, "BatchNormalization", x, scale, bias, ps_tb_tensor(b, "running_mean"), ps_tb_tensor(b, "running_var"));
     ps_tb_set_float(b, "epsilon", ps_tb_double(b, "eps", 1e-5));
     return r;
 }

@@ -59,7 +59,8 @@ static void avg_pool(ps_tb *b) {
         int64_t kernel[3], window = 1;
         ps_tb_ints_n(b, "kernel_size", 1, kernel, n);
         for (size_t i = 0; i < n; i++) {
-            if (__builtin_mul_overflow(window, kernel[i], &window)) PS_TB_FAIL(b, LIMIT, "%s: kernel too large", b->label);
+            if (__builtin_mul_overflow(window, kernel[i], &window))
+                PS_TB_FAIL(b, LIMIT, "%s: kernel too large", b->label);
         }
         if (ps_tb_bool(b, "ceil_mode", false))
             PS_TB_FAIL(b, UNSUPPORTED, "%s: divisor_override with ceil_mode is not supported", b->label);
@@ -76,7 +77,8 @@ static ps_value *averages(ps_tb *b, int64_t in, int64_t out_n) {
     int64_t dims[2] = { in, out_n }, elements;
     ps_shape shape = ps_shape_make(2, dims);
     size_t bytes;
-    if (!ps_shape_elements(&shape, &elements) || !ps_dtype_bytes(PS_DTYPE_F32, elements, &bytes) || elements > (1 << 24)) {
+    if (!ps_shape_elements(&shape, &elements) || !ps_dtype_bytes(PS_DTYPE_F32, elements, &bytes) ||
+        elements > (1 << 24)) {
         PS_TB_FAIL(b, LIMIT, "%s: from %lld to %lld is too large", b->label, (long long)in, (long long)out_n);
         return NULL;
     }

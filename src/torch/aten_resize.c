@@ -17,7 +17,8 @@ static style style_of(ps_tb *b) {
 
 /* Factors that were given count for the coordinates, sizes alone make the factor out / in. */
 static size_t factors(ps_tb *b, double *ret, size_t n) {
-    static const char *const names[3][3] = { { "scales" }, { "scales_h", "scales_w" },
+    static const char *const names[3][3] = { { "scales" },
+                                             { "scales_h", "scales_w" },
                                              { "scales_d", "scales_h", "scales_w" } };
     const char *kind;
     size_t i, got = 0;
@@ -70,7 +71,8 @@ static void upsample(ps_tb *b) {
 }
 
 static void grid_sample(ps_tb *b) {
-    static const char *const modes[] = { "linear", "nearest", "cubic" }, *const paddings[] = { "zeros", "border", "reflection" };
+    static const char *const modes[] = { "linear", "nearest", "cubic" }, *const paddings[] = { "zeros", "border",
+                                                                                               "reflection" };
     int64_t mode = ps_tb_int(b, "interpolation_mode", 0), padding = ps_tb_int(b, "padding_mode", 0);
     if (mode < 0 || mode > 2 || padding < 0 || padding > 2) {
         PS_TB_FAIL(b, UNSUPPORTED, "%s: mode %lld with padding %lld is not known", b->label, (long long)mode,
@@ -85,20 +87,13 @@ static void grid_sample(ps_tb *b) {
 }
 
 static const ps_torch_op ops[] = {
-    { "upsample_nearest1d", upsample, NULL, 0 },
-    { "upsample_nearest2d", upsample, NULL, 0 },
-    { "upsample_nearest3d", upsample, NULL, 0 },
-    { "_upsample_nearest_exact1d", upsample, NULL, 0 },
-    { "_upsample_nearest_exact2d", upsample, NULL, 0 },
-    { "_upsample_nearest_exact3d", upsample, NULL, 0 },
-    { "upsample_linear1d", upsample, NULL, 0 },
-    { "upsample_bilinear2d", upsample, NULL, 0 },
-    { "upsample_trilinear3d", upsample, NULL, 0 },
-    { "upsample_bicubic2d", upsample, NULL, 0 },
-    { "_upsample_bilinear2d_aa", upsample, NULL, 0 },
-    { "_upsample_bicubic2d_aa", upsample, NULL, 0 },
-    { "grid_sampler", grid_sample, NULL, 0 },
-    { "grid_sampler_2d", grid_sample, NULL, 0 },
+    { "upsample_nearest1d", upsample, NULL, 0 },        { "upsample_nearest2d", upsample, NULL, 0 },
+    { "upsample_nearest3d", upsample, NULL, 0 },        { "_upsample_nearest_exact1d", upsample, NULL, 0 },
+    { "_upsample_nearest_exact2d", upsample, NULL, 0 }, { "_upsample_nearest_exact3d", upsample, NULL, 0 },
+    { "upsample_linear1d", upsample, NULL, 0 },         { "upsample_bilinear2d", upsample, NULL, 0 },
+    { "upsample_trilinear3d", upsample, NULL, 0 },      { "upsample_bicubic2d", upsample, NULL, 0 },
+    { "_upsample_bilinear2d_aa", upsample, NULL, 0 },   { "_upsample_bicubic2d_aa", upsample, NULL, 0 },
+    { "grid_sampler", grid_sample, NULL, 0 },           { "grid_sampler_2d", grid_sample, NULL, 0 },
     { "grid_sampler_3d", grid_sample, NULL, 0 },
 };
 

@@ -122,7 +122,9 @@ static void run(ps_tb *b, rnn *r, ps_value *x) {
 }
 
 static void map_rnn(ps_tb *b) {
-    rnn r = { .k = kind_of(b), .biases = ps_tb_bool(b, "has_biases", true), .layers = ps_tb_int(b, "num_layers", 1),
+    rnn r = { .k = kind_of(b),
+              .biases = ps_tb_bool(b, "has_biases", true),
+              .layers = ps_tb_int(b, "num_layers", 1),
               .directions = ps_tb_bool(b, "bidirectional", false) ? 2 : 1,
               .batch_first = ps_tb_bool(b, "batch_first", false) };
     ps_value *x = ps_tb_tensor(b, "input");
@@ -177,8 +179,9 @@ static void map_cell(ps_tb *b) {
 }
 
 static const ps_torch_op ops[] = {
-    { "lstm", map_rnn, NULL, 0 },      { "gru", map_rnn, NULL, 0 },       { "rnn_tanh", map_rnn, NULL, 0 },
-    { "rnn_relu", map_rnn, NULL, 0 },  { "lstm_cell", map_cell, NULL, 0 }, { "gru_cell", map_cell, NULL, 0 },
+    { "lstm", map_rnn, NULL, 0 },           { "gru", map_rnn, NULL, 0 },
+    { "rnn_tanh", map_rnn, NULL, 0 },       { "rnn_relu", map_rnn, NULL, 0 },
+    { "lstm_cell", map_cell, NULL, 0 },     { "gru_cell", map_cell, NULL, 0 },
     { "rnn_tanh_cell", map_cell, NULL, 0 }, { "rnn_relu_cell", map_cell, NULL, 0 },
 };
 

@@ -180,8 +180,9 @@ static void repeat(ps_tb *b) {
     if (n > rank) x = PS_OP(b, "Unsqueeze", x, ps_tb_vector(b, axes, (size_t)(n - rank)));
     for (int i = 0; i < rank - n; i++)
         axes[i] = 1;
-    if (n < rank) times = n ? PS_OP(b, "Concat", ps_tb_vector(b, axes, (size_t)(rank - n)), times)
-                            : ps_tb_vector(b, axes, (size_t)rank);
+    if (n < rank)
+        times = n ? PS_OP(b, "Concat", ps_tb_vector(b, axes, (size_t)(rank - n)), times)
+                  : ps_tb_vector(b, axes, (size_t)rank);
     if (n && n < rank) ps_tb_set_int(b, "axis", 0);
     out(b, PS_OP(b, "Tile", x, times));
 }
@@ -271,7 +272,8 @@ static void split_with_sizes(ps_tb *b) {
     size_t n;
     ps_value *x = ps_tb_self(b), **list = new_list(b, &n);
     int64_t axis = ps_tb_axis(b, "dim", 0, ps_tb_rank(b, x));
-    if (list) split_sizes(b, x, axis, ps_tb_dims(b, ps_tb_has(b, "split_sizes") ? "split_sizes" : "split_size"), list, n);
+    if (list)
+        split_sizes(b, x, axis, ps_tb_dims(b, ps_tb_has(b, "split_sizes") ? "split_sizes" : "split_size"), list, n);
 }
 
 /* n - 1 parts of `size` and the rest; the number of parts is fixed by the export, the axis' extent need not be. */
@@ -317,7 +319,8 @@ static void tensor_split(ps_tb *b) {
     size_t n;
     ps_value *x = ps_tb_self(b), **list = new_list(b, &n);
     int64_t sizes[64], cuts[64], axis = ps_tb_axis(b, "dim", 0, ps_tb_rank(b, x)), extent = ps_tb_dim(b, x, (int)axis);
-    if (extent < 0 || n > 64) PS_TB_FAIL(b, UNSUPPORTED, "%s: the extent must be known, the parts at most 64", b->label);
+    if (extent < 0 || n > 64)
+        PS_TB_FAIL(b, UNSUPPORTED, "%s: the extent must be known, the parts at most 64", b->label);
     size_t given = ps_tb_has(b, "indices") ? ps_tb_ints(b, "indices", cuts, 64) : 0;
     if (b->status != PS_OK) return;
     for (size_t i = 0; i < n; i++) {
@@ -337,12 +340,12 @@ static void unfold(ps_tb *b) {
     int rank = ps_tb_rank(b, x), axis = (int)ps_tb_axis(b, "dimension", 0, rank);
     int64_t extent = ps_tb_dim(b, x, axis), size = ps_tb_int(b, "size", 1), step = ps_tb_int(b, "step", 1);
     if (extent < 0 || size < 0 || step < 1 || size > extent || rank >= PS_MAX_RANK)
-        PS_TB_FAIL(b, UNSUPPORTED, "%s: windows of %lld every %lld do not fit an extent that is known to be %lld", b->label,
-                   (long long)size, (long long)step, (long long)extent);
+        PS_TB_FAIL(b, UNSUPPORTED, "%s: windows of %lld every %lld do not fit an extent that is known to be %lld",
+                   b->label, (long long)size, (long long)step, (long long)extent);
     if (b->status != PS_OK) return;
-    ps_value *starts = PS_OP(b, "Range", ps_tb_scalar(b, PS_DTYPE_I64, 0),
-                             ps_tb_scalar(b, PS_DTYPE_I64, (double)(extent - size + 1)),
-                             ps_tb_scalar(b, PS_DTYPE_I64, (double)step));
+    ps_value *starts =
+        PS_OP(b, "Range", ps_tb_scalar(b, PS_DTYPE_I64, 0), ps_tb_scalar(b, PS_DTYPE_I64, (double)(extent - size + 1)),
+              ps_tb_scalar(b, PS_DTYPE_I64, (double)step));
     ps_value *index = PS_OP(b, "Add", ps_tb_unsqueeze(b, starts, 1), ps_tb_iota(b, ps_tb_one(b, size)));
     ps_value *r = PS_OP(b, "Gather", x, index); /* [.., n, size, ..] */
     ps_tb_set_int(b, "axis", axis);
@@ -364,7 +367,8 @@ static void triangle(ps_tb *b) {
 /* Elements [.., i + max(0, -k), .., i + max(0, k), ..] in a new last dim. */
 static void diagonal(ps_tb *b) {
     ps_value *x = ps_tb_self(b);
-    int rank = ps_tb_rank(b, x), first = (int)ps_tb_axis(b, "dim1", 0, rank), second = (int)ps_tb_axis(b, "dim2", 1, rank);
+    int rank = ps_tb_rank(b, x), first = (int)ps_tb_axis(b, "dim1", 0, rank),
+        second = (int)ps_tb_axis(b, "dim2", 1, rank);
     int64_t k = ps_tb_int(b, "offset", 0), rows = ps_tb_dim(b, x, first), columns = ps_tb_dim(b, x, second);
     if (rows < 0 || columns < 0 || first == second || rank < 2)
         PS_TB_FAIL(b, UNSUPPORTED, "%s: both extents must be known", b->label);
@@ -375,7 +379,8 @@ static void diagonal(ps_tb *b) {
     }
     perm[n++] = first;
     perm[n++] = second;
-    int64_t row = k < 0 ? -k : 0, column = k > 0 ? k : 0, length = rows - row < columns - column ? rows - row : columns - column;
+    int64_t row = k < 0 ? -k : 0, column = k > 0 ? k : 0,
+            length = rows - row < columns - column ? rows - row : columns - column;
     if (length < 0) length = 0;
     ps_value *flat = ps_tb_transpose(b, x, perm, (size_t)rank);
     flat = replace_dims(b, flat, rank - 2, rank - 1, ps_tb_one(b, rows * columns));

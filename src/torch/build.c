@@ -258,5 +258,6 @@ ps_value *ps_tb_reduce(ps_tb *b, const char *op, ps_value *v, const int64_t *axe
 }
 
 ps_value *ps_tb_iota(ps_tb *b, ps_value *n) {
-    return PS_OP(b, "Range", ps_tb_scalar(b, PS_DTYPE_I64, 0), ps_tb_squeeze(b, n, 0), ps_tb_scalar(b, PS_DTYPE_I64, 1));
+    return PS_OP(b, "Range", ps_tb_scalar(b, PS_DTYPE_I64, 0), ps_tb_squeeze(b, n, 0),
+                 ps_tb_scalar(b, PS_DTYPE_I64, 1));
 }

@@ -256,10 +256,11 @@ static void unknown_operator(ps_tb *b, const char *target, const char *name) {
     if (strncmp(target, "torch.ops.aten.", 15) != 0 && strncmp(target, "torch.ops.", 10) == 0)
         PS_TB_FAIL(b, UNSUPPORTED, "%s: operator '%.100s' is not of ATen and has no mapping", b->label, name);
     else
-        PS_TB_FAIL(b, UNSUPPORTED,
-                   "%s: operator '%.100s' has no mapping; run_decompositions() before torch.export.save may replace it by "
-                   "simpler ones",
-                   b->label, name);
+        PS_TB_FAIL(
+            b, UNSUPPORTED,
+            "%s: operator '%.100s' has no mapping; run_decompositions() before torch.export.save may replace it by "
+            "simpler ones",
+            b->label, name);
 }
 
 static void map_node(ps_tb *b, const char *target) {
@@ -273,8 +274,9 @@ static void map_node(ps_tb *b, const char *target) {
     }
     ps_torch_name *self = inplace || (b->op->flags & PS_TORCH_VIEW) ? first_argument(b) : NULL;
     if (inplace && self && self->held) {
-        PS_TB_FAIL(b, UNSUPPORTED, "%s: changes '%.100s', a parameter, buffer or constant of the model: models have no state",
-                   b->label, self->name);
+        PS_TB_FAIL(b, UNSUPPORTED,
+                   "%s: changes '%.100s', a parameter, buffer or constant of the model: models have no state", b->label,
+                   self->name);
         return;
     }
     if (!(b->op->flags & PS_TORCH_IGNORE)) b->op->map(b);
@@ -429,8 +431,8 @@ static ps_status add_constant(importer *im, const json_t *spec, const char *key)
     PS_TRY(ps_torch_weight(im->weights, target, &t, b->err));
     ps_status status = PS_OK;
     if (t->dtype != dtype || !ps_shape_equal(&t->shape, &shape))
-        status = PS_FAIL(b->err, FORMAT, "weight '%.150s': the program and the table of weights disagree on its type or shape",
-                         target);
+        status = PS_FAIL(b->err, FORMAT,
+                         "weight '%.150s': the program and the table of weights disagree on its type or shape", target);
     if (status == PS_OK) status = ps_graph_add_constant(b->g, name, t, &v, b->err);
     ps_tensor_release(t);
     if (status != PS_OK) return status;
@@ -454,8 +456,9 @@ static ps_status add_tensor_input(ps_tb *b, const char *name) {
 static ps_status add_number_input(ps_tb *b, const char *name, const char *kind) {
     ps_value *v;
     PS_TRY(ps_graph_add_value(b->g, name, &v, b->err));
-    v->dtype = strcmp(kind, "as_sym_int") == 0 ? PS_DTYPE_I64
-               : strcmp(kind, "as_sym_float") == 0 ? PS_DTYPE_F64 : PS_DTYPE_BOOL;
+    v->dtype = strcmp(kind, "as_sym_int") == 0     ? PS_DTYPE_I64
+               : strcmp(kind, "as_sym_float") == 0 ? PS_DTYPE_F64
+                                                   : PS_DTYPE_BOOL;
     v->shape = ps_shape_make(0, NULL);
     v->declared_dtype = v->dtype;
     v->declared_shape = v->shape;
@@ -520,7 +523,8 @@ static ps_status add_user_output(ps_tb *b, const json_t *spec) {
     const ps_torch_name *n = ps_map_get(&b->scope->names, name);
     PS_FAIL_IF(!n, b->err, FORMAT, "output '%.100s': is not defined by any node or input", name);
     PS_FAIL_IF(n->stale, b->err, UNSUPPORTED,
-               "output '%.80s': is a view of memory that %.100s changed: export with run_decompositions({})", name, n->stale);
+               "output '%.80s': is a view of memory that %.100s changed: export with run_decompositions({})", name,
+               n->stale);
     return own_output(b, n->value, name, n->number);
 }
 
@@ -530,14 +534,15 @@ static ps_status add_output(ps_tb *b, const json_t *spec) {
     PS_FAIL_IF(!v, b->err, FORMAT, "an output of the signature is no union of one kind");
     if (strcmp(kind, "user_output") == 0) return add_user_output(b, v);
     const char *buffer = json_string_value(json_object_get(v, "buffer_name"));
-    PS_FAIL_IF(strcmp(kind, "buffer_mutation") == 0, b->err, UNSUPPORTED,
-               "the program changes its buffer '%.100s' at each run: models have no state; export in eval mode, or pass the "
-               "state in and out",
-               buffer ? buffer : "");
+    PS_FAIL_IF(
+        strcmp(kind, "buffer_mutation") == 0, b->err, UNSUPPORTED,
+        "the program changes its buffer '%.100s' at each run: models have no state; export in eval mode, or pass the "
+        "state in and out",
+        buffer ? buffer : "");
     /* What it does to its caller's tensors stays with us: their memory is not written. */
     if (strcmp(kind, "user_input_mutation") == 0) return PS_OK;
-    return PS_FAIL(b->err, UNSUPPORTED, "the program has an output of kind '%.40s': only tensors and numbers are supported",
-                   kind);
+    return PS_FAIL(b->err, UNSUPPORTED,
+                   "the program has an output of kind '%.40s': only tensors and numbers are supported", kind);
 }
 
 static ps_status read_inputs(importer *im) {

@@ -106,6 +106,7 @@ static ps_status load_program(ps_archive *a, const char *name, ps_graph **ret, p
         info->parameters = weights.elements;
         info->weight_bytes = weights.bytes;
         ps_torch_weights_close(&weights);
+        ps_archive_drop(a);
     }
     json_decref(program);
     return status;

@@ -6,10 +6,10 @@
 
 ps_dtype ps_torch_dtype(int64_t scalar_type) {
     static const ps_dtype types[] = {
-        [1] = PS_DTYPE_U8,   [2] = PS_DTYPE_I8,        [3] = PS_DTYPE_I16,        [4] = PS_DTYPE_I32,
-        [5] = PS_DTYPE_I64,  [6] = PS_DTYPE_F16,       [7] = PS_DTYPE_F32,        [8] = PS_DTYPE_F64,
-        [10] = PS_DTYPE_C64, [11] = PS_DTYPE_C128,     [12] = PS_DTYPE_BOOL,      [13] = PS_DTYPE_BF16,
-        [28] = PS_DTYPE_U16, [29] = PS_DTYPE_F8E4M3FN, [30] = PS_DTYPE_F8E5M2,    [31] = PS_DTYPE_F8E4M3FNUZ,
+        [1] = PS_DTYPE_U8,          [2] = PS_DTYPE_I8,        [3] = PS_DTYPE_I16,     [4] = PS_DTYPE_I32,
+        [5] = PS_DTYPE_I64,         [6] = PS_DTYPE_F16,       [7] = PS_DTYPE_F32,     [8] = PS_DTYPE_F64,
+        [10] = PS_DTYPE_C64,        [11] = PS_DTYPE_C128,     [12] = PS_DTYPE_BOOL,   [13] = PS_DTYPE_BF16,
+        [28] = PS_DTYPE_U16,        [29] = PS_DTYPE_F8E4M3FN, [30] = PS_DTYPE_F8E5M2, [31] = PS_DTYPE_F8E4M3FNUZ,
         [32] = PS_DTYPE_F8E5M2FNUZ,
     };
     return scalar_type > 0 && (size_t)scalar_type < sizeof types / sizeof *types ? types[scalar_type]
@@ -68,7 +68,8 @@ static const char *expr(const char *p, int depth, ps_str *out) {
 }
 
 bool ps_torch_expr_text(const char *text, ps_str *out) {
-    size_t n = strlen(text), plain = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_*+- ");
+    size_t n = strlen(text),
+           plain = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_*+- ");
     if (n == 0 || n > 200) return false;
     if (plain == n) {
         ps_str_append(out, text);
@@ -103,8 +104,8 @@ ps_status ps_torch_meta(const json_t *meta, const char *what, ps_graph *root, ps
     PS_TRY(ps_member_int(meta, "dtype", what, &type, err));
     PS_TRY(ps_member_array(meta, "sizes", what, &sizes, err));
     *ret_dtype = ps_torch_dtype(type);
-    PS_FAIL_IF(*ret_dtype == PS_DTYPE_UNDEFINED, err, UNSUPPORTED, "%s: has PyTorch's scalar type %lld, which is not supported",
-               what, (long long)type);
+    PS_FAIL_IF(*ret_dtype == PS_DTYPE_UNDEFINED, err, UNSUPPORTED,
+               "%s: has PyTorch's scalar type %lld, which is not supported", what, (long long)type);
     PS_TRY(ps_member_int(meta, "layout", what, &layout, err));
     PS_FAIL_IF(layout != 7, err, UNSUPPORTED, "%s: is no strided tensor (layout %lld); sparse ones are not supported",
                what, (long long)layout);
@@ -119,14 +120,15 @@ ps_status ps_torch_meta(const json_t *meta, const char *what, ps_graph *root, ps
             PS_FAIL_IF(ret_shape->dims[i] < 0, err, FORMAT, "%s: dim %zu is %lld", what, i,
                        (long long)ret_shape->dims[i]);
         } else {
-            PS_FAIL_IF(!v || strcmp(kind, "as_expr") != 0, err, FORMAT, "%s: dim %zu is neither a number nor an expression",
-                       what, i);
+            PS_FAIL_IF(!v || strcmp(kind, "as_expr") != 0, err, FORMAT,
+                       "%s: dim %zu is neither a number nor an expression", what, i);
             PS_TRY(symbolic(v, root, &ret_shape->dims[i], err));
         }
     }
     int64_t n;
     size_t bytes;
-    PS_FAIL_IF(ps_shape_fixed(ret_shape) && (!ps_shape_elements(ret_shape, &n) || !ps_dtype_bytes(*ret_dtype, n, &bytes)),
+    PS_FAIL_IF(ps_shape_fixed(ret_shape) &&
+                   (!ps_shape_elements(ret_shape, &n) || !ps_dtype_bytes(*ret_dtype, n, &bytes)),
                err, LIMIT, "%s: is too large", what);
     return PS_OK;
 }

@@ -14,8 +14,8 @@ enum { REBUILD_TENSOR, REBUILD_PARAMETER, ORDERED_DICT };
 
 typedef struct item {
     kind kind;
-    ps_dtype dtype; /* of STORAGE_TYPE and STORAGE */
-    int64_t n;      /* INTEGER, TRUTH, which FUNCTION, size of TUPLE */
+    ps_dtype dtype;   /* of STORAGE_TYPE and STORAGE */
+    int64_t n;        /* INTEGER, TRUTH, which FUNCTION, size of TUPLE */
     const char *text; /* TEXT; key of a STORAGE */
     const struct item *items;
     const ps_torch_stored *tensor;
@@ -30,7 +30,8 @@ typedef struct machine {
     PS_VEC(item) memo;
 } machine;
 
-#define DAMAGED(m) PS_FAIL((m)->err, FORMAT, "a pickle of weights is damaged at byte %zu before its end", (size_t)((m)->end - (m)->at))
+#define DAMAGED(m)                                                                                                     \
+    PS_FAIL((m)->err, FORMAT, "a pickle of weights is damaged at byte %zu before its end", (size_t)((m)->end - (m)->at))
 
 /* ---- stack ---- */
 
@@ -147,8 +148,10 @@ static ps_status find_global(machine *m, const char *module, const char *name, i
         *ret = (item) { .kind = known[i].kind, .n = known[i].n, .dtype = known[i].dtype };
         return PS_OK;
     }
-    return PS_FAIL(m->err, UNSUPPORTED, "a pickle of weights names '%.60s.%.60s': pickles are never executed, only tables of "
-                                        "plain tensors are read", module, name);
+    return PS_FAIL(m->err, UNSUPPORTED,
+                   "a pickle of weights names '%.60s.%.60s': pickles are never executed, only tables of "
+                   "plain tensors are read",
+                   module, name);
 }
 
 static ps_status push_global(machine *m) {
@@ -169,8 +172,8 @@ static ps_status push_global(machine *m) {
 /* ('storage', type, key, device, elements) */
 static ps_status push_storage(machine *m) {
     item t;
-    if (!pop(m, &t) || t.kind != TUPLE || t.n != 5 || t.items[0].kind != TEXT || strcmp(t.items[0].text, "storage") != 0 ||
-        t.items[1].kind != STORAGE_TYPE || t.items[2].kind != TEXT)
+    if (!pop(m, &t) || t.kind != TUPLE || t.n != 5 || t.items[0].kind != TEXT ||
+        strcmp(t.items[0].text, "storage") != 0 || t.items[1].kind != STORAGE_TYPE || t.items[2].kind != TEXT)
         return DAMAGED(m);
     return push(m, (item) { .kind = STORAGE, .dtype = t.items[1].dtype, .text = t.items[2].text });
 }
@@ -213,7 +216,8 @@ static ps_status call(machine *m) {
 static ps_status set_pair(machine *m, const item *key, const item *value) {
     if (key->kind != TEXT) return DAMAGED(m);
     PS_FAIL_IF(value->kind != TENSOR, m->err, UNSUPPORTED, "a pickle of weights: '%.100s' is no tensor", key->text);
-    PS_FAIL_IF(ps_map_get(m->tensors, key->text), m->err, FORMAT, "a pickle of weights lists '%.100s' twice", key->text);
+    PS_FAIL_IF(ps_map_get(m->tensors, key->text), m->err, FORMAT, "a pickle of weights lists '%.100s' twice",
+               key->text);
     if (!ps_map_put(m->tensors, key->text, (void *)value->tensor)) return PS_FAIL_NOMEM(m->err, "a pickle");
     return PS_OK;
 }
@@ -291,8 +295,10 @@ static ps_status step(machine *m, uint8_t op) {
     case 'j': return recall(m, 4);
     case 'b': return pop(m, &dropped) ? PS_OK : DAMAGED(m); /* BUILD: attributes of an OrderedDict */
     default:
-        return PS_FAIL(m->err, UNSUPPORTED, "a pickle of weights uses the instruction 0x%02x: pickles are never executed, "
-                                            "only tables of plain tensors are read", op);
+        return PS_FAIL(m->err, UNSUPPORTED,
+                       "a pickle of weights uses the instruction 0x%02x: pickles are never executed, "
+                       "only tables of plain tensors are read",
+                       op);
     }
 }
 

@@ -8,7 +8,7 @@
 #include "torch/torch.h"
 
 /* Limits on what an archive may ask for. */
-#define PS_TORCH_MAX_JSON ((size_t)64 << 20)    /* bytes of one JSON entry; jansson needs some ten times that */
+#define PS_TORCH_MAX_JSON ((size_t)64 << 20)     /* bytes of one JSON entry; jansson needs some ten times that */
 #define PS_TORCH_MAX_EXPANDED ((size_t)64 << 20) /* bytes that strided weights may take beyond what is stored */
 #define PS_TORCH_MAX_DEPTH 32                    /* of nested subgraphs */
 #define PS_TORCH_OLDEST_SCHEMA 7

@@ -18,8 +18,9 @@ static bool is_unsigned(ps_dtype t) {
 
 /* Both of one category. */
 static ps_dtype wider(ps_dtype a, ps_dtype c) {
-    static const ps_dtype next_signed[] = { [1] = PS_DTYPE_I16, [2] = PS_DTYPE_I32, [4] = PS_DTYPE_I64,
-                                            [8] = PS_DTYPE_I64 };
+    static const ps_dtype next_signed[] = {
+        [1] = PS_DTYPE_I16, [2] = PS_DTYPE_I32, [4] = PS_DTYPE_I64, [8] = PS_DTYPE_I64
+    };
     size_t x = ps_dtype_size(a), y = ps_dtype_size(c);
     if (x == y) {
         if (category_of(a) == CAT_INT) return next_signed[x];

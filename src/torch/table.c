@@ -3,9 +3,9 @@
 #include "torch/aten.h"
 
 static const ps_torch_family *const families[] = {
-    &ps_torch_pointwise, &ps_torch_binary, &ps_torch_view,   &ps_torch_join,      &ps_torch_reduce,
-    &ps_torch_conv,      &ps_torch_norm,   &ps_torch_pool,   &ps_torch_matmul,    &ps_torch_attention,
-    &ps_torch_resize,    &ps_torch_rnn,    &ps_torch_index,  &ps_torch_create,    &ps_torch_sym,
+    &ps_torch_pointwise, &ps_torch_binary, &ps_torch_view,  &ps_torch_join,   &ps_torch_reduce,
+    &ps_torch_conv,      &ps_torch_norm,   &ps_torch_pool,  &ps_torch_matmul, &ps_torch_attention,
+    &ps_torch_resize,    &ps_torch_rnn,    &ps_torch_index, &ps_torch_create, &ps_torch_sym,
 };
 
 static const ps_torch_op *find(const char *name, size_t n) {

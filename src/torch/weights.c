@@ -30,7 +30,8 @@ static ps_status open_config(ps_archive *archive, const char *folder, const char
 }
 
 /* The table under one of two names; one that is not there is empty. */
-static ps_status open_saved(ps_torch_weights *w, const char *name, const char *older, ps_torch_saved *ret, ps_error *err) {
+static ps_status open_saved(ps_torch_weights *w, const char *name, const char *older, ps_torch_saved *ret,
+                            ps_error *err) {
     const uint8_t *data;
     const ps_archive_entry *e = ps_archive_find(w->archive, name);
     if (!e) e = ps_archive_find(w->archive, older);
@@ -42,15 +43,17 @@ static ps_status open_saved(ps_torch_weights *w, const char *name, const char *o
         return status;
     }
     ps_map_init(&ret->tensors, w->alloc);
+    if (w->archive->file) ret->archive.file = ps_tensor_retain(w->archive->file); /* its bytes lie in there */
     const ps_archive_entry *table = ps_archive_find(&ret->archive, "data.pkl"),
                            *order = ps_archive_find(&ret->archive, "byteorder");
     PS_FAIL_IF(!table, err, FORMAT, "entry '%.100s' holds no data.pkl", e->name);
     if (order) {
         PS_TRY(ps_archive_bytes(&ret->archive, order, false, &data, err));
-        PS_FAIL_IF(order->size != 6 || memcmp(data, "little", 6) != 0, err, UNSUPPORTED, "'%.100s' is not little-endian",
-                   e->name);
+        PS_FAIL_IF(order->size != 6 || memcmp(data, "little", 6) != 0, err, UNSUPPORTED,
+                   "'%.100s' is not little-endian", e->name);
     }
-    PS_FAIL_IF(table->size > PS_TORCH_MAX_JSON, err, LIMIT, "entry '%.100s' has a table of %zu bytes", e->name, table->size);
+    PS_FAIL_IF(table->size > PS_TORCH_MAX_JSON, err, LIMIT, "entry '%.100s' has a table of %zu bytes", e->name,
+               table->size);
     PS_TRY(ps_archive_bytes(&ret->archive, table, true, &data, err));
     return ps_torch_unpickle(data, table->size, &w->arena, &ret->tensors, err);
 }
@@ -150,35 +153,44 @@ static void copy_strided(const place *p, const uint8_t *src, uint8_t *dst, size_
     }
 }
 
-static ps_status copy(ps_torch_weights *w, const place *p, const uint8_t *src, size_t stored, const char *what,
+/* Elements that lie in the mapped file as a kernel wants them stay there. */
+static bool in_place(const place *p, const uint8_t *first) {
+    return p->archive->file && (uintptr_t)first % PS_ALIGN == 0 && row_major(p);
+}
+
+static ps_status take(ps_torch_weights *w, const place *p, const uint8_t *src, size_t stored, const char *what,
                       ps_tensor **ret, ps_error *err) {
     size_t size = ps_dtype_size(p->dtype);
     int64_t n;
-    ps_shape_elements(&p->shape, &n); /* ps_torch_meta has checked that neither this nor the bytes overflow */
+    ps_shape_elements(&p->shape, &n); /* checked before, as the bytes are */
     size_t bytes = (size_t)n * size, beyond = bytes > stored ? bytes - stored : 0;
     PS_FAIL_IF(n && !within(p, stored / size), err, FORMAT, "%s: takes more than the %zu bytes of '%s'", what, stored,
                p->path);
     PS_FAIL_IF(beyond > PS_TORCH_MAX_EXPANDED - w->expanded, err, LIMIT,
                "%s: strided weights take more than %zu bytes beyond what is stored", what, PS_TORCH_MAX_EXPANDED);
     PS_FAIL_IF(bytes > ps_memory_total() - w->bytes, err, LIMIT, "%s: the weights exceed this machine's memory", what);
-    PS_TRY(ps_tensor_new(w->alloc, p->dtype, &p->shape, ret, err));
+    const uint8_t *first = n ? src + (size_t)p->offset * size : src;
+    if (n && in_place(p, first)) {
+        void *data = (void *)(uintptr_t)first; /* constants are not written to */
+        PS_TRY(ps_tensor_new_view(w->alloc, p->dtype, &p->shape, data, p->archive->file, ret, err));
+    } else {
+        PS_TRY(ps_tensor_new(w->alloc, p->dtype, &p->shape, ret, err));
+        if (n && row_major(p))
+            memcpy((*ret)->data, first, bytes);
+        else if (n)
+            copy_strided(p, src, (*ret)->data, size);
+    }
     w->expanded += beyond;
     w->bytes += bytes;
     w->elements += (size_t)n;
-    if (!n) return PS_OK;
-    if (row_major(p)) {
-        memcpy((*ret)->data, src + (size_t)p->offset * size, bytes);
-        ps_archive_drop(w->archive, src + (size_t)p->offset * size, bytes);
-    } else {
-        copy_strided(p, src, (*ret)->data, size);
-    }
     return PS_OK;
 }
 
 static char *place_key(ps_torch_weights *w, const place *p) {
     ps_str s;
     ps_str_init(&s, w->alloc);
-    ps_str_printf(&s, "%p %s/%s %d %lld", (const void *)p->archive, p->folder, p->path, (int)p->dtype, (long long)p->offset);
+    ps_str_printf(&s, "%p %s/%s %d %lld", (const void *)p->archive, p->folder, p->path, (int)p->dtype,
+                  (long long)p->offset);
     for (int i = 0; i < p->shape.rank; i++)
         ps_str_printf(&s, " %lld:%lld", (long long)p->shape.dims[i], (long long)p->strides[i]);
     char *key = s.failed ? NULL : ps_arena_strdup(&w->arena, s.data);
@@ -200,7 +212,7 @@ static ps_status make(ps_torch_weights *w, const place *p, const char *what, ps_
     const ps_archive_entry *e = ps_archive_find(p->archive, name);
     PS_FAIL_IF(!e, err, FORMAT, "%s: the archive holds no '%.200s'", what, name);
     PS_TRY(ps_archive_bytes(p->archive, e, true, &src, err));
-    PS_TRY(copy(w, p, src, e->size, what, ret, err));
+    PS_TRY(take(w, p, src, e->size, what, ret, err));
     if (!ps_map_put(&w->made, key, *ret)) {
         ps_tensor_release(*ret);
         *ret = NULL;
@@ -213,8 +225,8 @@ static ps_status make(ps_torch_weights *w, const place *p, const char *what, ps_
 static ps_status saved_place(const ps_torch_stored *s, const char *what, place *p, ps_error *err) {
     int64_t n;
     size_t bytes;
-    PS_FAIL_IF(!ps_shape_elements(&s->shape, &n) || !ps_dtype_bytes(s->dtype, n, &bytes), err, LIMIT, "%s: is too large",
-               what);
+    PS_FAIL_IF(!ps_shape_elements(&s->shape, &n) || !ps_dtype_bytes(s->dtype, n, &bytes), err, LIMIT,
+               "%s: is too large", what);
     p->folder = "data";
     p->path = s->key;
     p->dtype = s->dtype;
@@ -241,8 +253,8 @@ ps_status ps_torch_weight(ps_torch_weights *w, const char *name, ps_tensor **ret
         payload = json_object_get(w->constants, name);
         p.folder = "data/constants";
     }
-    PS_FAIL_IF(!json_is_object(payload), err, FORMAT, "%s: the archive's tables of weights and constants do not list it",
-               what);
+    PS_FAIL_IF(!json_is_object(payload), err, FORMAT,
+               "%s: the archive's tables of weights and constants do not list it", what);
     PS_TRY(read_place(payload, what, &p, err));
     return make(w, &p, what, ret, err);
 }

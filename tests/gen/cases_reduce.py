@@ -1,4 +1,4 @@
-"""Reductions: axes as attribute and as input, keepdims, empty axes, zero sizes, overflow of exp; ArgMax, ArgMin, CumSum."""
+"""Reductions: axes as attribute and as input, keepdims, empty axes, zero sizes, overflow of exp; ArgMax, ArgMin, CumSum, CumProd."""
 import numpy as np
 
 from cases_elementwise import FLOATS, floats, ints
@@ -7,7 +7,7 @@ from ops_cases import BF16, C
 REDUCE = {"ReduceSum": 13, "ReduceMean": 18, "ReduceProd": 18, "ReduceMax": 18, "ReduceMin": 18, "ReduceL1": 18, "ReduceL2": 18,
           "ReduceSumSquare": 18, "ReduceLogSum": 18, "ReduceLogSumExp": 18}
 ORDER = "the oracle adds f32 in another order; here the sum is in double"
-TOLERANCE = {op: (4e-6, 1e-6, ORDER) for op in list(REDUCE) + ["CumSum"]}
+TOLERANCE = {op: (4e-6, 1e-6, ORDER) for op in list(REDUCE) + ["CumSum", "CumProd"]}
 LAYOUTS = [((2, 3, 4), [1]), ((2, 3, 4), [0]), ((2, 3, 4), [-1]), ((2, 3, 4), [0, 2]), ((2, 3, 4), [1, 2]), ((2, 3, 4, 5), [1, 3]),
            ((2, 3, 4, 5), [2, 3]), ((2, 3, 4, 5), [0, 1]), ((3,), [0]), ((1, 1, 4), [0, 1]), ((2, 1, 3), [1]), ((600,), [0]),
                ((3, 300), [0])]
@@ -95,6 +95,19 @@ def cumulative(add, rng):
     add("CumSum", 14, [np.zeros((0, 2), np.float32), C(np.array(0))], want=[np.zeros((0, 2), np.float32)], name="empty")
     add("CumSum", 14, [floats(rng, (5,), np.float64), C(np.array([0]))], name="type")
     add.fails("SHAPE", "CumSum", 14, [floats(rng, (5,)), C(np.array(1))])
+    x = floats(rng, (2, 3, 4), low=-2.0, high=2.0)
+    for axis in (0, 1, 2, -1):
+        for reverse in (0, 1):
+            for exclusive in (0, 1):
+                add("CumProd", 26, [x, C(np.array(axis))], reverse=reverse, exclusive=exclusive, oracle="reference")
+    for dtype in (np.int32, np.int64, np.uint32, np.uint64, np.float64):
+        whole = np.arange(1, 31).astype(dtype)  # the product wraps
+        add("CumProd", 26, [whole, C(np.array(0, np.int32))], name=np.dtype(dtype).name, want=[np.cumprod(whole, dtype=dtype)])
+    for dtype in (np.float16, BF16):
+        half = np.array([1.5, 0.5, -3, 0.1]).astype(dtype)
+        add("CumProd", 26, [half, C(np.array(0))], name="half", want=[np.cumprod(half.astype(np.float64)).astype(dtype)])
+    add("CumProd", 26, [np.zeros((0, 2), np.float32), C(np.array(0))], want=[np.zeros((0, 2), np.float32)], name="empty")
+    add.fails("SHAPE", "CumProd", 26, [x, C(np.array(3))])
 
 
 def build(add):

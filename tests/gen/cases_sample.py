@@ -1,7 +1,12 @@
-"""GridSample: all modes and paddings, positions inside, on the border and far outside; 2-d and 3-d."""
+"""GridSample: all modes and paddings, positions inside, on the border and far outside; 2-d and 3-d. AffineGrid."""
 import numpy as np
 
-TOLERANCE = {"GridSample": (1e-5, 2e-5, "the oracle interpolates in f32, ours in f64")}
+from ops_cases import C
+
+TOLERANCE = {
+    "AffineGrid": (1e-5, 1e-6, "the oracle places points in f32, ours in f64"),
+    "GridSample": (1e-5, 2e-5, "the oracle interpolates in f32, ours in f64"),
+}
 
 
 def build(add):
@@ -27,3 +32,16 @@ def build(add):
     add.fails("INVALID", "GridSample", 16, [x, grid], mode="spline")
     add.fails("INVALID", "GridSample", 16, [x, grid], padding_mode="wrap")
     add.fails("TYPE", "GridSample", 16, [x.astype(np.int32), grid])
+    for align in (0, 1):
+        for n, size in ((2, [2, 3, 4, 5]), (2, [1, 1, 1, 3]), (3, [2, 1, 2, 3, 4]), (3, [1, 1, 1, 1, 2])):
+            theta = rng.uniform(-1, 1, (size[0], n, n + 1)).astype(np.float32)
+            add("AffineGrid", 20, [theta, C(size)], align_corners=align, oracle="reference")
+    theta = rng.uniform(-1, 1, (2, 2, 3)).astype(np.float32)
+    add("AffineGrid", 20, [theta.astype(np.float64), C([2, 3, 2, 3])], oracle="reference", dtypes=["f64"])
+    add("AffineGrid", 20, [theta, C([2, 3, 0, 3])], name="empty", want=[np.zeros((2, 0, 3, 2), np.float32)])
+    add.fails("SHAPE", "AffineGrid", 20, [theta, C([2, 3, 2])])
+    add.fails("SHAPE", "AffineGrid", 20, [theta, C([3, 3, 2, 2])])
+    add.fails("SHAPE", "AffineGrid", 20, [theta, C([2, 3, 2, 2, 2])])
+    add.fails("SHAPE", "AffineGrid", 20, [theta, C([2, 3, -2, 2])])
+    add.fails("LIMIT", "AffineGrid", 20, [theta, C([2, 3, 2**40, 2**40])])
+    add.fails("TYPE", "AffineGrid", 20, [theta.astype(np.int32), C([2, 3, 2, 2])])

@@ -80,7 +80,7 @@ def dropout(add):
     add("Dropout", 13, [x, C(np.array(0.4, np.float32))], n_out=2)
     add("Dropout", 12, [x, None, C(np.array(False))], n_out=[True, True])
     add("Dropout", 12, [x, C(np.array(0.0, np.float32)), C(np.array(True))], n_out=2)
-    add.fails("UNSUPPORTED", "Dropout", 12, [x, C(np.array(0.5, np.float32)), C(np.array(True))])
+    add.fails("INVALID", "Dropout", 12, [x, C(np.array(1.5, np.float32)), C(np.array(True))])
 
 
 def build(add):

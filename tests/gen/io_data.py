@@ -53,6 +53,18 @@ def photos():
     base.convert("CMYK").save(OUT / "cmyk.jpg")
 
 
+def bitmaps():
+    """BMP and PNM of all depths that Pillow writes; and the formats that a build may leave out."""
+    base = photo(37, 29)
+    bits = base.convert("L").point(lambda v: 255 * (v > 128)).convert("1")
+    for name, image in (("rgb.bmp", base), ("gray.bmp", base.convert("L")), ("palette.bmp", base.quantize(16)), ("bits.bmp", bits),
+                        ("alpha.bmp", base.convert("RGBA")), ("rgb.ppm", base), ("gray.pgm", base.convert("L")), ("bits.pbm", bits),
+                        ("rgb.tif", base), ("gray.tif", base.convert("L"))):
+        image.save(OUT / name)  # the pixels are those of the .npy files that photos() writes
+    for name, options in (("rgb.webp", {"lossless": True}), ("rgb.jp2", {"irreversible": False})):
+        base.save(OUT / name, **options)
+
+
 def resizes():
     base = photo(37, 29)
     for name, which in (("bicubic", Image.Resampling.BICUBIC), ("bilinear", Image.Resampling.BILINEAR)):
@@ -94,6 +106,7 @@ def arrays():
 if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
     photos()
+    bitmaps()
     resizes()
     prepared()
     arrays()

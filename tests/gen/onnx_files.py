@@ -317,7 +317,54 @@ def make_bad_structure():
     bad("opset_twice", changed(lambda m: m.opset_import.append(helper.make_opsetid("ai.onnx", 3))), "opsets 17 and 3")
     bad("no_graph", head, "has no graph")
     bad("no_outputs", changed(lambda m: m.graph.ClearField("output")), "has no outputs")
-    bad("function", changed(lambda m: m.functions.add(name="MyRelu", domain="local")), "function 'MyRelu'")
+
+
+def function(name, nodes, inputs=("a",), outputs=("b",)):
+    return helper.make_function("local", name, list(inputs), list(outputs), nodes,
+                                [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)])
+
+
+def call(name, *functions, inputs=("x",), outputs=("y",)):
+    calls = helper.make_node(name, list(inputs), list(outputs), name="c", domain="local")
+    m = model(graph([calls], [info("x")], [info("y")]))
+    m.opset_import.append(helper.make_opsetid("local", 1))
+    m.functions.extend(functions)
+    return m
+
+
+def doubling(levels):
+    """Each function calls the next one twice: 2^levels nodes."""
+    made = [function("F0", [node("Relu", ["a"], ["b"])])]
+    for i in range(1, levels):
+        twice = [helper.make_node(f"F{i - 1}", [x], [y], domain="local") for x, y in (("a", "t"), ("t", "b"))]
+        made.append(function(f"F{i}", twice))
+    return call(f"F{levels - 1}", *made)
+
+
+def make_bad_functions():
+    f = function("F", [node("Relu", ["a"], ["b"])])
+    itself = function("F", [helper.make_node("F", ["a"], ["b"], domain="local")])
+    bad("function_twice", call("F", f, f), "the function 'local::F' is defined twice")
+    bad("function_without_name", call("F", function("", [])), "a function of the model has no name")
+    bad("function_itself", call("F", itself), "nest deeper than 64 levels; a function may not call itself")
+    bad("function_doubling", doubling(40), "more than 1048576 nodes")
+    bad("function_inputs", call("F", f, inputs=["x", "x"]), "F 'c': 2 inputs, the function takes 1")
+    bad("function_outputs", call("F", f, outputs=["y", "z"]), "F 'c': 2 outputs, the function gives 1")
+    bad("function_output_missing", call("F", function("F", [node("Relu", ["a"], ["z"])])), "no node of the function makes its")
+    bad("function_output_omitted", call("F", function("F", [], outputs=["a"]), inputs=[]),
+        "output 'a' is an input that the call omits")
+    bad("function_outer_name", call("F", function("F", [node("Relu", ["x"], ["b"])])),
+        "function 'F' called by F 'c': Relu producing 'b': input 'x' is not defined")
+    two = [node("Relu", ["a"], ["b"]), node("Abs", ["a"], ["b"])]
+    bad("function_value_twice", call("F", function("F", two)),
+        "Abs producing 'b': the name 'b' is already defined in the function")
+    twice = function("F", [node("Relu", ["a"], ["b"])], inputs=["a", "a"])
+    bad("function_input_twice", call("F", twice), "two inputs 'a'")
+    unset = node("Constant", [], ["b"])
+    unset.attribute.append(AttributeProto(name="value_float", type=AttributeProto.FLOAT, ref_attr_name="k"))
+    bad("function_constant", call("F", function("F", [unset])), "the attribute 'k' that it refers to is not given")
+    other = helper.make_function("local", "F", ["a"], ["b"], [helper.make_node("G", ["a"], ["b"], domain="far")], [])
+    bad("function_opset", call("F", other), "G producing 'b': the model imports no opset of domain 'far'")
 
 
 def make_bad_nodes():
@@ -326,6 +373,9 @@ def make_bad_nodes():
     bad("node_without_outputs", edit_node(output=[""]), "has no outputs")
     bad("output_is_input", edit_node(output=["x"]), "the name 'x' is already defined")
     bad("unknown_domain", edit_node(domain="com.example"), "no opset of domain 'com.example'")
+    m = edit_node(domain="polestar")
+    m.opset_import.append(helper.make_opsetid("polestar", 1))
+    bad("our_domain", m, "operators of the domain 'polestar'")
     bad("self_cycle", edit_node(input=["y"]), "cycle")
     bad("control_character", edit_node(name="a\nb"), "control character 0x0a")
     bad("broken_utf8", relu().SerializeToString().replace(b"\x1a\x01r", b"\x1a\x01\xff"), "not valid UTF-8")
@@ -521,7 +571,7 @@ def main():
     weights = bytes(8) + (np.arange(6, dtype=np.float32) / 4).tobytes()
     (OUT / "good/weights/w.bin").write_bytes(weights)
     (OUT / "bad/w.bin").write_bytes(weights)
-    for make in (make_bad_structure, make_bad_nodes, make_bad_interface, make_bad_tensors, make_bad_external):
+    for make in (make_bad_structure, make_bad_functions, make_bad_nodes, make_bad_interface, make_bad_tensors, make_bad_external):
         make()
     for name, (content, _) in BAD.items():
         (OUT / "bad" / (name + ".onnx")).write_bytes(serialize(content))

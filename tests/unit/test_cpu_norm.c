@@ -162,10 +162,55 @@ static void test_lstm(void **state)
                 "  y = LSTM(x, w, r) {hidden_size=6, layout=1}\n}");
     check(NULL, "graph (x: f32[4,2,5], w: f32[1,24,5]) -> (y) opset 17 {\n  r: f32[1,24,6] = random(2)\n"
                 "  y = LSTM(x, w, r) {hidden_size=6}\n}");
+    check("cpu.lstm",
+          "graph (x: f32[4,2,5]) -> (y) opset 17 {\n  w: f32[1,24,5] = random(1)\n  r: f32[1,24,6] = random(2)\n"
+          "  y = LSTM(x, w, r) {hidden_size=6, activations=[\"Sigmoid\",\"Tanh\",\"Tanh\"]}\n}");
     check(NULL, "graph (x: f32[4,2,5]) -> (y) opset 17 {\n  w: f32[1,24,5] = random(1)\n  r: f32[1,24,6] = random(2)\n"
-                "  y = LSTM(x, w, r) {hidden_size=6, activations=[\"Sigmoid\",\"Tanh\",\"Tanh\"]}\n}");
+                "  y = LSTM(x, w, r) {hidden_size=6, activations=[\"Sigmoid\",\"Tanh\",\"Relu\"]}\n}");
     check(NULL, "graph (x: f32[4,2,6]) -> (y) opset 17 {\n  w: f32[1,24,6] = random(1)\n  y = LSTM(x, w, w) "
                 "{hidden_size=6}\n}");
+}
+
+static void gru_or_rnn(const char *op, int gates, const char *direction, int directions, int steps, int batch, int in,
+                       int hidden, const char *args, const char *out, const char *attrs) {
+    check(gates == 3 ? "cpu.gru" : "cpu.rnn",
+          "graph (x: f32[%d,%d,%d], h: f32[%d,%d,%d]) -> (%s) opset 17 {\n"
+          "  w: f32[%d,%d,%d] = random(1)\n  r: f32[%d,%d,%d] = random(2)\n  b: f32[%d,%d] = random(3)\n"
+          "  %s = %s(x, w, r%s) {hidden_size=%d, direction=\"%s\"%s}\n}",
+          steps, batch, in, directions, batch, hidden, strcmp(out, "_, y") == 0 ? "y" : out, directions, gates * hidden,
+          in, directions, gates * hidden, hidden, directions, 2 * gates * hidden, out, op, args, hidden, direction,
+          attrs);
+}
+
+static void test_gru_rnn(void **state)
+{
+    static const char *const directions[] = { "forward", "reverse", "bidirectional" };
+    static const char *const args[] = { "", ", b", ", b, _, h", ", _, _, h" };
+    static const char *const outs[] = { "y", "y, z", "_, y" };
+    static const char *const resets[] = { "", ", linear_before_reset=1" };
+    cmp_tolerance = 1e-4f; /* errors add up over the steps */
+    for (size_t d = 0; d < 3; d++) {
+        int n = d == 2 ? 2 : 1;
+        for (size_t a = 0; a < 4; a++) {
+            for (size_t o = 0; o < 3; o++) {
+                for (size_t r = 0; r < 2; r++)
+                    gru_or_rnn("GRU", 3, directions[d], n, 7, 3, 5, 11, args[a], outs[o], resets[r]);
+                gru_or_rnn("RNN", 1, directions[d], n, 7, 3, 5, 11, args[a], outs[o], "");
+            }
+            for (size_t r = 0; r < 2; r++) {
+                gru_or_rnn("GRU", 3, directions[d], n, 1, 1, 1, 1, args[a], "y", resets[r]);
+                gru_or_rnn("GRU", 3, directions[d], n, 20, 2, 33, 64, args[a], "y", resets[r]);
+            }
+            gru_or_rnn("RNN", 1, directions[d], n, 4, 2, 33, 64, args[a], "y", ""); /* more steps are chaotic */
+            /* few steps: Relu lets a state grow without limit */
+            gru_or_rnn("RNN", 1, directions[d], n, 3, 2, 9, 12, args[a], "y",
+                       n == 2 ? ", activations=[\"Relu\",\"Relu\"]" : ", activations=[\"Relu\"]");
+        }
+    }
+    check(NULL, "graph (x: f32[4,2,5]) -> (y) opset 17 {\n  w: f32[2,6,5] = random(1)\n  r: f32[2,6,6] = random(2)\n"
+                "  y = RNN(x, w, r) {hidden_size=6, direction=\"bidirectional\", activations=[\"Tanh\",\"Relu\"]}\n}");
+    check(NULL, "graph (x: f32[4,2,5]) -> (y) opset 17 {\n  w: f32[1,18,5] = random(1)\n  r: f32[1,18,6] = random(2)\n"
+                "  y = GRU(x, w, r) {hidden_size=6, clip=0.5}\n}");
 }
 
 int main(void)
@@ -173,6 +218,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CMP_TEST(test_softmax),   CMP_TEST(test_softmax_special_values), CMP_TEST(test_layernorm),
         CMP_TEST(test_attention), CMP_TEST(test_attention_masks),        CMP_TEST(test_lstm),
+        CMP_TEST(test_gru_rnn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

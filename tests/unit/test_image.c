@@ -37,6 +37,14 @@ static void decodes_as_pillow(void **state) {
         { "bits.png", "bits.npy", 0 },
         { "palette.png", "palette.npy", 0 },
         { "alpha.png", "alpha.npy", 0 },
+        { "rgb.bmp", "rgb.npy", 0 },
+        { "gray.bmp", "gray.npy", 0 },
+        { "palette.bmp", "palette.npy", 0 },
+        { "bits.bmp", "bits.npy", 0 },
+        { "alpha.bmp", "rgb.npy", 0 },
+        { "rgb.ppm", "rgb.npy", 0 },
+        { "gray.pgm", "gray.npy", 0 },
+        { "bits.pbm", "bits.npy", 0 },
         { "rgb.jpg", "rgb_jpg.npy", 2 },
         { "half.jpg", "half_jpg.npy", 2 },
         { "gray.jpg", "gray_jpg.npy", 2 },
@@ -49,6 +57,65 @@ static void decodes_as_pillow(void **state) {
         if (worst > rows[k].levels) fail_msg("%s differs by %d levels", rows[k].file, worst);
         ps_tensor_release(want);
         ps_image_release(&image);
+    }
+}
+
+/* TIFF, WebP and JPEG 2000, all lossless: read where the build has the library, else refused by name. */
+static void optional_formats(void **state) {
+    static const struct {
+        const char *file, *want;
+    } rows[] = { { "rgb.tif", "rgb.npy" }, { "gray.tif", "gray.npy" }, { "rgb.webp", "rgb.npy" }, { "rgb.jp2", "rgb.npy" } };
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+        size_t size;
+        ps_image image = { 0 };
+        ps_error err = PS_ERROR_INIT;
+        char *data = read_data(rows[k].file, &size);
+        ps_status status = ps_image_read(&heap, data, size, &image, &err);
+        ps_free(&heap, data);
+        if (status == PS_UNSUPPORTED) {
+            assert_non_null(strstr(err.msg, "is not read by this build"));
+            continue;
+        }
+        if (status != PS_OK) fail_msg("%s: %s", rows[k].file, err.msg);
+        ps_tensor *want = load_npy(rows[k].want);
+        assert_int_equal(difference(&image, want), 0);
+        ps_tensor_release(want);
+        ps_image_release(&image);
+    }
+}
+
+/* Forms of PNM and BMP that Pillow does not write, by hand from their specifications. */
+static void small_pictures(void **state) {
+    static const struct {
+        const char *bytes;
+        size_t size;
+        uint8_t want[12];
+    } rows[] = {
+        /* two white and two black points; digits need no blanks */
+        { "P1 # no name\n2 2\n01\n1 0", 24, { 255, 255, 255, 0, 0, 0, 0, 0, 0, 255, 255, 255 } },
+        /* samples of 0 to 3 become 0, 85, 170, 255 */
+        { "P2\n2 2 3\n0 1\n2 3\n", 17, { 0, 0, 0, 85, 85, 85, 170, 170, 170, 255, 255, 255 } },
+        { "P3 2 2 255 1 2 3 4 5 6 7 8 9 10 11 12", 37, { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 } },
+        /* 16 bits, most significant byte first */
+        { "P5 2 2 65535 \0\0\xff\xff\x80\0\x01\x01", 21, { 0, 0, 0, 255, 255, 255, 128, 128, 128, 1, 1, 1 } },
+        /* 5-5-5 bits of red, green, blue and white, bottom row first; rows are whole words */
+        { "BM\x3e\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x02\0\0\0\x02\0\0\0\x01\0\x10\0"
+          "\0\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x1f\0\xff\x7f\0\x7c\xe0\x03",
+          62,
+          { 255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255 } },
+        /* the same from top to bottom (height -2) */
+        { "BM\x3e\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x02\0\0\0\xfe\xff\xff\xff\x01\0\x10\0"
+          "\0\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x1f\0\xff\x7f\0\x7c\xe0\x03",
+          62,
+          { 0, 0, 255, 255, 255, 255, 255, 0, 0, 0, 255, 0 } },
+    };
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+        ps_image image = { 0 };
+        ps_error err = PS_ERROR_INIT;
+        if (ps_image_read(&heap, rows[k].bytes, rows[k].size, &image, &err) != PS_OK) fail_msg("%zu: %s", k, err.msg);
+        assert_memory_equal(image.data, rows[k].want, 12);
+        ps_image_release(&image);
+        assert_int_not_equal(ps_image_read(&heap, rows[k].bytes, rows[k].size - 2, &image, &err), PS_OK);
     }
 }
 
@@ -118,7 +185,8 @@ static void refuses_what_it_cannot_show(void **state) {
 }
 
 static void survives_damage(void **state) {
-    static const char *const files[] = { "rgb.png", "palette.png", "rgb.jpg", "progressive.jpg" };
+    static const char *const files[] = { "rgb.png",     "palette.png", "rgb.jpg", "progressive.jpg",
+                                         "palette.bmp", "rgb.ppm" };
     for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
         size_t size;
         char *data = read_data(files[k], &size);
@@ -161,8 +229,8 @@ static ps_status whole_way(ps_alloc_state *a, void *ctx) {
 }
 
 static void failing_allocations_leak_nothing(void **state) {
-    static const char *const files[] = { "rgb.png", "half.jpg" };
-    for (size_t k = 0; k < 2; k++) {
+    static const char *const files[] = { "rgb.png", "half.jpg", "palette.bmp", "rgb.ppm" };
+    for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
         photo_file file;
         file.data = read_data(files[k], &file.size);
         assert_true(ps_test_sweep(whole_way, &file) > 5);
@@ -173,6 +241,8 @@ static void failing_allocations_leak_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(decodes_as_pillow, io_setup, io_teardown),
+        cmocka_unit_test_setup_teardown(optional_formats, io_setup, io_teardown),
+        cmocka_unit_test_setup_teardown(small_pictures, io_setup, io_teardown),
         cmocka_unit_test_setup_teardown(luma_as_pillow, io_setup, io_teardown),
         cmocka_unit_test_setup_teardown(resizes_as_pillow, io_setup, io_teardown),
         cmocka_unit_test_setup_teardown(refuses_what_it_cannot_show, io_setup, io_teardown),

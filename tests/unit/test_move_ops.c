@@ -139,8 +139,8 @@ static void contradictions_are_named(void **state) {
         { "(x: f32[3,4]) -> (z) opset 17 { z = Scan(x, f32[2]{1, 2}) {num_scan_inputs=2, body=graph (a, b) -> (d) "
           "{ d = Identity(b) }} }",
           PS_SHAPE },
-        { "(x: f32[3,4]) -> (z) opset 8 { z = Scan(_, x) {body=graph (b) -> (d) { d = Identity(b) }} }",
-          PS_UNSUPPORTED },
+        { "(x: f32[3,4]) -> (z) opset 8 { z = Scan(_, x) {num_scan_inputs=2, body=graph (b) -> (d) { d = Identity(b) }} }",
+          PS_FORMAT },
     };
     for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
         ps_error err = PS_ERROR_INIT;
@@ -252,7 +252,8 @@ static void wrong_data_is_named(void **state) {
         { "(x: f32[3,2], n: i64[2] = {1, 4}) -> (y) opset 17 { y = ReverseSequence(x, n) }", PS_INVALID, "length 4" },
         { "(b: f32[1,2,4], s: f32[1,1,2], t: f32 = {1.5}) -> (y) opset 17 { y = NonMaxSuppression(b, s, _, t) }",
           PS_INVALID, "1.5" },
-        { "(x: i4[3,3], i: i64[1] = {0}) -> (y) opset 21 { y = Gather(x, i) }", PS_UNSUPPORTED, "packed" },
+        { "(x: i4[3,3], i: i64[1,1] = {0}, u: i4[1,1]) -> (y) opset 21 { y = ScatterElements(x, i, u) }",
+          PS_UNSUPPORTED, "packed" },
     };
     for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
         ps_error err = PS_ERROR_INIT;
@@ -281,6 +282,9 @@ static const char *const nodes[] = {
     "(x: f32[200,700]) -> (y) opset 17 { y = Transpose(x) }",
     "(x: u8[3,400,500]) -> (y) opset 17 { y = Slice(x, i64[2]{-1, 0}, i64[2]{-500, 400}, i64[2]{2, 1}, i64[2]{-2, 3}) "
     "}",
+    "(x: i4[7,5]) -> (y) opset 21 { y = Transpose(x) }",
+    "(x: i4[7,5], i: i64[3]) -> (y) opset 21 { y = Gather(x, i) {axis=1} }",
+    "(x: i4[7,5]) -> (y) opset 21 { y, z = Split(x) {axis=0, num_outputs=2} }",
     "(x: string[3,2]) -> (y) opset 17 { y = Concat(x, x) {axis=1} }",
     "(x: string[3,2], i: i64[2]) -> (y) opset 17 { y = Gather(x, i) }",
     "(x: string[3,2]) -> (y) opset 17 { y, z = Split(x) {axis=1} }",

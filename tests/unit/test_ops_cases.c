@@ -146,7 +146,8 @@ static void fill_tensor(reader *r, ps_tensor *t, char **words, size_t n) {
         const uint64_t u = wide == PS_DTYPE_U64 ? strtoull(words[i], NULL, 10) : (uint64_t)strtoll(words[i], NULL, 10);
         memcpy(&values[i], wide == PS_DTYPE_F64 ? (const void *)&f : (const void *)&u, 8);
     }
-    if (!ps_convert(values, wide, t->data, t->dtype, n, true))
+    /* Values of the file are exact ones of the type: infinities stay. */
+    if (!ps_convert(values, wide, t->data, t->dtype, n, false))
         MALFORMED(r, "cannot write %s\n", ps_dtype_name(t->dtype));
     free(values);
 }

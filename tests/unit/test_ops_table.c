@@ -46,6 +46,25 @@ static void looks_up_versions(void **state) {
     assert_null(ps_ops_find("Pointwise", "", 17));
 }
 
+#define NODES(opsets, nodes) "graph g (x: f32[2]) -> (y) opset " opsets " {\n" nodes "}\n"
+
+/* Operator, domain, version, node, what comes closest, how many more. */
+static void refuses_unknown_operators(void **state) {
+    (void)state;
+    assert_refused(NODES("17", "  y = Sofmax(x)\n"), PS_UNSUPPORTED,
+                   "Sofmax producing 'y': operator Sofmax of ai.onnx version 17 is not supported; "
+                   "did you mean Softmax?");
+    assert_refused(NODES("16", "  y = LayerNormalization(x, x)\n"), PS_UNSUPPORTED,
+                   "operator LayerNormalization of ai.onnx version 16 is not supported; "
+                   "the nearest supported version is 17");
+    assert_refused(NODES("17, ai.onnxx 1", "  y = ai.onnxx.Relu(x)\n"), PS_UNSUPPORTED,
+                   "operator Relu of ai.onnxx version 1 is not supported; did you mean the domain ai.onnx?");
+    assert_refused(NODES("17", "  y = Frobnicate(x)\n"), PS_UNSUPPORTED, "not supported; no version of it is");
+    assert_refused(NODES("17", "  a = Foo(x)\n  b = Bar(a)\n  c = Foo(b)\n  y = Baz(c)\n"), PS_UNSUPPORTED,
+                   "operator Foo of ai.onnx version 17 is not supported; no version of it is (and 2 more of the model's "
+                   "operators are not)");
+}
+
 /* Every row is usable: a shape rule, a kernel unless it is control flow, sane arity, attributes inside their struct. */
 static void table_is_sound(void **state) {
     (void)state;
@@ -278,6 +297,7 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(looks_up_versions),
+        cmocka_unit_test(refuses_unknown_operators),
         cmocka_unit_test(table_is_sound),
         cmocka_unit_test(refuses_what_the_table_does_not_allow),
         cmocka_unit_test(joins_branches),

@@ -173,6 +173,12 @@ static void merges_common_subexpressions(void **state) {
               "  d = Gemm(a, b) {transB=1} e = Gemm(b, a) {transB=1} f = Gemm(c, c) {transB=1} y = Concat(d, e, f) "
               "{axis=0} }",
               "Softmax Softmax Gemm Gemm Concat");
+    /* each ConstantOfShape of a file has a tensor of its own as attribute */
+    check_ops("graph (x: f32[n], s: i64[1]) -> (y, z) opset 17 { a = ConstantOfShape(s) {value=f32[1]{2}} b = "
+              "ConstantOfShape(s) "
+              "{value=f32[1]{2}}\n c = ConstantOfShape(s) {value=f32[1]{3}}\n y = Concat(a, b, x) {axis=0} z = "
+              "Concat(c, x) {axis=0} }",
+              "ConstantOfShape ConstantOfShape Concat Concat");
 }
 
 static void removes_dead_code(void **state) {
@@ -185,6 +191,47 @@ static void sinks_casts(void **state) {
     (void)state;
     check_ops("graph (i: i64[3]) -> (y) opset 17 { w: f16[200,200] = {0.5, ...} f = Cast(w) {to=1} y = Gather(f, i) }",
               "Gather Cast");
+}
+
+/* Scales go with their rows: what is read stays quantised up to the Gather, and gives the same numbers. */
+static void sinks_dequantization(void **state) {
+    (void)state;
+    static const struct {
+        const char *before, *after;
+    } cases[] = {
+        { "w: i8[200,600] = random(1) f = DequantizeLinear(w, f32{0.5}, i8{3}) y = Gather(f, i)",
+          "Gather DequantizeLinear" },
+        { "w: u8[200,600] = random(1) s: f32[600] = random(2) f = DequantizeLinear(w, s) y = Gather(f, i)",
+          "Gather DequantizeLinear" },
+        { "w: u8[200,600] = random(1) s: f32[200] = random(2) z: u8[200] = random(3)\n"
+          "f = DequantizeLinear(w, s, z) {axis=0} y = Gather(f, i)",
+          "Gather Gather Gather DequantizeLinear" },
+        { "w: u8[200,600] = random(1) s: f32[200] = random(2)\n"
+          "f = DequantizeLinear(w, s) {axis=0} y = Gather(f, i) {axis=1}",
+          "Gather DequantizeLinear" },
+        { "w: u8[600,200] = random(1) s: f32[200] = random(2)\n"
+          "f = DequantizeLinear(w, s) {axis=1} y = Gather(f, i) {axis=0}",
+          "Gather DequantizeLinear" },
+        { "w: i8[200,600] = random(1) s: f32[200,19] = random(2) z: i8[200,19] = random(3)\n"
+          "f = DequantizeLinear(w, s, z) {block_size=32} y = Gather(f, i)",
+          "Gather Gather Gather DequantizeLinear" },
+        { "w: i4[500,501] = random(4) s: f32[500,16] = random(2)\n"
+          "f = DequantizeLinear(w, s) {block_size=32} y = Gather(f, i)",
+          "Gather Gather DequantizeLinear" },
+        /* Blocks along the gathered axis stay where they are. */
+        { "w: i8[200,600] = random(1) s: f32[7,600] = random(2)\n"
+          "f = DequantizeLinear(w, s) {axis=0, block_size=32} y = Gather(f, i)",
+          "DequantizeLinear Gather" },
+    };
+    static const char *const indices[] = { "i64[3]", "i64[2,3]", "i64" };
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        for (size_t q = 0; q < 3; q++) {
+            char text[512];
+            snprintf(text, sizeof text, "graph (i: %s) -> (y) opset 21 { %s }", indices[q], cases[k].before);
+            check("sink_cast", text, NULL);
+            check_ops(text, cases[k].after);
+        }
+    }
 }
 
 /* ---- weights ---- */
@@ -334,6 +381,79 @@ static void recognises_one_hot(void **state) {
     check_ops("graph (x: i32[2,1]) -> (y) opset 15 { w: f32[3,4] = random(1) n: i32[3] = {0,2,1}\n"
               "  e = Equal(x, n) f = Cast(e) {to=1} y = MatMul(f, w) }",
               "Equal Cast MatMul");
+}
+
+/* ---- operators of com.microsoft ---- */
+
+#define MS "opset 17, com.microsoft 1 "
+
+static void takes_contrib_apart(void **state) {
+    (void)state;
+    check_ops("graph (a: f32[2,3,4], b: f32[2,5,4]) -> (y) " MS
+              "{ y = com.microsoft.FusedMatMul(a, b) {transB=1, alpha=0.5} }",
+              "Transpose MatMul Mul");
+    check_ops("graph (a: f32[4,3], b: f32[5,4]) -> (y) " MS
+              "{ y = com.microsoft.FusedMatMul(a, b) {transA=1, transB=1, alpha=0.5} }",
+              "Gemm");
+    /* Batch dims in the middle stay. */
+    check_ops("graph (a: f32[3,2,4], b: f32[2,4,5]) -> (y) " MS
+              "{ y = com.microsoft.FusedMatMul(a, b) {transBatchA=1} }",
+              "FusedMatMul");
+    check_ops("graph (a: f32[3,4], c: f32[5]) -> (y) " MS "{ b: f32[4,5] = random(1)\n"
+              "  y = com.microsoft.FusedGemm(a, b, c) {activation=\"LeakyRelu\", activation_alpha=0.2, beta=0.5} }",
+              "Gemm+LeakyRelu");
+    check_ops("graph (a: f32[3,4]) -> (y) " MS "{ b: f32[4,5] = random(1)\n"
+              "  y = com.microsoft.FusedGemm(a, b) {activation=\"FastGelu\"} }",
+              "FusedGemm");
+    check_ops("graph (x: f32[1,4,5,5], z: f32[1,6,5,5]) -> (y, u) " MS "{ w: f32[6,2,3,3] = random(2)\n"
+              "  y = com.microsoft.FusedConv(x, w, _, z) {activation=\"Relu\", group=2, pads=[1,1,1,1]}\n"
+              "  u = com.microsoft.FusedConv(x, w) {activation=\"Clip\", activation_params=[-0.5,0.5], group=2} }",
+              "Conv+Add+Relu Conv+Clip");
+    check_ops("graph (x: f32[2,3,8], s: f32[3,8], g: f32[8], b: f32[8], c: f32[8]) -> (y, v) " MS
+              "{ y, _, _, t = com.microsoft.SkipLayerNormalization(x, s, g, b, c) {epsilon=0.1} v = Relu(t) }",
+              "Add+Add LayerNormalization Relu");
+    /* A sum that leaves the graph has a name to keep. */
+    check_ops("graph (x: f32[2,3,8], s: f32[2,3,8], g: f32[8]) -> (y, t) " MS
+              "{ y, _, _, t = com.microsoft.SkipLayerNormalization(x, s, g) {epsilon=0.1} }",
+              "SkipLayerNormalization");
+    check_ops("graph (x: f32[2,3,8], b: f32[8]) -> (y, u, v, w) " MS
+              "{ y = com.microsoft.BiasGelu(x, b) u = com.microsoft.FastGelu(x) v = com.microsoft.QuickGelu(x)\n"
+              "  w = com.microsoft.Gelu(x) }",
+              "Add+Gelu Gelu Swish Gelu");
+    check_ops("graph (w: f32[3,4], p: f32[5,4], k: f32[2,4]) -> (y) " MS "{ ids: i32[1,2] = {1, 0}\n"
+              "  seg: i32[1,2] = {0, 1} g: f32[4] = random(4)\n"
+              "  y = com.microsoft.EmbedLayerNormalization(ids, seg, w, p, k, g, g) {epsilon=0.1} }",
+              "Slice Gather Gather Add+Add LayerNormalization");
+}
+
+static void takes_contrib_attention_apart(void **state) {
+    (void)state;
+    check_ops("graph (x: f32[2,3,6]) -> (y) " MS "{ w: f32[6,24] = random(1) b: f32[24] = random(2)\n"
+              "  m: i32[2,3] = {1, 1, 0, 0, 1, 1} y = com.microsoft.Attention(x, w, b, m) {num_heads=2} }",
+              "MatMul+Bias Slice Slice Slice Attention");
+    check_ops("graph (x: f32[2,3,6], p: f32[2,2,2,5,4]) -> (y) " MS
+              "{ w: f32[6,24] = random(1) b: f32[24] = random(2)\n"
+              "  y = com.microsoft.Attention(x, w, b, _, p) {num_heads=2} }",
+              "Attention");
+    check_ops("graph (q: f32[2,3,8], k: f32[2,4,8], v: f32[2,4,6], s: f32[1,2,3,4]) -> (y) " MS
+              "{ b: f32[22] = random(2) m: i32[2,4] = {1, 1, 0, 1, 0, 1, 1, 1}\n"
+              "  y = com.microsoft.MultiHeadAttention(q, k, v, b, m, s) {num_heads=2, scale=0.3} }",
+              "Add Add Add Add Attention");
+    check_ops("graph (q: f32[2,3,8], k: f32[2,4,8], v: f32[2,4,6]) -> (y) " MS
+              "{ y = com.microsoft.MultiHeadAttention(q, k, v) {num_heads=2, unidirectional=1} }",
+              "MultiHeadAttention");
+    check_ops("graph (q: f32[2,3,8], k: f32[2,4,8], v: f32[2,4,6]) -> (y) opset 23 "
+              "{ y = Attention(q, k, v) {q_num_heads=2, kv_num_heads=2, is_causal=1} }",
+              "Attention");
+    check_ops("graph (q: f32[2,2,3,4], k: f32[2,2,4,4], v: f32[2,2,4,3]) -> (y) opset 23 "
+              "{ m: f32[3,4] = {0, 0, -inf, -inf, 1, 2, 3, -inf, 0, 0, 0, 0} y = Attention(q, k, v, m) }",
+              "Transpose Reshape Transpose Reshape Transpose Reshape Attention Reshape Transpose");
+    /* A query that sees nothing gives zeros, which the pattern does not. */
+    check("contrib",
+          "graph (q: f32[1,1,2,2], k: f32[1,1,2,2], v: f32[1,1,2,2]) -> (y) opset 23 "
+          "{ m: f32[2,2] = {0, 0, -inf, -inf} y = Attention(q, k, v, m) }",
+          "graph (q: f32[1,1,2,2], k: f32[1,1,2,2], v: f32[1,1,2,2]) -> (y) opset 23 {\n"
+          "  m: f32[2,2] = {0, 0, -inf, -inf}\n  y = Attention(q, k, v, m)\n}\n");
 }
 
 /* ---- attention ---- */
@@ -505,6 +625,7 @@ int main(void) {
         cmocka_unit_test(merges_common_subexpressions),
         cmocka_unit_test(removes_dead_code),
         cmocka_unit_test(sinks_casts),
+        cmocka_unit_test(sinks_dequantization),
         cmocka_unit_test(folds_batchnorm),
         cmocka_unit_test(folds_affine),
         cmocka_unit_test(folds_pads),
@@ -512,6 +633,8 @@ int main(void) {
         cmocka_unit_test(recognises_layernorm),
         cmocka_unit_test(recognises_softmax),
         cmocka_unit_test(recognises_one_hot),
+        cmocka_unit_test(takes_contrib_apart),
+        cmocka_unit_test(takes_contrib_attention_apart),
         cmocka_unit_test(recognises_attention),
         cmocka_unit_test(fuses_epilogues),
         cmocka_unit_test(epilogue_text),

@@ -14,7 +14,7 @@
 #include "ops/kernel_util.h"
 #include "ops/ops.h"
 
-enum { MAX_PORTS = 8 };
+enum { MAX_PORTS = 16 };
 
 /* The allocation that fails, counted down to 0; negative: none. */
 static long countdown = -1;
@@ -69,6 +69,29 @@ static const char *const nodes[] = {
     "}",
     "(q: f16[2,3,8], m: f16[3,3]) -> (y) { y = polestar.Attention(q, q, q, m) {heads=2, scale=0.5} }",
     "(x: f32[3,900]) -> (y) { y = polestar.Pointwise(x) {post_op=[4,-1], post_arg=[0.0,0.0]} }",
+    "(x: f16[5,9,33], s: f16[5,3,33]) -> (y) { y = QuantizeLinear(x, s) {block_size=4} }",
+    "(x: i4[5,33], s: f32[5], z: i4[5]) -> (y) { y = DequantizeLinear(x, s, z) {axis=0} }",
+    "(x: i4[5,33]) -> (y) { y = Transpose(x) }",
+    "(x: u8[2,5,7], s: f32, z: u8, w: i8[7,3], v: f32[3], k: i8[3]) -> (y) "
+    "{ y = QLinearMatMul(x, s, z, w, v, k, s, z) }",
+    "(x: u8[2,3,5], s: f32, z: u8, w: i8[4,3,2], v: f32[4], k: i8[4], b: i32[4]) -> (y) "
+    "{ y = QLinearConv(x, s, z, w, v, k, s, z, b) {pads=[1,0]} }",
+    "(x: u8[2,5,3], s: f32, z: u8, w: i8[4,3,2], v: f32[4], k: i8[4]) -> (y) "
+    "{ y = com.microsoft.QLinearConv(x, s, z, w, v, k, s, z) {channels_last=1} }",
+    "(x: u8[2,3,5], w: u8[4,3,2]) -> (y) { y = ConvInteger(x, w) }",
+    "(x: f32[2,5], w: u8[5,4], s: f32[4]) -> (y) { y = com.microsoft.DynamicQuantizeMatMul(x, w, s) }",
+    "(x: u8[5,2], s: f32, z: u8, w: u8[5,4], c: i32[4]) -> (y) "
+    "{ y = com.microsoft.QGemm(x, s, z, w, s, z, c) {transA=1} }",
+    "(x: u8[40,3], s: f32, z: u8) -> (y) { y = com.microsoft.QLinearSoftmax(x, s, z, s, z) {opset=13} }",
+    "(x: u8[2,7,6,3], s: f32, z: u8) -> (y) "
+    "{ y = com.microsoft.QLinearAveragePool(x, s, z, s, z) {kernel_shape=[2,3], channels_last=1} }",
+    "(x: f16[3,40], w: u8[6,3,8], s: f16[6,3]) -> (y) "
+    "{ y = com.microsoft.MatMulNBits(x, w, s) {K=40, N=6, block_size=16} }",
+    "(x: u8[2,3,5], w: i8[5,12], b: f32[12], s: f32, z: u8, p: f32[2,2,2,3,2]) -> (y, n) "
+    "{ y, n = com.microsoft.QAttention(x, w, b, s, s, _, z, _, p) {num_heads=2} }",
+    "(x: f32[3,2,4], w: u8[2,4,12], r: u8[2,3,12], s: f32[2,12], z: u8[2,12]) -> (y) "
+    "{ y = com.microsoft.DynamicQuantizeLSTM(x, w, r, _, _, _, _, _, s, z, s, z) "
+    "{hidden_size=3, direction=\"bidirectional\"} }",
 };
 enum { N_NODES = sizeof nodes / sizeof nodes[0] };
 
@@ -78,6 +101,7 @@ static void fill(ps_tensor *t) {
     for (size_t i = 0; i < ps_tensor_count(t); i++) {
         seed = seed * 1664525u + 1013904223u;
         row[i] = (double)(seed >> 8) / (1 << 23) - 1;
+        if (!ps_dtype_is_float(t->dtype)) row[i] = ps_dtype_size(t->dtype) ? floor((row[i] + 1) * 60) : seed >> 30;
     }
     ps_row_store(t->data, t->dtype, 0, 1, row, (int64_t)ps_tensor_count(t));
     free(row);
@@ -159,7 +183,9 @@ static void rows(void **state) {
     (void)state;
     static const ps_dtype types[] = { PS_DTYPE_F32, PS_DTYPE_F64, PS_DTYPE_F16, PS_DTYPE_BF16, PS_DTYPE_U8,
                                       PS_DTYPE_I8,  PS_DTYPE_U16, PS_DTYPE_I16, PS_DTYPE_U32,  PS_DTYPE_I32,
-                                      PS_DTYPE_U64, PS_DTYPE_I64, PS_DTYPE_BOOL };
+                                      PS_DTYPE_U64, PS_DTYPE_I64, PS_DTYPE_BOOL, PS_DTYPE_F8E4M3FN, PS_DTYPE_F8E4M3FNUZ,
+                                      PS_DTYPE_F8E5M2, PS_DTYPE_F8E5M2FNUZ, PS_DTYPE_F4E2M1, PS_DTYPE_U4, PS_DTYPE_I4,
+                                      PS_DTYPE_U2, PS_DTYPE_I2 };
     static const double values[] = { 1, 0, 1 };
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         double back[7], memory[7] = { 0 };

@@ -1,5 +1,5 @@
-/* Archives of torch.export: tests/data/torch, written by tests/gen/torch_cases.py, which has their content. The expected
- * outputs are PyTorch's. */
+/* Archives of torch.export: tests/data/torch, written by tests/gen/torch_cases.py, which has their content. The
+ * expected outputs are PyTorch's. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -61,7 +61,8 @@ static void run_set(ps_engine *engine, ps_model *model, const char *folder) {
     ps_tensor *in[MAX_ENDS] = { NULL }, *want[MAX_ENDS] = { NULL }, *out[MAX_ENDS] = { NULL };
     ps_error err = PS_ERROR_INIT;
     ps_session *session = NULL;
-    size_t n_in = read_set(engine, folder, "input", in, MAX_ENDS), n_out = read_set(engine, folder, "output", want, MAX_ENDS);
+    size_t n_in = read_set(engine, folder, "input", in, MAX_ENDS),
+           n_out = read_set(engine, folder, "output", want, MAX_ENDS);
     assert_int_equal(n_in, ps_model_input_count(model));
     assert_int_equal(n_out, ps_model_output_count(model));
     assert_true(n_out > 0);
@@ -327,9 +328,9 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference), cmocka_unit_test(test_cpu),  cmocka_unit_test(test_info),
-        cmocka_unit_test(test_expressions), cmocka_unit_test(test_bad), cmocka_unit_test(test_not_ours),
-        cmocka_unit_test(test_pickles),    cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_reference),   cmocka_unit_test(test_cpu),           cmocka_unit_test(test_info),
+        cmocka_unit_test(test_expressions), cmocka_unit_test(test_bad),           cmocka_unit_test(test_not_ours),
+        cmocka_unit_test(test_pickles),     cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -155,15 +155,36 @@ static void run_range(void *ctx, int64_t begin, int64_t end, int thread) {
     }
 }
 
-void cpu_chain_run(const cpu_chain *c, const ps_simd *simd, const float *x, float *out, void *const *in) {
+static chain_job job_of(const cpu_chain *c, const ps_simd *simd, const float *x, float *out, void *const *in) {
     chain_job job = { .c = c, .simd = simd, .x = x, .out = out };
+    for (int k = 0; k < c->n; k++) {
+        if (ps_post_is_binary(c->posts[k].kind)) job.operands[k] = in[c->posts[k].operand];
+    }
+    return job;
+}
+
+void cpu_chain_span(const cpu_chain *c, const ps_simd *simd, const float *x, float *out, void *const *in, int64_t begin,
+                    int64_t n) {
+    chain_job job = job_of(c, simd, x, out, in);
+    int64_t row = c->dims[c->rank - 1], end = begin + n;
+    for (int64_t at = begin, count; at < end; at += count) {
+        int64_t index[PS_MAX_RANK], rem = at / row, from = at % row;
+        for (int d = c->rank - 2; d >= 0; d--) {
+            index[d] = rem % c->dims[d];
+            rem /= c->dims[d];
+        }
+        count = row - from < TILE ? row - from : TILE;
+        if (count > end - at) count = end - at;
+        run_tile(&job, index, from, count, at);
+    }
+}
+
+void cpu_chain_run(const cpu_chain *c, const ps_simd *simd, const float *x, float *out, void *const *in) {
+    chain_job job = job_of(c, simd, x, out, in);
     int64_t rows = 1, row = c->dims[c->rank - 1];
     for (int d = 0; d < c->rank - 1; d++)
         rows *= c->dims[d];
     if (rows * row == 0) return;
-    for (int k = 0; k < c->n; k++) {
-        if (ps_post_is_binary(c->posts[k].kind)) job.operands[k] = in[c->posts[k].operand];
-    }
     job.tiles = (row + TILE - 1) / TILE;
     int64_t per_item = row < TILE ? row : TILE;
     ps_parallel_for(rows * job.tiles, 1 + 8192 / per_item, c->threads, run_range, &job);

@@ -24,6 +24,9 @@ bool cpu_chain_init(cpu_chain *c, const ps_node *node, const ps_post *posts, int
                     int threads);
 /* in: as node->in. x may be out. */
 void cpu_chain_run(const cpu_chain *c, const ps_simd *simd, const float *x, float *out, void *const *in);
+/* The same for n elements of the output from `begin`, counted as they lie in memory, on the calling thread. */
+void cpu_chain_span(const cpu_chain *c, const ps_simd *simd, const float *x, float *out, void *const *in, int64_t begin,
+                    int64_t n);
 
 /* Strides of `shape` (lying in `layout`) over the axes of `out`, 0 where broadcast. false if it does not broadcast into
  * out. */

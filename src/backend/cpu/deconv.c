@@ -146,8 +146,7 @@ static ps_status fill(const cpu_device *dev, ps_lowering *l, disjoint_kernel *k,
     pack_job job = { dev->dnnl, k->prim, l->alloc, n->in[1]->constant->data, in, k->out_channels, k->kh, k->kw };
     psd_prim_weights_key(k->prim, &d.weights, key, sizeof key);
     ps_snprintf(full, sizeof full, "disjoint %s", key);
-    PS_TRY(ps_weights_get(l->weights, n->in[1]->constant, full, psd_prim_weights_size(k->prim), pack, &job, &k->weights,
-                          err));
+    PS_TRY(ps_weights_take(l, 1, full, psd_prim_weights_size(k->prim), pack, &job, &k->weights, err));
     k->product_bytes = ((size_t)(pixels * cols) * sizeof(float) + PS_ALIGN - 1) / PS_ALIGN * PS_ALIGN;
     k->base.workspace = k->product_bytes + psd_prim_scratchpad(k->prim);
     return PS_OK;

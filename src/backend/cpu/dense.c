@@ -122,12 +122,12 @@ static ps_status pack(void *ctx, void *dst, ps_error *err) {
     return psd_pack(j->dnnl, j->prim, j->from, j->src, dst, err);
 }
 
-static ps_status pack_weights(const ps_lowering *l, const cpu_dense *what, dense_kernel *k, ps_error *err) {
+static ps_status pack_weights(ps_lowering *l, const cpu_dense *what, dense_kernel *k, ps_error *err) {
     char key[64];
     if (!what->weights) return PS_OK;
     pack_job job = { k->dnnl, k->prim, &what->from, what->weights->data };
     psd_prim_weights_key(k->prim, &what->from, key, sizeof key);
-    return ps_weights_get(l->weights, what->weights, key, psd_prim_weights_size(k->prim), pack, &job, &k->weights, err);
+    return ps_weights_take(l, 1, key, psd_prim_weights_size(k->prim), pack, &job, &k->weights, err);
 }
 
 /* Operands of the output's rank lie as the output does; lower ranks are plain. */

@@ -13,7 +13,7 @@
 typedef struct cpu_dense {
     psd_desc desc;            /* all but the post-ops; bias, if any, is node input 2 */
     psd_md from;              /* how `weights` lie in the model */
-    const ps_tensor *weights; /* constant to pack, or NULL: node input 1 is used as it is */
+    const ps_tensor *weights; /* node input 1, a constant to pack, or NULL: it is used as it is */
     ps_layout layout;         /* of input 0 and the output */
     const char *label;
     /* A post-op's operand as oneDNN sees it under the output; false: it cannot be said. */

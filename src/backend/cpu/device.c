@@ -13,6 +13,8 @@ static const ps_impl impls[] = {
     { "MatMul", "polestar", cpu_lower_matmul_packed },
     { "Gemm", "", cpu_lower_gemm_packed },
     { "Gemm", "polestar", cpu_lower_gemm_packed },
+    { "Conv", "", cpu_lower_winograd },
+    { "Conv", "polestar", cpu_lower_winograd },
 #ifdef PS_WITH_DNNL
     { "Conv", "", cpu_lower_conv },
     { "Conv", "polestar", cpu_lower_conv },
@@ -52,6 +54,8 @@ static const ps_impl impls[] = {
     { "LogSoftmax", "", cpu_lower_softmax },
     { "LayerNormalization", "", cpu_lower_layernorm },
     { "LSTM", "", cpu_lower_lstm },
+    { "GRU", "", cpu_lower_gru },
+    { "RNN", "", cpu_lower_rnn },
     { "Concat", "", cpu_lower_concat },
     { "Resize", "", cpu_lower_resize },
     { "Cast", "", cpu_lower_cast },

@@ -5,6 +5,7 @@
 #ifndef PS_BACKEND_CPU_SIMD_H
 #define PS_BACKEND_CPU_SIMD_H
 
+#include "backend/cpu/winograd.h"
 #include "ops/params.h"
 
 typedef struct ps_simd {
@@ -32,11 +33,17 @@ typedef struct ps_simd {
     /* c[m][n] = a[m][k] b[k][n] + init[n] (init may be NULL: 0), b row-major: small and skinny products */
     void (*gemm_small)(const float *a, int64_t lda, const float *b, int64_t ldb, const float *init, float *c,
                        int64_t ldc, int64_t m, int64_t n, int64_t k);
-    /* c[m][n] = a[m][k] panel + init[n], n <= panel_width: one panel of packed weights, [k][panel_width], zero-padded
-     */
+    /* c[m][n] = a[m][k] panel + init[n], n <= panel_width: one panel of packed weights, [k][panel_width], zero-padded.
+     * next: the panel of the following call, which is fetched meanwhile; or NULL. */
     int64_t panel_width;
     void (*gemm_panel)(const float *a, int64_t lda, const float *panel, const float *init, float *c, int64_t ldc,
-                       int64_t m, int64_t n, int64_t k);
+                       int64_t m, int64_t n, int64_t k, const float *next);
+    /* Transforms of one tile of F(m x m, 3 x 3), m 4 or 2. In: n >= lanes channels of a tile of the images x into
+     * (m+2)^2 rows of v, `step` floats apart. Out: the products in such rows, readable up to whole vectors, to n
+     * channels of those m x m pixels of the images y that exist; y may be post->add. */
+    void (*wino_in)(int m, const float *x, const ps_wino_tile *tile, float *v, int64_t step, int64_t n);
+    void (*wino_out)(int m, const float *v, int64_t step, const ps_wino_post *post, const ps_wino_tile *tile, float *y,
+                     int64_t n);
 } ps_simd;
 
 const ps_simd *ps_simd_pick(void);

@@ -1,27 +1,11 @@
-/* image.c - decoding of photos, and luma. The decoders' own working memory is libjpeg's and libspng's; pixels are ours.
- */
-#include "io/io.h"
-
+/* photo.c - JPEG by libjpeg-turbo and PNG by libspng. Their own working memory is theirs; pixels are ours. */
 #include <spng.h>
+#include <string.h>
 #include <turbojpeg.h>
 
+#include "image/image_int.h"
+
 enum { PNG_CHUNK_BYTES = 64 << 20 };
-
-ps_status ps_image_new(ps_alloc_state *a, int64_t width, int64_t height, int channels, ps_image *ret, ps_error *err) {
-    bool fits = width > 0 && height > 0 && width <= PS_IMAGE_MAX_SIDE && height <= PS_IMAGE_MAX_SIDE &&
-                width * height <= PS_IMAGE_MAX_PIXELS;
-    PS_FAIL_IF(!fits, err, LIMIT, "photo: %lld x %lld pixels are none, over %d in a row or over %d in all",
-               (long long)width, (long long)height, PS_IMAGE_MAX_SIDE, PS_IMAGE_MAX_PIXELS);
-    uint8_t *data = ps_alloc_array(a, (size_t)(width * height), (size_t)channels);
-    if (!data) return PS_FAIL_NOMEM(err, "a photo");
-    *ret = (ps_image) { (int)width, (int)height, channels, data, a };
-    return PS_OK;
-}
-
-void ps_image_release(ps_image *image) {
-    if (image->data) ps_free(image->alloc, image->data);
-    image->data = NULL;
-}
 
 /* ---- JPEG ---- */
 /* Cameras write files that libjpeg warns about and that decode well; a file that ends early does not. */
@@ -52,7 +36,7 @@ static ps_status decode_jpeg(tjhandle handle, ps_alloc_state *a, const uint8_t *
     return PS_FAIL(err, FORMAT, "photo: JPEG: %s", tjGetErrorStr2(handle));
 }
 
-static ps_status read_jpeg(ps_alloc_state *a, const uint8_t *data, size_t size, ps_image *ret, ps_error *err) {
+ps_status ps_jpeg_read(ps_alloc_state *a, const uint8_t *data, size_t size, ps_image *ret, ps_error *err) {
     tjhandle handle = tjInitDecompress();
     if (!handle) return PS_FAIL_NOMEM(err, "the JPEG decoder");
     ps_status status = decode_jpeg(handle, a, data, size, ret, err);
@@ -82,29 +66,10 @@ static ps_status decode_png(spng_ctx *ctx, ps_alloc_state *a, const uint8_t *dat
     return png_fail(rc, err);
 }
 
-static ps_status read_png(ps_alloc_state *a, const uint8_t *data, size_t size, ps_image *ret, ps_error *err) {
+ps_status ps_png_read(ps_alloc_state *a, const uint8_t *data, size_t size, ps_image *ret, ps_error *err) {
     spng_ctx *ctx = spng_ctx_new(0);
     if (!ctx) return PS_FAIL_NOMEM(err, "the PNG decoder");
     ps_status status = decode_png(ctx, a, data, size, ret, err);
     spng_ctx_free(ctx);
     return status;
-}
-
-/* ---- either ---- */
-ps_status ps_image_read(ps_alloc_state *a, const void *data, size_t size, ps_image *ret, ps_error *err) {
-    static const uint8_t png[8] = { 0x89, 'P', 'N', 'G', 13, 10, 26, 10 }, jpeg[3] = { 0xFF, 0xD8, 0xFF };
-    PS_FAIL_IF(size > PS_IMAGE_MAX_FILE, err, LIMIT, "photo: %zu bytes are more than %zu", size, PS_IMAGE_MAX_FILE);
-    if (size >= sizeof png && memcmp(data, png, sizeof png) == 0) return read_png(a, data, size, ret, err);
-    if (size >= sizeof jpeg && memcmp(data, jpeg, sizeof jpeg) == 0) return read_jpeg(a, data, size, ret, err);
-    return PS_FAIL(err, FORMAT, "photo: this is neither JPEG nor PNG");
-}
-
-ps_status ps_image_luma(const ps_image *rgb, ps_image *ret, ps_error *err) {
-    PS_TRY(ps_image_new(rgb->alloc, rgb->width, rgb->height, 1, ret, err));
-    size_t n = (size_t)rgb->width * (size_t)rgb->height;
-    const uint8_t *p = rgb->data;
-    /* 0.299, 0.587, 0.114 in 16-bit fixed point, rounded */
-    for (size_t k = 0; k < n; k++, p += 3)
-        ret->data[k] = (uint8_t)((p[0] * 19595u + p[1] * 38470u + p[2] * 7471u + 0x8000u) >> 16);
-    return PS_OK;
 }

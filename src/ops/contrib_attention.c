@@ -1,0 +1,892 @@
+/* contrib_attention.c - the attention operators of domain com.microsoft: Attention, MultiHeadAttention,
+ * DecoderMaskedMultiHeadAttention, GroupQueryAttention.
+ *
+ * Source: the operator schemas of ONNX Runtime 1.32; where they are silent, what its CPU kernels compute. A hidden key
+ * is not hidden altogether here: mask_filter_value (-10000) is added to its score, so that a query that may see no key
+ * sees all of them alike. Keys after the query get the lowest number. */
+#include <float.h>
+#include <math.h>
+
+#include "ops/attention_core.h"
+#include "ops/facts.h"
+
+static int64_t known_dim(const ps_node *node, size_t i, int d) {
+    return ps_in_known(node, i) && d < node->in[i]->shape.rank ? node->in[i]->shape.dims[d] : PS_DIM_UNKNOWN;
+}
+
+static int known_rank(const ps_node *node, size_t i) {
+    return ps_in_known(node, i) ? node->in[i]->shape.rank : -1;
+}
+
+static const ps_tensor *input(const ps_kernel_ctx *ctx, size_t i) {
+    return i < ctx->n_in ? ctx->in[i] : NULL;
+}
+
+static ps_tensor *output(const ps_kernel_ctx *ctx, size_t i) {
+    return i < ctx->n_out ? ctx->out[i] : NULL;
+}
+
+static ps_status check_i32(const ps_node *node, size_t i, ps_error *err) {
+    if (!ps_has_in(node, i)) return PS_OK;
+    ps_dtype t = node->in[i]->dtype;
+    PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_I32, node, err, TYPE, "input %zu is %s, it must be i32", i,
+                    ps_dtype_name(t));
+    return PS_OK;
+}
+
+static ps_status refuse(const ps_node *node, size_t i, const char *what, ps_error *err) {
+    PS_NODE_FAIL_IF(ps_has_in(node, i), node, err, UNSUPPORTED, "input %zu (%s) is not supported", i, what);
+    return PS_OK;
+}
+
+static ps_status head_size(const ps_node *node, int64_t width, int64_t heads, int64_t *ret, ps_error *err) {
+    PS_NODE_FAIL_IF(heads < 1, node, err, INVALID, "the number of heads is %lld, it must be at least 1",
+                    (long long)heads);
+    PS_NODE_FAIL_IF(width >= 0 && width % heads, node, err, SHAPE, "%lld heads do not divide %lld columns",
+                    (long long)heads, (long long)width);
+    *ret = width >= 0 ? width / heads : PS_DIM_UNKNOWN;
+    return PS_OK;
+}
+
+static int64_t sum_dims(int64_t a, int64_t b) {
+    return a >= 0 && b >= 0 && a <= INT64_MAX - b ? a + b : PS_DIM_UNKNOWN;
+}
+
+static double scale_or(float given, int64_t depth) {
+    return given != 0 ? (double)given : 1 / sqrt((double)depth);
+}
+
+/* ---- masks ---- */
+
+/* Key masks as the three operators before GroupQueryAttention take them. */
+typedef struct key_mask {
+    const ps_tensor *mask; /* i32: [B] ends, [2B] ends and starts, [B, T], [B, S, T]; or NULL */
+    double filter;
+    int64_t past;
+    bool causal;
+} key_mask;
+
+static bool key_hidden(const key_mask *m, const ps_attn *a, int64_t batch, int64_t row, int64_t key) {
+    const int32_t *v = m->mask->data;
+    const ps_shape *s = &m->mask->shape;
+    if (s->rank == 1) return key >= v[batch] || (s->dims[0] > a->batch && key < v[a->batch + batch]);
+    int64_t width = s->dims[s->rank - 1];
+    if (key >= width) return false;
+    if (s->rank == 2) return v[batch * width + key] <= 0;
+    return v[(batch * s->dims[1] + row) * width + key] <= 0;
+}
+
+static void hide_keys(const ps_attn *a, int64_t batch, int64_t head, int64_t row, double *bias) {
+    const key_mask *m = a->mask_arg;
+    (void)head;
+    for (int64_t j = 0; j < a->cols; j++) {
+        if (m->mask && key_hidden(m, a, batch, row, j)) bias[j] += m->filter;
+        if (m->causal && j > row + m->past) bias[j] = -(double)FLT_MAX;
+    }
+}
+
+/* [B], [2B], [B, T] or [B, S, T]; unknown extents pass. */
+static ps_status check_key_mask(const ps_node *node, size_t i, int64_t batch, int64_t rows, int64_t keys,
+                                ps_error *err) {
+    PS_TRY(check_i32(node, i, err));
+    int rank = known_rank(node, i);
+    if (rank < 0) return PS_OK;
+    char text[128];
+    const int64_t *d = node->in[i]->shape.dims;
+    bool ok = rank >= 1 && rank <= 3;
+    if (rank == 1) ok = d[0] < 0 || batch < 0 || d[0] == batch || d[0] == 2 * batch;
+    if (rank >= 2) ok &= d[0] < 0 || batch < 0 || d[0] == batch;
+    if (rank >= 2) ok &= d[rank - 1] < 0 || keys < 0 || d[rank - 1] == keys;
+    if (rank == 3) ok &= d[1] < 0 || rows < 0 || d[1] == rows;
+    PS_NODE_FAIL_IF(!ok, node, err, SHAPE,
+                    "the key mask of shape %s fits neither [batch], [batch,keys] nor "
+                    "[batch,queries,keys] of %lld, %lld and %lld",
+                    ps_shape_text(&node->in[i]->shape, text, sizeof text), (long long)batch, (long long)rows,
+                    (long long)keys);
+    return PS_OK;
+}
+
+static ps_status check_bias(const ps_node *node, size_t i, int64_t batch, int64_t heads, int64_t rows, int64_t keys,
+                            ps_error *err) {
+    const int64_t want[] = { batch, heads, rows, keys };
+    PS_TRY(ps_check_same_type(node, i, 0, err));
+    PS_TRY(ps_check_rank(node, i, 4, err));
+    for (int d = 0; d < 4 && ps_in_known(node, i); d++)
+        if (d >= 2 || node->in[i]->shape.dims[d] != 1)
+            PS_TRY(ps_check_dim(node, i, d, want[d], "the same dim of the scores", err));
+    return PS_OK;
+}
+
+/* ---- Attention: the projections are part of it ---- */
+
+typedef struct attention_params {
+    int64_t num_heads, unidirectional, do_rotary, past_present_share_buffer;
+    float mask_filter_value, scale;
+    ps_ints qkv_hidden_sizes;
+} attention_params;
+
+static const ps_attr_def attention_attrs[] = {
+    PS_A_INT_REQ(attention_params, num_heads),
+    PS_A_INT(attention_params, unidirectional, 0),
+    PS_A_INT(attention_params, do_rotary, 0),
+    PS_A_INT(attention_params, past_present_share_buffer, 0),
+    PS_A_FLOAT(attention_params, mask_filter_value, -10000.0f),
+    PS_A_FLOAT(attention_params, scale, 0),
+    PS_A_INTS(attention_params, qkv_hidden_sizes),
+    PS_ATTRS_END,
+};
+
+enum { A_INPUT, A_WEIGHTS, A_BIAS, A_MASK, A_PAST, A_SCORES };
+
+/* Columns of Q, K and V in the product. */
+static ps_status projection_widths(const ps_node *node, int64_t total, int64_t width[3], ps_error *err) {
+    const attention_params *p = node->params;
+    if (p->qkv_hidden_sizes.n) {
+        const ps_ints *s = &p->qkv_hidden_sizes;
+        PS_NODE_FAIL_IF(s->n != 3 || s->data[0] < 1 || s->data[0] != s->data[1] || s->data[2] < 1 ||
+                            s->data[0] > INT32_MAX || s->data[2] > INT32_MAX,
+                        node, err, INVALID, "qkv_hidden_sizes must be three positive numbers, the first two equal");
+        memcpy(width, s->data, 3 * sizeof *width);
+        PS_NODE_FAIL_IF(total >= 0 && total != width[0] + width[1] + width[2], node, err, SHAPE,
+                        "the weights have %lld columns, qkv_hidden_sizes sum up to %lld", (long long)total,
+                        (long long)(width[0] + width[1] + width[2]));
+        return PS_OK;
+    }
+    PS_NODE_FAIL_IF(total >= 0 && total % 3, node, err, SHAPE,
+                    "the weights have %lld columns, which is no multiple of 3", (long long)total);
+    width[0] = width[1] = width[2] = total >= 0 ? total / 3 : PS_DIM_UNKNOWN;
+    return PS_OK;
+}
+
+static ps_status attention_infer(const ps_node *node, ps_error *err) {
+    const attention_params *p = node->params;
+    int64_t width[3] = { 0 }, depth = 0, depth_v = 0, batch = known_dim(node, A_INPUT, 0),
+            rows = known_dim(node, A_INPUT, 1),
+            columns = ps_dim_merge(known_dim(node, A_WEIGHTS, 1), known_dim(node, A_BIAS, 0));
+    PS_TRY(ps_check_floats(node, 3, err));
+    PS_NODE_FAIL_IF(p->do_rotary || p->past_present_share_buffer, node, err, UNSUPPORTED,
+                    "do_rotary and past_present_share_buffer are not supported");
+    PS_TRY(refuse(node, 6, "past_sequence_length", err));
+    PS_TRY(ps_check_rank(node, A_INPUT, 3, err));
+    PS_TRY(ps_check_rank(node, A_WEIGHTS, 2, err));
+    PS_TRY(ps_check_rank(node, A_BIAS, 1, err));
+    PS_TRY(ps_check_dim(node, A_WEIGHTS, 0, known_dim(node, A_INPUT, 2), "the width of the input", err));
+    PS_TRY(ps_check_dim(node, A_BIAS, 0, columns, "the number of columns of the weights", err));
+    PS_TRY(projection_widths(node, columns, width, err));
+    PS_TRY(head_size(node, width[0], p->num_heads, &depth, err));
+    PS_TRY(head_size(node, width[2], p->num_heads, &depth_v, err));
+    int64_t past = 0;
+    if (ps_has_in(node, A_PAST)) {
+        const int64_t want[] = { 2, batch, p->num_heads, PS_DIM_UNKNOWN, depth };
+        PS_TRY(ps_check_same_type(node, A_PAST, 0, err));
+        PS_TRY(ps_check_rank(node, A_PAST, 5, err));
+        for (int d = 0; d < 5; d++)
+            PS_TRY(ps_check_dim(node, A_PAST, d, want[d], "the same dim of (2, batch, heads, past, head size)", err));
+        PS_NODE_FAIL_IF(depth >= 0 && depth_v >= 0 && depth != depth_v, node, err, SHAPE,
+                        "with a past, heads of K and V must have the same size");
+        past = known_dim(node, A_PAST, 3);
+    }
+    int64_t keys = sum_dims(past, rows);
+    PS_TRY(check_key_mask(node, A_MASK, batch, rows, keys, err));
+    PS_TRY(check_bias(node, A_SCORES, batch, p->num_heads, rows, keys, err));
+    ps_shape y = ps_shape_make(3, (int64_t[]) { batch, rows, width[2] });
+    ps_shape present = ps_shape_make(5, (int64_t[]) { 2, batch, p->num_heads, keys, depth });
+    PS_TRY(ps_infer_checked(node, 0, node->in[0]->dtype, &y, err));
+    return ps_infer_checked(node, 1, node->in[0]->dtype, &present, err);
+}
+
+/* Rows of input x weights + bias, into heads. */
+typedef struct project_job {
+    const ps_tensor *x, *w, *bias;
+    ps_attn *a;
+    int64_t past, inner, columns;
+    const int64_t *width;
+    double *scratch;
+} project_job;
+
+static void project_rows(void *ctx, int64_t begin, int64_t end, int thread) {
+    project_job *j = ctx;
+    ps_attn *a = j->a;
+    double *x = j->scratch + (int64_t)thread * (j->inner + 2 * j->columns), *y = x + j->inner, *w = y + j->columns;
+    for (int64_t item = begin; item < end; item++) {
+        int64_t batch = item / a->rows, row = item % a->rows;
+        ps_row_load(x, j->x->dtype, j->x->data, item * j->inner, 1, j->inner);
+        for (int64_t c = 0; c < j->columns; c++)
+            y[c] = 0;
+        if (j->bias) ps_row_load(y, j->bias->dtype, j->bias->data, 0, 1, j->columns);
+        for (int64_t i = 0; i < j->inner; i++) {
+            ps_row_load(w, j->w->dtype, j->w->data, i * j->columns, 1, j->columns);
+            for (int64_t c = 0; c < j->columns; c++)
+                y[c] += x[i] * w[c];
+        }
+        for (int64_t h = 0; h < a->heads; h++) {
+            int64_t head = batch * a->heads + h;
+            memcpy(a->q + (head * a->rows + row) * a->depth, y + h * a->depth, (size_t)a->depth * sizeof *y);
+            memcpy(a->k + (head * a->cols + j->past + row) * a->depth, y + j->width[0] + h * a->depth,
+                   (size_t)a->depth * sizeof *y);
+            memcpy(a->v + (head * a->cols + j->past + row) * a->depth_v, y + 2 * j->width[0] + h * a->depth_v,
+                   (size_t)a->depth_v * sizeof *y);
+        }
+    }
+}
+
+/* past [2, B, H, P, D] */
+static void load_past(const ps_tensor *past, ps_attn *a) {
+    const int64_t *d = past->shape.dims;
+    ps_heads h = { past, d[1], d[2], d[3], d[4], 0, d[2] * d[3] * d[4], d[3] * d[4], d[4] };
+    ps_heads_load(&h, a->k, a->cols, 0);
+    h.first = d[1] * h.batch_step;
+    ps_heads_load(&h, a->v, a->cols, 0);
+}
+
+static ps_status attention_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    const attention_params *p = ctx->params;
+    const ps_tensor *x = ctx->in[A_INPUT], *w = ctx->in[A_WEIGHTS], *past = input(ctx, A_PAST);
+    ps_tensor *present = output(ctx, 1);
+    int64_t width[3], columns = w->shape.dims[1];
+    PS_TRY(projection_widths(ctx->node, columns, width, err));
+    key_mask m = { input(ctx, A_MASK), (double)p->mask_filter_value, past ? past->shape.dims[3] : 0,
+                   p->unidirectional != 0 };
+    ps_attn a = { .batch = x->shape.dims[0],
+                  .heads = p->num_heads,
+                  .kv_heads = p->num_heads,
+                  .rows = x->shape.dims[1],
+                  .cols = m.past + x->shape.dims[1],
+                  .depth = width[0] / p->num_heads,
+                  .depth_v = width[2] / p->num_heads,
+                  .mask = hide_keys,
+                  .mask_arg = &m };
+    a.scale = scale_or(p->scale, a.depth);
+    project_job job = { .x = x,
+                        .w = w,
+                        .bias = input(ctx, A_BIAS),
+                        .a = &a,
+                        .past = m.past,
+                        .inner = x->shape.dims[2],
+                        .columns = columns,
+                        .width = width };
+    size_t room = (size_t)job.inner;
+    ps_attn_output_3d(&a, ctx->out[0]);
+    ps_status status;
+    if (ps_add_overflow_size(room, 2 * (size_t)columns, &room)) return PS_FAIL_NOMEM(err, "a row of the projections");
+    PS_TRY_OUT(ps_attn_set_bias(&a, ctx->node, input(ctx, A_SCORES), err));
+    PS_TRY_OUT(ps_heads_alloc(ctx->alloc, a.batch, a.heads, a.rows, a.depth, &a.q, err));
+    PS_TRY_OUT(ps_heads_alloc(ctx->alloc, a.batch, a.heads, a.cols, a.depth, &a.k, err));
+    PS_TRY_OUT(ps_heads_alloc(ctx->alloc, a.batch, a.heads, a.cols, a.depth_v, &a.v, err));
+    if (past) load_past(past, &a);
+    PS_TRY_OUT(ps_parallel_scratch(ctx, a.batch * a.rows, 1, room, &job.scratch, project_rows, &job, err));
+    if (present) {
+        int64_t n = a.batch * a.heads * a.cols * a.depth;
+        ps_row_store(present->data, present->dtype, 0, 1, a.k, n);
+        ps_row_store(present->data, present->dtype, n, 1, a.v, n);
+    }
+    status = ps_attn_run(&a, ctx, err);
+out:
+    ps_attn_free(&a, ctx->alloc);
+    return status;
+}
+
+/* ---- MultiHeadAttention, DecoderMaskedMultiHeadAttention: Q, K and V come projected ---- */
+
+typedef struct multi_params {
+    int64_t num_heads, unidirectional, past_present_share_buffer, output_qk;
+    float mask_filter_value, scale;
+} multi_params;
+
+static const ps_attr_def multi_attrs[] = {
+    PS_A_INT_REQ(multi_params, num_heads),
+    PS_A_INT(multi_params, unidirectional, 0),
+    PS_A_FLOAT(multi_params, mask_filter_value, -10000.0f),
+    PS_A_FLOAT(multi_params, scale, 0),
+    PS_ATTRS_END,
+};
+static const ps_attr_def decoder_attrs[] = {
+    PS_A_INT_REQ(multi_params, num_heads), PS_A_INT(multi_params, past_present_share_buffer, 0),
+    PS_A_INT(multi_params, output_qk, 0),  PS_A_FLOAT(multi_params, mask_filter_value, -10000.0f),
+    PS_A_FLOAT(multi_params, scale, 0),    PS_ATTRS_END,
+};
+
+/* Where the inputs of the two operators stand. */
+typedef struct multi_inputs {
+    size_t bias, mask, scores, past_key, past_value, past_length, beam, indirection;
+} multi_inputs;
+
+static const multi_inputs multi_in = { 3, 4, 5, 6, 7, 8, 99, 9 }, decoder_in = { 10, 3, 4, 5, 6, 7, 8, 9 };
+
+static bool is_decoder(const ps_node *node) {
+    return node->op->name[0] == 'D';
+}
+
+static const multi_inputs *inputs_of(const ps_node *node) {
+    return is_decoder(node) ? &decoder_in : &multi_in;
+}
+
+/* Extents and how Q, K and V lie. */
+typedef struct multi_shape {
+    bool packed, packed_kv, kv_heads_first; /* all in Q; K and V in K; K and V as [B, H, L, D] */
+    int64_t batch, rows, fresh, past, depth, depth_v;
+    bool shared; /* the past is a buffer with room for the new keys */
+} multi_shape;
+
+static ps_status multi_layout(const ps_node *node, multi_shape *m, ps_error *err) {
+    const multi_params *p = node->params;
+    int q = known_rank(node, 0), k = known_rank(node, 1);
+    *m = (multi_shape) { .packed = !ps_has_in(node, 1), .packed_kv = ps_has_in(node, 1) && !ps_has_in(node, 2) };
+    m->batch = known_dim(node, 0, 0);
+    m->rows = known_dim(node, 0, 1);
+    m->kv_heads_first = k == 4;
+    bool flat = m->packed && is_decoder(node); /* [B, 1, 3 * H * D] */
+    int want_q = m->packed && !flat ? 5 : 3;
+    PS_TRY(ps_check_rank(node, 0, want_q, err));
+    PS_NODE_FAIL_IF(k >= 0 && k != (m->packed_kv ? 5 : 3) && !(k == 4 && !m->packed_kv), node, err, SHAPE,
+                    "the key has rank %d, which no layout of the operator has", k);
+    if (m->packed && !flat) {
+        PS_TRY(ps_check_dim(node, 0, 2, p->num_heads, "num_heads", err));
+        PS_TRY(ps_check_dim(node, 0, 3, 3, "the number of parts", err));
+        m->depth = m->depth_v = known_dim(node, 0, 4);
+        m->fresh = m->rows;
+        return PS_OK;
+    }
+    int64_t width = q == 3 ? known_dim(node, 0, 2) : PS_DIM_UNKNOWN;
+    if (flat) {
+        PS_NODE_FAIL_IF(width >= 0 && width % 3, node, err, SHAPE,
+                        "packed Q, K and V have %lld columns, no multiple of 3", (long long)width);
+        if (width >= 0) width /= 3;
+    }
+    PS_TRY(head_size(node, width, p->num_heads, &m->depth, err));
+    if (flat) {
+        m->depth_v = m->depth;
+        m->fresh = m->rows;
+        return PS_OK;
+    }
+    PS_TRY(ps_check_dim(node, 1, 0, m->batch, "the batch of the query", err));
+    m->fresh = known_dim(node, 1, m->kv_heads_first ? 2 : 1);
+    if (m->packed_kv) {
+        PS_TRY(ps_check_dim(node, 1, 2, p->num_heads, "num_heads", err));
+        PS_TRY(ps_check_dim(node, 1, 3, 2, "the number of parts", err));
+        PS_TRY(ps_check_dim(node, 1, 4, m->depth, "the head size of the query", err));
+        m->depth_v = m->depth;
+        return PS_OK;
+    }
+    PS_TRY(ps_check_same_type(node, 2, 0, err));
+    if (k >= 0) PS_TRY(ps_check_rank(node, 2, k, err));
+    PS_TRY(ps_check_dim(node, 2, 0, m->batch, "the batch of the query", err));
+    PS_TRY(ps_check_dim(node, 2, m->kv_heads_first ? 2 : 1, m->fresh, "the length of the key", err));
+    if (m->kv_heads_first) {
+        PS_TRY(ps_check_dim(node, 1, 1, p->num_heads, "num_heads", err));
+        PS_TRY(ps_check_dim(node, 2, 1, p->num_heads, "num_heads", err));
+        PS_TRY(ps_check_dim(node, 1, 3, m->depth, "the head size of the query", err));
+        m->depth_v = known_dim(node, 2, 3);
+        return PS_OK;
+    }
+    PS_TRY(ps_check_dim(node, 1, 2, width, "the width of the query", err));
+    return head_size(node, known_dim(node, 2, 2), p->num_heads, &m->depth_v, err);
+}
+
+static ps_status multi_past(const ps_node *node, multi_shape *m, ps_error *err) {
+    const multi_params *p = node->params;
+    const multi_inputs *in = inputs_of(node);
+    bool past = ps_has_in(node, in->past_key);
+    m->shared = is_decoder(node) && p->past_present_share_buffer;
+    PS_NODE_FAIL_IF(past != ps_has_in(node, in->past_value), node, err, INVALID,
+                    "past_key and past_value must be given together");
+    PS_NODE_FAIL_IF(m->shared && past && !ps_has_in(node, in->past_length), node, err, INVALID,
+                    "past_present_share_buffer needs past_sequence_length");
+    PS_NODE_FAIL_IF(ps_has_in(node, in->indirection) && !m->shared, node, err, UNSUPPORTED,
+                    "cache_indirection without past_present_share_buffer is not supported");
+    m->past = 0;
+    if (!past) return PS_OK;
+    for (size_t i = in->past_key; i <= in->past_value; i++) {
+        PS_TRY(ps_check_same_type(node, i, 0, err));
+        PS_TRY(ps_check_rank(node, i, 4, err));
+        PS_TRY(ps_check_dim(node, i, 0, m->batch, "the batch of the query", err));
+        PS_TRY(ps_check_dim(node, i, 1, p->num_heads, "num_heads", err));
+        PS_TRY(ps_check_dim(node, i, 3, i == in->past_key ? m->depth : m->depth_v, "the head size", err));
+    }
+    PS_TRY(ps_check_dim(node, in->past_value, 2, known_dim(node, in->past_key, 2), "the length of past_key", err));
+    m->past = known_dim(node, in->past_key, 2);
+    return PS_OK;
+}
+
+static ps_status multi_infer(const ps_node *node, ps_error *err) {
+    const multi_params *p = node->params;
+    const multi_inputs *in = inputs_of(node);
+    multi_shape m;
+    PS_TRY(ps_check_floats(node, node->n_in > 3 ? 3 : node->n_in, err));
+    PS_TRY(multi_layout(node, &m, err));
+    PS_TRY(multi_past(node, &m, err));
+    PS_TRY(ps_check_same_type(node, in->bias, 0, err));
+    PS_TRY(ps_check_rank(node, in->bias, 1, err));
+    if (m.depth >= 0 && m.depth_v >= 0)
+        PS_TRY(
+            ps_check_dim(node, in->bias, 0, p->num_heads * (2 * m.depth + m.depth_v), "the width of Q, K and V", err));
+    for (size_t i = in->past_length; i <= in->indirection; i++)
+        PS_TRY(check_i32(node, i, err));
+    if (!is_decoder(node)) PS_TRY(refuse(node, in->past_length, "past_sequence_length", err));
+    int64_t keys = m.shared ? PS_DIM_UNKNOWN : sum_dims(m.past, m.fresh);
+    PS_TRY(check_key_mask(node, in->mask, m.batch, m.rows, keys, err));
+    PS_TRY(check_bias(node, in->scores, m.batch, p->num_heads, m.rows, keys, err));
+    ps_dtype t = node->in[0]->dtype;
+    int64_t room = m.shared && ps_has_in(node, in->past_key) ? m.past : sum_dims(m.past, m.fresh);
+    ps_shape y =
+        ps_shape_make(3, (int64_t[]) { m.batch, m.rows, m.depth_v >= 0 ? p->num_heads * m.depth_v : PS_DIM_UNKNOWN });
+    ps_shape s = ps_shape_make(4, (int64_t[]) { m.batch, p->num_heads, room, m.depth });
+    PS_TRY(ps_infer_checked(node, 0, t, &y, err));
+    PS_TRY(ps_infer_checked(node, 1, t, &s, err));
+    s.dims[3] = m.depth_v;
+    PS_TRY(ps_infer_checked(node, 2, t, &s, err));
+    s = ps_shape_make(4, (int64_t[]) { m.batch, p->num_heads, m.rows, keys });
+    return ps_infer_checked(node, 3, t, &s, err);
+}
+
+/* Q, K or V (part 0 to 2) as heads. */
+static ps_heads multi_view(const ps_kernel_ctx *ctx, const multi_shape *m, int part) {
+    int64_t heads = ((const multi_params *)ctx->params)->num_heads;
+    size_t i = m->packed ? 0 : m->packed_kv && part ? 1 : (size_t)part;
+    const ps_tensor *t = ctx->in[i];
+    const int64_t *d = t->shape.dims;
+    if (t->shape.rank == 4) return ps_heads_4d(t);
+    if (m->packed && t->shape.rank == 3) { /* [B, S, 3 * H * D] */
+        int64_t width = d[2] / 3;
+        return (ps_heads) { t, d[0], heads, d[1], width / heads, part * width, d[1] * d[2], width / heads, d[2] };
+    }
+    if (t->shape.rank == 3) return ps_heads_3d(t, heads);
+    /* [B, S, H, parts, D] */
+    int64_t step = d[3] * d[4], first = (m->packed ? part : part - 1) * d[4];
+    return (ps_heads) { t, d[0], heads, d[1], d[4], first, d[1] * heads * step, step, heads * step };
+}
+
+/* Adds the bias's columns from `first` on to rows [at, at + rows) of each head. */
+static void add_bias(const ps_tensor *bias, int64_t first, double *x, const ps_heads *h, int64_t total, int64_t at) {
+    for (int64_t b = 0; b < h->batch; b++)
+        for (int64_t k = 0; k < h->heads; k++)
+            for (int64_t s = 0; s < h->rows; s++)
+                for (int64_t d = 0; d < h->depth; d++) {
+                    double v;
+                    ps_row_load(&v, bias->dtype, bias->data, first + k * h->depth + d, 1, 1);
+                    x[((b * h->heads + k) * total + at + s) * h->depth + d] += v;
+                }
+}
+
+/* Beams share a past: the key of a token comes from the beam that wrote it. */
+static void reorder_beams(const ps_tensor *past, const ps_tensor *indirection, int64_t width, double *x, int64_t total,
+                          int64_t used) {
+    const int64_t *d = past->shape.dims;
+    const int32_t *from = indirection->data;
+    int64_t length = indirection->shape.dims[2];
+    for (int64_t b = 0; b < d[0]; b++)
+        for (int64_t h = 0; h < d[1]; h++)
+            for (int64_t s = 0; s < used && s < length; s++) {
+                int64_t source = b / width * width + from[b * length + s];
+                if (source < 0 || source >= d[0]) source = b;
+                ps_row_load(x + ((b * d[1] + h) * total + s) * d[3], past->dtype, past->data,
+                            ((source * d[1] + h) * d[2] + s) * d[3], 1, d[3]);
+            }
+}
+
+/* The number of tokens in the past: its length, or what the buffer holds of them. */
+static ps_status past_used(const ps_kernel_ctx *ctx, const multi_shape *m, int64_t *ret, ps_error *err) {
+    const multi_inputs *in = inputs_of(ctx->node);
+    const ps_tensor *past = input(ctx, in->past_key), *length = input(ctx, in->past_length);
+    *ret = past ? past->shape.dims[2] : 0;
+    if (!past || !m->shared) return PS_OK;
+    PS_NODE_FAIL_IF(ps_tensor_count(length) != 1, ctx->node, err, SHAPE, "past_sequence_length is no single number");
+    int64_t used = *(const int32_t *)length->data;
+    PS_NODE_FAIL_IF(used < 0 || used + m->fresh > *ret, ctx->node, err, INVALID,
+                    "past_sequence_length %lld leaves no room in a buffer of %lld", (long long)used, (long long)*ret);
+    *ret = used;
+    return PS_OK;
+}
+
+/* K (part 1) or V (part 2): past, then new rows with their bias; all of it to the present. */
+static ps_status load_keys(const ps_kernel_ctx *ctx, const multi_shape *m, int part, int64_t used, int64_t bias_first,
+                           double **ret, ps_error *err) {
+    const multi_inputs *in = inputs_of(ctx->node);
+    ps_heads h = multi_view(ctx, m, part);
+    const ps_tensor *past = input(ctx, part == 1 ? in->past_key : in->past_value), *bias = input(ctx, in->bias),
+                    *beams = input(ctx, in->indirection);
+    int64_t total = used + h.rows;
+    PS_TRY(ps_heads_alloc(ctx->alloc, h.batch, h.heads, total, h.depth, ret, err));
+    if (past) {
+        ps_heads p = ps_heads_4d(past);
+        p.rows = used;
+        ps_heads_load(&p, *ret, total, 0);
+    }
+    ps_heads_load(&h, *ret, total, used);
+    if (bias && h.tensor->shape.rank != 4) add_bias(bias, bias_first, *ret, &h, total, used);
+    ps_tensor *present = output(ctx, (size_t)part);
+    if (present) {
+        int64_t room = present->shape.dims[2];
+        for (int64_t k = 0; k < h.batch * h.heads; k++) {
+            if (past && m->shared) /* what the buffer holds beyond the new rows stays */
+                memcpy((char *)present->data + (size_t)(k * room * h.depth) * ps_dtype_size(present->dtype),
+                       (const char *)past->data + (size_t)(k * room * h.depth) * ps_dtype_size(present->dtype),
+                       (size_t)(room * h.depth) * ps_dtype_size(present->dtype));
+            ps_row_store(present->data, present->dtype, k * room * h.depth, 1, *ret + k * total * h.depth,
+                         total * h.depth);
+        }
+    }
+    if (past && beams) {
+        const ps_tensor *width = input(ctx, in->beam);
+        int64_t w = width && ps_tensor_count(width) == 1 ? *(const int32_t *)width->data : beams->shape.dims[1];
+        reorder_beams(past, beams, w > 0 ? w : 1, *ret, total, used);
+    }
+    return PS_OK;
+}
+
+static ps_status multi_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    const multi_params *p = ctx->params;
+    const multi_inputs *in = inputs_of(ctx->node);
+    multi_shape s = { 0 };
+    s.packed = !input(ctx, 1);
+    s.packed_kv = input(ctx, 1) && !input(ctx, 2);
+    s.shared = is_decoder(ctx->node) && p->past_present_share_buffer;
+    ps_heads q = multi_view(ctx, &s, 0), k = multi_view(ctx, &s, 1), v = multi_view(ctx, &s, 2);
+    s.fresh = k.rows;
+    int64_t used;
+    PS_TRY(past_used(ctx, &s, &used, err));
+    const ps_tensor *bias = input(ctx, in->bias), *beams = input(ctx, in->indirection);
+    if (beams && (beams->shape.rank != 3 || beams->shape.dims[0] * beams->shape.dims[1] != q.batch))
+        return PS_NODE_FAIL(ctx->node, err, SHAPE, "cache_indirection does not have one row a batch and beam");
+    key_mask m = { input(ctx, in->mask), (double)p->mask_filter_value, used,
+                   !is_decoder(ctx->node) && p->unidirectional };
+    ps_attn a = { .batch = q.batch,
+                  .heads = q.heads,
+                  .kv_heads = q.heads,
+                  .rows = q.rows,
+                  .cols = used + k.rows,
+                  .depth = q.depth,
+                  .depth_v = v.depth,
+                  .scale = scale_or(p->scale, q.depth),
+                  .mask = hide_keys,
+                  .mask_arg = &m,
+                  .stage = PS_ATTN_BIASED };
+    if (output(ctx, 3)) {
+        ps_shape shape = ps_shape_make(4, (int64_t[]) { a.batch, a.heads, a.rows, a.cols });
+        PS_TRY(ps_kernel_output(ctx, 3, ctx->in[0]->dtype, &shape, err));
+        a.scores = output(ctx, 3);
+    }
+    ps_attn_output_3d(&a, ctx->out[0]);
+    ps_status status;
+    PS_TRY_OUT(ps_attn_set_bias(&a, ctx->node, input(ctx, in->scores), err));
+    PS_TRY_OUT(ps_heads_alloc(ctx->alloc, a.batch, a.heads, a.rows, a.depth, &a.q, err));
+    ps_heads_load(&q, a.q, q.rows, 0);
+    if (bias) add_bias(bias, 0, a.q, &q, q.rows, 0);
+    PS_TRY_OUT(load_keys(ctx, &s, 1, used, q.heads * q.depth, &a.k, err));
+    PS_TRY_OUT(load_keys(ctx, &s, 2, used, 2 * q.heads * q.depth, &a.v, err));
+    status = ps_attn_run(&a, ctx, err);
+out:
+    ps_attn_free(&a, ctx->alloc);
+    return status;
+}
+
+/* ---- GroupQueryAttention ---- */
+
+typedef struct group_params {
+    int64_t num_heads, kv_num_heads, do_rotary, rotary_interleaved, local_window_size, smooth_softmax, qk_output,
+        causal, sliding_window_cache;
+    float scale, softcap;
+    const char *k_quant_type, *v_quant_type;
+} group_params;
+
+static const ps_attr_def group_attrs[] = {
+    PS_A_INT_REQ(group_params, num_heads),
+    PS_A_INT_REQ(group_params, kv_num_heads),
+    PS_A_INT(group_params, do_rotary, 0),
+    PS_A_INT(group_params, rotary_interleaved, 0),
+    PS_A_INT(group_params, local_window_size, -1),
+    PS_A_INT(group_params, smooth_softmax, 0),
+    PS_A_INT(group_params, qk_output, 0),
+    PS_A_INT(group_params, causal, 1),
+    PS_A_INT(group_params, sliding_window_cache, 0),
+    PS_A_FLOAT(group_params, scale, 0),
+    PS_A_FLOAT(group_params, softcap, 0),
+    PS_A_STR(group_params, k_quant_type, "NONE"),
+    PS_A_STR(group_params, v_quant_type, "NONE"),
+    PS_ATTRS_END,
+};
+
+enum {
+    G_QUERY,
+    G_KEY,
+    G_VALUE,
+    G_PAST_KEY,
+    G_PAST_VALUE,
+    G_LENGTHS,
+    G_TOTAL,
+    G_COS,
+    G_SIN,
+    G_POSITIONS,
+    G_SCORES,
+    G_SINK,
+    G_SCALE_K,
+    G_SCALE_V,
+    G_NORM_Q,
+    G_NORM_K,
+    G_VALID
+};
+
+static ps_status group_check(const ps_node *node, ps_error *err) {
+    const group_params *p = node->params;
+    PS_NODE_FAIL_IF(p->num_heads < 1 || p->kv_num_heads < 1 || p->num_heads % p->kv_num_heads, node, err, INVALID,
+                    "%lld query heads cannot share %lld key heads", (long long)p->num_heads,
+                    (long long)p->kv_num_heads);
+    PS_NODE_FAIL_IF(strcmp(p->k_quant_type, "NONE") != 0 || strcmp(p->v_quant_type, "NONE") != 0, node, err,
+                    UNSUPPORTED, "a quantised cache is not supported");
+    PS_NODE_FAIL_IF(p->sliding_window_cache, node, err, UNSUPPORTED, "sliding_window_cache is not supported");
+    for (size_t i = G_SCALE_K; i <= G_VALID; i++)
+        PS_TRY(refuse(node, i, "cache scales, head normalisation or query_seqlens", err));
+    PS_NODE_FAIL_IF(!ps_has_in(node, G_LENGTHS) || !ps_has_in(node, G_TOTAL), node, err, FORMAT,
+                    "seqlens_k and total_sequence_length are required");
+    PS_NODE_FAIL_IF(p->do_rotary && (!ps_has_in(node, G_COS) || !ps_has_in(node, G_SIN)), node, err, INVALID,
+                    "do_rotary needs cos_cache and sin_cache");
+    PS_NODE_FAIL_IF(!ps_has_in(node, G_KEY) != !ps_has_in(node, G_VALUE), node, err, INVALID,
+                    "key and value must be given together, or packed with the query");
+    PS_NODE_FAIL_IF(ps_has_in(node, G_PAST_KEY) != ps_has_in(node, G_PAST_VALUE), node, err, INVALID,
+                    "past_key and past_value must be given together");
+    for (size_t i = 0; i < node->n_in; i++) {
+        if (i == G_LENGTHS || i == G_TOTAL) {
+            PS_TRY(check_i32(node, i, err));
+        } else if (i == G_POSITIONS) {
+            PS_NODE_FAIL_IF(ps_has_in(node, i) && node->in[i]->dtype != PS_DTYPE_UNDEFINED &&
+                                node->in[i]->dtype != PS_DTYPE_I64,
+                            node, err, TYPE, "position_ids is %s, it must be i64", ps_dtype_name(node->in[i]->dtype));
+        } else {
+            PS_TRY(ps_check_float(node, i, err));
+            PS_TRY(ps_check_same_type(node, i, 0, err));
+        }
+    }
+    return PS_OK;
+}
+
+static ps_status group_infer(const ps_node *node, ps_error *err) {
+    const group_params *p = node->params;
+    PS_TRY(group_check(node, err));
+    PS_TRY(ps_check_rank(node, G_QUERY, 3, err));
+    bool packed = !ps_has_in(node, G_KEY);
+    int64_t batch = known_dim(node, 0, 0), rows = known_dim(node, 0, 1), depth = PS_DIM_UNKNOWN, total, past = 0;
+    int64_t parts = packed ? p->num_heads + 2 * p->kv_num_heads : p->num_heads;
+    PS_TRY(head_size(node, known_dim(node, 0, 2), parts, &depth, err));
+    for (size_t i = G_KEY; i <= G_VALUE && !packed; i++) {
+        PS_TRY(ps_check_rank(node, i, 3, err));
+        PS_TRY(ps_check_dim(node, i, 0, batch, "the batch of the query", err));
+        PS_TRY(ps_check_dim(node, i, 1, rows, "the length of the query", err));
+        if (depth >= 0) PS_TRY(ps_check_dim(node, i, 2, p->kv_num_heads * depth, "the width of all key heads", err));
+    }
+    for (size_t i = G_PAST_KEY; i <= G_PAST_VALUE; i++) {
+        if (!ps_has_in(node, i)) continue;
+        PS_TRY(ps_check_rank(node, i, 4, err));
+        PS_TRY(ps_check_dim(node, i, 0, batch, "the batch of the query", err));
+        PS_TRY(ps_check_dim(node, i, 1, p->kv_num_heads, "kv_num_heads", err));
+        PS_TRY(ps_check_dim(node, i, 3, depth, "the head size", err));
+        PS_TRY(ps_check_dim(node, i, 2, known_dim(node, G_PAST_KEY, 2), "the length of past_key", err));
+        past = known_dim(node, i, 2);
+    }
+    PS_TRY(ps_check_rank(node, G_LENGTHS, 1, err));
+    PS_TRY(ps_check_dim(node, G_LENGTHS, 0, batch, "the batch of the query", err));
+    PS_TRY(ps_check_rank(node, G_SINK, 1, err));
+    PS_TRY(ps_check_dim(node, G_SINK, 0, p->num_heads, "num_heads", err));
+    size_t n = 0;
+    bool known = ps_const_ints(node, G_TOTAL, &total, 1, &n) && n == 1;
+    int64_t keys = known && past >= 0 ? (past > total ? past : total) : PS_DIM_UNKNOWN;
+    PS_NODE_FAIL_IF(known && total < 0, node, err, INVALID, "total_sequence_length is %lld", (long long)total);
+    ps_shape y = ps_shape_make(3, (int64_t[]) { batch, rows, depth >= 0 ? p->num_heads * depth : PS_DIM_UNKNOWN });
+    ps_shape s = ps_shape_make(4, (int64_t[]) { batch, p->kv_num_heads, keys, depth });
+    ps_dtype t = node->in[0]->dtype;
+    PS_TRY(ps_infer_checked(node, 0, t, &y, err));
+    PS_TRY(ps_infer_checked(node, 1, t, &s, err));
+    PS_TRY(ps_infer_checked(node, 2, t, &s, err));
+    s = ps_shape_make(4, (int64_t[]) { batch, p->num_heads, rows, known ? total : PS_DIM_UNKNOWN });
+    return ps_infer_checked(node, 3, t, &s, err);
+}
+
+typedef struct group_job {
+    const ps_kernel_ctx *ctx;
+    const group_params *p;
+    const int32_t *lengths;    /* of the keys per batch, less one */
+    int64_t rows, total, room; /* room: rows of the present */
+    bool prompt;
+} group_job;
+
+static int64_t group_past(const group_job *j, int64_t batch) {
+    return j->prompt ? 0 : (int64_t)j->lengths[batch] + 1 - j->rows;
+}
+
+static void group_hide(const ps_attn *a, int64_t batch, int64_t head, int64_t row, double *bias) {
+    const group_job *j = a->mask_arg;
+    int64_t valid = (int64_t)j->lengths[batch] + 1, end = j->p->causal ? group_past(j, batch) + row + 1 : valid,
+            window = j->p->local_window_size;
+    (void)head;
+    if (end > valid) end = valid;
+    for (int64_t k = 0; k < a->cols; k++)
+        if (k >= end || (window > 0 && k < end - window)) bias[k] = -INFINITY;
+}
+
+/* Rotates the new rows of a head-major array; row s of batch b stands at `at[b] + s` of `total`. */
+static ps_status group_rotate(const group_job *j, double *x, int64_t batch, int64_t heads, int64_t total, int64_t depth,
+                              bool after_past, ps_error *err) {
+    const ps_tensor *cosine = j->ctx->in[G_COS], *sine = j->ctx->in[G_SIN], *ids = input(j->ctx, G_POSITIONS);
+    int64_t half = cosine->shape.rank == 2 ? cosine->shape.dims[1] : 0;
+    const ps_node *node = j->ctx->node;
+    PS_NODE_FAIL_IF(cosine->shape.rank != 2 || !ps_shape_equal(&cosine->shape, &sine->shape) || 2 * half > depth, node,
+                    err, SHAPE, "cos_cache and sin_cache must be equal matrices of at most half a head's columns");
+    PS_NODE_FAIL_IF(ids && ps_tensor_count(ids) < (size_t)(j->prompt ? 1 : batch * j->rows), node, err, SHAPE,
+                    "position_ids does not have one number a token");
+    double *c = ps_alloc_array(j->ctx->alloc, (size_t)half, 2 * sizeof(double)), *s = c + half;
+    if (!c) return PS_FAIL_NOMEM(err, "a row of the rotary caches");
+    ps_status status = PS_OK;
+    for (int64_t b = 0; b < batch && status == PS_OK; b++)
+        for (int64_t r = 0; r < j->rows; r++) {
+            int64_t past = group_past(j, b), at = past + r < (int64_t)j->lengths[b] + 1 ? past + r : 1;
+            if (ids && ps_tensor_count(ids) == (size_t)(batch * j->rows))
+                at = ((const int64_t *)ids->data)[b * j->rows + r];
+            if (at < 0 || at >= cosine->shape.dims[0]) {
+                status = PS_NODE_FAIL(node, err, INVALID, "position %lld is outside of the cache's %lld rows",
+                                      (long long)at, (long long)cosine->shape.dims[0]);
+                break;
+            }
+            ps_row_load(c, cosine->dtype, cosine->data, at * half, 1, half);
+            ps_row_load(s, sine->dtype, sine->data, at * half, 1, half);
+            for (int64_t h = 0; h < heads; h++)
+                ps_rotate(x + ((b * heads + h) * total + (after_past ? past : 0) + r) * depth, c, s, 2 * half,
+                          j->p->rotary_interleaved != 0);
+        }
+    ps_free(j->ctx->alloc, c);
+    return status;
+}
+
+/* A part of the query (packed), or the input itself. */
+static ps_heads group_view(const group_job *j, size_t part, int64_t depth) {
+    const group_params *p = j->p;
+    const ps_tensor *t = input(j->ctx, G_KEY) ? j->ctx->in[part] : j->ctx->in[G_QUERY];
+    const int64_t *d = t->shape.dims;
+    int64_t heads = part == G_QUERY ? p->num_heads : p->kv_num_heads, first = 0;
+    if (!input(j->ctx, G_KEY) && part != G_QUERY)
+        first = (p->num_heads + (part == G_VALUE ? p->kv_num_heads : 0)) * depth;
+    return (ps_heads) { t, d[0], heads, d[1], depth, first, d[1] * d[2], depth, d[2] };
+}
+
+/* Past rows, then the new ones at each batch's own place. */
+static ps_status group_keys(const group_job *j, size_t part, int64_t depth, double **ret, ps_error *err) {
+    const ps_tensor *past = input(j->ctx, part == G_KEY ? G_PAST_KEY : G_PAST_VALUE);
+    ps_heads h = group_view(j, part, depth);
+    PS_TRY(ps_heads_alloc(j->ctx->alloc, h.batch, h.heads, j->room, depth, ret, err));
+    for (int64_t b = 0; b < h.batch; b++) {
+        double *dst = *ret + b * h.heads * j->room * depth;
+        ps_heads old = past ? ps_heads_4d(past) : h, fresh = h;
+        old.batch = fresh.batch = 1;
+        old.first += b * old.batch_step;
+        old.rows = group_past(j, b);
+        fresh.first += b * h.batch_step;
+        if (past) ps_heads_load(&old, dst, j->room, 0);
+        ps_heads_load(&fresh, dst, j->room, group_past(j, b));
+    }
+    if (part == G_KEY && j->p->do_rotary) PS_TRY(group_rotate(j, *ret, h.batch, h.heads, j->room, depth, true, err));
+    return PS_OK;
+}
+
+static ps_status group_lengths(group_job *j, int64_t batch, ps_error *err) {
+    const ps_node *node = j->ctx->node;
+    const ps_tensor *total = j->ctx->in[G_TOTAL], *past = input(j->ctx, G_PAST_KEY);
+    PS_NODE_FAIL_IF(ps_tensor_count(total) != 1, node, err, SHAPE, "total_sequence_length is no single number");
+    j->total = *(const int32_t *)total->data;
+    PS_NODE_FAIL_IF(j->total < 0, node, err, INVALID, "total_sequence_length is %lld", (long long)j->total);
+    j->prompt = j->rows == j->total;
+    j->room = past && past->shape.dims[2] > j->total ? past->shape.dims[2] : j->total;
+    for (int64_t b = 0; b < batch; b++) {
+        int64_t valid = (int64_t)j->lengths[b] + 1, before = group_past(j, b);
+        PS_NODE_FAIL_IF(valid < 0 || valid > j->room || before < 0 || before + j->rows > j->room ||
+                            before > (past ? past->shape.dims[2] : 0),
+                        node, err, INVALID, "seqlens_k says %lld keys for %lld new ones and a cache of %lld",
+                        (long long)valid, (long long)j->rows, (long long)j->room);
+    }
+    return PS_OK;
+}
+
+static ps_status group_outputs(const group_job *j, const ps_attn *a, ps_error *err) {
+    ps_dtype t = j->ctx->in[0]->dtype;
+    ps_shape s = ps_shape_make(4, (int64_t[]) { a->batch, a->kv_heads, j->room, a->depth });
+    for (size_t i = 1; i <= 2; i++) {
+        PS_TRY(ps_kernel_output(j->ctx, i, t, &s, err));
+        ps_tensor *present = output(j->ctx, i);
+        if (present)
+            ps_row_store(present->data, t, 0, 1, i == 1 ? a->k : a->v, a->batch * a->kv_heads * j->room * a->depth);
+    }
+    return PS_OK;
+}
+
+/* The scores go to output 3 for `total` keys only. */
+static ps_status group_scores(const group_job *j, ps_attn *a, ps_error *err) {
+    if (!output(j->ctx, 3)) return PS_OK;
+    PS_NODE_FAIL_IF(j->room != j->total, j->ctx->node, err, UNSUPPORTED,
+                    "output_qk is not supported where the cache is longer than total_sequence_length");
+    ps_shape s = ps_shape_make(4, (int64_t[]) { a->batch, a->heads, a->rows, a->cols });
+    PS_TRY(ps_kernel_output(j->ctx, 3, j->ctx->in[0]->dtype, &s, err));
+    a->scores = output(j->ctx, 3);
+    a->stage = j->p->qk_output == 2 ? PS_ATTN_SOFTMAX : PS_ATTN_BIASED;
+    return PS_OK;
+}
+
+/* Before the softmax, what a query does not see is written as 0. */
+static void group_clear_hidden(const ps_attn *a) {
+    if (!a->scores || a->stage != PS_ATTN_BIASED) return;
+    for (int64_t i = 0; i < a->batch * a->heads * a->rows * a->cols; i++) {
+        double x;
+        ps_row_load(&x, a->scores->dtype, a->scores->data, i, 1, 1);
+        if (x == -INFINITY) ps_row_store(a->scores->data, a->scores->dtype, i, 1, &(double) { 0 }, 1);
+    }
+}
+
+static ps_status group_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    const group_params *p = ctx->params;
+    const int64_t *q = ctx->in[G_QUERY]->shape.dims;
+    int64_t parts = input(ctx, G_KEY) ? p->num_heads : p->num_heads + 2 * p->kv_num_heads, depth = q[2] / parts;
+    group_job j = { .ctx = ctx, .p = p, .lengths = ctx->in[G_LENGTHS]->data, .rows = q[1] };
+    double *sink = NULL;
+    PS_TRY(group_lengths(&j, q[0], err));
+    ps_attn a = { .batch = q[0],
+                  .heads = p->num_heads,
+                  .kv_heads = p->kv_num_heads,
+                  .rows = q[1],
+                  .cols = j.room,
+                  .depth = depth,
+                  .depth_v = depth,
+                  .scale = scale_or(p->scale, depth),
+                  .softcap = (double)p->softcap,
+                  .mask = group_hide,
+                  .mask_arg = &j,
+                  .smooth = p->smooth_softmax > 0 };
+    ps_attn_output_3d(&a, ctx->out[0]);
+    ps_status status;
+    const ps_tensor *given = input(ctx, G_SINK);
+    PS_TRY_OUT(ps_attn_set_bias(&a, ctx->node, input(ctx, G_SCORES), err));
+    PS_TRY_OUT(ps_heads_alloc(ctx->alloc, a.batch, a.heads, a.rows, depth, &a.q, err));
+    ps_heads view = group_view(&j, G_QUERY, depth);
+    ps_heads_load(&view, a.q, a.rows, 0);
+    if (p->do_rotary) PS_TRY_OUT(group_rotate(&j, a.q, a.batch, a.heads, a.rows, depth, false, err));
+    PS_TRY_OUT(group_keys(&j, G_KEY, depth, &a.k, err));
+    PS_TRY_OUT(group_keys(&j, G_VALUE, depth, &a.v, err));
+    PS_TRY_OUT(group_outputs(&j, &a, err));
+    PS_TRY_OUT(group_scores(&j, &a, err));
+    if (given) {
+        PS_TRY_OUT(ps_heads_alloc(ctx->alloc, 1, 1, 1, a.heads, &sink, err));
+        ps_row_load(sink, given->dtype, given->data, 0, 1, a.heads);
+        a.sink = sink;
+    }
+    status = ps_attn_run(&a, ctx, err);
+    if (status == PS_OK) group_clear_hidden(&a);
+out:
+    ps_free(ctx->alloc, sink);
+    ps_attn_free(&a, ctx->alloc);
+    return status;
+}
+
+#define MS "com.microsoft"
+static const ps_op ops[] = {
+    { "Attention", MS, 1, 2, 7, 1, 2, attention_attrs, sizeof(attention_params), attention_infer, attention_ref, 0 },
+    { "MultiHeadAttention", MS, 1, 1, 10, 1, 4, multi_attrs, sizeof(multi_params), multi_infer, multi_ref, 0 },
+    { "DecoderMaskedMultiHeadAttention", MS, 1, 1, 11, 1, 4, decoder_attrs, sizeof(multi_params), multi_infer,
+      multi_ref, 0 },
+    { "GroupQueryAttention", MS, 1, 1, 17, 1, 4, group_attrs, sizeof(group_params), group_infer, group_ref, 0 },
+};
+const ps_op_family ps_ops_contrib_attention = PS_OP_FAMILY("contrib_attention", ops);
