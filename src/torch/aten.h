@@ -28,12 +28,13 @@ typedef struct ps_torch_op {
 } ps_torch_op;
 
 typedef struct ps_torch_family {
+    const char *name;
     const ps_torch_op *ops;
     size_t n;
 } ps_torch_family;
 
-#define PS_TORCH_FAMILY(table)                                                                                         \
-    { (table), sizeof(table) / sizeof((table)[0]) }
+#define PS_TORCH_FAMILY(name, table)                                                                                   \
+    { (name), (table), sizeof(table) / sizeof((table)[0]) }
 
 extern const ps_torch_family ps_torch_pointwise, ps_torch_binary, ps_torch_view, ps_torch_join, ps_torch_reduce,
     ps_torch_conv, ps_torch_norm, ps_torch_pool, ps_torch_matmul, ps_torch_attention, ps_torch_resize, ps_torch_rnn,

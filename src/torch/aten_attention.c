@@ -74,4 +74,4 @@ static const ps_torch_op ops[] = {
     { "_scaled_dot_product_attention_math", attention, NULL, 0 },
 };
 
-const ps_torch_family ps_torch_attention = PS_TORCH_FAMILY(ops);
+const ps_torch_family ps_torch_attention = PS_TORCH_FAMILY("attention", ops);

@@ -302,4 +302,4 @@ static const ps_torch_op ops[] = {
     { "addcdiv", addc, "Div", 0 },
 };
 
-const ps_torch_family ps_torch_binary = PS_TORCH_FAMILY(ops);
+const ps_torch_family ps_torch_binary = PS_TORCH_FAMILY("binary", ops);

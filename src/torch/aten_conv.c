@@ -109,4 +109,4 @@ static const ps_torch_op ops[] = {
     { "_convolution", convolution, NULL, 0 },
 };
 
-const ps_torch_family ps_torch_conv = PS_TORCH_FAMILY(ops);
+const ps_torch_family ps_torch_conv = PS_TORCH_FAMILY("conv", ops);

@@ -107,4 +107,4 @@ static const ps_torch_op ops[] = {
     { "eye", eye, NULL, 0 },
 };
 
-const ps_torch_family ps_torch_create = PS_TORCH_FAMILY(ops);
+const ps_torch_family ps_torch_create = PS_TORCH_FAMILY("create", ops);

@@ -393,4 +393,4 @@ static const ps_torch_op ops[] = {
     { "isin", isin, NULL, 0 },
 };
 
-const ps_torch_family ps_torch_index = PS_TORCH_FAMILY(ops);
+const ps_torch_family ps_torch_index = PS_TORCH_FAMILY("index", ops);

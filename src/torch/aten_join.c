@@ -310,4 +310,4 @@ static const ps_torch_op ops[] = {
     { "native_channel_shuffle", channel_shuffle, NULL, 0 },
 };
 
-const ps_torch_family ps_torch_join = PS_TORCH_FAMILY(ops);
+const ps_torch_family ps_torch_join = PS_TORCH_FAMILY("join", ops);

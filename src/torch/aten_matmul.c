@@ -85,4 +85,4 @@ static const ps_torch_op ops[] = {
     { "ger", outer, NULL, 0 },       { "einsum", einsum, NULL, 0 },
 };
 
-const ps_torch_family ps_torch_matmul = PS_TORCH_FAMILY(ops);
+const ps_torch_family ps_torch_matmul = PS_TORCH_FAMILY("matmul", ops);

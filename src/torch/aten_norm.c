@@ -130,4 +130,4 @@ static const ps_torch_op ops[] = {
     { "native_group_norm", group_norm, NULL, 0 },
 };
 
-const ps_torch_family ps_torch_norm = PS_TORCH_FAMILY(ops);
+const ps_torch_family ps_torch_norm = PS_TORCH_FAMILY("norm", ops);

@@ -418,4 +418,4 @@ static const ps_torch_op ops[] = {
     { "feature_alpha_dropout", dropout, NULL, PS_TORCH_VIEW },
 };
 
-const ps_torch_family ps_torch_pointwise = PS_TORCH_FAMILY(ops);
+const ps_torch_family ps_torch_pointwise = PS_TORCH_FAMILY("pointwise", ops);

@@ -174,4 +174,4 @@ static const ps_torch_op ops[] = {
     { "adaptive_max_pool3d", adaptive_pool, NULL, 0 },
 };
 
-const ps_torch_family ps_torch_pool = PS_TORCH_FAMILY(ops);
+const ps_torch_family ps_torch_pool = PS_TORCH_FAMILY("pool", ops);

@@ -262,4 +262,4 @@ static const ps_torch_op ops[] = {
     { "argsort", sort, NULL, 0 },
 };
 
-const ps_torch_family ps_torch_reduce = PS_TORCH_FAMILY(ops);
+const ps_torch_family ps_torch_reduce = PS_TORCH_FAMILY("reduce", ops);

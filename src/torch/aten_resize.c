@@ -97,4 +97,4 @@ static const ps_torch_op ops[] = {
     { "grid_sampler_3d", grid_sample, NULL, 0 },
 };
 
-const ps_torch_family ps_torch_resize = PS_TORCH_FAMILY(ops);
+const ps_torch_family ps_torch_resize = PS_TORCH_FAMILY("resize", ops);

@@ -185,4 +185,4 @@ static const ps_torch_op ops[] = {
     { "rnn_tanh_cell", map_cell, NULL, 0 }, { "rnn_relu_cell", map_cell, NULL, 0 },
 };
 
-const ps_torch_family ps_torch_rnn = PS_TORCH_FAMILY(ops);
+const ps_torch_family ps_torch_rnn = PS_TORCH_FAMILY("rnn", ops);

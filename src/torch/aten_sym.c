@@ -177,4 +177,4 @@ static const ps_torch_op ops[] = {
     { "higher_order.wrap_with_autocast", inline_graph, NULL, 0 },
 };
 
-const ps_torch_family ps_torch_sym = PS_TORCH_FAMILY(ops);
+const ps_torch_family ps_torch_sym = PS_TORCH_FAMILY("sym", ops);

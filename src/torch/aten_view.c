@@ -484,4 +484,4 @@ static const ps_torch_op ops[] = {
     { "flip", flip, NULL, 0 },
 };
 
-const ps_torch_family ps_torch_view = PS_TORCH_FAMILY(ops);
+const ps_torch_family ps_torch_view = PS_TORCH_FAMILY("view", ops);

@@ -25,3 +25,13 @@ const ps_torch_op *ps_torch_find(const char *name, bool *ret_inplace) {
     *ret_inplace = ends && !op;
     return op || !ends ? op : find(name, n - 1);
 }
+
+/* Names of ATen by themselves, those of other namespaces with theirs. */
+void ps_torch_print_table(ps_str *out) {
+    for (size_t f = 0; f < sizeof families / sizeof *families; f++) {
+        ps_str_printf(out, "## %s\n", families[f]->name);
+        for (size_t i = 0; i < families[f]->n; i++)
+            ps_str_printf(out, "%s`%s`", i ? ",\n" : "", families[f]->ops[i].name);
+        ps_str_append(out, "\n\n");
+    }
+}

@@ -19,4 +19,7 @@ ps_status ps_torch_load_file(ps_alloc_state *alloc, const char *path, ps_graph *
 ps_status ps_torch_load_memory(ps_alloc_state *alloc, const void *data, size_t size, ps_graph **ret_graph,
                                ps_onnx_info *ret_info, ps_error *err);
 
+/* The operators that have a mapping, as markdown, for docs/torch-operators.md. */
+void ps_torch_print_table(ps_str *out);
+
 #endif

@@ -342,9 +342,10 @@ def write_table(rows, decompose):
     if begin not in text:
         text += f"\n## .pt2\n{begin}{end}"
     head, rest = text.split(begin)
-    lines = [f"Printed by `tests/torch/zoo.py`: {sum(r[1] == 'passed' for r in rows)} of {len(rows)} architectures with random seeded "
-             f"weights, exported by torch {torch.__version__.split('+')[0]} (torchvision {torchvision.__version__.split('+')[0]}, "
-             f"transformers {transformers.__version__}), give PyTorch's outputs within 1e-4 of their range + 1e-3.", "",
+    passed = sum(row[1] == "passed" for row in rows)
+    lines = [f"Printed by `tests/torch/zoo.py`: {passed} of {len(rows)} architectures with random seeded weights, exported by",
+             f"torch {torch.__version__.split('+')[0]} (torchvision {torchvision.__version__.split('+')[0]}, transformers "
+             f"{transformers.__version__}), give PyTorch's outputs within 1e-4 of their range + 1e-3.", "",
              "| architecture | nodes | result | largest error / range |", "| --- | --- | --- | --- |"]
     lines += [f"| {n} | {nodes} | {status} | {detail} |" for n, status, nodes, detail in rows]
     page.write_text(head + begin + "\n".join(lines) + "\n" + end + rest.split(end)[1])
