@@ -1,5 +1,5 @@
 /* fuzz_image.c - libFuzzer entry for decoding, resizing and preparing photos.
- *   corpus: the .png and .jpg files of fuzz/corpus/image */
+ *   corpus: the files of fuzz/corpus/image, one or two a format */
 #include "io/io.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

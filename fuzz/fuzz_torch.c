@@ -48,8 +48,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (atomic_load(&a.bytes) != 0) abort();
         return 0;
     }
-    status = size && data[0] == '{' ? load_json(&a, data, size, &g, &info, &err)
-                                    : ps_torch_load_memory(&a, data, size, &g, &info, &err);
+    status = size && data[0] == '{'
+                 ? load_json(&a, data, size, &g, &info, &err)
+                 : ps_torch_load(&a, &(ps_onnx_source) { .data = data, .size = size }, &g, &info, &err);
     if (status == PS_OK) {
         if (ps_graph_verify(g, &err) != PS_OK) abort();
         ps_graph_free(g);

@@ -19,10 +19,15 @@ typedef struct ps_model_options {
     size_t plan_cache_bytes; /* memory for compiled plans (one per set of input shapes); 0: 64 MiB */
     bool no_fusion;          /* run the graph as it stands in the file, for debugging */
     int64_t loop_limit;      /* iterations of one Loop, beyond which a run fails with PS_LIMIT; 0: 10,000,000 */
+    /* What a file may ask for; a model beyond fails to load with PS_LIMIT. docs/limits.md has all limits. */
+    size_t node_limit;     /* nodes of all graphs, with those of called functions; 0: 1,048,576 */
+    int depth_limit;       /* nested subgraphs, 1 … 64; 0: 64 */
+    uint64_t tensor_limit; /* bytes of one constant; 0: the machine's memory */
+    uint64_t weight_limit; /* bytes of all different constants; 0: the machine's memory */
 } ps_model_options;
 
 #define PS_MODEL_OPTIONS_INIT                                                                                          \
-    { sizeof(ps_model_options), 0, 0, 0, false, 0 }
+    { sizeof(ps_model_options), 0, 0, 0, false, 0, 0, 0, 0, 0 }
 
 /* Loads an ONNX file or a torch.export archive (.pt2), told apart by their content. Nothing is kept of a model that
  * fails to load. options may be NULL. */

@@ -66,8 +66,8 @@ typedef struct ps_lowering {
     ps_layout in_layout[PS_LOWER_MAX];  /* asked: how inputs lie now; answered: how the kernel wants them */
     ps_layout out_layout[PS_LOWER_MAX]; /* answered; plain by default */
     ps_kernel *kernel;                  /* answered: NULL = declined */
-    int inplace; /* answered: out[0] may take the memory of this input if that is its last use; -1: no */
-    bool alias;  /* answered, with kernel == NULL: out[0] is the memory of in[0], nothing to run */
+    int inplace;    /* answered: out[0] may take the memory of this input if that is its last use; -1: no */
+    bool alias;     /* answered, with kernel == NULL: out[0] is the memory of in[0], nothing to run */
     uint64_t taken; /* kept by ps_weights_take */
 } ps_lowering;
 

@@ -254,6 +254,54 @@ ps_status ps_file_write(const char *path, const void *data, size_t size, int mod
     return PS_OK;
 }
 
+static void forget_writer(ps_file_writer *w) {
+    ps_free(w->alloc, w->temp);
+    ps_free(w->alloc, w->path);
+    *w = (ps_file_writer) { 0 };
+}
+
+ps_status ps_file_writer_open(ps_file_writer *w, ps_alloc_state *a, const char *path, int mode, ps_error *err) {
+    char temp[PATH_MAX];
+    *w = (ps_file_writer) { .alloc = a };
+    int fd = open_temp(path, mode, temp);
+    if (fd < 0) return ps_fail_errno(err, "create", path, errno);
+    w->fd = fd + 1;
+    w->temp = ps_strdup(a, temp);
+    w->path = ps_strdup(a, path);
+    if (w->temp && w->path) return PS_OK;
+    unlink(temp);
+    ps_file_writer_abort(w);
+    return PS_FAIL_NOMEM(err, path);
+}
+
+ps_status ps_file_writer_append(ps_file_writer *w, const void *data, size_t size, ps_error *err) {
+    int code = ps_write_all(w->fd - 1, data, size);
+    return code ? ps_fail_errno(err, "write", w->path, code) : PS_OK;
+}
+
+ps_status ps_file_writer_commit(ps_file_writer *w, ps_error *err) {
+    int code = fsync(w->fd - 1) != 0 ? errno : 0;
+    if (close(w->fd - 1) != 0 && code == 0) code = errno;
+    w->fd = 0;
+    if (code == 0 && rename(w->temp, w->path) != 0) code = errno;
+    ps_status status = PS_OK;
+    if (code) {
+        unlink(w->temp);
+        status = ps_fail_errno(err, "write", w->path, code);
+    } else {
+        sync_parent(w->path);
+    }
+    forget_writer(w);
+    return status;
+}
+
+void ps_file_writer_abort(ps_file_writer *w) {
+    if (!w->alloc) return;
+    if (w->fd) close(w->fd - 1);
+    if (w->fd && w->temp) unlink(w->temp);
+    forget_writer(w);
+}
+
 /* ---- paths and folders ---- */
 
 bool ps_file_exists(const char *path) {

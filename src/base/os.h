@@ -35,6 +35,18 @@ ps_status ps_file_read(ps_alloc_state *a, const char *path, size_t max, char **r
                        ps_error *err);
 /* Writes to a temporary file beside path, syncs, renames. */
 ps_status ps_file_write(const char *path, const void *data, size_t size, int mode, ps_error *err);
+/* The same in pieces. Nothing stands under path before commit, which closes; abort forgets what was written, and does
+ * nothing after commit or on a zeroed writer. */
+typedef struct ps_file_writer {
+    int fd; /* plus 1; 0: closed */
+    char *temp, *path;
+    ps_alloc_state *alloc;
+} ps_file_writer;
+
+ps_status ps_file_writer_open(ps_file_writer *w, ps_alloc_state *a, const char *path, int mode, ps_error *err);
+ps_status ps_file_writer_append(ps_file_writer *w, const void *data, size_t size, ps_error *err);
+ps_status ps_file_writer_commit(ps_file_writer *w, ps_error *err);
+void ps_file_writer_abort(ps_file_writer *w);
 bool ps_file_exists(const char *path);
 bool ps_dir_exists(const char *path);
 /* Resolves symlinks and ".."; the result is ps_free'd by the caller. */

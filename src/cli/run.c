@@ -32,10 +32,11 @@ static bool parse_channels(const cli_args *args, const char *name, float ret[3])
 
 /* MODEL.preprocess.json beside MODEL.onnx, if it is there. free() it. */
 static char *preprocess_path(const char *model) {
-    const size_t n = strlen(model), cut = n > 5 && strcmp(model + n - 5, ".onnx") == 0  ? n - 5
-                                          : n > 4 && strcmp(model + n - 4, ".pt2") == 0 ? n - 4
-                                                                                        : n;
-    return cli_format("%.*s.preprocess.json", (int)cut, model);
+    size_t n = strlen(model);
+    if (n > 4 && strcmp(model + n - 4, ".zst") == 0) n -= 4;
+    if (n > 5 && memcmp(model + n - 5, ".onnx", 5) == 0) n -= 5;
+    if (n > 4 && memcmp(model + n - 4, ".pt2", 4) == 0) n -= 4;
+    return cli_format("%.*s.preprocess.json", (int)n, model);
 }
 
 /* Preset or file, then flags. */

@@ -124,12 +124,13 @@ bool cli_is_file(const char *path) {
 
 char *cli_model_path(const char *path) {
     if (!cli_is_dir(path)) return cli_format("%s", path);
-    char *onnx = cli_path_join(path, "model.onnx");
-    if (cli_is_file(onnx)) return onnx;
-    char *pt2 = cli_path_join(path, "model.pt2");
-    const bool there = cli_is_file(pt2);
-    free(there ? onnx : pt2);
-    return there ? pt2 : onnx;
+    static const char *const names[] = { "model.onnx", "model.onnx.zst", "model.pt2" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *file = cli_path_join(path, names[i]);
+        if (cli_is_file(file)) return file;
+        free(file);
+    }
+    return cli_path_join(path, names[0]);
 }
 
 /* ---- progress ---- */

@@ -77,7 +77,8 @@ static ps_status find_pixels(bmp *b, ps_error *err) {
     bool ok = false;
     for (size_t k = 0; k < sizeof known / sizeof *known; k++)
         ok = ok || b->bits == known[k];
-    if (!ok) return PS_FAIL(err, FORMAT, "photo: BMP: %u bits a pixel are none of 1, 4, 8, 16, 24, 32", (unsigned)b->bits);
+    if (!ok)
+        return PS_FAIL(err, FORMAT, "photo: BMP: %u bits a pixel are none of 1, 4, 8, 16, 24, 32", (unsigned)b->bits);
     if (b->bits <= 8) {
         uint32_t most = 1u << b->bits;
         if (b->colours == 0 || b->colours > most) b->colours = most;

@@ -69,8 +69,8 @@ static ps_status convert(const opj_image_t *image, ps_image *ret, ps_error *err)
     return PS_OK;
 }
 
-static ps_status decode(opj_codec_t *codec, opj_stream_t *stream, opj_image_t **image, ps_alloc_state *a,
-                        ps_image *ret, ps_error *err) {
+static ps_status decode(opj_codec_t *codec, opj_stream_t *stream, opj_image_t **image, ps_alloc_state *a, ps_image *ret,
+                        ps_error *err) {
     opj_dparameters_t parameters;
     opj_set_default_decoder_parameters(&parameters);
     if (!opj_setup_decoder(codec, &parameters) || !opj_read_header(stream, codec, image)) return broken(err);

@@ -27,8 +27,7 @@ static ps_status read_number(pnm *p, uint32_t most, uint32_t *ret, ps_error *err
     uint32_t value = 0;
     skip_blanks(p);
     PS_FAIL_IF(p->at == p->end, err, FORMAT, "photo: PNM: the file ends early");
-    PS_FAIL_IF(*p->at < '0' || *p->at > '9', err, FORMAT, "photo: PNM: byte 0x%02x stands where a number must",
-               *p->at);
+    PS_FAIL_IF(*p->at < '0' || *p->at > '9', err, FORMAT, "photo: PNM: byte 0x%02x stands where a number must", *p->at);
     for (; p->at < p->end && *p->at >= '0' && *p->at <= '9'; p->at++) {
         value = value * 10 + (uint32_t)(*p->at - '0');
         PS_FAIL_IF(value > most, err, FORMAT, "photo: PNM: a number exceeds %u", (unsigned)most);

@@ -144,7 +144,8 @@ static ps_status cut_message(cutter *c, const ProtobufCMessageDescriptor *kind, 
 ps_status ps_onnx_cut_message(ps_alloc_state *alloc, const ProtobufCMessageDescriptor *kind, const void *data,
                               size_t size, ps_onnx_cut *ret, ps_error *err) {
     memset(ret, 0, sizeof *ret);
-    PS_FAIL_IF(size > PS_ONNX_MAX_FILE, err, LIMIT, "%zu bytes exceed protobuf's limit of %zu", size, PS_ONNX_MAX_FILE);
+    PS_FAIL_IF(size > PS_ONNX_MAX_FILE, err, LIMIT,
+               "%zu bytes are more than a protobuf's 2 GiB - 1: such a model keeps its weights in external data", size);
     cutter c = { .alloc = alloc, .kind = kind, .base = data };
     ps_status status = cut_message(&c, kind, data, size, err);
     if (status != PS_OK) {

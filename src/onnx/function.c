@@ -236,8 +236,7 @@ static ps_status expand(ps_onnx_import *im, ps_onnx_call *call, ps_value *const 
     PS_TRY(bind_inputs(im, call, in, label, err));
     PS_TRY(bind_outputs(im, call, out, label, err));
     im->call = call;
-    ps_status status =
-        ps_onnx_import_nodes(im, call->function->node, call->function->n_node, call->host, err);
+    ps_status status = ps_onnx_import_nodes(im, call->function->node, call->function->n_node, call->host, err);
     im->call = call->outer;
     return status == PS_OK ? finish_outputs(im, call, out, label, err) : status;
 }

@@ -225,8 +225,8 @@ static ps_status define_outputs(ps_onnx_import *im, const Onnx__NodeProto *n, ps
     ps_value *v;
     node_text(n, label, sizeof label);
     PS_TRY(check_node(im, n, g, label, err));
-    PS_FAIL_IF(++im->nodes > im->limits.nodes, err, LIMIT, "%s: the model has more than %zu nodes, counting those of called functions",
-               label, im->limits.nodes);
+    PS_FAIL_IF(++im->nodes > im->limits.nodes, err, LIMIT,
+               "%s: the model has more than %zu nodes, counting those of called functions", label, im->limits.nodes);
     if (!im->call) PS_TRY(ps_onnx_info_count(im, n, err));
     if (is_constant(n)) return import_constant(im, n, g, label, err);
     for (size_t i = 0; i < n->n_output; i++) {
@@ -241,8 +241,8 @@ static ps_status resolve_values(const ps_onnx_import *im, const ps_graph *g, con
     for (size_t i = 0; i < n->n_input; i++) {
         if (!n->input[i][0]) continue;
         in[i] = ps_onnx_lookup(im, g, n->input[i], &omitted);
-        PS_FAIL_IF(!in[i] && !omitted, err, FORMAT, "%s: input '%.120s' is not defined by any node, input or initializer", label,
-                   n->input[i]);
+        PS_FAIL_IF(!in[i] && !omitted, err, FORMAT,
+                   "%s: input '%.120s' is not defined by any node, input or initializer", label, n->input[i]);
     }
     for (size_t i = 0; i < n->n_output; i++) {
         if (n->output[i][0]) out[i] = ps_onnx_find_output(im, g, n->output[i]);

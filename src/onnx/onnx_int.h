@@ -46,8 +46,9 @@ typedef struct ps_onnx_proto {
     ps_alloc_state *alloc;
     const uint8_t *data;
     size_t size;
-    ps_file_map map; /* map.data is NULL if the bytes are the caller's */
-    ps_onnx_cut cut; /* cut.data is released after unpacking, the spans stay */
+    ps_file_map map;   /* map.data is NULL if the bytes are the caller's, or */
+    uint8_t *unpacked; /* those of a compressed file */
+    ps_onnx_cut cut;   /* cut.data is released after unpacking, the spans stay */
     ProtobufCMessage *message;
 } ps_onnx_proto;
 
@@ -57,6 +58,8 @@ ps_status ps_onnx_proto_open_file(ps_alloc_state *alloc, const ProtobufCMessageD
 ps_status ps_onnx_proto_open_memory(ps_alloc_state *alloc, const ProtobufCMessageDescriptor *kind, const void *data,
                                     size_t size, ps_onnx_proto *ret, ps_error *err);
 void ps_onnx_proto_close(ps_onnx_proto *proto);
+/* For protobuf-c's functions on messages that live in alloc. */
+void ps_onnx_proto_allocator(ps_alloc_state *alloc, ProtobufCAllocator *ret);
 /* Gives source pages back to the system once their content has been copied. p lies in proto->data. */
 void ps_onnx_proto_drop(const ps_onnx_proto *proto, const uint8_t *p, size_t size);
 /* Hash of all bytes, reading the file once in pieces. */
@@ -64,7 +67,7 @@ uint64_t ps_onnx_proto_digest(const ps_onnx_proto *proto);
 
 /* ---- external.c: weights in files beside the model ---- */
 typedef struct ps_onnx_external_file {
-    char *location; /* as the model spells it */
+    char *location;   /* as the model spells it */
     ps_tensor *bytes; /* of the whole file, mapped */
 } ps_onnx_external_file;
 
@@ -107,7 +110,7 @@ typedef struct ps_onnx_pool {
     ps_alloc_state *alloc;
     ps_onnx_pool_slot *slots;
     size_t room, size;
-    size_t elements, bytes; /* of the tensors in the pool */
+    size_t elements, bytes;       /* of the tensors in the pool */
     uint64_t limit, tensor_limit; /* on bytes; of one tensor */
 } ps_onnx_pool;
 
@@ -138,20 +141,19 @@ typedef struct ps_onnx_import {
     size_t sparse_budget;
     ps_graph *root;
     ps_onnx_info *info;
-    ps_map op_counts; /* "domain::Op" → ps_onnx_op_count */
-    ps_map functions; /* "domain::name:overload" → Onnx__FunctionProto */
-    ps_map decoded;   /* attribute tensors of functions by address: calls share them */
+    ps_map op_counts;   /* "domain::Op" → ps_onnx_op_count */
+    ps_map functions;   /* "domain::name:overload" → Onnx__FunctionProto */
+    ps_map decoded;     /* attribute tensors of functions by address: calls share them */
     ps_onnx_call *call; /* whose body the nodes at hand belong to, or NULL */
     ps_onnx_limits limits;
     size_t nodes; /* so far, with those of called functions */
-    int depth;        /* of the graph at hand; the root is 1 */
+    int depth;    /* of the graph at hand; the root is 1 */
 } ps_onnx_import;
 
 /* Fills g (fresh, empty) from p, subgraphs included. */
 ps_status ps_onnx_import_graph(ps_onnx_import *im, const Onnx__GraphProto *p, ps_graph *g, ps_error *err);
 /* Nodes of g or of a function called in it, in the two visits that let any order be read. */
-ps_status ps_onnx_import_nodes(ps_onnx_import *im, Onnx__NodeProto *const *nodes, size_t n, ps_graph *g,
-                               ps_error *err);
+ps_status ps_onnx_import_nodes(ps_onnx_import *im, Onnx__NodeProto *const *nodes, size_t n, ps_graph *g, ps_error *err);
 
 /* ---- function.c ---- */
 ps_status ps_onnx_functions_read(ps_onnx_import *im, ps_error *err);

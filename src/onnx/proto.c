@@ -2,29 +2,41 @@
 #include <xxhash.h>
 
 #include "base/str.h"
-#include "onnx/onnx_int.h"
+#include "onnx/edit_int.h"
 
+static void *unpack_alloc(void *ctx, size_t size) {
+    return ps_alloc(ctx, size);
+}
+
+static void unpack_free(void *ctx, void *ptr) {
+    ps_free(ctx, ptr);
+}
+
+void ps_onnx_proto_allocator(ps_alloc_state *alloc, ProtobufCAllocator *ret) {
+    *ret = (ProtobufCAllocator) { unpack_alloc, unpack_free, alloc };
+}
+
+/* Tells memory that was refused from bytes that are no message. */
 typedef struct unpack_memory {
     ps_alloc_state *alloc;
     bool failed;
 } unpack_memory;
 
-static void *unpack_alloc(void *ctx, size_t size) {
+static void *noting_alloc(void *ctx, size_t size) {
     unpack_memory *m = ctx;
     void *p = ps_alloc(m->alloc, size);
     if (!p) m->failed = true;
     return p;
 }
 
-static void unpack_free(void *ctx, void *ptr) {
-    unpack_memory *m = ctx;
-    ps_free(m->alloc, ptr);
+static void noting_free(void *ctx, void *ptr) {
+    ps_free(((unpack_memory *)ctx)->alloc, ptr);
 }
 
 /* Consumes proto->cut.data. */
 static ps_status unpack(ps_onnx_proto *proto, const ProtobufCMessageDescriptor *kind, ps_error *err) {
     unpack_memory memory = { proto->alloc, false };
-    ProtobufCAllocator allocator = { unpack_alloc, unpack_free, &memory };
+    ProtobufCAllocator allocator = { noting_alloc, noting_free, &memory };
     static const uint8_t empty[1];
     const uint8_t *data = proto->cut.data ? proto->cut.data : empty;
     proto->message = protobuf_c_message_unpack(kind, &allocator, proto->cut.size, data);
@@ -42,6 +54,16 @@ static ps_status open_bytes(ps_onnx_proto *proto, const ProtobufCMessageDescript
     return status;
 }
 
+/* The file's bytes, unpacked into memory; the file is not needed any more. */
+static ps_status unzip(ps_onnx_proto *proto, ps_error *err) {
+    uint64_t memory = ps_memory_total();
+    size_t max = memory < PS_ONNX_MAX_FILE ? (size_t)memory : PS_ONNX_MAX_FILE;
+    PS_TRY(ps_onnx_unzstd(proto->alloc, proto->map.data, proto->map.size, max, &proto->unpacked, &proto->size, err));
+    ps_file_map_close(&proto->map);
+    proto->data = proto->unpacked;
+    return PS_OK;
+}
+
 ps_status ps_onnx_proto_open_file(ps_alloc_state *alloc, const ProtobufCMessageDescriptor *kind, const char *path,
                                   ps_onnx_proto *ret, ps_error *err) {
     memset(ret, 0, sizeof *ret);
@@ -49,6 +71,13 @@ ps_status ps_onnx_proto_open_file(ps_alloc_state *alloc, const ProtobufCMessageD
     PS_TRY(ps_file_map_open(path, &ret->map, err));
     ret->data = ret->map.data;
     ret->size = ret->map.size;
+    if (ps_onnx_is_zstd(ret->data, ret->size)) {
+        ps_status status = unzip(ret, err);
+        if (status != PS_OK) {
+            ps_onnx_proto_close(ret);
+            return status;
+        }
+    }
     return open_bytes(ret, kind, err);
 }
 
@@ -63,12 +92,13 @@ ps_status ps_onnx_proto_open_memory(ps_alloc_state *alloc, const ProtobufCMessag
 
 void ps_onnx_proto_close(ps_onnx_proto *proto) {
     if (proto->message) {
-        unpack_memory memory = { proto->alloc, false };
-        ProtobufCAllocator allocator = { unpack_alloc, unpack_free, &memory };
+        ProtobufCAllocator allocator;
+        ps_onnx_proto_allocator(proto->alloc, &allocator);
         protobuf_c_message_free_unpacked(proto->message, &allocator);
     }
     if (proto->alloc) ps_onnx_cut_release(proto->alloc, &proto->cut);
     if (proto->map.data) ps_file_map_close(&proto->map);
+    if (proto->alloc) ps_free(proto->alloc, proto->unpacked);
     memset(proto, 0, sizeof *proto);
 }
 

@@ -94,6 +94,18 @@ typedef struct shrink_params {
     PS_PW_LOOP1(D, T, name, x<-SHRINK->lambd ? x + SHRINK->bias : x> SHRINK->lambd ? x - SHRINK->bias : 0 * x)
 PS_PW_FLOATS(SHRINK_FLOAT, shrink)
 
+/* Integers shrink as doubles, then truncate; what leaves the type's range stops at its end. */
+static double shrink_whole(double x, const shrink_params *p, int bits, bool has_sign) {
+    double low = has_sign ? -ldexp(1, bits - 1) : 0, high = ldexp(1, has_sign ? bits - 1 : bits);
+    double bias = (double)p->bias, limit = (double)p->lambd;
+    x = x < -limit ? x + bias : x > limit ? x - bias : 0;
+    return x < low ? low : x >= high ? nextafter(high, 0) : x == x ? x : 0;
+}
+
+#define SHRINK_INT(D, T, name, ...)                                                                                    \
+    PS_PW_LOOP1(D, T, name, shrink_whole((double)x, SHRINK, (int)sizeof(T) * 8, (T)-1 < 1))
+PS_PW_INTS(SHRINK_INT, shrink)
+
 static const ps_attr_def shrink_attrs[] = {
     PS_A_FLOAT(shrink_params, bias, 0),
     PS_A_FLOAT(shrink_params, lambd, 0.5f),
@@ -101,7 +113,7 @@ static const ps_attr_def shrink_attrs[] = {
 };
 
 static ps_status shrink_ref(const ps_kernel_ctx *ctx, ps_error *err) {
-    static const ps_pw_loop loops[] = { PS_PW_FLOATS(PS_PW_ROW, shrink) PS_PW_END };
+    static const ps_pw_loop loops[] = { PS_PW_FLOATS(PS_PW_ROW, shrink) PS_PW_INTS(PS_PW_ROW, shrink) PS_PW_END };
     return ps_pw_run(ctx, loops, 1, 0, err);
 }
 
@@ -246,7 +258,7 @@ static const ps_op ops[] = {
     { "Selu", "", 6, 1, 1, 1, 1, selu_attrs, sizeof(selu_params), ps_pw_infer_float, selu_ref, TRAITS },
     PLAIN("Softplus", 1, ps_pw_infer_float, softplus_ref),
     PLAIN("Softsign", 1, ps_pw_infer_float, softsign_ref),
-    { "Shrink", "", 9, 1, 1, 1, 1, shrink_attrs, sizeof(shrink_params), ps_pw_infer_float, shrink_ref, TRAITS },
+    { "Shrink", "", 9, 1, 1, 1, 1, shrink_attrs, sizeof(shrink_params), ps_pw_infer_number, shrink_ref, TRAITS },
     PLAIN("Mish", 18, ps_pw_infer_float, mish_ref),
     WITH_ALPHA("Swish", "", 24, alpha_one_attrs, swish_ref),
     { "Gelu", "", 20, 1, 1, 1, 1, gelu_attrs, sizeof(ps_gelu_params), infer_gelu, gelu_ref, TRAITS },

@@ -89,20 +89,44 @@ typedef struct cast_job {
     const ps_tensor *x;
     ps_tensor *z;
     bool saturate;
+    ps_e8m0_round round;
 } cast_job;
+
+/* Powers of two by another rounding than the one ps_convert uses. */
+static void cast_e8m0(const cast_job *j, int64_t begin, int64_t end) {
+    const size_t size = ps_dtype_size(j->x->dtype);
+    for (int64_t i = begin; i < end; i++) {
+        float f;
+        ps_convert((const char *)j->x->data + (size_t)i * size, j->x->dtype, &f, PS_DTYPE_F32, 1, false);
+        ((uint8_t *)j->z->data)[i] = ps_f32_to_e8m0(f, j->round, j->saturate);
+    }
+}
 
 static void cast_range(void *ctx, int64_t begin, int64_t end, int thread) {
     const cast_job *j = ctx;
+    if (j->z->dtype == PS_DTYPE_F8E8M0 && j->round != PS_E8M0_UP) {
+        cast_e8m0(j, begin, end);
+        return;
+    }
     ps_convert((const char *)j->x->data + (size_t)begin * ps_dtype_size(j->x->dtype), j->x->dtype,
                (char *)j->z->data + (size_t)begin * ps_dtype_size(j->z->dtype), j->z->dtype, (size_t)(end - begin),
                j->saturate);
+}
+
+static ps_status rounding(const ps_node *node, ps_e8m0_round *ret, ps_error *err) {
+    const char *mode = ((const ps_cast_params *)node->params)->round_mode;
+    *ret = strcmp(mode, "down") == 0 ? PS_E8M0_DOWN : strcmp(mode, "nearest") == 0 ? PS_E8M0_NEAREST : PS_E8M0_UP;
+    PS_NODE_FAIL_IF(*ret == PS_E8M0_UP && strcmp(mode, "up") != 0, node, err, INVALID,
+                    "round_mode is '%s', must be up, down or nearest", mode);
+    return PS_OK;
 }
 
 static ps_status cast_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     const ps_tensor *x = ctx->in[0];
     ps_tensor *z = ctx->out[0];
     if (x->dtype == PS_DTYPE_STRING || z->dtype == PS_DTYPE_STRING) return cast_strings(ctx, err);
-    cast_job job = { x, z, ((const ps_cast_params *)ctx->params)->saturate != 0 };
+    cast_job job = { x, z, ((const ps_cast_params *)ctx->params)->saturate != 0, PS_E8M0_UP };
+    PS_TRY(rounding(ctx->node, &job.round, err));
     const size_t n = ps_tensor_count(x);
     /* packed types share bytes between elements: one piece */
     if (!ps_dtype_size(x->dtype) || !ps_dtype_size(z->dtype)) {
@@ -130,6 +154,8 @@ static ps_status infer_to(const ps_node *node, ps_dtype to, ps_error *err) {
             ok = ps_convert(NULL, from, NULL, to, 0, true);
     }
     PS_NODE_FAIL_IF(!ok, node, err, UNSUPPORTED, "no conversion from %s to %s", ps_dtype_name(from), ps_dtype_name(to));
+    ps_e8m0_round round;
+    PS_TRY(rounding(node, &round, err));
     ps_infer_set(node, 0, to, &node->in[0]->shape);
     return PS_OK;
 }
@@ -149,8 +175,8 @@ static ps_status infer_cast_like(const ps_node *node, ps_error *err) {
 static ps_status infer_bitcast(const ps_node *node, ps_error *err) {
     const int64_t to = ((const ps_cast_params *)node->params)->to;
     const ps_dtype from = node->in[0]->dtype;
-    PS_NODE_FAIL_IF(to <= 0 || to >= PS_DTYPE_COUNT || to == PS_DTYPE_STRING || from == PS_DTYPE_STRING, node, err, TYPE,
-                    "the bits of %s cannot be read as element type %lld", ps_dtype_name(from), (long long)to);
+    PS_NODE_FAIL_IF(to <= 0 || to >= PS_DTYPE_COUNT || to == PS_DTYPE_STRING || from == PS_DTYPE_STRING, node, err,
+                    TYPE, "the bits of %s cannot be read as element type %lld", ps_dtype_name(from), (long long)to);
     PS_NODE_FAIL_IF(from != PS_DTYPE_UNDEFINED && ps_dtype_bits(from) != ps_dtype_bits((ps_dtype)to), node, err, TYPE,
                     "%s has %zu bits, %s has %zu", ps_dtype_name(from), ps_dtype_bits(from),
                     ps_dtype_name((ps_dtype)to), ps_dtype_bits((ps_dtype)to));
@@ -166,14 +192,18 @@ static ps_status bitcast_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 
 /* ---- table ---- */
 
-/* round_mode (opset 24, for f8e8m0) is not read: its default is the rounding of ps_f32_to_f8. */
 static const ps_attr_def cast_attrs[] = {
     PS_A_INT_REQ(ps_cast_params, to),
     PS_A_INT(ps_cast_params, saturate, 1),
+    PS_A_STR(ps_cast_params, round_mode, "up"),
     PS_ATTRS_END,
 };
 static const ps_attr_def bitcast_attrs[] = { PS_A_INT_REQ(ps_cast_params, to), PS_ATTRS_END };
-static const ps_attr_def cast_like_attrs[] = { PS_A_INT(ps_cast_params, saturate, 1), PS_ATTRS_END };
+static const ps_attr_def cast_like_attrs[] = {
+    PS_A_INT(ps_cast_params, saturate, 1),
+    PS_A_STR(ps_cast_params, round_mode, "up"),
+    PS_ATTRS_END,
+};
 
 static const ps_op ops[] = {
     /* name, domain, since, inputs, outputs, attributes, shape rule, reference kernel, traits */

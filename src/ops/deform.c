@@ -157,8 +157,7 @@ static void gather_group(const deform_job *job, int64_t batch, int64_t g, int64_
         for (int64_t c = g * depth; c < (g + 1) * depth; c++) {
             double sum = 0;
             for (int k = 0; k < near.count; k++)
-                sum += near.weight[k] *
-                       ps_operand_at(&job->x, (batch * job->channels + c) * job->x_plane + near.at[k]);
+                sum += near.weight[k] * ps_operand_at(&job->x, (batch * job->channels + c) * job->x_plane + near.at[k]);
             columns[c * job->taps + t] = sum * mask;
         }
     }

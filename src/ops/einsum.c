@@ -141,8 +141,8 @@ ps_status ps_einsum_output(const ps_node *node, const int *ranks, size_t n, ps_e
     for (const char *c = s.at; c < s.end; c++)
         letters += label_of(*c) >= 0;
     bool dots = memchr(s.at, '.', (size_t)(s.end - s.at)) != NULL;
-    PS_FAIL_IF(letters + (dots ? dims : 0) > PS_MAX_RANK, err, LIMIT, "%s: the output has rank %d, at most %d is supported",
-               PS_LABEL(node), letters + dims, PS_MAX_RANK);
+    PS_FAIL_IF(letters + (dots ? dims : 0) > PS_MAX_RANK, err, LIMIT,
+               "%s: the output has rank %d, at most %d is supported", PS_LABEL(node), letters + dims, PS_MAX_RANK);
     PS_TRY(read_term(node, s, letters + (dots ? dims : 0), ret, &dims, err));
     for (int d = 0; d < ret->rank; d++)
         PS_FAIL_IF(!count[ret->labels[d]] || seen[ret->labels[d]]++, err, INVALID,
@@ -170,7 +170,8 @@ static ps_status join_extent(const ps_node *node, bool *known, int64_t *extent, 
 static ps_status check_diagonal(const ps_node *node, const ps_shape *x, const ps_einsum_term *t, ps_error *err) {
     for (int d = 1; d < t->rank; d++) {
         for (int e = 0; e < d; e++) {
-            bool differ = t->labels[d] == t->labels[e] && x->dims[d] >= 0 && x->dims[e] >= 0 && x->dims[d] != x->dims[e];
+            bool differ =
+                t->labels[d] == t->labels[e] && x->dims[d] >= 0 && x->dims[e] >= 0 && x->dims[d] != x->dims[e];
             PS_FAIL_IF(differ, err, SHAPE, "%s: operand %s has no diagonal that equation '%s' asks for", PS_LABEL(node),
                        PS_SHAPE_TEXT(x), equation_of(node));
         }
@@ -356,8 +357,11 @@ static ps_status load_operand(const einsum_job *job, size_t i, operand *ret, ps_
     size_t n = ps_tensor_count(x);
     ret->data = ret->owned = ps_alloc_array(job->ctx->alloc, n, sizeof(element));
     if (!ret->data) return PS_FAIL_NOMEM(err, "an operand in full width");
-    ps_convert(x->data, x->dtype, ret->data, job->real ? PS_DTYPE_F64 : is_unsigned ? PS_DTYPE_U64 : PS_DTYPE_I64, n,
-               false);
+    ps_convert(x->data, x->dtype, ret->data,
+               job->real     ? PS_DTYPE_F64
+               : is_unsigned ? PS_DTYPE_U64
+                             : PS_DTYPE_I64,
+               n, false);
     return PS_OK;
 }
 

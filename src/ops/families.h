@@ -10,8 +10,12 @@
     FAMILY(attention)                                                                                                  \
     FAMILY(cast)                                                                                                       \
     FAMILY(contrib_attention)                                                                                          \
+    FAMILY(contrib_experts)                                                                                            \
+    FAMILY(contrib_group)                                                                                              \
+    FAMILY(contrib_misc)                                                                                               \
     FAMILY(contrib_norm)                                                                                               \
     FAMILY(contrib_pointwise)                                                                                          \
+    FAMILY(contrib_position)                                                                                           \
     FAMILY(contrib_product)                                                                                            \
     FAMILY(decoder)                                                                                                    \
     FAMILY(elementwise)                                                                                                \

@@ -14,7 +14,7 @@ typedef struct ps_fourier {
     /* A length with a large prime factor goes through a convolution of length `wide`, a power of two. */
     int64_t wide; /* 0: direct */
     double *wide_roots;
-    double *chirp; /* e^(-pi i k^2 / n), k < n */
+    double *chirp;  /* e^(-pi i k^2 / n), k < n */
     double *kernel; /* transform of the conjugate chirp, wrapped around, divided by `wide` */
     ps_alloc_state *alloc;
 } ps_fourier;

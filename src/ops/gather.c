@@ -492,6 +492,8 @@ static const ps_op ops[] = {
     { "GatherElements", "", 11, 2, 2, 1, 1, axis0_attrs, sizeof(ps_axis_params), gather_elements_infer,
       gather_elements_ref, 0 },
     { "GatherND", "", 11, 2, 2, 1, 1, gather_nd_attrs, sizeof(gather_nd_params), gather_nd_infer, gather_nd_ref, 0 },
+    { "GatherND", "com.microsoft", 1, 2, 2, 1, 1, gather_nd_attrs, sizeof(gather_nd_params), gather_nd_infer,
+      gather_nd_ref, 0 },
     { "Scatter", "", 9, 3, 3, 1, 1, scatter_attrs, sizeof(scatter_params), scatter_elements_infer, scatter_elements_ref,
       PS_OP_INPLACE },
     { "ScatterElements", "", 11, 3, 3, 1, 1, scatter_attrs, sizeof(scatter_params), scatter_elements_infer,

@@ -208,13 +208,17 @@ static ps_status range_resolve(const ps_facts *f, range *r, bool *known, ps_erro
     r->floating = ps_dtype_is_float(dtype);
     if (r->floating) {
         double limit;
-        *known = ps_facts_double(f, 0, &r->start) && ps_facts_double(f, 1, &limit) && ps_facts_double(f, 2, &r->delta);
+        *known = ps_facts_double(f, 0, &r->start) && ps_facts_double(f, 1, &limit);
+        r->delta = 1;
+        if (ps_facts_has(f, 2)) *known &= ps_facts_double(f, 2, &r->delta);
         return *known ? range_count_float(f, limit, r, err) : PS_OK;
     }
     int64_t limit;
     PS_FAIL_IF(!ps_dtype_is_int(dtype), err, TYPE, "%s: element type %s is no number", PS_LABEL(f->node),
                ps_dtype_name(dtype));
-    *known = range_int(f, 0, &r->istart) && range_int(f, 1, &limit) && range_int(f, 2, &r->idelta);
+    *known = range_int(f, 0, &r->istart) && range_int(f, 1, &limit);
+    r->idelta = 1; /* com.microsoft's may be omitted */
+    if (ps_facts_has(f, 2)) *known &= range_int(f, 2, &r->idelta);
     return *known ? range_count_int(f, limit, r, err) : PS_OK;
 }
 
@@ -292,6 +296,7 @@ static const ps_op ops[] = {
     { "ConstantOfShape", "", 9, 1, 1, 1, 1, of_shape_attrs, sizeof(of_shape_params), of_shape_infer, of_shape_ref,
       PS_OP_EXPANDS },
     { "Range", "", 11, 3, 3, 1, 1, NULL, 0, range_infer, range_ref, 0 },
+    { "Range", "com.microsoft", 1, 2, 3, 1, 1, NULL, 0, range_infer, range_ref, 0 },
     { "EyeLike", "", 9, 1, 1, 1, 1, eye_attrs, sizeof(eye_params), eye_infer, eye_ref, 0 },
 };
 

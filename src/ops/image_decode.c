@@ -36,8 +36,7 @@ static ps_status decoder_infer(const ps_node *node, ps_error *err) {
                PS_LABEL(node), ps_dtype_name(t));
     PS_FAIL_IF(x->rank >= 0 && x->rank != 1, err, SHAPE, "%s: the file has shape %s, it must have rank 1",
                PS_LABEL(node), PS_SHAPE_TEXT(x));
-    ps_shape y = ps_shape_make(
-        3, (int64_t[]) { PS_DIM_UNKNOWN, PS_DIM_UNKNOWN, format == FORMAT_GRAYSCALE ? 1 : 3 });
+    ps_shape y = ps_shape_make(3, (int64_t[]) { PS_DIM_UNKNOWN, PS_DIM_UNKNOWN, format == FORMAT_GRAYSCALE ? 1 : 3 });
     ps_infer_set(node, 0, PS_DTYPE_U8, &y);
     return PS_OK;
 }

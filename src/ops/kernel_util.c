@@ -83,8 +83,16 @@ ps_status ps_operand_init(ps_operand *o, const ps_tensor *t, ps_alloc_state *all
     if (!t) return PS_OK;
     o->data = t->data;
     o->f64 = t->dtype == PS_DTYPE_F64;
-    if (t->dtype != PS_DTYPE_F16 && t->dtype != PS_DTYPE_BF16) return PS_OK;
+    if (t->dtype == PS_DTYPE_F32 || t->dtype == PS_DTYPE_F64) return PS_OK;
     size_t n = ps_tensor_count(t);
+    if (!ps_dtype_is_float(t->dtype)) {
+        double *whole = ps_alloc_array(alloc, n, sizeof(double));
+        if (!whole) return PS_FAIL_NOMEM(err, "an operand as f64");
+        ps_row_load(whole, t->dtype, t->data, 0, 1, (int64_t)n);
+        o->data = o->owned = whole;
+        o->f64 = true;
+        return PS_OK;
+    }
     float *wide = ps_alloc_array(alloc, n, sizeof(float));
     if (!wide) return PS_FAIL_NOMEM(err, "an operand as f32");
     if (t->dtype == PS_DTYPE_F16)

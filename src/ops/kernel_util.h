@@ -18,7 +18,8 @@ void ps_row_load(double *dst, ps_dtype dtype, const void *src, int64_t first, in
 void ps_row_store(void *dst, ps_dtype dtype, int64_t first, int64_t stride, const double *src, int64_t n);
 
 /* ---- operands ---- */
-/* A float tensor as f32 or f64: borrowed where it is one of these, else (f16, bf16) widened to f32 once. */
+/* A tensor of numbers as f32 or f64: borrowed where it is one of these, else widened once: f16 and bf16 to f32,
+ * integers and bool to f64. */
 typedef struct ps_operand {
     const void *data; /* NULL: the tensor is absent */
     bool f64;

@@ -641,6 +641,7 @@ static const ps_op ops[] = {
     { "DepthToSpace", "", 1, 1, 1, 1, 1, block1_attrs, sizeof(block_params), block_infer, block_ref, 0 },
     { "SpaceToDepth", "", 1, 1, 1, 1, 1, block1_attrs, sizeof(block_params), block_infer, block_ref, 0 },
     { "Trilu", "", 14, 1, 2, 1, 1, trilu_attrs, sizeof(trilu_params), trilu_infer, trilu_ref, 0 },
+    { "Trilu", "com.microsoft", 1, 1, 2, 1, 1, trilu_attrs, sizeof(trilu_params), trilu_infer, trilu_ref, 0 },
 };
 
 const ps_op_family ps_ops_layout = PS_OP_FAMILY("layout", ops);

@@ -3,6 +3,7 @@
 
 #include "ops/kernel_util.h"
 #include "ops/pointwise.h"
+#include "tensor/convert.h"
 
 /* ---- comparisons ---- */
 
@@ -150,18 +151,34 @@ static const ps_attr_def isinf_attrs[] = {
 PS_PW_FLOATS(ISNAN_FLOAT, is_nan)
 PS_PW_FLOATS(ISINF_FLOAT, is_inf)
 
+/* The 8-bit floats by way of f32, which holds each of their values. */
+#define F8_TYPES(X, ...)                                                                                               \
+    X(F8E4M3FN, uint8_t, __VA_ARGS__)                                                                                  \
+    X(F8E4M3FNUZ, uint8_t, __VA_ARGS__) X(F8E5M2, uint8_t, __VA_ARGS__) X(F8E5M2FNUZ, uint8_t, __VA_ARGS__)
+#define ISNAN_F8(D, T, name, ...) PS_PW_LOOP1_TO(D, T, uint8_t, name, isnan(ps_f8_to_f32(x, PS_DTYPE_##D)) != 0)
+#define ISINF_F8(D, T, name, ...)                                                                                      \
+    PS_PW_LOOP1_TO(D, T, uint8_t, name,                                                                                \
+                   isinf(ps_f8_to_f32(x, PS_DTYPE_##D)) &&                                                             \
+                       (ps_f8_to_f32(x, PS_DTYPE_##D) > 0 ? ((const isinf_params *)span->arg)->detect_positive         \
+                                                          : ((const isinf_params *)span->arg)->detect_negative))
+F8_TYPES(ISNAN_F8, is_nan)
+F8_TYPES(ISINF_F8, is_inf)
+#define F8_BITS                                                                                                        \
+    (PS_PW_BIT(PS_DTYPE_F8E4M3FN) | PS_PW_BIT(PS_DTYPE_F8E4M3FNUZ) | PS_PW_BIT(PS_DTYPE_F8E5M2) |                      \
+     PS_PW_BIT(PS_DTYPE_F8E5M2FNUZ))
+
 static ps_status is_nan_ref(const ps_kernel_ctx *ctx, ps_error *err) {
-    static const ps_pw_loop loops[] = { PS_PW_FLOATS(PS_PW_ROW, is_nan) PS_PW_END };
+    static const ps_pw_loop loops[] = { PS_PW_FLOATS(PS_PW_ROW, is_nan) F8_TYPES(PS_PW_ROW, is_nan) PS_PW_END };
     return ps_pw_run(ctx, loops, 1, 0, err);
 }
 
 static ps_status is_inf_ref(const ps_kernel_ctx *ctx, ps_error *err) {
-    static const ps_pw_loop loops[] = { PS_PW_FLOATS(PS_PW_ROW, is_inf) PS_PW_END };
+    static const ps_pw_loop loops[] = { PS_PW_FLOATS(PS_PW_ROW, is_inf) F8_TYPES(PS_PW_ROW, is_inf) PS_PW_END };
     return ps_pw_run(ctx, loops, 1, 0, err);
 }
 
 static ps_status infer_float_to_bool(const ps_node *node, ps_error *err) {
-    PS_TRY(ps_pw_check_types(node, 0, 1, PS_PW_FLOAT, err));
+    PS_TRY(ps_pw_check_types(node, 0, 1, PS_PW_FLOAT | F8_BITS, err));
     ps_infer_set(node, 0, PS_DTYPE_BOOL, &node->in[0]->shape);
     return PS_OK;
 }
@@ -180,6 +197,10 @@ WHERE(8, uint8_t)
 WHERE(16, uint16_t)
 WHERE(32, uint32_t)
 WHERE(64, uint64_t)
+typedef struct pair {
+    uint64_t half[2];
+} pair;
+WHERE(128, pair)
 
 /* The same over strings, whose bytes the output has to own: the loop collects where each one comes from. */
 static void where_sources(const ps_pw_span *span) {
@@ -213,7 +234,7 @@ static ps_status where_ref(const ps_kernel_ctx *ctx, ps_error *err) {
                                       : size == 2 ? where_16
                                       : size == 4 ? where_32
                                       : size == 8 ? where_64
-                                                  : NULL },
+                                                  : where_128 },
                                  PS_PW_END };
     return ps_pw_run(ctx, loops, 3, 1, err);
 }
@@ -222,8 +243,8 @@ static ps_status infer_where(const ps_node *node, ps_error *err) {
     PS_TRY(ps_pw_check_types(node, 0, 1, PS_PW_BOOL, err));
     PS_TRY(ps_check_same_type(node, 2, 1, err));
     const ps_dtype t = node->in[1]->dtype != PS_DTYPE_UNDEFINED ? node->in[1]->dtype : node->in[2]->dtype;
-    PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_STRING && (!ps_dtype_size(t) || ps_dtype_size(t) > 8),
-                    node, err, UNSUPPORTED, "elements of type %s", ps_dtype_name(t));
+    PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_STRING && !ps_dtype_size(t), node, err, UNSUPPORTED,
+                    "elements of type %s", ps_dtype_name(t));
     ps_shape values, out;
     char text[3][96];
     const ps_shape *s[3] = { &node->in[0]->shape, &node->in[1]->shape, &node->in[2]->shape };

@@ -109,8 +109,9 @@ static ps_status loss_sample(loss_job *job, int64_t sample, double *row, ps_erro
     }
     double loss = 0, weight = 0;
     if (class != p->ignore_index) {
-        PS_FAIL_IF(class < 0 || class >= job->classes, err, INVALID, "%s: class %lld of sample %lld is outside [0, %lld)",
-                   PS_LABEL(ctx->node), (long long)class, (long long)sample, (long long)job->classes);
+        PS_FAIL_IF(class < 0 || class >= job->classes, err, INVALID,
+                   "%s: class %lld of sample %lld is outside [0, %lld)", PS_LABEL(ctx->node), (long long)class,
+                   (long long)sample, (long long)job->classes);
         weight = 1;
         if (w) ps_row_load(&weight, w->dtype, w->data, class, 1, 1);
         loss = -row[class] * weight;
@@ -149,6 +150,7 @@ static ps_status cross_entropy_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 
 static const ps_op ops[] = {
     { "NegativeLogLikelihoodLoss", "", 12, 2, 3, 1, 1, loss_attrs, sizeof(loss_params), loss_infer, nll_ref, 0 },
-    { "SoftmaxCrossEntropyLoss", "", 12, 2, 3, 1, 2, loss_attrs, sizeof(loss_params), loss_infer, cross_entropy_ref, 0 },
+    { "SoftmaxCrossEntropyLoss", "", 12, 2, 3, 1, 2, loss_attrs, sizeof(loss_params), loss_infer, cross_entropy_ref,
+      0 },
 };
 const ps_op_family ps_ops_loss = PS_OP_FAMILY("loss", ops);

@@ -120,6 +120,10 @@ static ps_status check_arity(const ps_node *node, ps_error *err) {
     for (uint32_t i = 0; i < op->min_in; i++) {
         PS_FAIL_IF(!node->in[i], err, FORMAT, "%s: input %u is required", label, i);
     }
+    bool list = op->max_in == PS_VARIADIC && !(op->traits & PS_OP_CONTROL) && strcmp(node->domain, "polestar") != 0;
+    for (uint32_t i = op->min_in; i < node->n_in && list; i++) {
+        PS_FAIL_IF(!node->in[i], err, FORMAT, "%s: input %u is omitted from a list of inputs", label, i);
+    }
     for (uint32_t i = 0; i < op->min_out && op->max_out != PS_VARIADIC; i++) {
         PS_FAIL_IF(!node->out[i], err, FORMAT, "%s: output %u is required", label, i);
     }

@@ -11,6 +11,11 @@ typedef struct pad_params {
     float value;
 } pad_params;
 
+/* Since 11, and in com.microsoft. */
+static bool pads_are_input(const ps_node *node) {
+    return node->op->since >= 11 || node->op->domain[0];
+}
+
 static const ps_attr_def pad1_attrs[] = { PS_A_STR(pad_params, mode, "constant"), PS_A_INTS(pad_params, paddings),
                                           PS_A_FLOAT(pad_params, value, 0), PS_ATTRS_END };
 static const ps_attr_def pad2_attrs[] = { PS_A_STR(pad_params, mode, "constant"), PS_A_INTS(pad_params, pads),
@@ -38,7 +43,7 @@ typedef struct pad_list {
 
 static ps_status pad_amounts(const ps_facts *f, pad_list *ret, ps_error *err) {
     const pad_params *p = f->node->params;
-    if (f->node->op->since >= 11)
+    if (pads_are_input(f->node))
         return ps_facts_ints(f, 1, "the list of pads", ret->v, 2 * PS_MAX_RANK, &ret->n, &ret->known, err);
     const ps_ints *attr = f->node->op->since < 2 ? &p->paddings : &p->pads;
     PS_FAIL_IF(attr->n > 2 * PS_MAX_RANK, err, LIMIT, "%s: %zu pads are more than %d", PS_LABEL(f->node), attr->n,
@@ -118,7 +123,7 @@ static ps_status pad_infer(const ps_node *node, ps_error *err) {
     ps_shape out;
     PS_TRY(pad_mode_of(node, &mode, err));
     PS_TRY(pad_shape(&f, mode, begin, end, &out, err));
-    if (node->op->since >= 11) PS_TRY(ps_check_same_type(node, 2, 0, err));
+    if (pads_are_input(node)) PS_TRY(ps_check_same_type(node, 2, 0, err));
     return ps_infer_checked(node, 0, node->in[0]->dtype, &out, err);
 }
 
@@ -143,7 +148,7 @@ typedef struct pad_job {
 static ps_status pad_value(const ps_kernel_ctx *ctx, uint8_t value[16], ps_error *err) {
     memset(value, 0, 16);
     const ps_tensor *in = ctx->in[0];
-    if (ctx->node->op->since >= 11) {
+    if (pads_are_input(ctx->node)) {
         const ps_tensor *t = ctx->n_in > 2 ? ctx->in[2] : NULL;
         if (!t) return PS_OK;
         PS_FAIL_IF(ps_tensor_count(t) != 1 || t->dtype != in->dtype, err, SHAPE,
@@ -273,6 +278,7 @@ static const ps_op ops[] = {
     { "Pad", "", 1, 1, 1, 1, 1, pad1_attrs, sizeof(pad_params), pad_infer, pad_ref, 0 },
     { "Pad", "", 2, 1, 1, 1, 1, pad2_attrs, sizeof(pad_params), pad_infer, pad_ref, 0 },
     { "Pad", "", 11, 2, 4, 1, 1, pad11_attrs, sizeof(pad_params), pad_infer, pad_ref, 0 },
+    { "Pad", "com.microsoft", 1, 2, 3, 1, 1, pad11_attrs, sizeof(pad_params), pad_infer, pad_ref, 0 },
     { "CenterCropPad", "", 18, 2, 2, 1, 1, center_attrs, sizeof(center_params), center_infer, center_ref, 0 },
 };
 

@@ -123,6 +123,7 @@ typedef struct ps_transpose_params {
 
 typedef struct ps_cast_params {
     int64_t to, saturate;
+    const char *round_mode; /* up down nearest; for f8e8m0 only */
 } ps_cast_params;
 
 typedef struct ps_reduce_params {

@@ -2,8 +2,8 @@
  * QLinearWhere, QLinearConcat.
  *
  * Each is the float operator on dequantised inputs, rounded to codes of the output's scale. Scales and zero points are
- * one number for a tensor. Sums and products of two operands are taken in double: implementations order them in f32 in
- * various ways, and this is what all of them are near to. */
+ * one number for a tensor. Ratios of scales are often 1/2 or 3/2, and then many results are ties but for the rounding
+ * in f32: QLinearAdd and QLinearMul take ONNX Runtime's order of operations, which decides to which side they fall. */
 #include <math.h>
 
 #include "ops/facts.h"
@@ -33,19 +33,19 @@ typedef struct binary_job {
 enum { BLOCK = 256 };
 
 static void binary_piece(const binary_job *j, double *a, const double *b, const double *condition, int64_t n) {
-    const codes *ca = &j->ca, *cb = &j->cb;
+    const float sa = (float)j->ca.scale, sb = (float)j->cb.scale, sy = (float)j->cy.scale;
+    const float za = (float)j->ca.zero, zb = (float)j->cb.zero, zy = (float)j->cy.zero;
+    const float ratio_a = sa / sy, ratio_b = sb / sy, product = sa * sb / sy;
+    const float shift = zy - (ratio_a * za + ratio_b * zb); /* zero points as one summand */
     for (int64_t i = 0; i < n; i++) {
-        double x = a[i] - ca->zero, y = b[i] - cb->zero;
+        const float x = (float)a[i], y = (float)b[i];
         switch (j->kind) {
-        case BINARY_ADD: a[i] = (x * ca->scale + y * cb->scale) / j->cy.scale; break;
-        case BINARY_MUL: a[i] = x * y * (ca->scale * cb->scale) / j->cy.scale; break;
-        case BINARY_WHERE: {
-            float v = condition[i] != 0 ? (float)x * (float)ca->scale : (float)y * (float)cb->scale;
-            a[i] = (double)(v / (float)j->cy.scale);
-        }
+        case BINARY_ADD: a[i] = (double)fmaf(x, ratio_a, fmaf(y, ratio_b, shift)); break;
+        case BINARY_MUL: a[i] = (double)fmaf((x - za) * (y - zb), product, zy); break;
+        case BINARY_WHERE: a[i] = (double)(rintf((condition[i] != 0 ? (x - za) * sa : (y - zb) * sb) / sy) + zy); break;
         }
     }
-    ps_quant_round(a, n, j->y->dtype, j->cy.zero);
+    ps_quant_round(a, n, j->y->dtype, 0);
 }
 
 static void binary_range(void *ctx, int64_t begin, int64_t end, int thread) {

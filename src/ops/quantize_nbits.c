@@ -1,10 +1,11 @@
-/* quantize_nbits.c - of com.microsoft, weights of few bits in blocks: MatMulNBits, MatMulBnb4, GatherBlockQuantized.
+/* quantize_nbits.c - of com.microsoft, weights of few bits in blocks: MatMulNBits, MatMulBnb4, MatMulFpQ4,
+ * GatherBlockQuantized.
  *
  * A product unpacks one output column (a row of the stored matrix) at a time and multiplies it with every row of A, so
  * the weights are unpacked once and never stand in memory as floats. */
 #include <math.h>
 
-#include "ops/facts.h"
+#include "ops/move.h"
 #include "ops/quant.h"
 
 /* ---- products ---- */
@@ -284,6 +285,87 @@ static ps_status bnb_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return run_product(ctx, &j, err);
 }
 
+/* ---- MatMulFpQ4: a blob of columns of blocks: scale (f32), zero point where the type has one, 16 bytes ----
+ * Byte i of a block holds number i in its low half and number i + 16 in its high half. Found by asking ONNX Runtime,
+ * whose kernel takes type 2 (documented as blocks of 64) for something else: that one is refused. */
+
+enum { FPQ4_BLOCK = 32, FPQ4_SYMMETRIC = 0, FPQ4_ZERO_POINT = 1 };
+
+typedef struct fpq4_params {
+    int64_t blk_quant_type;
+} fpq4_params;
+
+static const ps_attr_def fpq4_attrs[] = { PS_A_INT(fpq4_params, blk_quant_type, FPQ4_ZERO_POINT), PS_ATTRS_END };
+
+static int64_t fpq4_block_bytes(const fpq4_params *p) {
+    return (int64_t)sizeof(float) + (p->blk_quant_type == FPQ4_ZERO_POINT) + FPQ4_BLOCK / 2;
+}
+
+/* K and N, which input 2 holds; *ret_known is false where it is not constant. */
+static ps_status fpq4_extents(const ps_facts *f, int64_t ret[2], bool *ret_known, ps_error *err) {
+    int64_t kn[2];
+    size_t n;
+    PS_TRY(ps_facts_ints(f, 2, "the shape of B", kn, 2, &n, ret_known, err));
+    if (!*ret_known) return PS_OK;
+    PS_NODE_FAIL_IF(n != 2 || kn[0] < 1 || kn[1] < 1 || kn[0] > INT32_MAX || kn[1] > INT32_MAX, f->node, err, SHAPE,
+                    "the shape of B must be two numbers from 1 to 2^31 - 1");
+    ret[0] = kn[0];
+    ret[1] = kn[1];
+    const ps_shape x = ps_facts_shape(f, 0);
+    PS_NODE_FAIL_IF(x.rank == 0 || (x.rank > 0 && x.dims[x.rank - 1] >= 0 && x.dims[x.rank - 1] != kn[0]), f->node, err,
+                    SHAPE, "the input has shape %s, its last dim must be K = %lld", PS_SHAPE_TEXT(&x),
+                    (long long)kn[0]);
+    const int64_t want = (kn[0] + FPQ4_BLOCK - 1) / FPQ4_BLOCK * kn[1] * fpq4_block_bytes(f->node->params);
+    const int64_t have = ps_facts_length(f, 1);
+    PS_NODE_FAIL_IF(have >= 0 && have != want, f->node, err, SHAPE,
+                    "B holds %lld bytes, a matrix of %lld x %lld needs %lld", (long long)have, (long long)kn[0],
+                    (long long)kn[1], (long long)want);
+    return PS_OK;
+}
+
+static ps_status fpq4_infer(const ps_node *node, ps_error *err) {
+    const fpq4_params *p = node->params;
+    const ps_facts f = ps_facts_graph(node);
+    int64_t kn[2];
+    bool known;
+    const bool ok = p->blk_quant_type == FPQ4_SYMMETRIC || p->blk_quant_type == FPQ4_ZERO_POINT;
+    PS_NODE_FAIL_IF(!ok, node, err, UNSUPPORTED, "blk_quant_type is %lld, it must be 0 or 1",
+                    (long long)p->blk_quant_type);
+    PS_TRY(ps_check_type(node, 0, PS_DTYPE_F32, err));
+    PS_TRY(ps_check_type(node, 1, PS_DTYPE_U8, err));
+    PS_TRY(fpq4_extents(&f, kn, &known, err));
+    ps_shape y = node->in[0]->shape;
+    if (y.rank > 0) y.dims[y.rank - 1] = known ? kn[1] : PS_DIM_UNKNOWN;
+    return ps_infer_checked(node, 0, PS_DTYPE_F32, &y, err);
+}
+
+static void fpq4_column(const nbits_job *j, int64_t n, double *column) {
+    const fpq4_params *p = j->params;
+    const int64_t size = fpq4_block_bytes(p), blocks = (j->k - 1) / FPQ4_BLOCK + 1;
+    const uint8_t *block = (const uint8_t *)j->b->data + n * blocks * size;
+    for (int64_t k = 0; k < j->k; k++) {
+        const int64_t i = k % FPQ4_BLOCK;
+        if (k && !i) block += size;
+        float scale;
+        memcpy(&scale, block, sizeof scale);
+        const uint8_t *codes = block + size - FPQ4_BLOCK / 2, byte = codes[i % (FPQ4_BLOCK / 2)];
+        const int zero = p->blk_quant_type == FPQ4_ZERO_POINT ? block[sizeof scale] : 8;
+        column[k] = (double)((i < FPQ4_BLOCK / 2 ? byte & 15 : byte >> 4) - zero) * (double)scale;
+    }
+}
+
+static ps_status fpq4_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    const ps_facts f = ps_facts_ctx(ctx);
+    int64_t kn[2];
+    bool known;
+    PS_TRY(fpq4_extents(&f, kn, &known, err));
+    nbits_job j = { .b = ctx->in[1], .column = fpq4_column, .k = kn[0], .n = kn[1] };
+    ps_shape y = ctx->in[0]->shape;
+    y.dims[y.rank - 1] = j.n;
+    PS_TRY(ps_move_output(ctx, 0, PS_DTYPE_F32, &y, err));
+    return run_product(ctx, &j, err);
+}
+
 /* ---- GatherBlockQuantized ---- */
 
 typedef struct gather_params {
@@ -477,6 +559,7 @@ static ps_status gather_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 static const ps_op ops[] = {
     { "MatMulNBits", MS, 1, 3, 6, 1, 1, nbits_attrs, sizeof(nbits_params), nbits_infer, nbits_ref, 0 },
     { "MatMulBnb4", MS, 1, 3, 3, 1, 1, bnb_attrs, sizeof(bnb_params), bnb_infer, bnb_ref, 0 },
+    { "MatMulFpQ4", MS, 1, 3, 3, 1, 1, fpq4_attrs, sizeof(fpq4_params), fpq4_infer, fpq4_ref, 0 },
     { "GatherBlockQuantized", MS, 1, 3, 4, 1, 1, gather_attrs, sizeof(gather_params), gather_infer, gather_ref, 0 },
 };
 const ps_op_family ps_ops_quantize_nbits = PS_OP_FAMILY("quantize_nbits", ops);

@@ -70,8 +70,9 @@ typedef struct draw_params {
 } draw_params;
 
 #define DRAW_ATTRS(first, first_default, second)                                                                       \
-    { #first, PS_ATTR_FLOAT, offsetof(draw_params, a), 0, first_default, NULL, 0 },                                    \
-        { #second, PS_ATTR_FLOAT, offsetof(draw_params, b), 0, 1, NULL, 0 }
+    { #first, PS_ATTR_FLOAT, offsetof(draw_params, a), 0, first_default, NULL, 0 }, {                                  \
+#second, PS_ATTR_FLOAT, offsetof(draw_params, b), 0, 1, NULL, 0                                                \
+    }
 #define DRAW_SHAPE                                                                                                     \
     { "shape", PS_ATTR_INTS, offsetof(draw_params, shape), 0, 0, NULL, PS_ATTR_REQUIRED }
 
@@ -167,8 +168,8 @@ static ps_status bernoulli_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     for (int64_t k = 0; k < n; k++) {
         double p;
         ps_row_load(&p, x->dtype, x->data, k, 1, 1);
-        PS_FAIL_IF(!(p >= 0 && p <= 1), err, INVALID, "%s: probability %lld is %g, outside [0, 1]",
-                   PS_LABEL(ctx->node), (long long)k, p);
+        PS_FAIL_IF(!(p >= 0 && p <= 1), err, INVALID, "%s: probability %lld is %g, outside [0, 1]", PS_LABEL(ctx->node),
+                   (long long)k, p);
         double v = ps_random_uniform(&random, (uint64_t)k) < p;
         ps_row_store(out->data, out->dtype, k, 1, &v, 1);
     }
@@ -326,7 +327,8 @@ static ps_status dropout_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 static const ps_op ops[] = {
     { "RandomUniform", "", 1, 0, 0, 1, 1, uniform_attrs, sizeof(draw_params), draw_infer, uniform_ref, RANDOM },
     { "RandomNormal", "", 1, 0, 0, 1, 1, normal_attrs, sizeof(draw_params), draw_infer, normal_ref, RANDOM },
-    { "RandomUniformLike", "", 1, 1, 1, 1, 1, uniform_like_attrs, sizeof(draw_params), like_infer, uniform_ref, RANDOM },
+    { "RandomUniformLike", "", 1, 1, 1, 1, 1, uniform_like_attrs, sizeof(draw_params), like_infer, uniform_ref,
+      RANDOM },
     { "RandomNormalLike", "", 1, 1, 1, 1, 1, normal_like_attrs, sizeof(draw_params), like_infer, normal_ref, RANDOM },
     { "Bernoulli", "", 15, 1, 1, 1, 1, bernoulli_attrs, sizeof(draw_params), bernoulli_infer, bernoulli_ref, RANDOM },
     { "Multinomial", "", 7, 1, 1, 1, 1, multinomial_attrs, sizeof(multinomial_params), multinomial_infer,

@@ -65,7 +65,6 @@ static int64_t clamp_index(double v, int64_t limit) {
     return v > 0 ? v < (double)limit ? (int64_t)v : limit : 0;
 }
 
-
 static double plane_max(const double *plane, int64_t width, const int64_t lo[2], const int64_t hi[2]) {
     double top = -INFINITY;
     for (int64_t y = lo[0]; y < hi[0]; y++)
@@ -122,10 +121,9 @@ static void max_roi_planes(void *ctx, int64_t begin, int64_t end, int thread) {
 
 static roi_job start_job(const ps_kernel_ctx *ctx) {
     const ps_shape *x = &ctx->in[0]->shape, *y = &ctx->out[0]->shape;
-    return (roi_job) { .ctx = ctx,
-                       .channels = x->dims[1],
-                       .in = { x->dims[2], x->dims[3] },
-                       .out = { y->dims[2], y->dims[3] } };
+    return (roi_job) {
+        .ctx = ctx, .channels = x->dims[1], .in = { x->dims[2], x->dims[3] }, .out = { y->dims[2], y->dims[3] }
+    };
 }
 
 static ps_status run_job(roi_job *job, ps_parallel_fn fn, ps_error *err) {

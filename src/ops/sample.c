@@ -6,6 +6,7 @@
 
 #include "ops/kernel_util.h"
 #include "ops/move.h"
+#include "tensor/convert.h"
 
 enum { MAX_TAPS = 4, MAX_SPACE = PS_MAX_RANK - 2 };
 
@@ -65,7 +66,9 @@ static ps_status grid_infer(const ps_node *node, ps_error *err) {
     grid_padding padding;
     ps_shape out;
     PS_TRY(grid_modes(node, &mode, &padding, err));
-    PS_TRY(ps_check_float(node, 0, err));
+    ps_dtype t = node->in[0]->dtype;
+    bool number = ps_dtype_is_float(t) || ps_dtype_is_int(t) || t == PS_DTYPE_BOOL || t == PS_DTYPE_UNDEFINED;
+    PS_FAIL_IF(!number, err, TYPE, "%s: elements of %s cannot be interpolated", PS_LABEL(node), ps_dtype_name(t));
     PS_TRY(ps_check_float(node, 1, err));
     PS_TRY(grid_shape(node, &node->in[0]->shape, &node->in[1]->shape, &out, err));
     return ps_infer_checked(node, 0, node->in[0]->dtype, &out, err);
@@ -171,7 +174,9 @@ static void grid_points(void *ctx, int64_t begin, int64_t end, int thread) {
         int64_t batch = k / job->points, point = k % job->points;
         for (int64_t c = 0; c < channels; c++) {
             double v = grid_sum(job, t, batch * job->strides[0] + c * job->strides[1]);
-            ps_row_store(out->data, out->dtype, (batch * channels + c) * job->points + point, 1, &v, 1);
+            size_t at = (size_t)((batch * channels + c) * job->points + point);
+            /* integers truncate, and stop at the end of their range: cubic weights overshoot */
+            ps_convert(&v, PS_DTYPE_F64, (char *)out->data + at * ps_dtype_size(out->dtype), out->dtype, 1, false);
         }
     }
 }
@@ -221,9 +226,8 @@ static ps_status affine_resolve(const ps_facts *f, ps_shape *out, ps_error *err)
                PS_SHAPE_TEXT(&theta));
     int64_t space = length >= 0 ? length - 2 : theta.rank == 3 ? theta.dims[1] : -1;
     if (space < 0) return PS_OK;
-    bool fits = (space == 2 || space == 3) &&
-                (theta.rank < 0 || ((theta.dims[1] < 0 || theta.dims[1] == space) &&
-                                    (theta.dims[2] < 0 || theta.dims[2] == space + 1)));
+    bool fits = (space == 2 || space == 3) && (theta.rank < 0 || ((theta.dims[1] < 0 || theta.dims[1] == space) &&
+                                                                  (theta.dims[2] < 0 || theta.dims[2] == space + 1)));
     PS_FAIL_IF(!fits, err, SHAPE, "%s: theta %s must be [N, 2, 3] for two spatial dims and [N, 3, 4] for three",
                PS_LABEL(f->node), PS_SHAPE_TEXT(&theta));
     out->rank = (int32_t)space + 2;
@@ -282,6 +286,7 @@ static ps_status affine_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 
 static const ps_op ops[] = {
     { "GridSample", "", 16, 2, 2, 1, 1, grid16_attrs, sizeof(grid_params), grid_infer, grid_ref, 0 },
+    { "GridSample", "com.microsoft", 1, 2, 2, 1, 1, grid16_attrs, sizeof(grid_params), grid_infer, grid_ref, 0 },
     { "GridSample", "", 20, 2, 2, 1, 1, grid20_attrs, sizeof(grid_params), grid_infer, grid_ref, 0 },
     { "AffineGrid", "", 20, 2, 2, 1, 1, affine_attrs, sizeof(affine_params), affine_infer, affine_ref, 0 },
 };

@@ -147,12 +147,17 @@ typedef struct axes_params {
 
 static const ps_attr_def axes_attrs[] = { PS_A_INTS(axes_params, axes), PS_ATTRS_END };
 
+/* Since 13, and in com.microsoft's ExpandDims. */
+static bool axes_are_input(const ps_node *node) {
+    return node->op->since >= 13 || node->op->domain[0];
+}
+
 /* Axes from the attribute or the input. *ret_known is false if they depend on data that is not constant; *ret_given
  * tells whether there are any. */
 static ps_status axes_list(const ps_facts *f, int64_t axes[PS_MAX_RANK], size_t *ret_n, bool *ret_given,
                            bool *ret_known, ps_error *err) {
     *ret_n = 0;
-    if (f->node->op->since >= 13) {
+    if (axes_are_input(f->node)) {
         *ret_given = ps_facts_has(f, 1);
         PS_TRY(ps_facts_ints(f, 1, "axes", axes, PS_MAX_RANK, ret_n, ret_known, err));
         *ret_known |= !*ret_given;
@@ -195,7 +200,7 @@ static ps_status unsqueeze_resolve(const ps_facts *f, ps_shape *out, ps_error *e
     size_t n;
     bool given = false, known = false, fresh[PS_MAX_RANK] = { false };
     PS_TRY(axes_list(f, axes, &n, &given, &known, err));
-    PS_FAIL_IF(!given && f->node->op->since >= 13, err, INVALID, "%s: the input axes is missing", PS_LABEL(f->node));
+    PS_FAIL_IF(!given && axes_are_input(f->node), err, INVALID, "%s: the input axes is missing", PS_LABEL(f->node));
     ps_shape in = ps_facts_shape(f, 0);
     *out = ps_shape_unknown();
     int64_t count = known ? (int64_t)n : ps_facts_length(f, 1);
@@ -307,6 +312,7 @@ static const ps_op ops[] = {
     { "Squeeze", "", 13, 1, 2, 1, 1, NULL, 0, squeeze_infer, squeeze_ref, PS_OP_VIEW },
     { "Unsqueeze", "", 1, 1, 1, 1, 1, axes_attrs, sizeof(axes_params), unsqueeze_infer, unsqueeze_ref, PS_OP_VIEW },
     { "Unsqueeze", "", 13, 2, 2, 1, 1, NULL, 0, unsqueeze_infer, unsqueeze_ref, PS_OP_VIEW },
+    { "ExpandDims", "com.microsoft", 1, 2, 2, 1, 1, NULL, 0, unsqueeze_infer, unsqueeze_ref, PS_OP_VIEW },
     { "Identity", "", 1, 1, 1, 1, 1, NULL, 0, ps_infer_same, identity_ref, PS_OP_VIEW },
     { "Shape", "", 1, 1, 1, 1, 1, NULL, 0, shape_infer, shape_ref, PS_OP_SHAPE_ONLY },
     { "Shape", "", 15, 1, 1, 1, 1, shape15_attrs, sizeof(shape_params), shape_infer, shape_ref, PS_OP_SHAPE_ONLY },

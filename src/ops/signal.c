@@ -184,10 +184,10 @@ typedef struct line_job {
     bool inverse, hermitian; /* hermitian: the input is the first half of a symmetric spectrum */
     int64_t length;          /* of the transform */
     int64_t in_length, out_length;
-    int64_t in_parts, out_parts;                           /* 1: real, 2: complex */
-    int64_t in_stride, out_stride;                         /* between numbers of a line, in elements */
-    int64_t inner, in_outer, out_outer;                    /* DFT: line i is outer i / inner and inner i % inner */
-    int64_t frames, step, in_batch;                        /* STFT: frames > 0 */
+    int64_t in_parts, out_parts;        /* 1: real, 2: complex */
+    int64_t in_stride, out_stride;      /* between numbers of a line, in elements */
+    int64_t inner, in_outer, out_outer; /* DFT: line i is outer i / inner and inner i % inner */
+    int64_t frames, step, in_batch;     /* STFT: frames > 0 */
     const ps_tensor *window;
     double *scratch;
 } line_job;

@@ -110,8 +110,8 @@ typedef struct unique_job {
 static int compare_items(const unique_job *job, int64_t a, int64_t b) {
     for (int64_t o = 0; o < job->outer; o++) {
         for (int64_t i = 0; i < job->inner; i++) {
-            int order = compare_elements(job->x, (o * job->items + a) * job->inner + i,
-                                         (o * job->items + b) * job->inner + i);
+            int order =
+                compare_elements(job->x, (o * job->items + a) * job->inner + i, (o * job->items + b) * job->inner + i);
             if (order) return order;
         }
     }
@@ -119,8 +119,7 @@ static int compare_items(const unique_job *job, int64_t a, int64_t b) {
 }
 
 /* ---- sorting ---- */
-static void merge(const unique_job *job, const int64_t *from, int64_t *to, int64_t begin, int64_t middle,
-                  int64_t end) {
+static void merge(const unique_job *job, const int64_t *from, int64_t *to, int64_t begin, int64_t middle, int64_t end) {
     int64_t a = begin, b = middle;
     for (int64_t k = begin; k < end; k++) {
         bool left = a < middle && (b >= end || compare_items(job, from[a], from[b]) <= 0);
@@ -191,8 +190,8 @@ static ps_status put_values(const ps_kernel_ctx *ctx, const unique_job *job, ps_
     const char *src = job->x->data;
     for (int64_t o = 0; run && o < job->outer; o++)
         for (int64_t g = 0; g < job->groups; g++)
-            memcpy(m.dst + (size_t)(o * job->groups + g) * run,
-                   src + (size_t)(o * job->items + job->first[g]) * run, run);
+            memcpy(m.dst + (size_t)(o * job->groups + g) * run, src + (size_t)(o * job->items + job->first[g]) * run,
+                   run);
     return ps_move_end(&m, PS_OK, err);
 }
 

@@ -130,6 +130,6 @@ ps_status ps_ops_refuse(const ps_node *node, ps_error *err) {
     write_hint(node->op_type, domain, hint, sizeof hint);
     if (unknown > 1) ps_snprintf(more, sizeof more, " (and %zu more of the model's operators are not)", unknown - 1);
     return PS_FAIL(err, UNSUPPORTED, "%s: operator %.60s of %.60s version %lld is not supported%s%s",
-                   ps_node_label(node, label, sizeof label), node->op_type, shown(domain), (long long)version,
-                   hint, more);
+                   ps_node_label(node, label, sizeof label), node->op_type, shown(domain), (long long)version, hint,
+                   more);
 }

@@ -147,7 +147,7 @@ static const ps_attr_def col2im_attrs[] = {
 enum { MAX_SPACE = PS_MAX_RANK - 2 };
 
 typedef struct col2im_form {
-    int n; /* spatial dims, or -1 */
+    int n;      /* spatial dims, or -1 */
     bool fixed; /* all extents are known */
     int64_t image[MAX_SPACE], block[MAX_SPACE], stride[MAX_SPACE], dilation[MAX_SPACE], pad[MAX_SPACE];
     int64_t count[MAX_SPACE]; /* of blocks */
@@ -165,8 +165,8 @@ static ps_status col2im_dim(const ps_node *node, col2im_form *c, int d, ps_error
     PS_TRY(list_entry(node, "pads", p->pads, i, 0, 0, &c->pad[d], err));
     PS_TRY(list_entry(node, "pads", p->pads, n + i, 0, 0, &end, err));
     if (!c->fixed) return PS_OK;
-    bool fits = c->image[d] >= 0 && c->image[d] <= MAX_EXTENT && c->block[d] >= 1 &&
-                c->block[d] <= MAX_EXTENT / c->dilation[d];
+    bool fits =
+        c->image[d] >= 0 && c->image[d] <= MAX_EXTENT && c->block[d] >= 1 && c->block[d] <= MAX_EXTENT / c->dilation[d];
     PS_FAIL_IF(!fits, err, SHAPE, "%s: an image of %lld and a block of %lld in spatial dim %d are out of range",
                PS_LABEL(node), (long long)c->image[d], (long long)c->block[d], d);
     int64_t room = c->image[d] + c->pad[d] + end - c->dilation[d] * (c->block[d] - 1) - 1;

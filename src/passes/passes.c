@@ -29,6 +29,7 @@ static const pass table[] = {
     { "contrib", ps_pass_contrib, PATTERNS },
     { "batchnorm", ps_pass_batchnorm, PATTERNS },
     { "pad_conv", ps_pass_pad_conv, PATTERNS },
+    { "einsum", ps_pass_einsum, PATTERNS },
     { "onehot", ps_pass_onehot, PATTERNS },
     { "layernorm", ps_pass_layernorm, PATTERNS },
     { "softmax", ps_pass_softmax, PATTERNS },

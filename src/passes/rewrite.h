@@ -88,6 +88,7 @@ ps_status ps_pass_batchnorm(ps_rw *rw);
 ps_status ps_pass_contrib(ps_rw *rw);
 ps_status ps_pass_cse(ps_rw *rw);
 ps_status ps_pass_dead(ps_rw *rw);
+ps_status ps_pass_einsum(ps_rw *rw);
 ps_status ps_pass_fold(ps_rw *rw);
 ps_status ps_pass_fuse_epilogue(ps_rw *rw);
 ps_status ps_pass_fuse_pointwise(ps_rw *rw);

@@ -14,6 +14,11 @@ static ps_status need_locals(ps_session *s, ps_item_state *is, size_t n, ps_erro
     return PS_OK;
 }
 
+void ps_item_release(ps_session *s, ps_item_state *is) {
+    for (size_t i = 0; i < is->n_locals; i++)
+        ps_slot_clear(&s->pool, &is->locals[i]);
+}
+
 /* The captured values stand behind the subgraph's own inputs. */
 static void add_captures(const ps_state *st, const ps_body *body, ps_slot **in) {
     for (size_t i = 0; i < body->n_captures; i++)
@@ -56,19 +61,6 @@ ps_status ps_item_if(ps_session *s, ps_state *st, const ps_item *item, ps_item_s
 
 /* ---- values that grow by a slice in each iteration ---- */
 
-static ps_status grow(ps_session *s, ps_buffer *b, size_t used, size_t more, ps_error *err) {
-    size_t need, room;
-    if (ps_add_overflow_size(used, more, &need)) return PS_FAIL(err, LIMIT, "the slices of a loop are too large");
-    if (need <= b->size && b->data) return PS_OK;
-    if (ps_add_overflow_size(need, need / 2, &room)) room = need;
-    void *data = ps_alloc_data(s->alloc, room ? room : PS_ALIGN);
-    if (!data) return PS_FAIL(err, NO_MEMORY, "out of memory for %zu bytes of a loop's slices", need);
-    if (used) memcpy(data, b->data, used);
-    ps_free(s->alloc, b->data);
-    *b = (ps_buffer) { data, room ? room : PS_ALIGN };
-    return PS_OK;
-}
-
 static ps_status check_slice(const ps_item *item, size_t k, const ps_slot *slice, const ps_slot *sum, bool first,
                              ps_error *err) {
     char label[160], a[128], b[128];
@@ -90,7 +82,7 @@ static ps_status append_slice(ps_session *s, const ps_item *item, size_t k, ps_s
     ps_slot_view(slice, &view);
     PS_TRY(check_slice(item, k, slice, sum, count == 0, err));
     size_t used = (size_t)count * view.bytes; /* has been allocated, so it fits */
-    PS_TRY(grow(s, &sum->buffer, used, view.bytes, err));
+    PS_TRY(ps_pool_grow(&s->pool, &sum->buffer, used, view.bytes, err));
     if (view.bytes) memcpy((char *)sum->buffer.data + used, slice->data, view.bytes);
     sum->dtype = slice->dtype;
     sum->shape = slice->shape;
@@ -161,8 +153,8 @@ static ps_status enter_loop(ps_session *s, const ps_state *st, const ps_item *it
     l->set[1] = l->set[0] + l->carried;
     l->slices = l->set[1] + l->carried;
     l->sums = l->slices + l->stacked;
-    PS_TRY(ps_slot_resolve(s->alloc, l->iteration, PS_DTYPE_I64, &scalar, err));
-    PS_TRY(ps_slot_resolve(s->alloc, l->condition, PS_DTYPE_BOOL, &scalar, err));
+    PS_TRY(ps_slot_resolve(&s->pool, l->iteration, PS_DTYPE_I64, &scalar, err));
+    PS_TRY(ps_slot_resolve(&s->pool, l->condition, PS_DTYPE_BOOL, &scalar, err));
     *(uint8_t *)l->condition->data = l->go;
     return PS_OK;
 }
@@ -188,17 +180,17 @@ static ps_status leave_loop(ps_session *s, const ps_state *st, const ps_item *it
     for (size_t k = 0; k < l->carried; k++) {
         ps_slot *to = st->slots[item->out[k]];
         if (count)
-            PS_TRY(ps_slot_move(s->alloc, to, &l->set[(count + 1) % 2][k], err));
+            PS_TRY(ps_slot_move(&s->pool, to, &l->set[(count + 1) % 2][k], err));
         else
-            PS_TRY(ps_slot_copy(s->alloc, to, st->slots[item->in[2 + k]], err));
+            PS_TRY(ps_slot_copy(&s->pool, to, st->slots[item->in[2 + k]], err));
     }
     for (size_t k = 0; k < l->stacked; k++) {
         ps_slot *sum = &l->sums[k];
         if (!count) PS_TRY(empty_slice(item, 1 + l->carried + k, &sum->dtype, &sum->shape, err));
-        if (!count) PS_TRY(grow(s, &sum->buffer, 0, 0, err));
+        if (!count) PS_TRY(ps_pool_grow(&s->pool, &sum->buffer, 0, 0, err));
         sum->shape = with_dim(&sum->shape, 0, count);
         sum->data = sum->buffer.data;
-        PS_TRY(ps_slot_move(s->alloc, st->slots[item->out[l->carried + k]], sum, err));
+        PS_TRY(ps_slot_move(&s->pool, st->slots[item->out[l->carried + k]], sum, err));
     }
     return PS_OK;
 }
@@ -220,7 +212,9 @@ ps_status ps_item_loop(ps_session *s, ps_state *st, const ps_item *item, ps_item
         PS_TRY(read_flag(item, l.next_condition, "body's condition", &l.go, err));
         *(uint8_t *)l.condition->data = l.go;
     }
-    return leave_loop(s, st, item, &l, i, err);
+    PS_TRY(leave_loop(s, st, item, &l, i, err));
+    ps_item_release(s, is);
+    return PS_OK;
 }
 
 /* ---- SequenceMap ---- */
@@ -277,6 +271,7 @@ static ps_status map_all(ps_session *s, ps_state *st, const ps_item *item, ps_it
         PS_TRY(ps_check_stop(s, err));
         PS_TRY(map_element(s, st, item, is, at, n, sums, depth, err));
     }
+    ps_item_release(s, is);
     return PS_OK;
 }
 
@@ -290,7 +285,7 @@ ps_status ps_item_sequence_map(ps_session *s, ps_state *st, const ps_item *item,
     ps_status status = map_all(s, st, item, is, sums, depth, err);
     for (uint32_t i = 0; i < item->n_out; i++) {
         if (status == PS_OK)
-            status = ps_slot_take(s->alloc, st->slots[item->out[i]], sums[i], err);
+            status = ps_slot_take(&s->pool, st->slots[item->out[i]], sums[i], err);
         else
             ps_tensor_release(sums[i]);
     }

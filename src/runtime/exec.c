@@ -127,7 +127,7 @@ ps_status ps_plan_exec(ps_session *s, ps_plan_state *st, ps_slot *const *in, ps_
     const ps_plan *p = st->plan;
     PS_TRY(ps_buffer_fit(s->alloc, &s->arena, p->arena_bytes, err));
     for (size_t i = 0; i < p->n_outputs; i++)
-        PS_TRY(ps_slot_resolve(s->alloc, out[i], p->outputs[i].dtype, &p->outputs[i].shape, err));
+        PS_TRY(ps_slot_resolve(&s->pool, out[i], p->outputs[i].dtype, &p->outputs[i].shape, err));
     if (!still_resolved(st, s->arena.data, in, out)) resolve(st, s->arena.data, in, out);
     return run_steps(s, st, err);
 }

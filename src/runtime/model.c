@@ -58,9 +58,11 @@ static ps_status optimize(ps_model *m, ps_error *err) {
     return PS_OK;
 }
 
-static ps_status read_file(ps_alloc_state *alloc, const char *path, ps_graph **ret, ps_onnx_info *info, ps_error *err) {
-    if (ps_torch_detect_file(path)) return ps_torch_load_file(alloc, path, ret, info, err);
-    return ps_onnx_load_file(alloc, path, ret, info, err);
+/* What kind of file it is, its content tells. */
+static ps_status read_model(ps_alloc_state *alloc, const ps_onnx_source *from, ps_graph **ret, ps_onnx_info *info,
+                            ps_error *err) {
+    bool torch = from->path ? ps_torch_detect_file(from->path) : ps_torch_detect(from->data, from->size);
+    return torch ? ps_torch_load(alloc, from, ret, info, err) : ps_onnx_load(alloc, from, ret, info, err);
 }
 
 /* The optimised graph once more, for weights whose plain form was given up. */
@@ -68,7 +70,8 @@ static ps_status reload(void *ctx, ps_graph **ret, ps_error *err) {
     ps_model *m = ctx;
     ps_graph *g = NULL;
     ps_onnx_info info;
-    PS_TRY(read_file(m->alloc, m->path, &g, &info, err));
+    ps_onnx_source from = { .path = m->path, .limits = m->limits };
+    PS_TRY(read_model(m->alloc, &from, &g, &info, err));
     ps_onnx_info_release(&info);
     ps_status status = ps_ops_resolve(g, err);
     if (status == PS_OK) status = ps_passes_run(g, pass_level(m), &m->caps, err);
@@ -95,6 +98,9 @@ static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
     m->no_fusion = o->no_fusion;
     PS_FAIL_IF(o->loop_limit < 0, err, INVALID, "loop_limit is %lld: it must be 0 or more", (long long)o->loop_limit);
     m->loop_limit = o->loop_limit ? o->loop_limit : 10000000;
+    PS_FAIL_IF(o->depth_limit < 0 || o->depth_limit > PS_MAX_SUBGRAPH_DEPTH, err, INVALID,
+               "depth_limit is %d: it must lie in 0 … %d", o->depth_limit, PS_MAX_SUBGRAPH_DEPTH);
+    m->limits = (ps_onnx_limits) { o->node_limit, o->depth_limit, o->tensor_limit, o->weight_limit };
     m->caps = m->device->caps;
     if (!ps_mutex_init(&m->lock)) return PS_FAIL_NOMEM(err, "a lock");
     if (!ps_mutex_init(&m->compile_lock)) {
@@ -130,10 +136,8 @@ static ps_status read_source(ps_model *m, model_source *from, ps_error *err) {
         from->graph = NULL;
         return PS_OK;
     }
-    if (from->path) return read_file(m->alloc, from->path, &m->graph, &m->info, err);
-    if (ps_torch_detect(from->data, from->size))
-        return ps_torch_load_memory(m->alloc, from->data, from->size, &m->graph, &m->info, err);
-    return ps_onnx_load_memory(m->alloc, from->data, from->size, &m->graph, &m->info, err);
+    ps_onnx_source source = { from->path, from->data, from->size, m->limits };
+    return read_model(m->alloc, &source, &m->graph, &m->info, err);
 }
 
 /* Errors of a model from a file begin with the file's name; those of opening it have it already. */

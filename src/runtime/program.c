@@ -456,8 +456,57 @@ static size_t count_bytes(const ps_program *p) {
     return n;
 }
 
+/* ---- when a slot's value is read last ---- */
+
+static void note_readers(const ps_item *item, uint32_t i, uint32_t *last) {
+    for (uint32_t k = 0; k < item->n_in; k++)
+        if (item->in[k] != PS_NONE) last[item->in[k]] = i;
+    for (uint32_t k = 0; k < item->n_out; k++)
+        if (item->out[k] != PS_NONE && last[item->out[k]] == PS_NONE) last[item->out[k]] = i; /* nobody's, so far */
+    for (int w = 0; w < 2; w++) {
+        for (size_t k = 0; k < item->body[w].n_captures; k++)
+            last[item->body[w].captures[k]] = i;
+    }
+}
+
+/* The caller's slots and constants stay. */
+static void keep_ends(const builder *b, size_t n_inputs, uint32_t *last) {
+    const ps_program *p = b->p;
+    for (size_t i = 0; i < n_inputs; i++)
+        last[i] = PS_NONE;
+    for (size_t i = 0; i < p->n_outputs; i++)
+        last[p->outputs[i]] = PS_NONE;
+    for (size_t i = 0; i < b->constants.size; i++)
+        last[b->constants.data[i].slot] = PS_NONE;
+}
+
+static ps_status find_last_uses(builder *b) {
+    ps_program *p = b->p;
+    uint32_t *last = new_list(b, p->n_slots);
+    if (!last) return PS_FAIL_NOMEM(b->err, "a program");
+    for (uint32_t i = 0; i < p->n_slots; i++)
+        last[i] = PS_NONE;
+    for (uint32_t i = 0; i < b->items.size; i++)
+        note_readers(&b->items.data[i], i, last);
+    keep_ends(b, p->unit->graph->n_inputs, last);
+    for (uint32_t k = 0; k < p->n_slots; k++)
+        if (last[k] != PS_NONE) b->items.data[last[k]].n_done++;
+    for (size_t i = 0; i < b->items.size; i++) {
+        ps_item *item = &b->items.data[i];
+        item->done = new_list(b, item->n_done);
+        item->n_done = 0;
+        if (!item->done) return PS_FAIL_NOMEM(b->err, "a program");
+    }
+    for (uint32_t k = 0; k < p->n_slots; k++) {
+        ps_item *item = last[k] != PS_NONE ? &b->items.data[last[k]] : NULL;
+        if (item) item->done[item->n_done++] = k;
+    }
+    return PS_OK;
+}
+
 static ps_status finish(builder *b, ps_status status) {
     ps_program *p = b->p;
+    if (status == PS_OK) status = find_last_uses(b);
     p->items = b->items.data; /* the program's, whole or not */
     p->n_items = b->items.size;
     if (status == PS_OK) {

@@ -47,13 +47,13 @@ static void state_free(ps_session *s, ps_state *st) {
         ps_state_list_clear(s, &is->children[0]);
         ps_state_list_clear(s, &is->children[1]);
         for (size_t k = 0; k < is->n_locals; k++)
-            ps_slot_clear(s->alloc, &is->locals[k]);
+            ps_slot_clear(&s->pool, &is->locals[k]);
         void *blocks[] = { is->ends, is->locals, is->scan_ends, is->values, is->pointers, is->views, is->tensors };
         for (size_t k = 0; k < sizeof blocks / sizeof *blocks; k++)
             ps_free(s->alloc, blocks[k]);
     }
     for (size_t i = 0; st->locals && i < p->n_slots; i++)
-        ps_slot_clear(s->alloc, &st->locals[i]);
+        ps_slot_clear(&s->pool, &st->locals[i]);
     ps_free(s->alloc, st->items);
     ps_free(s->alloc, st->locals);
     ps_free(s->alloc, st->slots);
@@ -186,7 +186,7 @@ static ps_status prepare_output(ps_session *s, ps_slot *slot, const ps_value *v,
                                 ps_error *err) {
     ps_shape empty = { 1, { 0 } };
     if (v->dtype && !ps_dtype_is_object(v->dtype) && ps_shape_fixed(&v->shape)) {
-        PS_TRY(ps_slot_resolve(s->alloc, slot, v->dtype, &v->shape, err));
+        PS_TRY(ps_slot_resolve(&s->pool, slot, v->dtype, &v->shape, err));
         ps_slot_view(slot, view);
         if (view->bytes) memset(view->data, 0, view->bytes);
         *ret = view;
@@ -226,7 +226,7 @@ static ps_status item_kernel(ps_session *s, ps_state *st, const ps_item *item, p
     for (uint32_t i = 0; i < item->n_out; i++) {
         if (!out[i] || out[i] == &is->views[item->n_in + i]) continue;
         if (status == PS_OK)
-            status = ps_slot_take(s->alloc, ps_state_slot(st, item->out[i]), out[i], err);
+            status = ps_slot_take(&s->pool, ps_state_slot(st, item->out[i]), out[i], err);
         else
             ps_tensor_release(out[i]);
     }
@@ -253,7 +253,7 @@ static ps_status run_item(ps_session *s, ps_state *st, const ps_item *item, ps_i
         gather_ends(st, item, is);
         return ps_unit_run(s, item->unit, &is->children[0], is->ends, is->ends + item->n_in, depth + 1, err);
     case PS_ITEM_KERNEL: return item_kernel(s, st, item, is, err);
-    case PS_ITEM_COPY: return ps_slot_copy(s->alloc, st->slots[item->out[0]], st->slots[item->in[0]], err);
+    case PS_ITEM_COPY: return ps_slot_copy(&s->pool, st->slots[item->out[0]], st->slots[item->in[0]], err);
     case PS_ITEM_IF: return ps_item_if(s, st, item, is, depth, err);
     case PS_ITEM_LOOP: return ps_item_loop(s, st, item, is, depth, err);
     case PS_ITEM_SCAN: return ps_item_scan(s, st, item, is, depth, err);
@@ -279,6 +279,8 @@ ps_status ps_unit_run(ps_session *s, ps_unit *unit, ps_state_list *list, ps_slot
         int64_t start = timed ? ps_clock_ns() : 0;
         if (p->items[i].kind != PS_ITEM_PLAN) PS_TRY(ps_check_stop(s, err));
         PS_TRY(run_item(s, st, &p->items[i], is, depth, err));
+        for (uint32_t k = 0; k < p->items[i].n_done; k++)
+            ps_slot_clear(&s->pool, st->slots[p->items[i].done[k]]);
         if (timed) {
             is->ns += ps_clock_ns() - start;
             is->calls++;

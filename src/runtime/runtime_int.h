@@ -26,7 +26,7 @@
 #define PS_MAX_DEPTH 96    /* programs that run inside of each other */
 #define PS_MAX_STATES 64   /* programs that a session keeps ready, of the model's own graph */
 #define PS_MAX_CHILDREN 16 /* the same of every other unit */
-#define PS_BY_VALUE 32     /* bytes, at most, of an input whose content is part of a program's key */
+#define PS_BY_VALUE 128    /* bytes, at most, of an input whose content is part of a program's key */
 
 typedef struct ps_plan ps_plan;
 typedef struct ps_program ps_program;
@@ -57,6 +57,7 @@ struct ps_model {
     atomic_int refs;
     ps_arena arena; /* names and tables below */
     ps_graph *graph;
+    ps_onnx_limits limits;
     char *path; /* of the file it came from, resolved; NULL: none */
     ps_onnx_info info;
     ps_device *device;
@@ -177,6 +178,8 @@ typedef struct ps_item {
     ps_body body[2]; /* then and else; or the body of a loop */
     uint32_t *in, *out; /* slots, one per input and output of node, plan or unit; PS_NONE: an omitted input */
     uint32_t n_in, n_out;
+    uint32_t *done; /* slots that no later item reads */
+    uint32_t n_done;
 } ps_item;
 
 typedef struct ps_constant_slot {
@@ -237,6 +240,22 @@ typedef struct ps_buffer {
     size_t size;
 } ps_buffer;
 
+/* Memory for values, shared by all slots of a session: what a slot no longer needs, the next one takes. */
+typedef struct ps_pool {
+    ps_alloc_state *alloc;
+    PS_VEC(ps_buffer) free; /* by size, ascending */
+    size_t largest;         /* value since the last trim */
+} ps_pool;
+
+/* Gives *b at least `size` bytes, its own if they suffice; the content is lost. */
+ps_status ps_pool_fit(ps_pool *pool, ps_buffer *b, size_t size, ps_error *err);
+/* Room for `more` bytes behind the first `used`, which stay. */
+ps_status ps_pool_grow(ps_pool *pool, ps_buffer *b, size_t used, size_t more, ps_error *err);
+void ps_pool_put(ps_pool *pool, ps_buffer *b); /* *b is empty afterwards */
+/* After a run: one huge run must not hold its memory for the session's life. */
+void ps_pool_trim(ps_pool *pool);
+void ps_pool_clear(ps_pool *pool);
+
 /* Where a value lies between items and programs. Its maker resolves it; whoever reads it finds dtype, shape and data.
  * Numbers lie in the buffer, which is kept from run to run, or in memory of somebody else (`data`). Strings and
  * containers are a tensor of their own. */
@@ -251,18 +270,19 @@ struct ps_slot {
 };
 
 /* Makes room for a value of numbers; or, for an output that the caller gave, checks that it is of that kind. */
-ps_status ps_slot_resolve(ps_alloc_state *alloc, ps_slot *slot, ps_dtype dtype, const ps_shape *shape, ps_error *err);
+ps_status ps_slot_resolve(ps_pool *pool, ps_slot *slot, ps_dtype dtype, const ps_shape *shape, ps_error *err);
 /* The value is from now on this tensor (a heap tensor; the reference is taken over, on failure too). Numbers move into
  * the buffer without a copy where that is possible. */
-ps_status ps_slot_take(ps_alloc_state *alloc, ps_slot *slot, ps_tensor *tensor, ps_error *err);
-ps_status ps_slot_copy(ps_alloc_state *alloc, ps_slot *to, const ps_slot *from, ps_error *err);
+ps_status ps_slot_take(ps_pool *pool, ps_slot *slot, ps_tensor *tensor, ps_error *err);
+ps_status ps_slot_copy(ps_pool *pool, ps_slot *to, const ps_slot *from, ps_error *err);
 /* The same, but `from` is not read again before it is made anew: memory changes hands where it can. */
-ps_status ps_slot_move(ps_alloc_state *alloc, ps_slot *to, ps_slot *from, ps_error *err);
+ps_status ps_slot_move(ps_pool *pool, ps_slot *to, ps_slot *from, ps_error *err);
 /* Borrows memory of somebody else for the time of a run. */
 void ps_slot_borrow(ps_slot *slot, ps_dtype dtype, const ps_shape *shape, void *data);
 /* A tensor on the stack over the slot's value. */
 void ps_slot_view(const ps_slot *slot, ps_tensor *ret);
-void ps_slot_clear(ps_alloc_state *alloc, ps_slot *slot);
+/* The value is not needed any more. */
+void ps_slot_clear(ps_pool *pool, ps_slot *slot);
 
 /* What a session keeps of one plan. */
 typedef struct ps_plan_state {
@@ -311,6 +331,7 @@ struct ps_session {
     ps_alloc_state *alloc;
     int threads;
     bool profile;
+    ps_pool pool;        /* of all slots */
     ps_buffer arena;     /* of every plan that runs: between items, values lie in slots */
     ps_buffer key;       /* scratch */
     ps_buffer *staging;  /* per input: packed copies of strided or misaligned tensors */
@@ -336,6 +357,8 @@ ps_status ps_item_loop(ps_session *s, ps_state *st, const ps_item *item, ps_item
 ps_status ps_item_scan(ps_session *s, ps_state *st, const ps_item *item, ps_item_state *is, int depth, ps_error *err);
 ps_status ps_item_sequence_map(ps_session *s, ps_state *st, const ps_item *item, ps_item_state *is, int depth,
                                ps_error *err);
+/* Gives back what a loop's own values hold. */
+void ps_item_release(ps_session *s, ps_item_state *is);
 /* Cancelled, or past the deadline? */
 ps_status ps_check_stop(const ps_session *s, ps_error *err);
 static inline ps_slot *ps_state_slot(const ps_state *st, uint32_t slot) {

@@ -67,7 +67,7 @@ static ps_status take_slice(const scan *c, const scan_axis *a, const ps_slot *wh
         ps_slot_borrow(slice, whole->dtype, &a->slice, (void *)(uintptr_t)from);
         return PS_OK;
     }
-    PS_TRY(ps_buffer_fit(c->s->alloc, &slice->buffer, a->outer * a->inner, c->err));
+    PS_TRY(ps_pool_fit(&c->s->pool, &slice->buffer, a->outer * a->inner, c->err));
     for (size_t o = 0; o < a->outer; o++)
         memcpy((char *)slice->buffer.data + o * a->inner, from + o * row, a->inner);
     ps_slot_borrow(slice, whole->dtype, &a->slice, slice->buffer.data);
@@ -89,7 +89,7 @@ static ps_status put_slice(const scan *c, size_t k, const ps_slot *slice, int64_
     for (int d = 0, from = 0; d < shape.rank; d++)
         shape.dims[d] = d == at ? c->extent : slice->shape.dims[from++];
     if (i == 0)
-        PS_TRY(ps_slot_resolve(c->s->alloc, whole, slice->dtype, &shape, c->err));
+        PS_TRY(ps_slot_resolve(&c->s->pool, whole, slice->dtype, &shape, c->err));
     PS_FAIL_IF(whole->dtype != slice->dtype || !ps_shape_equal(&whole->shape, &shape), c->err, SHAPE,
                "%s: the slices of output %zu differ in type or shape", LABEL(c), c->states + k);
     PS_TRY(cut(c, slice->dtype, &shape, at, entry(&p->scan_output_directions, k) != 0, &a));
@@ -161,7 +161,7 @@ static ps_status empty_outputs(const scan *c) {
             shape.dims[d] = v->shape.dims[from] > 0 ? v->shape.dims[from] : 0;
             from++;
         }
-        PS_TRY(ps_slot_resolve(c->s->alloc, c->to[c->states + k], v->dtype, &shape, c->err));
+        PS_TRY(ps_slot_resolve(&c->s->pool, c->to[c->states + k], v->dtype, &shape, c->err));
     }
     return PS_OK;
 }
@@ -171,9 +171,9 @@ static ps_status run_once(scan *c) {
         PS_TRY(iterate(c, i));
     for (size_t k = 0; k < c->states; k++) {
         if (c->extent)
-            PS_TRY(ps_slot_move(c->s->alloc, c->to[k], &c->set[(c->extent + 1) % 2][k], c->err));
+            PS_TRY(ps_slot_move(&c->s->pool, c->to[k], &c->set[(c->extent + 1) % 2][k], c->err));
         else
-            PS_TRY(ps_slot_copy(c->s->alloc, c->to[k], c->from[k], c->err));
+            PS_TRY(ps_slot_copy(&c->s->pool, c->to[k], c->from[k], c->err));
     }
     return c->extent ? PS_OK : empty_outputs(c);
 }
@@ -235,7 +235,7 @@ static ps_status put_item(const scan *c, size_t k, const ps_slot *item, int64_t 
     PS_FAIL_IF(shape.rank > PS_MAX_RANK || ps_dtype_is_object(item->dtype), c->err, UNSUPPORTED,
                "%s: output %zu has rank %d and type %s", LABEL(c), k, shape.rank, ps_dtype_name(item->dtype));
     if (b == 0) {
-        PS_TRY(ps_slot_resolve(c->s->alloc, whole, item->dtype, &shape, c->err));
+        PS_TRY(ps_slot_resolve(&c->s->pool, whole, item->dtype, &shape, c->err));
         ps_slot_view(whole, &view);
         if (view.bytes) memset(view.data, 0, view.bytes);
     }
@@ -299,11 +299,17 @@ ps_status ps_item_scan(ps_session *s, ps_state *st, const ps_item *item, ps_item
     c.states = item->n_in - c.in - batched;
     c.out = item->n_out - c.states;
     PS_TRY(prepare(&c));
-    if (batched) return run_batch(&c);
+    if (batched) {
+        PS_TRY(run_batch(&c));
+        ps_item_release(s, is);
+        return PS_OK;
+    }
     for (size_t k = 0; k < c.states + c.in; k++)
         c.from[k] = st->slots[item->in[k]];
     for (size_t k = 0; k < c.states + c.out; k++)
         c.to[k] = st->slots[item->out[k]];
     PS_TRY(find_extent(&c));
-    return run_once(&c);
+    PS_TRY(run_once(&c));
+    ps_item_release(s, is);
+    return PS_OK;
 }

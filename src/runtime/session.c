@@ -31,7 +31,7 @@ ps_status ps_session_create(ps_model *model, const ps_session_options *options, 
     ps_session *s = ps_alloc_zero(model->alloc, sizeof *s);
     if (!s) return PS_FAIL_NOMEM(err, "the session");
     s->model = ps_model_retain(model);
-    s->alloc = model->alloc;
+    s->alloc = s->pool.alloc = model->alloc;
     s->threads = o->threads ? o->threads : model->threads;
     s->profile = o->profile;
     ps_status status = fill(s, err);
@@ -54,7 +54,8 @@ void ps_session_free(ps_session *s) {
     for (size_t i = 0; s->outputs && i < m->n_outputs; i++)
         ps_tensor_release(s->outputs[i]);
     for (size_t i = 0; s->ends && i < m->n_inputs + m->n_outputs; i++)
-        ps_slot_clear(s->alloc, &s->ends[i]);
+        ps_slot_clear(&s->pool, &s->ends[i]);
+    ps_pool_clear(&s->pool);
     void *blocks[] = { s->staging, s->outputs, s->ends, s->end_ptrs };
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         ps_free(s->alloc, blocks[i]);
@@ -205,6 +206,7 @@ ps_status ps_session_run(ps_session *s, const ps_tensor *const *inputs, size_t n
     s->options = NULL;
     if (status == PS_OK) give_outputs(s, outputs);
     let_go(s);
+    ps_pool_trim(&s->pool);
     return status;
 }
 

@@ -18,6 +18,111 @@ ps_status ps_buffer_fit(ps_alloc_state *alloc, ps_buffer *b, size_t size, ps_err
     return PS_OK;
 }
 
+/* ---- the pool ---- */
+
+#define POOL_ENTRIES 256 /* more are not kept */
+
+void ps_pool_put(ps_pool *pool, ps_buffer *b) {
+    ps_buffer given = *b;
+    size_t at = pool->free.size;
+    *b = (ps_buffer) { NULL, 0 };
+    if (!given.data) return;
+    if (given.size < PS_ALIGN || at >= POOL_ENTRIES || !ps_vec_reserve(pool->alloc, &pool->free, 1)) {
+        ps_free(pool->alloc, given.data);
+        return;
+    }
+    for (; at > 0 && pool->free.data[at - 1].size > given.size; at--)
+        pool->free.data[at] = pool->free.data[at - 1];
+    pool->free.data[at] = given;
+    pool->free.size++;
+}
+
+/* The first that is large enough, and not so large that another would miss it. */
+static bool take_free(ps_pool *pool, size_t size, ps_buffer *ret) {
+    size_t low = 0, high = pool->free.size;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (pool->free.data[middle].size < size)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == pool->free.size || pool->free.data[low].size / 4 > size + 4096) return false;
+    *ret = pool->free.data[low];
+    memmove(pool->free.data + low, pool->free.data + low + 1, (pool->free.size - low - 1) * sizeof *ret);
+    pool->free.size--;
+    return true;
+}
+
+static void free_all(ps_pool *pool) {
+    for (size_t i = 0; i < pool->free.size; i++)
+        ps_free(pool->alloc, pool->free.data[i].data);
+    pool->free.size = 0;
+}
+
+/* What is too small now will be so again: it goes, so that there are never more buffers than values at one time. */
+static void replace_smaller(ps_pool *pool, size_t size) {
+    size_t at = pool->free.size;
+    while (at > 0 && pool->free.data[at - 1].size >= size)
+        at--;
+    if (at == 0) return;
+    ps_free(pool->alloc, pool->free.data[at - 1].data);
+    memmove(pool->free.data + at - 1, pool->free.data + at, (pool->free.size - at) * sizeof *pool->free.data);
+    pool->free.size--;
+}
+
+/* Memory that no present value needs makes way before a run fails for want of it. */
+static ps_status new_buffer(ps_pool *pool, size_t size, ps_buffer *ret, ps_error *err) {
+    replace_smaller(pool, size);
+    for (int attempt = 0; attempt < 2; attempt++) {
+        ret->data = ps_alloc_data(pool->alloc, size);
+        ret->size = size;
+        if (ret->data) return PS_OK;
+        free_all(pool);
+    }
+    return PS_FAIL(err, NO_MEMORY, "out of memory for a value of %zu bytes", size);
+}
+
+ps_status ps_pool_fit(ps_pool *pool, ps_buffer *b, size_t size, ps_error *err) {
+    ps_buffer fresh;
+    PS_FAIL_IF(size > PTRDIFF_MAX - PS_ALIGN, err, LIMIT, "a value of %zu bytes is too large", size);
+    size = size ? (size + PS_ALIGN - 1) / PS_ALIGN * PS_ALIGN : PS_ALIGN; /* small ones serve each other */
+    if (size > pool->largest) pool->largest = size;
+    if (size <= b->size && b->data && !much_too_large(b, size)) return PS_OK;
+    ps_pool_put(pool, b);
+    if (!take_free(pool, size, &fresh)) PS_TRY(new_buffer(pool, size, &fresh, err));
+    *b = fresh;
+    return PS_OK;
+}
+
+ps_status ps_pool_grow(ps_pool *pool, ps_buffer *b, size_t used, size_t more, ps_error *err) {
+    ps_buffer larger = { NULL, 0 };
+    size_t need, room;
+    PS_FAIL_IF(ps_add_overflow_size(used, more, &need), err, LIMIT, "the slices of a loop are too large");
+    if (need <= b->size && b->data) return PS_OK;
+    if (ps_add_overflow_size(need, need / 2, &room)) room = need;
+    PS_TRY(ps_pool_fit(pool, &larger, room, err));
+    if (used) memcpy(larger.data, b->data, used);
+    ps_pool_put(pool, b);
+    *b = larger;
+    return PS_OK;
+}
+
+void ps_pool_trim(ps_pool *pool) {
+    size_t n = pool->free.size;
+    while (n > 0 && much_too_large(&pool->free.data[n - 1], pool->largest))
+        ps_free(pool->alloc, pool->free.data[--n].data);
+    pool->free.size = n;
+    pool->largest = 0;
+}
+
+void ps_pool_clear(ps_pool *pool) {
+    free_all(pool);
+    ps_vec_release(pool->alloc, &pool->free);
+}
+
+/* ---- slots ---- */
+
 static ps_status check_given(const ps_slot *slot, ps_dtype dtype, const ps_shape *shape, ps_error *err) {
     const ps_tensor *t = slot->given;
     char have[128], want[128];
@@ -35,7 +140,7 @@ static void drop_object(ps_slot *slot) {
     slot->object = NULL;
 }
 
-ps_status ps_slot_resolve(ps_alloc_state *alloc, ps_slot *slot, ps_dtype dtype, const ps_shape *shape, ps_error *err) {
+ps_status ps_slot_resolve(ps_pool *pool, ps_slot *slot, ps_dtype dtype, const ps_shape *shape, ps_error *err) {
     int64_t n;
     size_t bytes;
     drop_object(slot);
@@ -48,21 +153,21 @@ ps_status ps_slot_resolve(ps_alloc_state *alloc, ps_slot *slot, ps_dtype dtype, 
     }
     PS_FAIL_IF(!ps_shape_elements(shape, &n) || !ps_dtype_bytes(dtype, n, &bytes), err, LIMIT, "%s%s%s is too large",
                slot->output ? "output '" : "a value", slot->output ? slot->output : "", slot->output ? "'" : "");
-    PS_TRY(ps_buffer_fit(alloc, &slot->buffer, bytes, err));
+    PS_TRY(ps_pool_fit(pool, &slot->buffer, bytes, err));
     slot->data = slot->buffer.data;
     return PS_OK;
 }
 
-static void adopt_block(ps_alloc_state *alloc, ps_slot *slot, ps_tensor *t) {
-    ps_free(alloc, slot->buffer.data);
-    slot->buffer = (ps_buffer) { t->owned, t->bytes ? t->bytes : PS_ALIGN };
+static void adopt_block(ps_pool *pool, ps_slot *slot, ps_tensor *t) {
+    ps_pool_put(pool, &slot->buffer);
+    slot->buffer = (ps_buffer) { t->owned, t->bytes };
     slot->data = t->owned;
     slot->dtype = t->dtype;
     slot->shape = t->shape;
     t->owned = t->data = NULL;
 }
 
-ps_status ps_slot_take(ps_alloc_state *alloc, ps_slot *slot, ps_tensor *t, ps_error *err) {
+ps_status ps_slot_take(ps_pool *pool, ps_slot *slot, ps_tensor *t, ps_error *err) {
     ps_status status = PS_OK;
     drop_object(slot);
     if (ps_dtype_is_object(t->dtype)) {
@@ -80,9 +185,9 @@ ps_status ps_slot_take(ps_alloc_state *alloc, ps_slot *slot, ps_tensor *t, ps_er
     }
     bool alone = t->owned && t->owned == t->data && atomic_load_explicit(&t->refs, memory_order_acquire) == 1;
     if (alone && !slot->given) {
-        adopt_block(alloc, slot, t);
+        adopt_block(pool, slot, t);
     } else {
-        status = ps_slot_resolve(alloc, slot, t->dtype, &t->shape, err);
+        status = ps_slot_resolve(pool, slot, t->dtype, &t->shape, err);
         if (status == PS_OK) ps_tensor_copy_packed(t, slot->data);
     }
     ps_tensor_release(t);
@@ -93,24 +198,24 @@ void ps_slot_view(const ps_slot *slot, ps_tensor *ret) {
     ps_tensor_init_view(ret, slot->dtype, &slot->shape, slot->data);
 }
 
-ps_status ps_slot_copy(ps_alloc_state *alloc, ps_slot *to, const ps_slot *from, ps_error *err) {
+ps_status ps_slot_copy(ps_pool *pool, ps_slot *to, const ps_slot *from, ps_error *err) {
     ps_tensor view, *t;
     ps_slot_view(from, &view);
     if (!ps_dtype_is_object(from->dtype)) {
-        PS_TRY(ps_slot_resolve(alloc, to, from->dtype, &from->shape, err));
+        PS_TRY(ps_slot_resolve(pool, to, from->dtype, &from->shape, err));
         if (view.bytes && to->data != from->data) memcpy(to->data, from->data, view.bytes);
         return PS_OK;
     }
     if (from->object)
         t = ps_tensor_retain(from->object);
     else
-        PS_TRY(ps_tensor_copy(alloc, &view, &t, err));
-    return ps_slot_take(alloc, to, t, err);
+        PS_TRY(ps_tensor_copy(pool->alloc, &view, &t, err));
+    return ps_slot_take(pool, to, t, err);
 }
 
-ps_status ps_slot_move(ps_alloc_state *alloc, ps_slot *to, ps_slot *from, ps_error *err) {
+ps_status ps_slot_move(ps_pool *pool, ps_slot *to, ps_slot *from, ps_error *err) {
     bool own = !from->object && from->data == from->buffer.data && !ps_dtype_is_object(from->dtype);
-    if (!own || to->given) return ps_slot_copy(alloc, to, from, err);
+    if (!own || to->given) return ps_slot_copy(pool, to, from, err);
     ps_buffer spare = to->buffer;
     drop_object(to);
     to->buffer = from->buffer;
@@ -129,9 +234,8 @@ void ps_slot_borrow(ps_slot *slot, ps_dtype dtype, const ps_shape *shape, void *
     slot->data = data;
 }
 
-void ps_slot_clear(ps_alloc_state *alloc, ps_slot *slot) {
+void ps_slot_clear(ps_pool *pool, ps_slot *slot) {
     drop_object(slot);
-    ps_free(alloc, slot->buffer.data);
-    slot->buffer = (ps_buffer) { NULL, 0 };
+    ps_pool_put(pool, &slot->buffer);
     slot->data = NULL;
 }

@@ -6,7 +6,9 @@
 #include "base/str.h"
 
 /* The first that is there is taken. */
-static const struct { const char *file, *suffix; } kinds[] = { { "model.onnx", ".onnx" }, { "model.pt2", ".pt2" } };
+static const struct {
+    const char *file, *suffix;
+} kinds[] = { { "model.onnx", ".onnx" }, { "model.onnx.zst", ".onnx.zst" }, { "model.pt2", ".pt2" } };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 char *ps_path_join(ps_alloc_state *alloc, const char *dir, const char *name) {

@@ -275,6 +275,19 @@ bool ps_tensor_uniform(const ps_tensor *t, double *ret_value) {
     return true;
 }
 
+/* In pieces: of a mapped file, what was read need not stay in memory. */
+static void hash_bytes(const ps_tensor *t, size_t size, XXH3_state_t *state) {
+    const size_t piece = (size_t)16 << 20;
+    bool mapped = t->base && t->base->mapped;
+    ps_file_map map = { mapped ? t->base->data : NULL, mapped ? t->base->bytes : 0 };
+    for (size_t at = 0; at < size; at += piece) {
+        const uint8_t *data = (const uint8_t *)t->data + at;
+        size_t n = size - at < piece ? size - at : piece;
+        XXH3_64bits_update(state, data, n);
+        if (mapped) ps_file_map_drop(&map, (size_t)(data - map.data), n);
+    }
+}
+
 static void hash_content(const ps_tensor *t, XXH3_state_t *state) {
     size_t n = ps_tensor_count(t), bits = ps_dtype_bits(t->dtype);
     if (ps_dtype_is_container(t->dtype)) {
@@ -295,7 +308,7 @@ static void hash_content(const ps_tensor *t, XXH3_state_t *state) {
     }
     /* The unused bits of a last byte are nobody's value. */
     size_t tail = bits < 8 ? n * bits % 8 : 0, whole = t->bytes - (tail != 0);
-    if (whole) XXH3_64bits_update(state, t->data, whole);
+    hash_bytes(t, whole, state);
     if (tail) {
         unsigned char byte = (unsigned char)(((const unsigned char *)t->data)[whole] & ((1u << tail) - 1));
         XXH3_64bits_update(state, &byte, 1);

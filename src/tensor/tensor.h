@@ -26,13 +26,13 @@ struct ps_tensor_keeper {
 struct ps_tensor {
     ps_dtype dtype;
     ps_shape shape;
-    void *data;             /* elements; for PS_DTYPE_STRING an array of ps_string */
-    size_t bytes;           /* of data, row-major */
-    const int64_t *strides; /* in elements; NULL: row-major */
-    ps_alloc_state *alloc;  /* NULL: not on the heap (a view on somebody's stack or arena), never released */
-    void *owned;            /* block to free with the tensor, or NULL when data is borrowed */
-    struct ps_tensor *base; /* retained tensor whose memory data points into, or NULL */
-    bool mapped;            /* data is a mapped file, unmapped with the tensor */
+    void *data;               /* elements; for PS_DTYPE_STRING an array of ps_string */
+    size_t bytes;             /* of data, row-major */
+    const int64_t *strides;   /* in elements; NULL: row-major */
+    ps_alloc_state *alloc;    /* NULL: not on the heap (a view on somebody's stack or arena), never released */
+    void *owned;              /* block to free with the tensor, or NULL when data is borrowed */
+    struct ps_tensor *base;   /* retained tensor whose memory data points into, or NULL */
+    bool mapped;              /* data is a mapped file, unmapped with the tensor */
     ps_tensor_keeper *keeper; /* NULL: the content is never dropped. Outlives every use of the content */
     atomic_bool dropped;      /* the content is away: ps_tensor_need */
     atomic_int refs;
@@ -63,8 +63,8 @@ bool ps_axis_normalize(int64_t axis, int rank, int *ret);
 bool ps_dtype_valid(int value);
 bool ps_dtype_is_container(ps_dtype t); /* sequence, optional, map */
 bool ps_dtype_is_object(ps_dtype t);    /* elements own memory: strings and containers */
-bool ps_dtype_is_float(ps_dtype t); /* f64 f32 f16 bf16 */
-bool ps_dtype_is_int(ps_dtype t);   /* signed or unsigned, 8 to 64 bits; not bool */
+bool ps_dtype_is_float(ps_dtype t);     /* f64 f32 f16 bf16 */
+bool ps_dtype_is_int(ps_dtype t);       /* signed or unsigned, 8 to 64 bits; not bool */
 /* Whole bytes of one element; 0 for sub-byte types. */
 size_t ps_dtype_size(ps_dtype t);
 /* Bytes of n packed elements; false on overflow. */

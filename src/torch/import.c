@@ -292,7 +292,11 @@ static void count(ps_tb *b, const char *target) {
     char name[128];
     const char *overload;
     split_target(target, name, sizeof name, &overload);
-    im->info->nodes++;
+    size_t limit = im->weights->limits.nodes ? im->weights->limits.nodes : PS_ONNX_DEFAULT_NODES;
+    if (++im->info->nodes > limit) {
+        PS_TB_FAIL(b, LIMIT, "the program has more than %zu nodes", limit);
+        return;
+    }
     ps_onnx_op_count *c = ps_map_get(&im->counts, name);
     if (!c) {
         c = PS_ARENA_NEW(&im->info->arena, ps_onnx_op_count);

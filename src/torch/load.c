@@ -91,7 +91,8 @@ static ps_status describe(const json_t *program, const char *name, const ps_arch
     return PS_OK;
 }
 
-static ps_status load_program(ps_archive *a, const char *name, ps_graph **ret, ps_onnx_info *info, ps_error *err) {
+static ps_status load_program(ps_archive *a, const char *name, const ps_onnx_limits *limits, ps_graph **ret,
+                              ps_onnx_info *info, ps_error *err) {
     char entry[PS_ARCHIVE_MAX_NAME];
     ps_torch_weights weights;
     json_t *program;
@@ -102,6 +103,7 @@ static ps_status load_program(ps_archive *a, const char *name, ps_graph **ret, p
     if (status == PS_OK) status = describe(program, name, a, info, err);
     if (status == PS_OK) {
         status = ps_torch_weights_open(&weights, a, name, err);
+        weights.limits = *limits;
         if (status == PS_OK) status = ps_torch_import(a->alloc, program, &weights, ret, info, err);
         info->parameters = weights.elements;
         info->weight_bytes = weights.bytes;
@@ -112,7 +114,8 @@ static ps_status load_program(ps_archive *a, const char *name, ps_graph **ret, p
     return status;
 }
 
-static ps_status load(ps_archive *a, ps_graph **ret, ps_onnx_info *ret_info, ps_error *err) {
+static ps_status load(ps_archive *a, const ps_onnx_limits *limits, ps_graph **ret, ps_onnx_info *ret_info,
+                      ps_error *err) {
     char name[201];
     ps_onnx_info info = { 0 };
     PS_TRY(refuse_others(a, err));
@@ -121,7 +124,7 @@ static ps_status load(ps_archive *a, ps_graph **ret, ps_onnx_info *ret_info, ps_
     PS_TRY(text_is(a, "byteorder", "little", err));
     PS_TRY(find_program(a, name, sizeof name, err));
     ps_arena_init(&info.arena, a->alloc);
-    ps_status status = load_program(a, name, ret, &info, err);
+    ps_status status = load_program(a, name, limits, ret, &info, err);
     if (status == PS_OK && ret_info)
         *ret_info = info;
     else
@@ -135,26 +138,23 @@ static ps_status refuse_pickle(const void *data, size_t size, ps_error *err) {
     return PS_OK;
 }
 
-ps_status ps_torch_load_memory(ps_alloc_state *alloc, const void *data, size_t size, ps_graph **ret_graph,
-                               ps_onnx_info *ret_info, ps_error *err) {
-    ps_archive archive;
-    PS_TRY(refuse_pickle(data, size, err));
-    PS_TRY(ps_archive_open_memory(alloc, data, size, &archive, err));
-    ps_status status = load(&archive, ret_graph, ret_info, err);
-    ps_archive_close(&archive);
-    return status;
-}
-
-ps_status ps_torch_load_file(ps_alloc_state *alloc, const char *path, ps_graph **ret_graph, ps_onnx_info *ret_info,
-                             ps_error *err) {
-    ps_archive archive;
+static ps_status open_archive(ps_alloc_state *alloc, const ps_onnx_source *from, ps_archive *ret, ps_error *err) {
     ps_file_map map;
-    PS_TRY(ps_file_map_open(path, &map, err));
+    if (!from->path) {
+        PS_TRY(refuse_pickle(from->data, from->size, err));
+        return ps_archive_open_memory(alloc, from->data, from->size, ret, err);
+    }
+    PS_TRY(ps_file_map_open(from->path, &map, err));
     ps_status status = refuse_pickle(map.data, map.size, err);
     ps_file_map_close(&map);
-    if (status == PS_OK) status = ps_archive_open_file(alloc, path, &archive, err);
-    if (status != PS_OK) return status;
-    status = load(&archive, ret_graph, ret_info, err);
+    return status == PS_OK ? ps_archive_open_file(alloc, from->path, ret, err) : status;
+}
+
+ps_status ps_torch_load(ps_alloc_state *alloc, const ps_onnx_source *from, ps_graph **ret_graph, ps_onnx_info *ret_info,
+                        ps_error *err) {
+    ps_archive archive;
+    PS_TRY(open_archive(alloc, from, &archive, err));
+    ps_status status = load(&archive, &from->limits, ret_graph, ret_info, err);
     ps_archive_close(&archive);
     return status;
 }

@@ -49,6 +49,7 @@ typedef struct ps_torch_weights {
     ps_archive *archive;
     json_t *config, *constants; /* name → PayloadMeta; NULL: there are none */
     ps_torch_saved saved[2];    /* weights, constants */
+    ps_onnx_limits limits;      /* 0: the default */
     ps_map made;                /* place and type → ps_tensor: tied weights are one tensor */
     ps_arena arena;
     size_t elements, bytes, expanded; /* made so far */

@@ -14,10 +14,8 @@ bool ps_torch_detect_file(const char *path);
  * for structure, resolved and inferred; parameters, buffers and constants are constants. info->opset is PS_TORCH_OPSET,
  * info->ir_version 0, its operators are PyTorch's ("aten.conv2d"). Every limit and malformation gives one sentence. */
 #define PS_TORCH_OPSET 24
-ps_status ps_torch_load_file(ps_alloc_state *alloc, const char *path, ps_graph **ret_graph, ps_onnx_info *ret_info,
-                             ps_error *err);
-ps_status ps_torch_load_memory(ps_alloc_state *alloc, const void *data, size_t size, ps_graph **ret_graph,
-                               ps_onnx_info *ret_info, ps_error *err);
+ps_status ps_torch_load(ps_alloc_state *alloc, const ps_onnx_source *from, ps_graph **ret_graph, ps_onnx_info *ret_info,
+                        ps_error *err);
 
 /* The operators that have a mapping, as markdown, for docs/torch-operators.md. */
 void ps_torch_print_table(ps_str *out);

@@ -168,7 +168,12 @@ static ps_status take(ps_torch_weights *w, const place *p, const uint8_t *src, s
                p->path);
     PS_FAIL_IF(beyond > PS_TORCH_MAX_EXPANDED - w->expanded, err, LIMIT,
                "%s: strided weights take more than %zu bytes beyond what is stored", what, PS_TORCH_MAX_EXPANDED);
-    PS_FAIL_IF(bytes > ps_memory_total() - w->bytes, err, LIMIT, "%s: the weights exceed this machine's memory", what);
+    uint64_t each = w->limits.tensor_bytes ? w->limits.tensor_bytes : ps_memory_total();
+    uint64_t all = w->limits.total_bytes ? w->limits.total_bytes : ps_memory_total();
+    PS_FAIL_IF(bytes > each, err, LIMIT, "%s: has %zu bytes, a tensor may have %llu", what, bytes,
+               (unsigned long long)each);
+    PS_FAIL_IF(bytes > all - w->bytes, err, LIMIT, "%s: the weights exceed the %llu bytes that they may have", what,
+               (unsigned long long)all);
     const uint8_t *first = n ? src + (size_t)p->offset * size : src;
     if (n && in_place(p, first)) {
         void *data = (void *)(uintptr_t)first; /* constants are not written to */

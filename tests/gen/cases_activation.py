@@ -67,6 +67,12 @@ def build(add):
     for t in INTS[:4]:
         v = ints(rng, (6,), t)
         add("Relu", 14, [v], want=[np.maximum(v, 0)], name="type")
+    for t in INTS:
+        v = np.array([0, 1, 2, 3, 100, 127], t)
+        add("Shrink", 9, [v if t in (np.uint8, np.uint16, np.uint32, np.uint64) else v - 50], lambd=1.5, bias=1.0, name="whole")
+    # a bias that leaves the range stops at its end
+    add("Shrink", 9, [np.array([-120, 5, 120], np.int8)], lambd=0.5, bias=-100.0, name="end",
+        want=[np.array([-128, 105, 127], np.int8)])
     add("Gelu", 1, [floats(rng, (7,))], domain="com.microsoft")
     add("QuickGelu", 1, [floats(rng, (7,))], domain="com.microsoft")
     # far arguments: neither overflow nor NaN

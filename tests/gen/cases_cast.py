@@ -84,3 +84,11 @@ def build(add):
     add.fails("TYPE", "BitCast", 26, [bits], to=TensorProto.INT64)
     add.fails("TYPE", "BitCast", 26, [bits], to=TensorProto.STRING)
     add.fails("TYPE", "BitCast", 26, [bits], to=99)
+    # round_mode of powers of two: away from zero, toward zero, nearest with ties up; exponents by hand (bias 127)
+    x = np.array([1, 1.25, 1.5, 1.75, 2.5, 3, 0.3], np.float32)
+    for mode, codes in (("up", [127, 128, 128, 128, 129, 129, 126]), ("down", [127, 127, 127, 127, 128, 128, 125]),
+                        ("nearest", [127, 127, 128, 128, 128, 129, 125])):
+        want = np.array(codes, np.uint8).view(ml_dtypes.float8_e8m0fnu)
+        add("Cast", 24, [x], want=[want], to=TensorProto.FLOAT8E8M0, round_mode=mode, name="round_mode")
+        add("CastLike", 24, [x, want[:1]], want=[want], round_mode=mode, name="round_mode")
+    add.fails("INVALID", "Cast", 24, [x], to=TensorProto.FLOAT8E8M0, round_mode="sideways")

@@ -11,7 +11,8 @@ def case(add, space, kernel, channels, out, name="", group=1, offset_group=1, bi
     size = [(space[d] + pads[d] + pads[n + d] - dilations[d] * (kernel[d] - 1) - 1) // strides[d] + 1 for d in range(n)]
     taps = int(np.prod(kernel))
     draw = lambda *shape: rng.uniform(-1, 1, shape).astype(dtype)
-    inputs = [draw(2, channels, *space), draw(out, channels // group, *kernel), draw(2, offset_group * taps * n, *size) * dtype(1.5)]
+    inputs = [draw(2, channels, *space), draw(out, channels // group, *kernel), draw(2, offset_group * taps * n, *size)]
+    inputs[2] *= dtype(1.5)
     inputs += [draw(out) if bias else None] + ([np.abs(draw(2, offset_group * taps, *size))] if mask else [])
     add("DeformConv", 19, inputs[:4] if bias and not mask else inputs if mask else inputs[:3], name=name, group=group,
         offset_group=offset_group, oracle="reference", **attrs)

@@ -35,7 +35,8 @@ def build(add):
     add("Einsum", 12, [far, np.array([1, -1])], equation="i,i->i", name="far", want=[far * np.array([1, -1])])
     for dtype in (np.float16, BF16):
         a, b = draw((2, 3)).astype(dtype), draw((3, 2)).astype(dtype)
-        add("Einsum", 28, [a, b], equation="ij,jk->ik", name="half", want=[(a.astype(np.float64) @ b.astype(np.float64)).astype(dtype)])
+        add("Einsum", 28, [a, b], equation="ij,jk->ik", name="half",
+            want=[(a.astype(np.float64) @ b.astype(np.float64)).astype(dtype)])
     x = draw((2, 0))
     add("Einsum", 12, [x, x.T.copy()], equation="ij,jk->ik", name="empty", want=[np.zeros((2, 2), np.float32)])
     add("Einsum", 12, [x], equation="ij->j", name="empty", want=[np.zeros(0, np.float32)])

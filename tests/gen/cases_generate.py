@@ -1,4 +1,5 @@
 """Tensors from attributes, shapes and scalars."""
+import ml_dtypes
 import numpy as np
 
 from ops_cases import C
@@ -20,6 +21,9 @@ def constants(add):
     add("ConstantOfShape", 20, [C([4])], value=np.array([True]))
     add("ConstantOfShape", 9, [C([0, 3])])
     add("ConstantOfShape", 9, [C(np.zeros(0, np.int64))], value=np.array([2.5], np.float64))
+    for dtype in (ml_dtypes.int4, ml_dtypes.uint2, ml_dtypes.float4_e2m1fn, ml_dtypes.float8_e5m2):
+        one = np.array([1], np.float32).astype(dtype)
+        add("ConstantOfShape", 25, [C([3, 3])], value=one, name="packed", want=[np.ones((3, 3), np.float32).astype(dtype)])
     add.fails("SHAPE", "ConstantOfShape", 9, [C([2, -1])])
     add.fails("LIMIT", "ConstantOfShape", 9, [C([2**40, 2**40])])
 

@@ -1,4 +1,5 @@
 """Data movement by a rule on indices: every element size, strings, zero sizes, rank 0, ranks up to 6."""
+import ml_dtypes
 import numpy as np
 
 from ops_cases import BF16, C
@@ -20,6 +21,10 @@ def transpose(add):
     for dtype in TYPES + [BF16]:
         add("Transpose", 13, [arange((3, 2), dtype)], name="type")
     add("Transpose", 13, [TEXT], name="string")
+    for dtype in (ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.int2, ml_dtypes.uint2, ml_dtypes.float4_e2m1fn):
+        low, high = (-2, 2) if dtype == ml_dtypes.int2 else (0, 4)
+        packed = np.random.default_rng(3).integers(low, high, (3, 5)).astype(np.float32).astype(dtype)
+        add("Transpose", 25, [packed], name="packed", want=[packed.T.copy()])
     add("Transpose", 13, [arange((2, 1, 2, 3, 1, 2))], name="rank6", perm=[5, 0, 3, 1, 2, 4])
     add("Transpose", 13, [np.array(4, np.float32)], name="scalar")
     add("Transpose", 13, [np.zeros((2, 0, 3), np.float32)], name="empty", perm=[1, 2, 0])

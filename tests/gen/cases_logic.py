@@ -1,4 +1,5 @@
 """Comparisons, booleans, bits, Where: numpy is the oracle where it says the same as the specification."""
+import ml_dtypes
 import numpy as np
 
 from cases_elementwise import EDGE, FLOATS, INTS, SHAPES, floats, ints
@@ -81,6 +82,12 @@ def build(add):
         wide = x.astype(np.float64)
         add("IsNaN", 13, [x], want=[np.isnan(wide)], name="type")
         add("IsInf", 20, [x], want=[np.isinf(wide)], name="type")
+    for dtype in (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e4m3fnuz, ml_dtypes.float8_e5m2, ml_dtypes.float8_e5m2fnuz):
+        x = np.arange(256, dtype=np.uint8).view(dtype)  # all values that there are
+        wide = x.astype(np.float32)
+        add("IsNaN", 20, [x], want=[np.isnan(wide)], name="f8")
+        add("IsInf", 20, [x], want=[np.isinf(wide)], name="f8")
+        add("IsInf", 20, [x], want=[np.isneginf(wide)], detect_positive=0, name="f8")
         add("IsInf", 20, [x], want=[np.isposinf(wide)], detect_negative=0)
         add("IsInf", 20, [x], want=[np.isneginf(wide)], detect_positive=0)
     add("IsNaN", 13, [np.zeros((0, 2), np.float32)], want=[np.zeros((0, 2), bool)], name="empty")

@@ -20,13 +20,16 @@ def build(add):
             add("SoftmaxCrossEntropyLoss", 12, [x, t.astype(np.int32)], reduction=reduction)
             odd = t.copy()
             odd.reshape(-1)[::3] = -1
-            add("NegativeLogLikelihoodLoss", 22, [x, odd, w], reduction=reduction, ignore_index=-1, name="ignore", oracle="reference")
+            add("NegativeLogLikelihoodLoss", 22, [x, odd, w], reduction=reduction, ignore_index=-1, name="ignore",
+                oracle="reference")
             add("SoftmaxCrossEntropyLoss", 13, [x, odd], reduction=reduction, ignore_index=-1, name="ignore", oracle="reference")
     big = np.array([[1000, 0], [-1000, 0]], np.float32)
     add("SoftmaxCrossEntropyLoss", 13, [big, np.array([0, 1])], n_out=2, reduction="none", name="big")
     add("SoftmaxCrossEntropyLoss", 13, [big.astype(np.float64), np.array([1, 0])], n_out=2, reduction="none", name="f64")
-    add("NegativeLogLikelihoodLoss", 22, [big.astype(np.float16), np.array([0, 1])], reduction="sum", name="f16", oracle="reference")
-    add("NegativeLogLikelihoodLoss", 13, [big[:0], np.zeros(0, np.int64)], reduction="none", name="empty", want=[np.zeros(0, np.float32)])
+    add("NegativeLogLikelihoodLoss", 22, [big.astype(np.float16), np.array([0, 1])], reduction="sum", name="f16",
+        oracle="reference")
+    add("NegativeLogLikelihoodLoss", 13, [big[:0], np.zeros(0, np.int64)], reduction="none", name="empty",
+        want=[np.zeros(0, np.float32)])
     add.fails("INVALID", "NegativeLogLikelihoodLoss", 13, [big, np.array([0, 1])], reduction="product")
     add.fails("SHAPE", "NegativeLogLikelihoodLoss", 13, [big, np.array([0, 1, 1])])
     add.fails("SHAPE", "SoftmaxCrossEntropyLoss", 13, [big, np.array([0, 1]), np.ones(3, np.float32)])

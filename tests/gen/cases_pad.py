@@ -1,4 +1,5 @@
 """Pad: all modes, attribute and input forms, axes, negative pads, pads longer than the dim (numpy repeats the reflection)."""
+import ml_dtypes
 import numpy as np
 
 from ops_cases import C
@@ -49,3 +50,11 @@ def build(add):
     add.fails("SHAPE", "CenterCropPad", 18, [x, C([4])])
     add.fails("SHAPE", "CenterCropPad", 18, [x, C([4, -1])])
     add.fails("LIMIT", "CenterCropPad", 18, [x, C([2**62, 2**62])])
+    for dtype in (ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.int2, ml_dtypes.uint2, ml_dtypes.float4_e2m1fn):
+        low, high = (-2, 2) if dtype == ml_dtypes.int2 else (0, 4)
+        wide = np.random.default_rng(3).integers(low, high, (3, 5)).astype(np.float32)
+        for mode in ("constant", "edge", "reflect"):
+            fill = [C(np.array(1, np.float32).astype(dtype))] if mode == "constant" else []
+            value = {"constant_values": 1} if mode == "constant" else {}
+            add("Pad", 25, [wide.astype(dtype), C([1, 0, 0, 2])] + fill, mode=mode, name="packed",
+                want=[np.pad(wide, [(1, 0), (0, 2)], mode=mode, **value).astype(dtype)])

@@ -1,12 +1,14 @@
-"""Of com.microsoft: MatMulNBits, MatMulBnb4, GatherBlockQuantized."""
+"""Of com.microsoft: MatMulNBits, MatMulBnb4, MatMulFpQ4, GatherBlockQuantized."""
 import ml_dtypes
 import numpy as np
 
-from ops_cases import BF16
+from onnx import numpy_helper
+
+from ops_cases import BF16, C, make_model, ort_outputs
 
 MS = "com.microsoft"
 ORDER = "the oracle multiplies in f32, in another order; the kernel in double"
-TOLERANCE = {"MatMulNBits": (1e-5, 2e-5, ORDER), "MatMulBnb4": (1e-5, 2e-5, ORDER)}
+TOLERANCE = {"MatMulNBits": (1e-5, 2e-5, ORDER), "MatMulBnb4": (1e-5, 2e-5, ORDER), "MatMulFpQ4": (1e-5, 2e-5, ORDER)}
 F32 = np.float32
 
 
@@ -104,6 +106,26 @@ def bnb4(add, rng):
     add.fails("SHAPE", "MatMulBnb4", 1, [x, np.ones(48, np.uint8), np.ones(5, F32)], quant_type=1, **attrs)
 
 
+def fpq4(add, rng):
+    for kind in (0, 1):
+        for n, k in ((3, 64), (2, 40), (5, 7)):
+            blocks = n * blocks_of(k, 32)
+            scales = rng.uniform(0.1, 1, (blocks, 1)).astype(F32).view(np.uint8)
+            blob = np.concatenate([scales, packed_bytes(rng, (blocks, 16 + kind))], axis=1)
+            if kind:
+                blob[:, 4] &= 15
+            x = rng.uniform(-1, 1, (2, 2, k)).astype(F32)
+            ins = [x, blob.reshape(-1), np.array([k, n])]
+            model, feeds = make_model("MatMulFpQ4", 1, MS, ins, [True], dict(blk_quant_type=kind))
+            for name in ("in1", "in2"):  # ONNX Runtime wants constants here
+                model.graph.initializer.append(numpy_helper.from_array(feeds.pop(name), name))
+            del model.graph.input[1:]
+            add("MatMulFpQ4", 1, ins[:2] + [C([k, n])], want=ort_outputs(model, feeds), domain=MS, blk_quant_type=kind)
+    add.fails("SHAPE", "MatMulFpQ4", 1, [x, blob.reshape(-1), C([k, n + 1])], domain=MS)
+    add.fails("SHAPE", "MatMulFpQ4", 1, [x[:, :, 1:], blob.reshape(-1), C([k, n])], domain=MS)
+    add.fails("UNSUPPORTED", "MatMulFpQ4", 1, [x, blob.reshape(-1), C([k, n])], domain=MS, blk_quant_type=2)
+
+
 def four_bits(rng, shape, dtype):
     info = ml_dtypes.iinfo(dtype)
     return rng.integers(int(info.min), int(info.max), shape, endpoint=True).astype(np.int32).astype(dtype)
@@ -155,4 +177,5 @@ def build(add):
     rng = np.random.default_rng(65)
     nbits(add, rng)
     bnb4(add, rng)
+    fpq4(add, rng)
     gather(add, rng)

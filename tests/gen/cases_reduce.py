@@ -1,4 +1,4 @@
-"""Reductions: axes as attribute and as input, keepdims, empty axes, zero sizes, overflow of exp; ArgMax, ArgMin, CumSum, CumProd."""
+"""Reductions: axes as attribute and as input, keepdims, empty axes, zero sizes, overflow of exp; ArgMax, ArgMin, Cum*."""
 import numpy as np
 
 from cases_elementwise import FLOATS, floats, ints

@@ -7,7 +7,8 @@ TOLERANCE = {"RoiAlign": (1e-5, 1e-5, "the oracle interpolates in f32, ours in f
 def build(add):
     rng = np.random.default_rng(4)
     x = rng.uniform(-1, 1, (2, 3, 9, 11)).astype(np.float32)
-    rois = np.array([[0, 0, 10, 8], [1.5, 2.25, 6.75, 7.5], [-3, -2, 4, 5], [8, 6, 14, 12.5], [4, 4, 4, 4], [20, 20, 30, 30]], np.float32)
+    rois = np.array([[0, 0, 10, 8], [1.5, 2.25, 6.75, 7.5], [-3, -2, 4, 5], [8, 6, 14, 12.5],
+                     [4, 4, 4, 4], [20, 20, 30, 30]], np.float32)
     images = np.array([0, 1, 1, 0, 1, 0])
     for mode in ("avg", "max"):
         for ratio in (0, 2, 3):

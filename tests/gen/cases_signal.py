@@ -65,7 +65,8 @@ def dft(add):
         add("DFT", 20, [half, scalar(n)], onesided=1, inverse=1, name="irfft",
             want=[np.fft.irfft(half[..., 0] + 1j * half[..., 1], n)[..., None]])
     add("DFT", 20, [half], onesided=1, inverse=1, name="irfft", want=[np.fft.irfft(half[..., 0] + 1j * half[..., 1])[..., None]])
-    add("DFT", 20, [x.astype(np.float16)], name="f16", tol=(1e-3, 1e-3), want=[spectrum(x.astype(np.float16), 2).astype(np.float16)])
+    add("DFT", 20, [x.astype(np.float16)], name="f16", tol=(1e-3, 1e-3),
+        want=[spectrum(x.astype(np.float16), 2).astype(np.float16)])
     add("DFT", 20, [x[:0]], name="empty", want=[x[:0]])
     add.fails("SHAPE", "DFT", 20, [x, None, scalar(3)])
     add.fails("SHAPE", "DFT", 20, [x, scalar(0)])

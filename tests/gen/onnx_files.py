@@ -575,6 +575,11 @@ def main():
         make()
     for name, (content, _) in BAD.items():
         (OUT / "bad" / (name + ".onnx")).write_bytes(serialize(content))
+    huge = TensorProto(name="w", dims=[2**31 + 4096], data_type=TensorProto.UINT8, data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", "w.bin"), ("checksum", "da39a3ee")):
+        huge.external_data.add(key=key, value=value)
+    m = model(graph([node("Identity", ["w"], ["y"])], [], [info("y", TensorProto.UINT8, None)], [huge]))
+    (OUT / "huge.onnx").write_bytes(serialize(m))  # its weights are made by the test, as a sparse file
     (OUT / "bad.txt").write_text("".join(f"{name}\t{sentence}\n" for name, (_, sentence) in BAD.items()))
     write_tensors(OUT / "tensors")
     print(f"{len(BAD)} bad models, {sum(1 for _ in (OUT / 'good').glob('*.onnx'))} good, "

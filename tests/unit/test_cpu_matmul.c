@@ -18,6 +18,24 @@ static void test_constant_right_side(void **state)
     }
 }
 
+/* Each number of rows has loops of its own; panels that are full, half or less; blocks of k; rows a multiple of 4 KiB
+ * apart; several chunks of rows. */
+static void test_panels(void **state)
+{
+    static const int k_n[][2] = { { 40, 64 }, { 37, 48 }, { 40, 10 }, { 33, 100 }, { 600, 40 }, { 1024, 24 } };
+    for (size_t i = 0; i < sizeof k_n / sizeof *k_n; i++) {
+        cmp_scaled = k_n[i][0] > 100; /* sums of many products: as close as their size allows */
+        for (int m = 1; m <= 30; m++) {
+            check(ONE,
+                  "graph (a: f32[%d,%d]) -> (y) opset 17 {\n  b: f32[%d,%d] = random(1)\n  c: f32[%d] = random(2)\n"
+                  "  t = MatMul(a, b)\n  y = Add(t, c)\n}",
+                  m, k_n[i][0], k_n[i][0], k_n[i][1], k_n[i][1]);
+        }
+    }
+    check(ONE, "graph (a: f32[150,1024]) -> (y) opset 17 {\n  b: f32[1024,70] = random(1)\n  y = MatMul(a, b)\n}");
+    cmp_scaled = false;
+}
+
 static void test_both_sides_at_run_time(void **state)
 {
     static const char *const shapes[][2] = {
@@ -155,6 +173,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CMP_TEST(test_constant_right_side),
+        CMP_TEST(test_panels),
         CMP_TEST(test_both_sides_at_run_time),
         CMP_TEST(test_operands),
         CMP_TEST(test_residuals),

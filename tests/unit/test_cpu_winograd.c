@@ -1,8 +1,8 @@
 /* Winograd's convolution against the reference kernel: shapes, pads and epilogues at random, and those on its edges.
  *
- * Tolerance: relative to the largest output, because a tile's products are larger than its sums. F(4x4) at the points of
- * winograd.h has 2e-6 to 5e-6 of it over 64 to 512 channels (measured against oneDNN's direct convolution): 2e-5 leaves
- * a factor of four. */
+ * Tolerance: relative to the largest output, because a tile's products are larger than its sums. F(4x4) at the points
+ * of winograd.h has 2e-6 to 5e-6 of it over 64 to 512 channels (measured against oneDNN's direct convolution): 2e-5
+ * leaves a factor of four. */
 #include "cpu_compare.h"
 
 #include "ops/params.h"
@@ -21,12 +21,12 @@ typedef struct conv_case {
     bool bias;
 } conv_case;
 
-/* posts: the lists post_op and post_arg, or NULL; operands: further inputs "o0: f32[…], " and their names. */
+/* posts: the lists post_op and post_arg, or ""; operands: further inputs ", o0: f32[…]"; names: ", o0". */
 static void conv(const char *kernel, const conv_case *c, const char *posts, const char *operands, const char *names)
 {
     check(kernel,
-          "graph (x: f32[%d,%d,%d,%d]%s) -> (y) opset 17, polestar 1 {\n  w: f32[%d,%d,3,3] = random(3)\n  b: f32[%d] = "
-          "random(4)\n  y = polestar.Conv(x, w, %s%s) {pads=[%d,%d,%d,%d]%s}\n}",
+          "graph (x: f32[%d,%d,%d,%d]%s) -> (y) opset 17, polestar 1 {\n  w: f32[%d,%d,3,3] = random(3)\n  b: f32[%d] "
+          "= random(4)\n  y = polestar.Conv(x, w, %s%s) {pads=[%d,%d,%d,%d]%s}\n}",
           c->batch, c->channels, c->h, c->w, operands, c->outputs, c->channels, c->outputs, c->bias ? "b" : "_", names,
           c->pads[0], c->pads[1], c->pads[2], c->pads[3], posts);
 }

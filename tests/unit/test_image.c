@@ -64,7 +64,9 @@ static void decodes_as_pillow(void **state) {
 static void optional_formats(void **state) {
     static const struct {
         const char *file, *want;
-    } rows[] = { { "rgb.tif", "rgb.npy" }, { "gray.tif", "gray.npy" }, { "rgb.webp", "rgb.npy" }, { "rgb.jp2", "rgb.npy" } };
+    } rows[] = {
+        { "rgb.tif", "rgb.npy" }, { "gray.tif", "gray.npy" }, { "rgb.webp", "rgb.npy" }, { "rgb.jp2", "rgb.npy" }
+    };
     for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
         size_t size;
         ps_image image = { 0 };
@@ -185,16 +187,17 @@ static void refuses_what_it_cannot_show(void **state) {
 }
 
 static void survives_damage(void **state) {
-    static const char *const files[] = { "rgb.png",     "palette.png", "rgb.jpg", "progressive.jpg",
-                                         "palette.bmp", "rgb.ppm" };
+    static const char *const files[] = { "rgb.png", "palette.png", "rgb.jpg",  "progressive.jpg", "palette.bmp",
+                                         "rgb.ppm", "rgb.tif",     "rgb.webp", "rgb.jp2" };
     for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
         size_t size;
         char *data = read_data(files[k], &size);
+        bool optional = k >= 6; /* whose libraries decide for themselves what they make do with */
         for (size_t n = 0; n < size; n += 7) {
             char *prefix = ps_alloc(&heap, n ? n : 1);
             memcpy(prefix, data, n);
             /* all pixels are there when only the closing chunk is missing */
-            if (try_bytes(prefix, n) == PS_OK) assert_true(n + 16 > size);
+            if (try_bytes(prefix, n) == PS_OK && !optional) assert_true(n + 16 > size);
             ps_free(&heap, prefix);
         }
         for (size_t at = 0; at < size; at += 3) {

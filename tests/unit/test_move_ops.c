@@ -139,7 +139,8 @@ static void contradictions_are_named(void **state) {
         { "(x: f32[3,4]) -> (z) opset 17 { z = Scan(x, f32[2]{1, 2}) {num_scan_inputs=2, body=graph (a, b) -> (d) "
           "{ d = Identity(b) }} }",
           PS_SHAPE },
-        { "(x: f32[3,4]) -> (z) opset 8 { z = Scan(_, x) {num_scan_inputs=2, body=graph (b) -> (d) { d = Identity(b) }} }",
+        { "(x: f32[3,4]) -> (z) opset 8 { z = Scan(_, x) {num_scan_inputs=2, body=graph (b) -> (d) "
+          "{ d = Identity(b) }} }",
           PS_FORMAT },
     };
     for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {

@@ -1,4 +1,9 @@
 /* The models of tests/data/onnx/good: what became of them. Their content is in tests/gen/onnx_files.py. */
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/os.h"
 #include "onnx_files.h"
 #include "test_alloc_fail.h"
 
@@ -360,6 +365,85 @@ static void test_allocation_failures(void **state) {
     assert_int_equal(onnx_each(&a, "good", ".onnx", sweep), 14);
 }
 
+/* ---- files larger than memory should hold: sparse ones ---- */
+
+#define HUGE_BYTES (((size_t)1 << 31) + 4096)
+
+static void write_sparse(const char *path, size_t size, const void *tail, size_t n) {
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fseeko(f, (off_t)(size - n), SEEK_SET), 0);
+    assert_int_equal(fwrite(tail, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void test_more_than_protobuf_holds(void **state) {
+    char folder[] = "/tmp/polestar-onnx-XXXXXX", path[128], weights[128];
+    ps_alloc_state a;
+    ps_graph *g = NULL;
+    ps_error err = PS_ERROR_INIT;
+    assert_non_null(mkdtemp(folder));
+    ps_snprintf(path, sizeof path, "%s/model.onnx", folder);
+    ps_snprintf(weights, sizeof weights, "%s/w.bin", folder);
+    ps_alloc_state_init(&a, NULL);
+    write_sparse(path, (size_t)1 << 31, "", 1);
+    assert_int_equal(ps_onnx_load_file(&a, path, &g, NULL, &err), PS_LIMIT);
+    assert_non_null(strstr(err.msg, "2147483648 bytes are more than a protobuf's 2 GiB - 1"));
+    assert_int_equal(unlink(path), 0);
+
+    /* y = Identity(w), w: u8 of more than 2 GiB: mapped, so neither allocated nor resident. */
+    ps_file_map model;
+    assert_int_equal(ps_file_map_open(PS_TEST_DATA "/onnx/huge.onnx", &model, &err), PS_OK);
+    assert_int_equal(ps_file_write(path, model.data, model.size, 0600, &err), PS_OK);
+    ps_file_map_close(&model);
+    write_sparse(weights, HUGE_BYTES, "\x07", 1);
+    uint64_t before = ps_memory_resident();
+    if (ps_onnx_load_file(&a, path, &g, NULL, &err) != PS_OK) fail_msg("%s", err.msg);
+    assert_true(ps_memory_resident() < before + ((size_t)256 << 20));
+    assert_true(atomic_load(&a.peak) < (size_t)16 << 20);
+    const ps_tensor *w = ps_graph_find(g, "w")->constant;
+    assert_int_equal(w->bytes, HUGE_BYTES);
+    assert_int_equal(((const uint8_t *)w->data)[HUGE_BYTES - 1], 7);
+    ps_graph_free(g);
+    assert_int_equal(atomic_load(&a.bytes), 0);
+    write_sparse(weights, HUGE_BYTES - 1, "\x07", 1);
+    assert_int_equal(ps_onnx_load_file(&a, path, &g, NULL, &err), PS_FORMAT);
+    assert_non_null(strstr(err.msg, "2147487744 at offset 0 are needed"));
+
+    /* A pipe nobody writes to, where the weights should be: refused, not waited for. */
+    assert_int_equal(unlink(weights), 0);
+    assert_int_equal(mkfifo(weights, 0600), 0);
+    assert_int_equal(ps_onnx_load_file(&a, path, &g, NULL, &err), PS_IO);
+    assert_non_null(strstr(err.msg, "not a regular file"));
+    assert_int_equal(unlink(weights), 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0);
+    assert_int_equal(atomic_load(&a.bytes), 0);
+}
+
+static void limited(const char *name, ps_onnx_limits limits, const char *part) {
+    char path[512];
+    ps_error err = PS_ERROR_INIT;
+    ps_alloc_state a;
+    ps_graph *g = NULL;
+    ps_snprintf(path, sizeof path, "%s/onnx/good/%s.onnx", PS_TEST_DATA, name);
+    ps_alloc_state_init(&a, NULL);
+    ps_onnx_source from = { .path = path, .limits = limits };
+    assert_int_equal(ps_onnx_load(&a, &from, &g, NULL, &err), part ? PS_LIMIT : PS_OK);
+    if (part && !strstr(err.msg, part)) fail_msg("'%s' does not say '%s'", err.msg, part);
+    ps_graph_free(g);
+    assert_int_equal(atomic_load(&a.bytes), 0);
+}
+
+static void test_limits(void **state) {
+    limited("basic", (ps_onnx_limits) { .nodes = 2 }, NULL);
+    limited("basic", (ps_onnx_limits) { .nodes = 1 }, "more than 1 nodes");
+    limited("basic", (ps_onnx_limits) { .tensor_bytes = 48, .total_bytes = 60 }, NULL);
+    limited("basic", (ps_onnx_limits) { .tensor_bytes = 47 }, "initializer 'w': 48 bytes exceed the limit of 47");
+    limited("basic", (ps_onnx_limits) { .total_bytes = 59 }, "exceed the limit of 59 bytes for all tensors");
+    limited("if", (ps_onnx_limits) { .depth = 1 }, "subgraphs nest deeper than 1 levels");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_basic),
@@ -380,6 +464,8 @@ int main(void) {
         cmocka_unit_test(test_text_with_nul),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_more_than_protobuf_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -617,8 +617,56 @@ static int teardown(void **state) {
     return atomic_load(&alloc.bytes) == 0 ? 0 : -1;
 }
 
+/* ---- Einsum ---- */
+
+static void einsum_to_products(void **state) {
+    (void)state;
+    check("einsum", "graph (a: f32[2,3], b: f32[3,4]) -> (y) opset 17 { y = Einsum(a, b) {equation=\"ij,jk->ik\"} }",
+          "graph (a: f32[2,3], b: f32[3,4]) -> (y) opset 17 {\n  _0 = MatMul(a, b)\n"
+          "  y = Transpose(_0) {perm=[0,1]}\n}\n");
+    /* The outputs of before and after are compared by reference kernels; what is left is one product. */
+    static const struct {
+        const char *equation, *a, *b, *ops;
+    } rows[] = {
+        { "bij,bjk->bik", "2,3,4", "2,4,5", "MatMul" },
+        { "ij,jk->ki", "2,3", "3,4", "MatMul Transpose" },
+        { "bhqd,bhkd->bhqk", "2,2,3,4", "2,2,5,4", "Transpose MatMul" },
+        { "bhqk,bhkd->bqhd", "2,2,3,5", "2,2,5,4", "MatMul Transpose" },
+        { "bhwc,hkc->bhwk", "2,3,4,5", "3,2,5", NULL },
+        { "abcd,aefd->bcef", "2,3,2,4", "2,3,2,4", NULL },
+        { "abcd,efcd->abef", "2,3,2,4", "2,3,2,4", NULL },
+        { "i,i->", "5", "5", NULL },
+        { "ij,j", "2,3", "3", NULL },
+        { "...ij,...jk->...ik", "3,2,4", "4,2", NULL },
+        { "...ij,...jk->...ik", "3,2,4", "1,4,2", "MatMul" },
+        { "ij,ij->ij", "2,3", "2,3", "Mul" },
+        { "ij,ji->ij", "2,3", "3,2", "Transpose Mul" },
+        { "i,j->ji", "2", "3", NULL },
+        { "ij,ij->i", "2,3", "2,3", NULL },
+        /* not lowered: a diagonal, a sum over one operand alone, a broadcast sum, three operands, empty operands */
+        { "ii,ij->ij", "3,3", "3,2", "Einsum" },
+        { "ij,k->ik", "2,3", "2", "Einsum" },
+        { "ij,jk->ik", "2,1", "3,4", "Einsum" },
+        { "ij,jk->ik", "2,0", "0,4", "Einsum" },
+    };
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+        char text[256];
+        snprintf(text, sizeof text,
+                 "graph (a: f32[%s], b: f32[%s]) -> (y) opset 17 { y = Einsum(a, b) {equation=\"%s\"} }", rows[k].a,
+                 rows[k].b, rows[k].equation);
+        check("einsum", text, NULL);
+        if (rows[k].ops) check_ops(text, rows[k].ops);
+    }
+    /* Symbols: equal ones are equal extents, unknown dims may broadcast. */
+    check_ops("graph (a: f32[n,m,k], b: f32[n,k,3]) -> (y) opset 17 { y = Einsum(a, b) {equation=\"bij,bjk->bik\"} }",
+              "MatMul");
+    check_ops("graph (a: f32[2,?], b: f32[?,3]) -> (y) opset 17 { y = Einsum(a, b) {equation=\"ij,jk->ik\"} }",
+              "Einsum");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(einsum_to_products),
         cmocka_unit_test(folds),
         cmocka_unit_test(inlines_if),
         cmocka_unit_test(removes_identities),

@@ -146,18 +146,21 @@ static void like_forms_take_shape_and_type(void **state) {
     ps_tensor *x = tensor(PS_DTYPE_F64, 2, (int64_t[]) { 100, 200 }), *out[1];
     (void)state;
     assert_int_equal(run("(x: f64[100,200]) -> (y) opset 22 {\n y = RandomUniformLike(x) {seed=3.0}\n}",
-                         (ps_tensor *[]) { x }, out, 1), PS_OK);
+                         (ps_tensor *[]) { x }, out, 1),
+                     PS_OK);
     assert_int_equal(out[0]->dtype, PS_DTYPE_F64);
     assert_true(ps_shape_equal(&out[0]->shape, &x->shape));
     check_moments(out[0], 0.5, 0.288675, 1.8);
     ps_tensor_release(out[0]);
     assert_int_equal(run("(x: i32[100,200]) -> (y) opset 22 {\n y = RandomNormalLike(x) {seed=3.0, dtype=1}\n}",
-                         (ps_tensor *[]) { x }, out, 1), PS_OK);
+                         (ps_tensor *[]) { x }, out, 1),
+                     PS_OK);
     assert_int_equal(out[0]->dtype, PS_DTYPE_F32);
     check_moments(out[0], 0, 1, 3);
     ps_tensor_release(out[0]);
-    assert_int_equal(run("(x: i32[100,200]) -> (y) opset 22 {\n y = RandomNormalLike(x)\n}",
-                         (ps_tensor *[]) { x }, out, 1), PS_TYPE);
+    assert_int_equal(
+        run("(x: i32[100,200]) -> (y) opset 22 {\n y = RandomNormalLike(x)\n}", (ps_tensor *[]) { x }, out, 1),
+        PS_TYPE);
     ps_tensor_release(x);
 }
 
@@ -199,7 +202,7 @@ static void multinomial(void **state) {
     for (size_t i = 0; i < ps_tensor_count(out[0]); i++) {
         int64_t class = ((int64_t *)out[0]->data)[i];
         assert_true(class >= 0 && class < 4);
-        count[i / COUNT * 4 + (size_t)class]++;
+        count[i / COUNT * 4 + (size_t) class]++;
     }
     for (size_t k = 0; k < 8; k++)
         assert_true(fabs(count[k] / COUNT - want[k]) <= 5 * sqrt(want[k] * (1 - want[k]) / COUNT));

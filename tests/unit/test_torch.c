@@ -128,7 +128,8 @@ static void test_info(void **state) {
     ps_onnx_info info;
     ps_error err = PS_ERROR_INIT;
     ps_alloc_state_init(&a, NULL);
-    if (ps_torch_load_file(&a, GOOD "/weights.saved/model.pt2", &g, &info, &err) != PS_OK) fail_msg("%s", err.msg);
+    if (ps_torch_load(&a, &(ps_onnx_source) { .path = GOOD "/weights.saved/model.pt2" }, &g, &info, &err) != PS_OK)
+        fail_msg("%s", err.msg);
     assert_int_equal(strncmp(info.producer, "pytorch ", 8), 0);
     assert_string_equal(info.graph_name, "model");
     assert_int_equal(info.opset, PS_TORCH_OPSET);
@@ -241,7 +242,7 @@ static void test_bad(void **state) {
         ps_graph *g = NULL;
         ps_snprintf(path, sizeof path, BAD "/%s.pt2", bad[i].name);
         assert_true(ps_torch_detect_file(path));
-        ps_status status = ps_torch_load_file(&a, path, &g, NULL, &err);
+        ps_status status = ps_torch_load(&a, &(ps_onnx_source) { .path = path }, &g, NULL, &err);
         if (status != bad[i].status || !strstr(err.msg, bad[i].says))
             fail_msg("%s: status %s, '%s'", bad[i].name, ps_status_name(status), err.msg);
         assert_int_equal(atomic_load(&a.bytes), 0);
@@ -307,12 +308,31 @@ static void test_not_ours(void **state) {
     assert_false(ps_torch_detect_file(BAD "/there-is-none.pt2"));
 }
 
+/* ---- limits of the caller ---- */
+
+static void expect_limit(ps_onnx_limits limits, const char *says) {
+    ps_alloc_state a;
+    ps_graph *g;
+    ps_error err = PS_ERROR_INIT;
+    ps_onnx_source from = { .path = GOOD "/weights.saved/model.pt2", .limits = limits };
+    ps_alloc_state_init(&a, NULL);
+    assert_int_equal(ps_torch_load(&a, &from, &g, NULL, &err), PS_LIMIT);
+    if (!strstr(err.msg, says)) fail_msg("%s", err.msg);
+    assert_int_equal(atomic_load(&a.bytes), 0);
+}
+
+static void test_limits(void **state) {
+    expect_limit((ps_onnx_limits) { .nodes = 3 }, "more than 3 nodes");
+    expect_limit((ps_onnx_limits) { .tensor_bytes = 79 }, "has 80 bytes, a tensor may have 79");
+    expect_limit((ps_onnx_limits) { .total_bytes = 100 }, "exceed the 100 bytes");
+}
+
 /* ---- memory ---- */
 
 static ps_status load_once(ps_alloc_state *a, void *ctx) {
     ps_graph *g;
     ps_onnx_info info;
-    ps_status status = ps_torch_load_file(a, ctx, &g, &info, NULL);
+    ps_status status = ps_torch_load(a, &(ps_onnx_source) { .path = ctx }, &g, &info, NULL);
     if (status != PS_OK) return status;
     ps_graph_free(g);
     ps_onnx_info_release(&info);
@@ -327,9 +347,9 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference),   cmocka_unit_test(test_cpu),           cmocka_unit_test(test_info),
-        cmocka_unit_test(test_expressions), cmocka_unit_test(test_bad),           cmocka_unit_test(test_not_ours),
-        cmocka_unit_test(test_pickles),     cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_reference),   cmocka_unit_test(test_cpu),     cmocka_unit_test(test_info),
+        cmocka_unit_test(test_expressions), cmocka_unit_test(test_bad),     cmocka_unit_test(test_not_ours),
+        cmocka_unit_test(test_limits),      cmocka_unit_test(test_pickles), cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,13 @@
-/* matmul_packed.c - products with constant weights by our own panels, at every instruction set: one packed form whatever
- * the number of rows, where oneDNN wants several (AVX-512) or none (below, it copies the weights in every run).
+/* matmul_packed.c - products with constant weights by our own panels, at every instruction set: one packed form
+ * whatever the number of rows, where oneDNN wants several (AVX-512) or none (below, it copies the weights in every
+ * run).
  *
  * Measured beside oneDNN's at AVX-512, products of MiniLM, BERT-base and an MLP: within 3 % from 16 rows on, 1.1 to 1.9
  * times as fast where weights come from memory and rows are few; slower only for 3 rows of weights in cache (0.85).
  *
- * Weights are packed as panels [K][panel_width]; a panel is walked by a chunk of rows while it is in cache, and the chunk
- * meets all panels. Bias goes in with the product, post-ops follow as a chain over the output. */
+ * Weights are packed as panels [K][panel_width]; a panel is walked by a chunk of rows while it is in cache, and the
+ * chunk meets all panels. Bias goes in with the product, post-ops follow as a chain over the chunk, or over the output
+ * where threads share chunks. */
 #include "backend/cpu/chain.h"
 
 typedef struct packed_kernel {
@@ -22,10 +24,12 @@ typedef struct packed_job {
     const packed_kernel *k;
     const float *a, *bias;
     float *c;
+    void *const *in;
     int64_t panels, chunk; /* chunk: rows */
+    bool chain_in_chunk;
 } packed_job;
 
-enum { FEW_ROWS = 24 }; /* for which a panel of weights is fetched at least */
+enum { FEW_ROWS = 24, MANY_ROWS = 64 }; /* for which weights are fetched at least: shared among threads, and else */
 
 /* One item is one panel against one chunk of rows; a chunk meets all panels while it is in cache. */
 static void run_items(void *ctx, int64_t begin, int64_t end, int thread) {
@@ -38,25 +42,32 @@ static void run_items(void *ctx, int64_t begin, int64_t end, int thread) {
         const float *next = item + 1 < end ? k->panels + (item + 1) % j->panels * size : NULL;
         k->simd->gemm_panel(j->a + row * k->k, k->k, k->panels + panel * size, j->bias ? j->bias + col : NULL,
                             j->c + row * k->n + col, k->n, rows, cols, k->k, next);
+        if (!j->chain_in_chunk || panel + 1 < j->panels) continue;
+        cpu_chain_span(&k->chain, k->simd, j->c, j->c, j->in, row * k->n, rows * k->n);
     }
 }
 
-/* Rows of an item: as many as stay in half a second-level cache (256 KiB), fewer where that leaves threads without work. */
-static int64_t rows_of_chunk(const packed_kernel *k, int64_t panels) {
-    int64_t in_cache = 1 + 65536 / k->k, chunks = k->threads > 1 ? (3 * k->threads + panels - 1) / panels : 1;
-    int64_t share = (k->m + chunks - 1) / chunks;
-    if (share < FEW_ROWS) share = FEW_ROWS;
-    return share < in_cache ? share : in_cache;
+/* Rows of an item: as many as stay in half a second-level cache (256 KiB), but for few the weights would stream past
+ * too often; fewer where that leaves threads without work, equal shares where each has some. */
+static int64_t rows_of_chunk(const packed_kernel *k, int64_t panels, int threads) {
+    int64_t in_cache = 65536 / k->k > MANY_ROWS ? 65536 / k->k : MANY_ROWS, chunks = (k->m + in_cache - 1) / in_cache;
+    int64_t least = threads > 1 ? (3 * threads + panels - 1) / panels : 1;
+    if (chunks >= threads) chunks = (chunks + threads - 1) / threads * threads;
+    if (chunks < least) chunks = least;
+    int64_t rows = (k->m + chunks - 1) / chunks;
+    return rows < FEW_ROWS ? FEW_ROWS : rows;
 }
 
 static ps_status packed_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     const packed_kernel *k = (const packed_kernel *)kernel;
-    packed_job job = { k, args->in[0], k->has_bias ? args->in[2] : NULL, args->out[0], 0, 0 };
+    packed_job job = { k, args->in[0], k->has_bias ? args->in[2] : NULL, args->out[0], args->in, 0, 0, false };
+    int threads = k->m * k->n * k->k < 32768 ? 1 : k->threads;
     job.panels = (k->n + k->simd->panel_width - 1) / k->simd->panel_width;
-    job.chunk = rows_of_chunk(k, job.panels);
+    job.chunk = rows_of_chunk(k, job.panels, threads);
     int64_t chunks = (k->m + job.chunk - 1) / job.chunk;
-    ps_parallel_for(job.panels * chunks, 1, k->m * k->n * k->k < 32768 ? 1 : k->threads, run_items, &job);
-    if (k->has_chain) cpu_chain_run(&k->chain, k->simd, args->out[0], args->out[0], args->in);
+    job.chain_in_chunk = k->has_chain && chunks % threads == 0; /* then the threads' ranges are whole chunks */
+    ps_parallel_for(job.panels * chunks, 1, threads, run_items, &job);
+    if (k->has_chain && !job.chain_in_chunk) cpu_chain_run(&k->chain, k->simd, args->out[0], args->out[0], args->in);
     return PS_OK;
 }
 
@@ -84,8 +95,7 @@ static ps_status fill(ps_lowering *l, packed_kernel *k, bool transposed, ps_erro
     int64_t width = k->simd->panel_width, panels = (k->n + width - 1) / width;
     pack_job job = { n->in[1]->constant->data, k->n, k->k, transposed ? 1 : k->n, transposed ? k->k : 1, width };
     ps_snprintf(key, sizeof key, "panels %lld%s", (long long)width, transposed ? " transposed" : "");
-    PS_TRY(
-        ps_weights_take(l, 1, key, (size_t)(panels * width * k->k) * sizeof(float), pack, &job, &data, err));
+    PS_TRY(ps_weights_take(l, 1, key, (size_t)(panels * width * k->k) * sizeof(float), pack, &job, &data, err));
     k->panels = data;
     return PS_OK;
 }

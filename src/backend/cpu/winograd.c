@@ -2,9 +2,9 @@
  * quarter) for more additions and larger weights. The arithmetic is in winograd.h, the choice in `choose`.
  *
  * A block of tiles is transformed, multiplied and transformed back before the next one, by one thread: its transformed
- * pixels V[(m+2)^2][tiles][C] and products P[(m+2)^2][tiles][outputs of some panels] stay in the second-level cache while
- * the weights U[panel][(m+2)^2][C][panel_width] stream past. Bias, a residual and a clamp go in with the transform back;
- * other post-ops follow as a chain over the block's pixels. */
+ * pixels V[(m+2)^2][tiles][C] and products P[(m+2)^2][tiles][outputs of some panels] stay in the second-level cache
+ * while the weights U[panel][(m+2)^2][C][panel_width] stream past. Bias, a residual and a clamp go in with the
+ * transform back; other post-ops follow as a chain over the block's pixels. */
 #include "backend/cpu/chain.h"
 
 #include <math.h>
@@ -15,10 +15,10 @@ typedef struct wino_kernel {
     const float *weights;
     int m, threads;
     int64_t batch, channels, outputs, in_h, in_w, out_h, out_w, pad_y, pad_x;
-    int64_t tiles_x, tiles, block;  /* in a row, in all, in a block */
-    int64_t panels, chunk;          /* of weights: in all, multiplied before the transform back */
-    int64_t slices;                 /* of the panels, for threads that would have no block */
-    int64_t v_row, v_step, p_step;  /* floats between tiles and between positions */
+    int64_t tiles_x, tiles, block; /* in a row, in all, in a block */
+    int64_t panels, chunk;         /* of weights: in all, multiplied before the transform back */
+    int64_t slices;                /* of the panels, for threads that would have no block */
+    int64_t v_row, v_step, p_step; /* floats between tiles and between positions */
     int64_t p_row;
     int bias, add; /* node inputs, or -1 */
     float lo, hi;
@@ -241,7 +241,8 @@ static bool is_residual(const ps_node *n, const ps_post *p) {
            ps_shape_equal(&n->in[p->operand]->shape, &n->out[0]->shape);
 }
 
-/* How many post-ops the transform back can do: an addition of the output's shape, then a clamp; either may be absent. */
+/* How many post-ops the transform back can do: an addition of the output's shape, then a clamp; either may be absent.
+ */
 static int take_posts(const ps_node *n, const ps_post *posts, int n_posts, wino_kernel *k) {
     int taken = 0;
     k->add = -1;
@@ -348,12 +349,13 @@ static bool windows_possible(const ps_window *w) {
 }
 
 /* ---- choice ----
- * In multiplications of a product (57 per ns and core where this was measured), for one image whatever the batch and the
- * threads: so every plan of a model uses the same form of a weight, and an image's result does not depend on its batch. */
+ * In multiplications of a product (57 per ns and core where this was measured), for one image whatever the batch and
+ * the threads: so every plan of a model uses the same form of a weight, and an image's result does not depend on its
+ * batch. */
 enum {
-    TRANSFORM = 12,     /* a point of a tile, in or out, of one channel: measured, 10 to 13 */
-    FETCH = 10,         /* a weight that comes from memory: 23 GB/s, beside which the multiplications are free */
-    WORTH_A_BYTE = 4    /* that a further byte of weights must save to be worth its place */
+    TRANSFORM = 12,  /* a point of a tile, in or out, of one channel: measured, 10 to 13 */
+    FETCH = 10,      /* a weight that comes from memory: 23 GB/s, beside which the multiplications are free */
+    WORTH_A_BYTE = 4 /* that a further byte of weights must save to be worth its place */
 };
 
 static double winograd_cost(const ps_lowering *l, int m, int64_t width) {

@@ -20,8 +20,8 @@ typedef struct ps_wino_tile {
     int y0, y1, x0, x1;
 } ps_wino_tile;
 
-/* What happens to a sum before it is written: + bias of its channel, + add at the place of the output in the whole image, then clamped;
- * either pointer may be NULL. */
+/* What happens to a sum before it is written: + bias of its channel, + add at the place of the output in the whole
+ * image, then clamped; either pointer may be NULL. */
 typedef struct ps_wino_post {
     const float *bias, *add;
     float lo, hi;
