@@ -63,6 +63,24 @@ static bool compare_numbers(const ps_tensor *got, const ps_tensor *want, const l
     return ok;
 }
 
+static void compare_output(const ps_tensor *got, const ps_tensor *want, const limits *l, const char *where, outcome *o);
+
+/* The elements of two containers of equal type and length, one by one. */
+static void compare_elements(const ps_tensor *got, const ps_tensor *want, const limits *l, const char *where,
+                             outcome *o) {
+    for (size_t i = 0; i < ps_tensor_elements(want) && o->verdict != FAILED; i++) {
+        const ps_tensor *a = ps_tensor_element(got, i), *b = ps_tensor_element(want, i);
+        char part[160];
+        snprintf(part, sizeof part, "element %zu of %.120s", i, where);
+        if (a && b) {
+            compare_output(a, b, l, part, o);
+        } else if (a || b) {
+            o->verdict = FAILED;
+            snprintf(o->why, sizeof o->why, "%s is %s", part, a ? "there, none is expected" : "missing");
+        }
+    }
+}
+
 static void compare_output(const ps_tensor *got, const ps_tensor *want, const limits *l, const char *where,
                            outcome *o) {
     char text[2][128];
@@ -74,6 +92,10 @@ static void compare_output(const ps_tensor *got, const ps_tensor *want, const li
                  cli_shape_text(NULL, ps_tensor_shape(got), text[0], sizeof text[0]),
                  ps_dtype_name(ps_tensor_dtype(want)),
                  cli_shape_text(NULL, ps_tensor_shape(want), text[1], sizeof text[1]));
+        return;
+    }
+    if (cli_dtype_container(ps_tensor_dtype(want))) {
+        compare_elements(got, want, l, where, o);
         return;
     }
     const bool strings = ps_tensor_dtype(want) == PS_DTYPE_STRING;
@@ -133,7 +155,7 @@ static ps_status verify_sets(const cli_args *args, ps_engine *engine, const char
     for (size_t i = 0; i < n && session && status == PS_OK; i++) {
         cli_test_set set;
         char *folder = cli_path_join(dir, names[i]);
-        status = cli_test_set_load(engine, folder, &set, err);
+        status = cli_test_set_load(engine, model, folder, &set, err);
         if (status == PS_OK) status = run_set(session, model, &set, names[i], l, o, err);
         o->sets += status == PS_OK;
         cli_test_set_release(&set);

@@ -86,7 +86,7 @@ static ps_status parse_attrs(ps_node *node, const ps_op *op, ps_error *err) {
         store_attr(a, params + d->offset);
     }
     node->params = params;
-    return PS_OK;
+    return op->prepare ? op->prepare(node, err) : PS_OK;
 }
 
 /* ---- resolving ---- */

@@ -77,17 +77,18 @@ static ps_status nonzero_infer(const ps_node *node, ps_error *err) {
     ps_shape out = { 2, { PS_DIM_UNKNOWN, PS_DIM_UNKNOWN } };
     int rank = node->in[0]->shape.rank;
     ps_dtype t = node->in[0]->dtype;
-    PS_FAIL_IF(t == PS_DTYPE_STRING || (t != PS_DTYPE_UNDEFINED && ps_dtype_size(t) == 0), err, TYPE,
+    PS_FAIL_IF(ps_dtype_is_container(t) || (t != PS_DTYPE_UNDEFINED && ps_dtype_size(t) == 0), err, TYPE,
                "%s: element type %s has no zero here", PS_LABEL(node), ps_dtype_name(t));
     if (rank >= 0) out.dims[0] = rank ? rank : 1;
     ps_infer_set(node, 0, PS_DTYPE_I64, &out);
     return PS_OK;
 }
 
-/* Minus zero is zero, so floats are compared by value; every other type by its bytes. */
+/* Minus zero is zero, so floats are compared by value; every other type by its bytes. An empty string is zero. */
 static bool is_zero(const ps_tensor *t, size_t size, size_t k) {
     static const uint8_t zero[16] = { 0 };
     double v;
+    if (t->dtype == PS_DTYPE_STRING) return ((const ps_string *)t->data)[k].size == 0;
     if (ps_dtype_is_float(t->dtype) && ps_tensor_get_double(t, k, &v)) return v == 0;
     return memcmp((const uint8_t *)t->data + k * size, zero, size) == 0;
 }

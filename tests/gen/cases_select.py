@@ -27,6 +27,7 @@ def nonzero(add):
     add("NonZero", 13, [np.zeros((3, 2), np.int32)])
     add("NonZero", 13, [np.zeros((0, 2), np.float32)], name="empty", want=[np.zeros((2, 0), np.int64)])
     add("NonZero", 13, [np.array(5, np.int32)], name="scalar")
+    add("NonZero", 13, [np.array([["", "a"], ["0", ""]], dtype=object)], name="string")
 
 
 def topk(add):

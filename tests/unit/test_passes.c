@@ -358,6 +358,41 @@ static void recognises_layernorm(void **state) {
         "ReduceMean Sub Pow ReduceMean Add+Sqrt Div");
 }
 
+static void recognises_groupnorm(void **state) {
+    (void)state;
+    static const char *const forms[] = {
+        "r = Reshape(x, i64[3]{0,2,-1}) n = InstanceNormalization(r, s, b) {epsilon=0.01} k = Reshape(n, "
+        "i64[4]{2,6,3,4})\n"
+        "  m = Mul(k, g) y = Add(m, h)",
+        "r = Reshape(x, i64[3]{2,2,36}) n = InstanceNormalization(r, s, b) k = Reshape(n, i64[4]{2,6,3,4})\n"
+        "  m = Mul(g, k) y = Add(h, m)",
+    };
+    static const char *const others[] = {
+        /* groups that mix pictures; gamma along another axis; the norm is read elsewhere */
+        "r = Reshape(x, i64[3]{1,4,36}) n = InstanceNormalization(r, f32[4]{1,1,1,1}, f32[4]{0,0,0,0})\n"
+        "  k = Reshape(n, i64[4]{2,6,3,4}) m = Mul(k, g) y = Add(m, h)",
+        "r = Reshape(x, i64[3]{2,2,36}) n = InstanceNormalization(r, s, b) k = Reshape(n, i64[4]{2,6,3,4})\n"
+        "  m = Mul(k, f32[1,1,3,1]{1,2,3}) y = Add(m, h)",
+        "r = Reshape(x, i64[3]{2,2,36}) n = InstanceNormalization(r, s, b) k = Reshape(n, i64[4]{2,6,3,4})\n"
+        "  m = Mul(k, g) a = Add(m, h) y = Add(a, k)",
+    };
+    char text[1024];
+    for (size_t i = 0; i < 5; i++) {
+        snprintf(text, sizeof text,
+                 "graph (x: f32[2,6,3,4]) -> (y) opset 17 { s: f32[2] = {1,0.5} b: f32[2] = {0,2}\n"
+                 "  g: f32[6,1,1] = random(1) h: f32[1,6,1,1] = random(2) %s }",
+                 i < 2 ? forms[i] : others[i - 2]);
+        ps_graph *before = load(text), *after = load(text);
+        ps_error err = PS_ERROR_INIT;
+        bool changed = false;
+        assert_int_equal(ps_passes_run_one(after, "groupnorm", &all_caps, &changed, &err), PS_OK);
+        assert_int_equal(changed, i < 2);
+        assert_same_outputs(before, after);
+        ps_graph_free(before);
+        ps_graph_free(after);
+    }
+}
+
 static void recognises_softmax(void **state) {
     (void)state;
     check_ops("graph (x: f32[2,8]) -> (y) opset 15 { m = ReduceMax(x) {axes=[1]} d = Sub(x, m) e = Exp(d)\n"
@@ -679,6 +714,7 @@ int main(void) {
         cmocka_unit_test(folds_pads),
         cmocka_unit_test(recognises_activations),
         cmocka_unit_test(recognises_layernorm),
+        cmocka_unit_test(recognises_groupnorm),
         cmocka_unit_test(recognises_softmax),
         cmocka_unit_test(recognises_one_hot),
         cmocka_unit_test(takes_contrib_apart),
