@@ -1,53 +1,41 @@
-/* fuzz_config.c - any bytes as the configuration file of `polestar serve`. What is read is written again as JSON and
- * must read back as the same. */
+/* fuzz_config.c - any bytes as MODEL.preprocess.json, the one file of settings: read, or refused with a sentence. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "cli.h"
+#include "base/os.h"
+#include "io/io.h"
+#include "polestar/engine.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* One of every kind. */
-static const cli_option options[] = {
-    { "host", CLI_TEXT, "ADDRESS", "", NULL },    { "http-port", CLI_TEXT, "PORT", "", NULL },
-    { "config", CLI_FILE, "FILE", "", NULL },     { "quiet", CLI_FLAG, NULL, "", NULL },
-    { "mode", CLI_WORDS, "auto|fp32", "", NULL }, CLI_OPT_END,
-};
+static char path[64];
 
-static const cli_command command = { "serve", "", CLI_FILE, "", "", options, 0, -1, NULL };
-
-static json_t *write_again(const cli_config *c) {
-    json_t *root = json_object(), *models = json_array();
-    for (size_t i = 0; i < c->n_values; i++)
-        json_object_set_new(root, c->values[i].option->name,
-                            c->values[i].option->kind == CLI_FLAG ? json_true() : json_string(c->values[i].text));
-    for (size_t i = 0; i < c->n_models; i++) {
-        json_t *m = json_object();
-        if (c->models[i].name) json_object_set_new(m, "name", json_string(c->models[i].name));
-        json_object_set_new(m, "path", json_string(c->models[i].path));
-        json_array_append_new(models, m);
-    }
-    json_object_set_new(root, "models", models);
-    return root;
+static void forget(void) {
+    unlink(path);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    cli_config first, again;
+    static ps_engine *engine;
+    ps_preprocess p;
     ps_error err = PS_ERROR_INIT;
-    if (!cli_config_parse(&command, (const char *)data, size, &first, &err)) {
-        if (!err.msg[0]) abort();
-        return 0;
+    if (!engine) {
+        ps_engine_options o = PS_ENGINE_OPTIONS_INIT;
+        o.threads = 1;
+        o.cache_dir = "";
+        if (ps_engine_create(&o, &engine, NULL) != PS_OK) abort();
+        snprintf(path, sizeof path, "/tmp/polestar-fuzz-%ld.json", (long)getpid());
+        atexit(forget);
     }
-    json_t *root = write_again(&first);
-    char *text = json_dumps(root, 0);
-    if (!text) abort();
-    if (!cli_config_parse(&command, text, strlen(text), &again, &err)) abort();
-    if (again.n_values != first.n_values || again.n_models != first.n_models) abort();
-    for (size_t i = 0; i < first.n_models; i++)
-        if (strcmp(first.models[i].path, again.models[i].path) != 0) abort();
-    free(text);
-    json_decref(root);
-    cli_config_release(&first);
-    cli_config_release(&again);
+    FILE *f = fopen(path, "wb");
+    if (!f) return 0;
+    size_t n = fwrite(data, 1, size, f);
+    if (fclose(f) != 0 || n != size) return 0;
+    size_t before = ps_engine_memory(engine, NULL);
+    ps_preprocess_init(&p);
+    ps_status status = ps_preprocess_load(engine, path, &p, &err);
+    if (status == PS_OK ? ps_preprocess_check(&p, "what was read", &err) != PS_OK : !err.msg[0]) abort();
+    if (ps_engine_memory(engine, NULL) != before) abort(); /* a leak */
     return 0;
 }

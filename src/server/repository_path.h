@@ -12,13 +12,13 @@ char *ps_path_join(ps_alloc_state *alloc, const char *dir, const char *name);
 /* "dir/resnet.onnx", "dir/resnet", "dir/resnet/model.onnx", "dir/resnet/3/model.onnx" → "resnet"; NULL when out of
  * memory. */
 char *ps_model_name_of_path(ps_alloc_state *alloc, const char *path);
-/* Could a repository item be a model: a folder, or a file *.onnx? */
+/* Could a repository item be a model: a folder, or a file *.onnx or *.pt2? */
 bool ps_model_path_plausible(ps_alloc_state *alloc, const char *path);
 /* The file to load and its version for a model's path (file or folder); free the file's name with ps_free. */
 ps_status ps_model_path_resolve(ps_alloc_state *alloc, const char *path, char **ret_file,
                                 char ret_version[PS_MODEL_VERSION_TEXT], ps_error *err);
 
-/* MODEL and the suffix for MODEL.onnx or MODEL.onnx.zst; NULL: out of memory. ps_free it. */
+/* MODEL and the suffix for MODEL.onnx, MODEL.onnx.zst or MODEL.pt2; NULL: out of memory. ps_free it. */
 char *ps_model_file_beside(ps_alloc_state *alloc, const char *model_file, const char *suffix);
 
 #endif
