@@ -1,5 +1,5 @@
-/* fuzz_serve_config.c - any bytes as the configuration file of `polestar serve`. What is read is written again as JSON and
- * must read back as the same. */
+/* fuzz_serve_config.c - any bytes as the configuration file of `polestar serve`. What is read is written again as JSON
+ * and must read back as the same. */
 #include <stdlib.h>
 #include <string.h>
 
