@@ -34,10 +34,13 @@ typedef struct ps_server_options {
     /* "on": clients may register POSIX shared memory of this machine, which the server then reads and writes for them;
      * "off"; NULL or "auto": on if host is this machine only */
     const char *shared_memory;
+    /* Patience with slow clients; 0: 30. A body or a reply may take so long and the time it takes at 8 KiB/s; a
+     * connection may be silent for twice, headers may take three times as long. */
+    int client_seconds;
 } ps_server_options;
 
 #define PS_SERVER_OPTIONS_INIT                                                                                         \
-    { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 PS_API ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, ps_server **ret_server,
                                  ps_error *reterr);

@@ -81,6 +81,7 @@ static bool read_options(const cli_args *args, ps_server_options *o) {
            cli_get_int(args, "max-connections", 1, 1 << 20, &o->max_connections) &&
            cli_get_int(args, "http-threads", 1, 256, &o->http_threads) &&
            cli_get_int(args, "runners", 1, 1024, &o->runners) &&
+           cli_get_int(args, "client-seconds", 1, 86400, &o->client_seconds) &&
            cli_get_int(args, "drain-seconds", 1, 86400, &o->drain_seconds) &&
            cli_get_size(args, "max-body", &o->max_body_bytes);
 }
@@ -169,6 +170,7 @@ static const cli_option options[] = {
     { "max-body", CLI_TEXT, "SIZE", "largest request body", "64M" },
     { "http-threads", CLI_TEXT, "N", "threads that read and write requests", "1" },
     { "runners", CLI_TEXT, "N", "models running at once", "one for each core" },
+    { "client-seconds", CLI_TEXT, "S", "patience with slow clients", "30" },
     { "shared-memory", CLI_WORDS, "auto|on|off",
       "may clients register POSIX shared memory; auto: if only this machine reaches the server", "auto" },
     { "drain-seconds", CLI_TEXT, "S", "time for requests in flight when stopping", "30" },

@@ -51,6 +51,8 @@ static ps_status check_options(const ps_server_options *o, ps_error *err) {
     PS_FAIL_IF(o->shared_memory && strcmp(o->shared_memory, "auto") != 0 && strcmp(o->shared_memory, "on") != 0 &&
                    strcmp(o->shared_memory, "off") != 0,
                err, INVALID, "shared memory is '%.32s', not auto, on or off", o->shared_memory);
+    PS_FAIL_IF(o->client_seconds < 0 || o->client_seconds > 86400, err, INVALID,
+               "client_seconds is %d, not between 0 and 86400", o->client_seconds);
     PS_FAIL_IF(o->drain_seconds < 0, err, INVALID, "drain_seconds is %d, which is negative", o->drain_seconds);
     return PS_OK;
 }
@@ -88,6 +90,7 @@ static ps_status start_http(ps_server *s, const ps_server_options *o, ps_error *
         .max_body_bytes = o->max_body_bytes ? o->max_body_bytes : DEFAULT_BODY,
         .max_connections = o->max_connections ? o->max_connections : 1024,
         .threads = o->http_threads ? o->http_threads : 1,
+        .client_seconds = o->client_seconds ? o->client_seconds : 30,
     };
     if (http.max_connections < http.threads) http.max_connections = http.threads;
     PS_TRY(ps_http_start(&http, &s->http, err));

@@ -7,8 +7,6 @@
 #include "server/json_number.h"
 
 #define FIRST_ROOM ((size_t)16 << 10)
-#define SLOW_GRACE_NS (30 * INT64_C(1000000000)) /* a body may take this long … */
-#define SLOW_BYTES_PER_SECOND 8192               /* … plus the time it takes at this rate */
 
 static const char *header(const ps_exchange *x, const char *name) {
     return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
@@ -100,8 +98,7 @@ static bool keep(ps_exchange *x, const char *data, size_t size) {
 }
 
 static bool too_slow(const ps_exchange *x) {
-    int64_t allowed = SLOW_GRACE_NS + (int64_t)(x->body_total / SLOW_BYTES_PER_SECOND) * 1000000000;
-    return ps_clock_ns() - x->arrived_ns > allowed;
+    return ps_clock_ns() - x->arrived_ns > ps_exchange_allowed_ns(x, x->body_total);
 }
 
 bool ps_body_take(ps_exchange *x, const char *data, size_t size) {

@@ -10,6 +10,7 @@
 
 #include "server/http/coding.h"
 #include "server/http/http.h"
+#include "server/http/watch.h"
 
 #define PS_HTTP_VERSION_MAX 31 /* bytes of a model version in a path */
 
@@ -17,7 +18,9 @@ struct ps_http {
     ps_http_options options;
     ps_alloc_state *alloc;
     struct MHD_Daemon *daemon;
-    int listen_fd; /* ours to close after ps_http_drain, else -1 */
+    ps_watch *watch;
+    int64_t patience_ns; /* with slow clients */
+    int listen_fd;       /* ours to close after ps_http_drain, else -1 */
     atomic_bool ready, draining;
     atomic_size_t body_bytes; /* held by all exchanges */
     size_t max_body_total;
@@ -34,6 +37,7 @@ typedef void (*ps_handler)(ps_exchange *x);
 struct ps_exchange {
     ps_http *http;
     struct MHD_Connection *connection;
+    ps_watched *watched; /* the connection; may be NULL */
     bool called,
         suspended;      /* the handler was; it left the reply to another thread. Touched by the daemon's thread only */
     ps_handler handler; /* NULL: the reply is decided already */
@@ -65,6 +69,12 @@ struct ps_exchange {
 
 static inline const char *ps_exchange_body(const ps_exchange *x) {
     return x->block + x->body_pad;
+}
+
+/* How long a client may take over `size` bytes: the patience, and the time they take at PS_SLOW_BYTES_PER_SECOND. */
+#define PS_SLOW_BYTES_PER_SECOND 8192
+static inline int64_t ps_exchange_allowed_ns(const ps_exchange *x, size_t size) {
+    return x->http->patience_ns + (int64_t)(size / PS_SLOW_BYTES_PER_SECOND) * 1000000000;
 }
 
 /* The reply is `code` and what was appended to x->reply. */

@@ -11,12 +11,19 @@
 #include "server/http/trace_context.h"
 
 #define CONNECTION_MEMORY ((size_t)32 << 10) /* of one connection: bounds the headers */
-#define IDLE_SECONDS 60u                     /* without a byte, before a connection is closed */
 #define BACKLOG 1024u
+/* times a client's patience: silence on a connection, and from one reply, or the start, to the next headers */
+#define IDLE_PATIENCE 2u
+#define HEADERS_PATIENCE 3
 #define STALLED_NS INT64_C(2000000000)     /* a drain does not wait for bodies of which nothing came for so long */
 #define MIN_BODY_TOTAL ((size_t)256 << 20) /* bodies of all requests together: this, or four of the largest */
 
 /* ---- life of an exchange ---- */
+
+static ps_watched *watched_of(struct MHD_Connection *connection) {
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info ? info->socket_context : NULL;
+}
 
 static ps_exchange *exchange_create(ps_http *http, struct MHD_Connection *connection, const char *method,
                                     const char *path) {
@@ -24,6 +31,8 @@ static ps_exchange *exchange_create(ps_http *http, struct MHD_Connection *connec
     if (!x) return NULL;
     x->http = http;
     x->connection = connection;
+    x->watched = watched_of(connection);
+    ps_watch_expect(x->watched, 0);
     x->arrived_ns = ps_clock_ns();
     ps_snprintf(x->method, sizeof x->method, "%s", method);
     ps_snprintf(x->path, sizeof x->path, "%s", path);
@@ -78,6 +87,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **sl
     *slot = NULL;
     if (!x) return;
     log_exchange(x, how == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    ps_watch_expect(x->watched, HEADERS_PATIENCE * x->http->patience_ns);
     exchange_free(x);
 }
 
@@ -109,6 +119,7 @@ static enum MHD_Result send_reply(ps_exchange *x) {
         MHD_create_response_from_buffer(x->reply.size, x->reply.data, MHD_RESPMEM_PERSISTENT);
     if (!response) return MHD_NO;
     add_headers(x, response);
+    ps_watch_expect(x->watched, ps_exchange_allowed_ns(x, x->reply.size));
     enum MHD_Result result = MHD_queue_response(x->connection, (unsigned)x->code, response);
     MHD_destroy_response(response);
     return result;
@@ -144,6 +155,19 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
     return send_reply(x);
 }
 
+static void on_connection(void *arg, struct MHD_Connection *connection, void **slot,
+                          enum MHD_ConnectionNotificationCode what) {
+    ps_http *http = arg;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        ps_watch_remove(*slot);
+        *slot = NULL;
+    } else if (info) {
+        *slot = ps_watch_add(http->watch, info->connect_fd);
+        ps_watch_expect(*slot, HEADERS_PATIENCE * http->patience_ns);
+    }
+}
+
 /* Paths stay as they came: they are decoded segment by segment, so that %2F cannot make a new segment. */
 static size_t keep_escapes(void *arg, struct MHD_Connection *connection, char *text) {
     return strlen(text);
@@ -171,7 +195,8 @@ static ps_status start_daemon(ps_http *http, ps_error *err) {
         flags, (uint16_t)o->port, NULL, NULL, on_access, http, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, http,
         MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
         MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, http, MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->max_connections,
-        MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_CONNECTION_TIMEOUT,
+        IDLE_PATIENCE * (unsigned)o->client_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,
         MHD_OPTION_LISTEN_BACKLOG_SIZE, BACKLOG, MHD_OPTION_ARRAY, o->threads > 1 ? pool : pool + 1, MHD_OPTION_END);
     PS_FAIL_IF(!http->daemon, err, IO, "cannot listen on %s:%d: %s", o->host, o->port,
                errno ? strerror(errno) : "refused");
@@ -192,7 +217,9 @@ ps_status ps_http_start(const ps_http_options *options, ps_http **ret, ps_error 
         ps_free(alloc, http);
         return PS_FAIL_NOMEM(err, "the HTTP front end");
     }
-    ps_status status = start_daemon(http, err);
+    http->patience_ns = options->client_seconds * INT64_C(1000000000);
+    ps_status status = ps_watch_create(alloc, &http->options.log, &http->watch, err);
+    if (status == PS_OK) status = start_daemon(http, err);
     if (status != PS_OK) {
         ps_http_free(http);
         return status;
@@ -238,6 +265,7 @@ bool ps_http_wait_idle(ps_http *http, int64_t deadline_ns) {
 void ps_http_free(ps_http *http) {
     if (!http) return;
     if (http->daemon) MHD_stop_daemon(http->daemon);
+    ps_watch_free(http->watch);
     ps_listener_close(http->listen_fd);
     ps_cond_destroy(&http->idle);
     ps_mutex_destroy(&http->lock);

@@ -24,6 +24,7 @@ typedef struct ps_http_options {
     int port;         /* 0: any */
     size_t max_body_bytes;
     int max_connections, threads;
+    int client_seconds; /* patience with slow clients: see ps_server_options */
 } ps_http_options;
 
 /* Listens and serves from now on. */
