@@ -176,7 +176,7 @@ char *cli_safe_name(const char *name);
 char *cli_path_join(const char *dir, const char *name);
 bool cli_is_dir(const char *path);
 bool cli_is_file(const char *path);
-/* dir if it is a file, else dir/model.onnx. free() it. */
+/* dir if it is a file, else dir/model.onnx or, where only that is there, dir/model.pt2. free() it. */
 char *cli_model_path(const char *path);
 
 /* ---- folders of test data: test_data_set_*: input_N.pb and output_N.pb ---- */

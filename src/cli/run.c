@@ -36,6 +36,7 @@ static char *preprocess_path(const char *model) {
     size_t n = strlen(model);
     if (n > 4 && strcmp(model + n - 4, ".zst") == 0) n -= 4;
     if (n > 5 && memcmp(model + n - 5, ".onnx", 5) == 0) n -= 5;
+    if (n > 4 && memcmp(model + n - 4, ".pt2", 4) == 0) n -= 4;
     return cli_format("%.*s.preprocess.json", (int)n, model);
 }
 
@@ -502,7 +503,8 @@ const cli_command cli_run = {
     "MODEL [FILE]...",
     CLI_FILE,
     "run a model on files or on random data",
-    "MODEL is an ONNX file or a folder with model.onnx. FILEs are the data of its input: a model with one input runs "
+    "MODEL is an ONNX file, a torch.export archive (.pt2) or a folder with one as model.onnx or model.pt2. FILEs are "
+    "the data of its input: a model with one input runs "
     "once for "
     "each of them, others take NAME=FILE. For every output its name, type, shape, smallest, largest and mean value are "
     "printed.",

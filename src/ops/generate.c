@@ -220,7 +220,8 @@ static ps_status range_resolve(const ps_facts *f, range *r, bool *known, ps_erro
         bool half = dtype == PS_DTYPE_F16 || dtype == PS_DTYPE_BF16;
         r->wide = half ? p->stash_type == PS_DTYPE_F64 : dtype == PS_DTYPE_F64;
         PS_FAIL_IF(half && !r->wide && p->stash_type != PS_DTYPE_F32, err, TYPE,
-                   "%s: stash_type is %lld, it must be 1 (f32) or 11 (f64)", PS_LABEL(f->node), (long long)p->stash_type);
+                   "%s: stash_type is %lld, it must be 1 (f32) or 11 (f64)", PS_LABEL(f->node),
+                   (long long)p->stash_type);
         *known = ps_facts_double(f, 0, &r->start) && ps_facts_double(f, 1, &limit);
         r->delta = 1;
         if (ps_facts_has(f, 2)) *known &= ps_facts_double(f, 2, &r->delta);

@@ -266,7 +266,7 @@ def test_verify(tool, classifier, tmp_path):
     info = document(tool("verify", classifier, empty, "--json", "--device", "ref"))
     assert (info["passed"], info["failed"], info["skipped"]) == (1, 0, 1)
     assert info["models"][0]["sets"] == 2 and info["models"][0]["max_abs_error"] < 1e-5
-    assert info["models"][1]["message"] == "no model.onnx"
+    assert info["models"][1]["message"] == "no model.onnx or model.pt2"
     (tmp_path / "README.md").write_text("beside the models")
     done = tool("verify", tmp_path / "README.md")
     assert done.code == 0 and "0 passed, 0 failed, 1 skipped" in done.out
