@@ -12,7 +12,11 @@ extern "C" {
 
 /* Reads a tensor by the file's extension: .npy (format 1.0–3.0, C order, little-endian) or .pb (onnx.TensorProto). */
 PS_API ps_status ps_tensor_load(ps_engine *engine, const char *path, ps_tensor **ret_tensor, ps_error *reterr);
-/* Writes .npy or .pb; `name` is the tensor's name inside a .pb (may be NULL). */
+/* The same for a value of the given type, which a .pb file does not tell: PS_DTYPE_SEQUENCE, _OPTIONAL or _MAP read an
+ * onnx.SequenceProto, OptionalProto or MapProto, any other type a TensorProto. A .npy file holds a tensor. */
+PS_API ps_status ps_tensor_load_as(ps_engine *engine, const char *path, ps_dtype kind, ps_tensor **ret_tensor,
+                                   ps_error *reterr);
+/* Writes .npy or .pb; `name` is the tensor's name inside a .pb (may be NULL). Strings and containers need a .pb. */
 PS_API ps_status ps_tensor_save(ps_engine *engine, const ps_tensor *tensor, const char *path, const char *name,
                                 ps_error *reterr);
 

@@ -29,7 +29,8 @@ typedef struct ps_model_options {
 #define PS_MODEL_OPTIONS_INIT                                                                                          \
     { sizeof(ps_model_options), 0, 0, 0, false, 0, 0, 0, 0, 0 }
 
-/* Loads an ONNX file. Nothing is kept of a model that fails to load. options may be NULL. */
+/* Loads an ONNX file or a torch.export archive (.pt2), told apart by their content. Nothing is kept of a model that
+ * fails to load. options may be NULL. */
 PS_API ps_status ps_model_load(ps_engine *engine, const char *path, const ps_model_options *options,
                                ps_model **ret_model, ps_error *reterr);
 /* The same from memory, which is copied; external data is refused. */

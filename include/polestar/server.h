@@ -15,7 +15,7 @@ typedef struct ps_server ps_server;
 
 typedef struct ps_server_model {
     const char *name; /* NULL: derived from the path */
-    const char *path; /* model.onnx, or a folder that holds one */
+    const char *path; /* model.onnx or model.pt2, or a folder that holds one */
 } ps_server_model;
 
 typedef struct ps_server_options {

@@ -50,9 +50,11 @@ extern "C" {
     X(F8E8M0, 24, 8, "f8e8m0", "")                                                                                     \
     X(U2, 25, 2, "u2", "")                                                                                             \
     X(I2, 26, 2, "i2", "")                                                                                             \
-    X(SEQUENCE, 27, 64, "sequence", "")                                                                                \
-    X(OPTIONAL, 28, 64, "optional", "")                                                                                \
-    X(MAP, 29, 64, "map", "")
+    X(F6E2M3, 27, 6, "f6e2m3", "")                                                                                     \
+    X(F6E3M2, 28, 6, "f6e3m2", "")                                                                                     \
+    X(SEQUENCE, 29, 64, "sequence", "")                                                                                \
+    X(OPTIONAL, 30, 64, "optional", "")                                                                                \
+    X(MAP, 31, 64, "map", "")
 
 typedef enum ps_dtype {
 #define PS_DTYPE_ENUM(name, value, bits, text, v2) PS_DTYPE_##name = value,
@@ -82,7 +84,8 @@ typedef struct ps_string {
 typedef struct ps_tensor ps_tensor;
 typedef struct ps_engine ps_engine;
 
-/* Bits of one element; 0 for PS_DTYPE_UNDEFINED. Sub-byte types are packed low bits first, as in ONNX. */
+/* Bits of one element; 0 for PS_DTYPE_UNDEFINED. Sub-byte types are packed low bits first, as in ONNX: element i begins
+ * at bit i * bits, so that elements of six bits may reach into the next byte. */
 PS_API size_t ps_dtype_bits(ps_dtype dtype);
 /* "f32", "i64" …; "?" for a number that is no dtype. Static storage. */
 PS_API const char *ps_dtype_name(ps_dtype dtype);

@@ -268,7 +268,7 @@ static int run_bench(const cli_args *args) {
         return cli_usage(args, "--inputs settles the shapes: leave out --batch and --shape");
     int code = open_model(args, &b.m);
     if (code == CLI_OK && cli_has(args, "inputs") &&
-        cli_test_set_load(b.m.engine, cli_get(args, "inputs"), &b.set, &err) != PS_OK)
+        cli_test_set_load(b.m.engine, b.m.model, cli_get(args, "inputs"), &b.set, &err) != PS_OK)
         code = cli_fail_error(args, &err);
     if (code == CLI_OK && b.set.path && !b.set.n_inputs) code = cli_fail(args, "'%s' holds no input_0.pb", b.set.path);
     if (code == CLI_OK) code = bench_all(&b, batches, n_batches, threads, n_threads);

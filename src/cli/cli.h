@@ -169,13 +169,14 @@ size_t cli_input_index(const ps_model *model, const char *name, size_t length); 
 /* Element as double; NaN for types that are no numbers. f16, bf16 and the integers of whole bytes included. */
 double cli_element(const ps_tensor *t, size_t i);
 bool cli_dtype_float(ps_dtype t);
+bool cli_dtype_container(ps_dtype t); /* sequence, optional, map */
 /* Letters, digits, '_', '.', '-' stay; everything else becomes '_'. free() it. */
 char *cli_safe_name(const char *name);
 /* dir/a/b; free() it. */
 char *cli_path_join(const char *dir, const char *name);
 bool cli_is_dir(const char *path);
 bool cli_is_file(const char *path);
-/* dir if it is a file, else dir/model.onnx. free() it. */
+/* dir if it is a file, else dir/model.onnx or, where only that is there, dir/model.pt2. free() it. */
 char *cli_model_path(const char *path);
 
 /* ---- folders of test data: test_data_set_*: input_N.pb and output_N.pb ---- */
@@ -187,7 +188,9 @@ typedef struct cli_test_set {
 /* Names of the sets below dir in the order of their numbers; free with cli_names_free. */
 char **cli_test_sets(const char *dir, size_t *ret_n);
 void cli_names_free(char **names, size_t n);
-ps_status cli_test_set_load(ps_engine *engine, const char *path, cli_test_set *ret, ps_error *err);
+/* The model's declared types tell which files hold sequences, optionals and maps. */
+ps_status cli_test_set_load(ps_engine *engine, const ps_model *model, const char *path, cli_test_set *ret,
+                            ps_error *err);
 void cli_test_set_release(cli_test_set *set);
 
 #endif

@@ -234,7 +234,8 @@ const cli_command cli_inspect = {
     "MODEL",
     CLI_FILE,
     "say what a model holds and what running it takes",
-    "MODEL is an ONNX file or a folder with model.onnx. The model is run once with random data, at the shapes of "
+    "MODEL is an ONNX file, a torch.export archive (.pt2) or a folder with one as model.onnx or model.pt2. The model "
+    "is run once with random data, at the shapes of "
     "--shape or 1 "
     "for every dim the file leaves open, to count work, memory and devices.",
     options,

@@ -211,7 +211,9 @@ static void fill_random(ps_tensor *t, uint64_t *state) {
         case PS_DTYPE_F64: ((double *)data)[i] = (double)f; break;
         case PS_DTYPE_BF16: ((uint16_t *)data)[i] = (uint16_t)(bits >> 16); break;
         case PS_DTYPE_F16: ((uint16_t *)data)[i] = short_float(f); break;
-        case PS_DTYPE_STRING: break;
+        case PS_DTYPE_STRING: /* "0" or "1", which are words and numbers; out of memory leaves them empty */
+            (void)ps_tensor_set_string(t, i, next_random(state) >> 63 ? "1" : "0", 1, NULL);
+            break;
         default: /* little-endian integers and bool: 0 or 1 in the lowest byte */
             if (size) ((uint8_t *)data)[i * size] = (uint8_t)(next_random(state) >> 63);
         }
@@ -233,7 +235,10 @@ int cli_random_inputs(const cli_args *args, const cli_model *m, int batch, ps_te
     for (size_t i = 0; i < n && code == CLI_OK; i++) {
         ps_value_info info = { .size = sizeof info };
         ps_model_input(m->model, i, &info);
-        if (cli_tensor_random(m->engine, info.dtype, &shapes[i], 1 + i, &ret[i], &err) != PS_OK)
+        if (cli_dtype_container(info.dtype))
+            code = cli_fail(args, "input '%s' is of type %s, which has no random data: give a file", info.name,
+                            ps_dtype_name(info.dtype));
+        else if (cli_tensor_random(m->engine, info.dtype, &shapes[i], 1 + i, &ret[i], &err) != PS_OK)
             code = cli_fail_error(args, &err);
     }
     free(shapes);
@@ -251,6 +256,10 @@ void cli_tensors_release(ps_tensor **tensors, size_t n) {
 
 bool cli_dtype_float(ps_dtype t) {
     return t == PS_DTYPE_F32 || t == PS_DTYPE_F64 || t == PS_DTYPE_F16 || t == PS_DTYPE_BF16;
+}
+
+bool cli_dtype_container(ps_dtype t) {
+    return t == PS_DTYPE_SEQUENCE || t == PS_DTYPE_OPTIONAL || t == PS_DTYPE_MAP;
 }
 
 static double half_value(uint16_t h) {

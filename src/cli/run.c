@@ -1,5 +1,6 @@
 /* run.c - run a model on files or random data. */
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,7 @@ static char *preprocess_path(const char *model) {
     size_t n = strlen(model);
     if (n > 4 && strcmp(model + n - 4, ".zst") == 0) n -= 4;
     if (n > 5 && memcmp(model + n - 5, ".onnx", 5) == 0) n -= 5;
+    if (n > 4 && memcmp(model + n - 4, ".pt2", 4) == 0) n -= 4;
     return cli_format("%.*s.preprocess.json", (int)n, model);
 }
 
@@ -99,7 +101,9 @@ static int load_file(job *j, const char *path, size_t input, ps_tensor **ret) {
         size_from_input(j->m.model, input, &p);
         status = ps_image_load(j->m.engine, path, &p, ret, &err);
     } else if (has_suffix(path, ".npy") || has_suffix(path, ".pb")) {
-        status = ps_tensor_load(j->m.engine, path, ret, &err);
+        ps_value_info info = { .size = sizeof info };
+        ps_model_input(j->m.model, input, &info);
+        status = ps_tensor_load_as(j->m.engine, path, info.dtype, ret, &err);
     } else {
         return cli_usage(j->args, "'%s' is no .npy, .pb, .jpg or .png", path);
     }
@@ -165,24 +169,118 @@ static range measure(const ps_tensor *t) {
     return r;
 }
 
-static void print_output(const char *name, const ps_tensor *t) {
-    char shape[128];
-    const range r = measure(t);
-    printf("%-24s %s%s", name, ps_dtype_name(ps_tensor_dtype(t)),
-           cli_shape_text(NULL, ps_tensor_shape(t), shape, sizeof shape));
-    if (ps_tensor_elements(t) && ps_tensor_dtype(t) != PS_DTYPE_STRING)
-        printf("  min %.6g  max %.6g  mean %.6g", r.min, r.max, r.mean);
-    if (r.nan && ps_tensor_dtype(t) != PS_DTYPE_STRING) printf("  %zu NaN", r.nan);
-    if (r.inf) printf("  %zu infinite", r.inf);
-    putchar('\n');
+enum { SHOWN = 8, SHOWN_TEXT = 40 }; /* elements, and bytes of a string */
+
+/* Control characters would move the terminal's cursor. */
+static void print_text(const ps_string *s) {
+    putchar('\'');
+    for (size_t i = 0; i < s->size && i < SHOWN_TEXT; i++)
+        putchar((unsigned char)s->data[i] < ' ' || s->data[i] == 0x7F ? '?' : s->data[i]);
+    printf(s->size > SHOWN_TEXT ? "…'" : "'");
 }
 
-static json_t *output_json(const char *name, const ps_tensor *t) {
+static void print_value(const ps_tensor *t, size_t i) {
+    if (ps_tensor_dtype(t) == PS_DTYPE_STRING)
+        print_text((const ps_string *)ps_tensor_data_const(t) + i);
+    else
+        printf("%.6g", cli_element(t, i));
+}
+
+static void print_strings(const ps_tensor *t) {
+    const size_t n = ps_tensor_elements(t);
+    for (size_t i = 0; i < n && i < SHOWN; i++) {
+        printf("  ");
+        print_value(t, i);
+    }
+    if (n > SHOWN) printf("  …");
+}
+
+/* {'cat': 0.25, 'dog': 0.75} */
+static void print_map(const ps_tensor *t) {
+    const ps_tensor *keys = ps_tensor_element(t, 0), *values = ps_tensor_element(t, 1);
+    const size_t n = keys ? ps_tensor_elements(keys) : 0;
+    printf("  {");
+    for (size_t i = 0; i < n && i < SHOWN; i++) {
+        if (i) printf(", ");
+        print_value(keys, i);
+        printf(": ");
+        if (values && !cli_dtype_container(ps_tensor_dtype(values)) && i < ps_tensor_elements(values))
+            print_value(values, i);
+        else
+            putchar('?');
+    }
+    printf(n > SHOWN ? ", …}" : "}");
+}
+
+/* depth: how far the line is moved in. */
+static void print_output(const char *name, const ps_tensor *t, int depth) {
+    char shape[128];
+    const ps_dtype dtype = ps_tensor_dtype(t);
+    printf("%*s%-*s %s%s", depth * 2, "", 24 - depth * 2, name, ps_dtype_name(dtype),
+           cli_shape_text(NULL, ps_tensor_shape(t), shape, sizeof shape));
+    if (dtype == PS_DTYPE_STRING) {
+        print_strings(t);
+    } else if (dtype == PS_DTYPE_MAP) {
+        print_map(t);
+    } else if (!cli_dtype_container(dtype)) {
+        const range r = measure(t);
+        if (ps_tensor_elements(t)) printf("  min %.6g  max %.6g  mean %.6g", r.min, r.max, r.mean);
+        if (r.nan) printf("  %zu NaN", r.nan);
+        if (r.inf) printf("  %zu infinite", r.inf);
+    }
+    putchar('\n');
+    for (size_t i = 0; cli_dtype_container(dtype) && dtype != PS_DTYPE_MAP && i < ps_tensor_elements(t); i++) {
+        char index[32];
+        snprintf(index, sizeof index, "[%zu]", i);
+        if (i == SHOWN) {
+            printf("%*s…\n", depth * 2 + 2, "");
+            break;
+        }
+        if (ps_tensor_element(t, i)) print_output(index, ps_tensor_element(t, i), depth + 1);
+    }
+}
+
+static json_t *range_json(const char *name, const ps_tensor *t) {
     const range r = measure(t);
     return json_pack("{s:o, s:s, s:o, s:o, s:o, s:o, s:I, s:I}", "name", cli_json_text(name), "dtype",
                      ps_dtype_name(ps_tensor_dtype(t)), "shape", cli_json_shape(NULL, ps_tensor_shape(t)), "min",
                      cli_json_real(r.min), "max", cli_json_real(r.max), "mean", cli_json_real(r.mean), "nan",
                      (json_int_t)r.nan, "inf", (json_int_t)r.inf);
+}
+
+static json_t *output_json(const char *name, const ps_tensor *t);
+
+static json_t *element_json(const ps_tensor *t, size_t i) {
+    if (cli_dtype_container(ps_tensor_dtype(t)))
+        return ps_tensor_element(t, i) ? output_json(NULL, ps_tensor_element(t, i)) : json_null();
+    if (ps_tensor_dtype(t) != PS_DTYPE_STRING) return cli_json_real(cli_element(t, i));
+    const ps_string *s = (const ps_string *)ps_tensor_data_const(t) + i;
+    char *text = cli_format("%.*s", (int)(s->size < INT_MAX ? s->size : INT_MAX), s->data ? s->data : "");
+    json_t *json = cli_json_text(text);
+    free(text);
+    return json;
+}
+
+static json_t *list_json(const ps_tensor *t) {
+    json_t *list = json_array();
+    for (size_t i = 0; t && i < ps_tensor_elements(t); i++)
+        json_array_append_new(list, element_json(t, i));
+    return list;
+}
+
+/* Strings and containers whole, for they have no range. */
+static json_t *output_json(const char *name, const ps_tensor *t) {
+    const ps_dtype dtype = ps_tensor_dtype(t);
+    if (dtype != PS_DTYPE_STRING && !cli_dtype_container(dtype)) return range_json(name, t);
+    json_t *json = json_pack("{s:o, s:s, s:o}", "name", cli_json_text(name), "dtype", ps_dtype_name(dtype), "shape",
+                             cli_json_shape(NULL, ps_tensor_shape(t)));
+    if (dtype == PS_DTYPE_MAP) {
+        json_object_set_new(json, "keys", list_json(ps_tensor_element(t, 0)));
+        json_object_set_new(json, "values", list_json(ps_tensor_element(t, 1)));
+    } else {
+        json_object_set_new(json, "elements", list_json(t));
+    }
+    return json;
 }
 
 /* ---- the best classes ---- */
@@ -221,6 +319,7 @@ static const char *label_of(const job *j, size_t index) {
 /* The k best of every row (all dims but the last) of an output. json: rows are appended there instead of printed. */
 static void top_classes(const job *j, const ps_tensor *t, int k, json_t *json) {
     const ps_shape *shape = ps_tensor_shape(t);
+    if (cli_dtype_container(ps_tensor_dtype(t))) return; /* no scores */
     const size_t classes = shape->rank ? (size_t)shape->dims[shape->rank - 1] : 1;
     const size_t rows = classes ? ps_tensor_elements(t) / classes : 0;
     for (size_t row = 0; row < rows; row++) {
@@ -261,7 +360,9 @@ static int read_labels(job *j, const char *path) {
 static int save_output(const job *j, const char *dir, const char *prefix, const char *name, const ps_tensor *t) {
     ps_error err = PS_ERROR_INIT;
     char *safe = cli_safe_name(name), *stem = prefix ? cli_safe_name(cli_base_name(prefix)) : NULL;
-    char *path = stem ? cli_format("%s/%s.%s.npy", dir, stem, safe) : cli_format("%s/%s.npy", dir, safe);
+    const bool object = ps_tensor_dtype(t) == PS_DTYPE_STRING || cli_dtype_container(ps_tensor_dtype(t));
+    const char *format = object ? "pb" : "npy"; /* numpy's format has neither strings nor sequences without Python */
+    char *path = stem ? cli_format("%s/%s.%s.%s", dir, stem, safe, format) : cli_format("%s/%s.%s", dir, safe, format);
     const ps_status status = ps_tensor_save(j->m.engine, t, path, name, &err);
     free(path);
     free(stem);
@@ -281,7 +382,7 @@ static int report(const job *j, ps_tensor *const *out, const char *prefix, doubl
         if (j->args->json)
             json_array_append_new(outputs, output_json(info.name, out[i]));
         else
-            print_output(info.name, out[i]);
+            print_output(info.name, out[i], 0);
         if (dir) code = save_output(j, dir, prefix, info.name, out[i]);
     }
     if (code == CLI_OK && top && j->n_out) top_classes(j, out[0], top, j->args->json ? best : NULL);
@@ -378,7 +479,7 @@ static int run_run(const cli_args *args) {
 static const cli_option options[] = {
     { "input", CLI_FILE, "NAME=FILE", "an input's data: .npy, TensorProto .pb, .jpg, .png; may be repeated",
       "random data, the same in every run" },
-    { "output-dir", CLI_DIR, "DIR", "write every output there as NAME.npy", NULL },
+    { "output-dir", CLI_DIR, "DIR", "write every output there as NAME.npy, strings and sequences as NAME.pb", NULL },
     { "top", CLI_TEXT, "K", "print the K best classes of the first output", NULL },
     { "labels", CLI_FILE, "FILE", "names of the classes, one a line", "those the preprocess file names" },
     { "softmax", CLI_FLAG, NULL, "turn the scores of --top into probabilities", NULL },
@@ -402,7 +503,8 @@ const cli_command cli_run = {
     "MODEL [FILE]...",
     CLI_FILE,
     "run a model on files or on random data",
-    "MODEL is an ONNX file or a folder with model.onnx. FILEs are the data of its input: a model with one input runs "
+    "MODEL is an ONNX file, a torch.export archive (.pt2) or a folder with one as model.onnx or model.pt2. FILEs are "
+    "the data of its input: a model with one input runs "
     "once for "
     "each of them, others take NAME=FILE. For every output its name, type, shape, smallest, largest and mean value are "
     "printed.",

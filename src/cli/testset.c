@@ -35,18 +35,22 @@ void cli_names_free(char **names, size_t n) {
     free(names);
 }
 
+typedef ps_status (*describe_fn)(const ps_model *model, size_t index, ps_value_info *ret);
+
 /* KIND_0.pb, KIND_1.pb … as long as there are files. */
-static ps_status load_all(ps_engine *engine, const char *dir, const char *kind, ps_tensor ***ret, size_t *ret_n,
-                          ps_error *err) {
+static ps_status load_all(ps_engine *engine, const ps_model *model, describe_fn describe, const char *dir,
+                          const char *kind, ps_tensor ***ret, size_t *ret_n, ps_error *err) {
     ps_status status = PS_OK;
     for (size_t i = 0; status == PS_OK; i++) {
         char *path = cli_format("%s/%s_%zu.pb", dir, kind, i);
         const bool there = cli_is_file(path);
+        ps_value_info info = { .size = sizeof info };
+        describe(model, i, &info); /* beyond the last value: a tensor */
         if (there) {
             *ret = cli_realloc(*ret, i + 1, sizeof **ret);
             (*ret)[i] = NULL;
             *ret_n = i + 1;
-            status = ps_tensor_load(engine, path, &(*ret)[i], err);
+            status = ps_tensor_load_as(engine, path, info.dtype, &(*ret)[i], err);
         }
         free(path);
         if (!there) break;
@@ -54,10 +58,13 @@ static ps_status load_all(ps_engine *engine, const char *dir, const char *kind, 
     return status;
 }
 
-ps_status cli_test_set_load(ps_engine *engine, const char *path, cli_test_set *ret, ps_error *err) {
+ps_status cli_test_set_load(ps_engine *engine, const ps_model *model, const char *path, cli_test_set *ret,
+                            ps_error *err) {
     *ret = (cli_test_set) { .path = cli_format("%s", path) };
-    const ps_status status = load_all(engine, path, "input", &ret->inputs, &ret->n_inputs, err);
-    return status == PS_OK ? load_all(engine, path, "output", &ret->outputs, &ret->n_outputs, err) : status;
+    ps_status status = load_all(engine, model, ps_model_input, path, "input", &ret->inputs, &ret->n_inputs, err);
+    if (status == PS_OK)
+        status = load_all(engine, model, ps_model_output, path, "output", &ret->outputs, &ret->n_outputs, err);
+    return status;
 }
 
 void cli_test_set_release(cli_test_set *set) {

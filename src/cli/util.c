@@ -124,10 +124,13 @@ bool cli_is_file(const char *path) {
 
 char *cli_model_path(const char *path) {
     if (!cli_is_dir(path)) return cli_format("%s", path);
-    char *plain = cli_path_join(path, "model.onnx"), *packed = cli_path_join(path, "model.onnx.zst");
-    bool use_packed = !cli_is_file(plain) && cli_is_file(packed);
-    free(use_packed ? plain : packed);
-    return use_packed ? packed : plain;
+    static const char *const names[] = { "model.onnx", "model.onnx.zst", "model.pt2" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *file = cli_path_join(path, names[i]);
+        if (cli_is_file(file)) return file;
+        free(file);
+    }
+    return cli_path_join(path, names[0]);
 }
 
 /* ---- progress ---- */

@@ -1,4 +1,4 @@
-/* verify.c - ONNX backend-test folders: run model.onnx on the inputs, compare with the outputs. */
+/* verify.c - ONNX backend-test folders: run the model on the inputs, compare with the outputs. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,6 +63,24 @@ static bool compare_numbers(const ps_tensor *got, const ps_tensor *want, const l
     return ok;
 }
 
+static void compare_output(const ps_tensor *got, const ps_tensor *want, const limits *l, const char *where, outcome *o);
+
+/* The elements of two containers of equal type and length, one by one. */
+static void compare_elements(const ps_tensor *got, const ps_tensor *want, const limits *l, const char *where,
+                             outcome *o) {
+    for (size_t i = 0; i < ps_tensor_elements(want) && o->verdict != FAILED; i++) {
+        const ps_tensor *a = ps_tensor_element(got, i), *b = ps_tensor_element(want, i);
+        char part[160];
+        snprintf(part, sizeof part, "element %zu of %.120s", i, where);
+        if (a && b) {
+            compare_output(a, b, l, part, o);
+        } else if (a || b) {
+            o->verdict = FAILED;
+            snprintf(o->why, sizeof o->why, "%s is %s", part, a ? "there, none is expected" : "missing");
+        }
+    }
+}
+
 static void compare_output(const ps_tensor *got, const ps_tensor *want, const limits *l, const char *where,
                            outcome *o) {
     char text[2][128];
@@ -74,6 +92,10 @@ static void compare_output(const ps_tensor *got, const ps_tensor *want, const li
                  cli_shape_text(NULL, ps_tensor_shape(got), text[0], sizeof text[0]),
                  ps_dtype_name(ps_tensor_dtype(want)),
                  cli_shape_text(NULL, ps_tensor_shape(want), text[1], sizeof text[1]));
+        return;
+    }
+    if (cli_dtype_container(ps_tensor_dtype(want))) {
+        compare_elements(got, want, l, where, o);
         return;
     }
     const bool strings = ps_tensor_dtype(want) == PS_DTYPE_STRING;
@@ -121,19 +143,19 @@ static ps_status run_set(ps_session *session, const ps_model *model, const cli_t
 static ps_status verify_sets(const cli_args *args, ps_engine *engine, const char *dir, const limits *l, outcome *o,
                              ps_error *err) {
     size_t n = 0;
-    char **names = cli_test_sets(dir, &n), *path = cli_path_join(dir, "model.onnx");
+    char **names = cli_test_sets(dir, &n), *path = cli_model_path(dir);
     ps_model *model = NULL;
     ps_session *session = NULL;
     if (n == 0) {
         o->verdict = SKIPPED;
-        snprintf(o->why, sizeof o->why, "no test_data_set_* beside model.onnx");
+        snprintf(o->why, sizeof o->why, "no test_data_set_* beside the model");
     }
     ps_status status = n ? cli_model_load(args, engine, path, &model, err) : PS_OK;
     if (model) status = ps_session_create(model, NULL, &session, err);
     for (size_t i = 0; i < n && session && status == PS_OK; i++) {
         cli_test_set set;
         char *folder = cli_path_join(dir, names[i]);
-        status = cli_test_set_load(engine, folder, &set, err);
+        status = cli_test_set_load(engine, model, folder, &set, err);
         if (status == PS_OK) status = run_set(session, model, &set, names[i], l, o, err);
         o->sets += status == PS_OK;
         cli_test_set_release(&set);
@@ -149,13 +171,13 @@ static ps_status verify_sets(const cli_args *args, ps_engine *engine, const char
 static outcome verify_folder(const cli_args *args, ps_engine *engine, const char *dir, const limits *l) {
     outcome o = { .verdict = PASSED };
     ps_error err = PS_ERROR_INIT;
-    char *path = cli_path_join(dir, "model.onnx");
-    const bool there = cli_is_file(path);
+    char *path = cli_model_path(dir);
+    const bool there = cli_is_dir(dir) && cli_is_file(path);
     free(path);
     if (!there) {
         /* DIR/... takes in files beside the folders; a misspelt folder must not pass */
         o.verdict = cli_is_dir(dir) || cli_is_file(dir) ? SKIPPED : FAILED;
-        snprintf(o.why, sizeof o.why, o.verdict == SKIPPED ? "no model.onnx" : "no such folder");
+        snprintf(o.why, sizeof o.why, o.verdict == SKIPPED ? "no model.onnx or model.pt2" : "no such folder");
     } else if (verify_sets(args, engine, dir, l, &o, &err) != PS_OK) {
         o.verdict = FAILED;
         snprintf(o.why, sizeof o.why, "%s", err.msg);
@@ -237,8 +259,9 @@ const cli_command cli_verify = {
     "DIR...",
     CLI_DIR,
     "compare models with the test data beside them",
-    "Each DIR holds model.onnx and test_data_set_*/{input,output}_*.pb, as ONNX backend tests do; a DIR without "
-    "model.onnx is skipped, one that is not there fails. Types and shapes must be equal, NaN and infinities at the "
+    "Each DIR holds model.onnx (or model.pt2) and test_data_set_*/{input,output}_*.pb, as ONNX backend tests do; a DIR "
+    "without a model is skipped, one that is not there fails. Types and shapes must be equal, NaN and infinities at "
+    "the "
     "same places. The last line reads 'N passed, N failed, N skipped'.",
     options,
     1,

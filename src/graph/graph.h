@@ -152,6 +152,8 @@ int64_t ps_graph_opset(const ps_graph *g, const char *domain);
 ps_status ps_graph_add_value(ps_graph *g, const char *name, ps_value **ret, ps_error *err);
 ps_status ps_graph_add_constant(ps_graph *g, const char *name, ps_tensor *tensor, ps_value **ret,
                                 ps_error *err); /* retains */
+/* PS_FORMAT if the graph has a value of that name already. */
+ps_status ps_value_rename(ps_value *v, const char *name, ps_error *err);
 ps_status ps_graph_add_input(ps_graph *g, ps_value *v, ps_error *err);
 ps_status ps_graph_add_output(ps_graph *g, ps_value *v, ps_error *err);
 void ps_graph_set_output(ps_graph *g, size_t index, ps_value *v);

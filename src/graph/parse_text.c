@@ -175,6 +175,8 @@ static void set_packed(ps_tensor *t, size_t i, double v, bool *ok) {
         ps_u2_set(d, i, q);
     else if (t->dtype == PS_DTYPE_F4E2M1)
         ps_u4_set(d, i, ps_f32_to_f4((float)v));
+    else if (t->dtype == PS_DTYPE_F6E2M3 || t->dtype == PS_DTYPE_F6E3M2)
+        ps_packed_set(d, i, 6, ps_f32_to_f6((float)v, t->dtype));
     else
         *ok = false;
 }

@@ -33,6 +33,16 @@ ps_status ps_graph_add_constant(ps_graph *g, const char *name, ps_tensor *tensor
     return PS_OK;
 }
 
+ps_status ps_value_rename(ps_value *v, const char *name, ps_error *err) {
+    ps_graph *g = v->graph;
+    PS_FAIL_IF(ps_graph_find(g, name), err, FORMAT, "graph '%s': value '%s' is defined twice", g->name, name);
+    const char *copy = ps_arena_strdup(&g->root->arena, name);
+    if (!copy || !ps_map_put(&g->values, copy, v)) return PS_FAIL_NOMEM(err, "a value");
+    ps_map_remove(&g->values, v->name);
+    v->name = copy;
+    return PS_OK;
+}
+
 ps_value *ps_graph_find(const ps_graph *g, const char *name) {
     return ps_map_get(&g->values, name);
 }

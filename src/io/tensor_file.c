@@ -17,13 +17,18 @@ static ps_status check_extension(const char *path, ps_error *err) {
 }
 
 ps_status ps_tensor_load(ps_engine *engine, const char *path, ps_tensor **ret_tensor, ps_error *reterr) {
+    return ps_tensor_load_as(engine, path, PS_DTYPE_UNDEFINED, ret_tensor, reterr);
+}
+
+ps_status ps_tensor_load_as(ps_engine *engine, const char *path, ps_dtype kind, ps_tensor **ret_tensor,
+                            ps_error *reterr) {
     ps_alloc_state *a = ps_engine_alloc(engine);
     ps_file_map map;
     PS_TRY(check_extension(path, reterr));
     PS_TRY(ps_file_map_open(path, &map, reterr));
     ps_status status = has_extension(path, ".npy")
                            ? ps_npy_read(a, map.data, map.size, ret_tensor, reterr)
-                           : ps_onnx_tensor_read(a, map.data, map.size, ret_tensor, NULL, reterr);
+                           : ps_onnx_value_read(a, map.data, map.size, kind, ret_tensor, reterr);
     ps_file_map_close(&map);
     if (status != PS_OK) ps_error_prefix(reterr, "%s", path);
     return status;
@@ -40,7 +45,7 @@ static ps_status encode_pb(ps_alloc_state *a, const ps_tensor *t, const char *na
                            ps_error *err) {
     ps_tensor *copy = NULL;
     if (t->strides) PS_TRY(packed(a, t, &copy, err));
-    ps_status status = ps_onnx_tensor_write(a, copy ? copy : t, name, data, size, err);
+    ps_status status = ps_onnx_value_write(a, copy ? copy : t, name, data, size, err);
     ps_tensor_release(copy);
     return status;
 }

@@ -19,6 +19,7 @@ enum { /* values of AttributeProto.AttributeType, given as numbers: the enum of 
        KIND_TENSORS = 9,
        KIND_GRAPHS = 10,
        KIND_SPARSE = 11,
+       KIND_TYPE = 13,
 };
 
 /* IR 1 had no type field: the field that is set tells. */
@@ -165,10 +166,24 @@ static ps_status read_plain(ps_arena *arena, const attr_proto *a, int kind, ps_a
     }
 }
 
+/* A type becomes the list of its kind and, of a container, the kind of its elements. */
+static ps_status read_type(ps_onnx_import *im, const attr_proto *a, const char *label, ps_attr *attr, ps_error *err) {
+    ps_onnx_type type;
+    PS_FAIL_IF(!a->tp, err, FORMAT, "%s: holds no type", label);
+    PS_TRY(ps_onnx_type_read(im->root, a->tp, label, &type, err));
+    attr->n = 2;
+    attr->u.ints = ps_arena_array(&im->root->arena, 2, sizeof *attr->u.ints);
+    if (!attr->u.ints) return PS_FAIL_NOMEM(err, "an attribute");
+    attr->u.ints[0] = type.dtype;
+    attr->u.ints[1] = type.elem;
+    return PS_OK;
+}
+
 static ps_attr_type attr_type(int kind) {
     static const ps_attr_type types[] = { PS_ATTR_NONE,    PS_ATTR_FLOAT,   PS_ATTR_INT,    PS_ATTR_STRING,
                                           PS_ATTR_TENSOR,  PS_ATTR_GRAPH,   PS_ATTR_FLOATS, PS_ATTR_INTS,
                                           PS_ATTR_STRINGS, PS_ATTR_TENSORS, PS_ATTR_GRAPHS };
+    if (kind == KIND_TYPE) return PS_ATTR_INTS;
     return kind > 0 && kind <= KIND_GRAPHS ? types[kind] : PS_ATTR_NONE;
 }
 
@@ -203,6 +218,7 @@ static ps_status set_attr(ps_onnx_import *im, ps_node *node, const char *name, c
     case KIND_TENSORS: return set_tensors(im, node, a, &attr, where, err);
     case KIND_GRAPH: PS_TRY(read_subgraph(im, node, a->g, where, &attr.u.graph, err)); break;
     case KIND_GRAPHS: PS_TRY(read_graphs(im, node, a, where, &attr, err)); break;
+    case KIND_TYPE: PS_TRY(read_type(im, a, where, &attr, err)); break;
     default: PS_TRY(read_plain(arena, a, kind, &attr, err)); break;
     }
     return ps_node_set_attr(node, &attr, err);

@@ -60,5 +60,11 @@ ps_status ps_onnx_tensor_read(ps_alloc_state *alloc, const void *data, size_t si
                               ps_error *err); /* ret_name may be NULL; else ps_free'd by the caller */
 ps_status ps_onnx_tensor_write(ps_alloc_state *alloc, const ps_tensor *t, const char *name, void **ret_data,
                                size_t *ret_size, ps_error *err);
+/* The same for a value of any type. kind tells what the bytes are: PS_DTYPE_SEQUENCE, _OPTIONAL, _MAP
+ * (SequenceProto …), or any other: a TensorProto. */
+ps_status ps_onnx_value_read(ps_alloc_state *alloc, const void *data, size_t size, ps_dtype kind, ps_tensor **ret,
+                             ps_error *err);
+ps_status ps_onnx_value_write(ps_alloc_state *alloc, const ps_tensor *t, const char *name, void **ret_data,
+                              size_t *ret_size, ps_error *err);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "onnx/onnx_int.h"
 #include "onnx/wire.h"
+#include "tensor/convert.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "raw_data is little-endian and is copied as it is: a big-endian host needs a byte swap here"
@@ -141,8 +142,8 @@ static uint32_t typed_field(ps_dtype dtype, size_t n, size_t bytes, size_t *ret_
     case PS_DTYPE_U64: return FIELD_UINT64;
     case PS_DTYPE_STRING: return FIELD_STRING;
     default:
-        /* Sub-byte elements: one number holds one byte of the packed form. */
-        if (ps_dtype_bits(dtype) < 8) *ret_numbers = bytes;
+        /* Sub-byte elements: one number holds one byte of the packed form, or one element if that has six bits. */
+        if (ps_dtype_bits(dtype) < 8 && ps_dtype_bits(dtype) != 6) *ret_numbers = bytes;
         return FIELD_INT32;
     }
 }
@@ -173,12 +174,18 @@ typedef struct sink {
     uint8_t *at;
     size_t width; /* bytes an element takes, at least 1 */
     ps_dtype dtype;
+    size_t n; /* elements of six bits so far; `at` stays */
 } sink;
 
 /* Low bytes of a varint. Negative numbers and bit patterns both occur for narrow types: either reading must fit. */
 static bool put_integer(sink *s, uint64_t v) {
     if (s->dtype == PS_DTYPE_BOOL) {
         *s->at++ = v != 0;
+        return true;
+    }
+    if (ps_dtype_bits(s->dtype) == 6) {
+        if (v > 0x3F) return false;
+        ps_packed_set(s->at, s->n++, 6, (int)v);
         return true;
     }
     if (s->width < 8) {
@@ -209,7 +216,7 @@ static bool put_field(sink *s, const ps_wire_field *f) {
 static ps_status copy_typed(const ps_onnx_proto *proto, const payload *p, ps_tensor *t, const char *label,
                             ps_error *err) {
     size_t width = ps_dtype_size(t->dtype);
-    sink s = { t->data, width ? width : 1, t->dtype };
+    sink s = { t->data, width ? width : 1, t->dtype, 0 };
     ps_wire w;
     ps_wire_field f = { 0 };
     bool more;

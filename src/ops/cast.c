@@ -94,10 +94,11 @@ typedef struct cast_job {
 
 /* Powers of two by another rounding than the one ps_convert uses. */
 static void cast_e8m0(const cast_job *j, int64_t begin, int64_t end) {
-    const size_t size = ps_dtype_size(j->x->dtype);
     for (int64_t i = begin; i < end; i++) {
+        double v = 0;
         float f;
-        ps_convert((const char *)j->x->data + (size_t)i * size, j->x->dtype, &f, PS_DTYPE_F32, 1, false);
+        ps_tensor_get_double(j->x, (size_t)i, &v);
+        ps_convert(&v, PS_DTYPE_F64, &f, PS_DTYPE_F32, 1, false);
         ((uint8_t *)j->z->data)[i] = ps_f32_to_e8m0(f, j->round, j->saturate);
     }
 }
@@ -129,11 +130,8 @@ static ps_status cast_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     PS_TRY(rounding(ctx->node, &job.round, err));
     const size_t n = ps_tensor_count(x);
     /* packed types share bytes between elements: one piece */
-    if (!ps_dtype_size(x->dtype) || !ps_dtype_size(z->dtype)) {
-        ps_convert(x->data, x->dtype, z->data, z->dtype, n, job.saturate);
-        return PS_OK;
-    }
-    ps_parallel_for((int64_t)n, 32768, ctx->threads, cast_range, &job);
+    bool packed = !ps_dtype_size(x->dtype) || !ps_dtype_size(z->dtype);
+    ps_parallel_for((int64_t)n, 32768, packed ? 1 : ctx->threads, cast_range, &job);
     return PS_OK;
 }
 

@@ -1,5 +1,5 @@
-/* contrib_position.c - where tokens stand, in domain com.microsoft: RemovePadding, RestorePadding, RelativePositionBias,
- * GatedRelativePositionBias.
+/* contrib_position.c - where tokens stand, in domain com.microsoft: RemovePadding, RestorePadding,
+ * RelativePositionBias, GatedRelativePositionBias.
  *
  * Source: the operator schemas of ONNX Runtime 1.32. */
 #include <math.h>

@@ -1,6 +1,7 @@
-/* control.c - operators with subgraphs: If, Loop, Scan. The runtime runs them; here are their tables and shape rules.
+/* control.c - operators with subgraphs: If, Loop, Scan, SequenceMap. The runtime runs them; here are their tables and
+ * shape rules.
  *
- * Source: ONNX operator specs If, Loop (opsets 1 to 23), Scan (9 to 23). */
+ * Source: ONNX operator specs If, Loop (opsets 1 to 23), Scan (9 to 23), SequenceMap (17). */
 #include "ops/facts.h"
 #include "ops/params.h"
 
@@ -36,15 +37,17 @@ static ps_status if_infer(const ps_node *node, ps_error *err) {
                    ps_dtype_name(y->dtype));
         ps_shape shape = ps_infer_join(&x->shape, &y->shape);
         ps_infer_set(node, i, x->dtype != PS_DTYPE_UNDEFINED ? x->dtype : y->dtype, &shape);
+        ps_infer_elem(node, i, x->elem != PS_DTYPE_UNDEFINED ? x->elem : y->elem);
     }
     return PS_OK;
 }
 
 /* ---- what Loop and Scan share ---- */
 /* Tells a body's input what holds in every iteration; keeps what is known already. */
-static void body_input(const ps_graph *body, size_t i, ps_dtype dtype, const ps_shape *shape) {
+static void body_input(const ps_graph *body, size_t i, ps_dtype dtype, ps_dtype elem, const ps_shape *shape) {
     ps_value *v = body->inputs[i];
     if (v->dtype == PS_DTYPE_UNDEFINED) v->dtype = dtype;
+    if (v->elem == PS_DTYPE_UNDEFINED) v->elem = elem;
     if (v->shape.rank < 0 && shape) v->shape = *shape;
 }
 
@@ -53,11 +56,13 @@ static void body_input(const ps_graph *body, size_t i, ps_dtype dtype, const ps_
 static ps_status carried_output(const ps_node *node, size_t out, const ps_value *initial, const ps_value *result,
                                 ps_error *err) {
     ps_dtype a = initial->dtype, b = result->dtype;
+    if (a == PS_DTYPE_OPTIONAL && b != PS_DTYPE_UNDEFINED) a = b; /* what an optional holds stands for it */
     PS_FAIL_IF(a != b && a != PS_DTYPE_UNDEFINED && b != PS_DTYPE_UNDEFINED, err, TYPE,
                "%s: carried value '%s' starts as %s and becomes %s", PS_LABEL(node), result->name, ps_dtype_name(a),
                ps_dtype_name(b));
     ps_shape shape = ps_infer_join(&initial->shape, &result->shape);
     ps_infer_set(node, out, a != PS_DTYPE_UNDEFINED ? a : b, &shape);
+    ps_infer_elem(node, out, initial->elem != PS_DTYPE_UNDEFINED ? initial->elem : result->elem);
     return PS_OK;
 }
 
@@ -87,11 +92,11 @@ static ps_status loop_infer(const ps_node *node, ps_error *err) {
     PS_FAIL_IF(body->n_inputs != carried + 2 || body->n_outputs != node->n_out + 1 || node->n_out < carried, err,
                FORMAT, "%s: %zu carried values and %u outputs do not fit a body of %zu inputs and %zu outputs",
                PS_LABEL(node), carried, node->n_out, body->n_inputs, body->n_outputs);
-    body_input(body, 0, PS_DTYPE_I64, &scalar);
-    body_input(body, 1, PS_DTYPE_BOOL, &scalar);
+    body_input(body, 0, PS_DTYPE_I64, PS_DTYPE_UNDEFINED, &scalar);
+    body_input(body, 1, PS_DTYPE_BOOL, PS_DTYPE_UNDEFINED, &scalar);
     for (size_t k = 0; k < carried; k++) {
         PS_FAIL_IF(!node->in[k + 2], err, FORMAT, "%s: carried value %zu has no initial value", PS_LABEL(node), k);
-        body_input(body, k + 2, node->in[k + 2]->dtype, NULL);
+        body_input(body, k + 2, node->in[k + 2]->dtype, node->in[k + 2]->elem, NULL);
     }
     PS_TRY(ps_ops_infer_graph(body, err));
     for (size_t k = 0; k < node->n_out; k++) {
@@ -119,7 +124,7 @@ static ps_status scan_input(const ps_node *node, const ps_graph *body, size_t i,
     const ps_value *v = node->in[i];
     int at;
     if (!v || v->shape.rank < 0) {
-        body_input(body, i, v ? v->dtype : PS_DTYPE_UNDEFINED, NULL);
+        body_input(body, i, v ? v->dtype : PS_DTYPE_UNDEFINED, PS_DTYPE_UNDEFINED, NULL);
         return PS_OK;
     }
     PS_TRY(ps_axis_check(node, axis, v->shape.rank, &at, err));
@@ -131,7 +136,7 @@ static ps_status scan_input(const ps_node *node, const ps_graph *body, size_t i,
     ps_shape slice = { v->shape.rank - 1, { 0 } };
     for (int d = 0, to = 0; d < v->shape.rank; d++)
         if (d != at) slice.dims[to++] = v->shape.dims[d];
-    body_input(body, i, v->dtype, &slice);
+    body_input(body, i, v->dtype, PS_DTYPE_UNDEFINED, &slice);
     return PS_OK;
 }
 
@@ -159,7 +164,7 @@ static ps_status scan_infer(const ps_node *node, ps_error *err) {
     int64_t count = PS_DIM_UNKNOWN;
     for (size_t k = 0; k < states; k++) {
         PS_FAIL_IF(!node->in[k], err, FORMAT, "%s: state %zu has no initial value", PS_LABEL(node), k);
-        body_input(body, k, node->in[k]->dtype, NULL);
+        body_input(body, k, node->in[k]->dtype, node->in[k]->elem, NULL);
     }
     for (size_t k = 0; k < scans; k++)
         PS_TRY(scan_input(node, body, states + k, p->scan_input_axes.n ? p->scan_input_axes.data[k] : 0, &count, err));
@@ -175,11 +180,37 @@ static ps_status scan_infer(const ps_node *node, ps_error *err) {
     return PS_OK;
 }
 
+/* ---- SequenceMap ---- */
+static const ps_attr_def sequence_map_attrs[] = { PS_A_GRAPH_REQ(ps_loop_params, body), PS_ATTRS_END };
+
+/* The body sees one element of each sequence; what is no sequence it sees whole, every time. */
+static ps_status sequence_map_infer(const ps_node *node, ps_error *err) {
+    ps_graph *body = ((const ps_loop_params *)node->params)->body;
+    PS_TRY(check_arity(node, body, "body", node->n_in, node->n_out, err));
+    ps_dtype first = node->in[0]->dtype;
+    PS_FAIL_IF(first != PS_DTYPE_UNDEFINED && first != PS_DTYPE_SEQUENCE, err, TYPE,
+               "%s: the first input is %s, not a sequence", PS_LABEL(node), ps_dtype_name(first));
+    for (size_t k = 0; k < node->n_in; k++) {
+        const ps_value *v = node->in[k];
+        PS_FAIL_IF(!v, err, FORMAT, "%s: input %zu is missing", PS_LABEL(node), k);
+        if (v->dtype == PS_DTYPE_SEQUENCE)
+            body_input(body, k, v->elem, PS_DTYPE_UNDEFINED, NULL);
+        else
+            body_input(body, k, v->dtype, v->elem, &v->shape);
+    }
+    PS_TRY(ps_ops_infer_graph(body, err));
+    for (size_t k = 0; k < node->n_out; k++)
+        ps_infer_container(node, k, PS_DTYPE_SEQUENCE, body->outputs[k]->dtype,
+                           node->in[0]->shape.rank == 1 ? node->in[0]->shape.dims[0] : -1);
+    return PS_OK;
+}
+
 /* Version 8: a batch dim in front of everything, lengths in the first input, scans along dim 1. */
-static const ps_attr_def scan8_attrs[] = {
-    PS_A_GRAPH_REQ(ps_scan_params, body), PS_A_INT_REQ(ps_scan_params, num_scan_inputs),
-    { "directions", PS_ATTR_INTS, offsetof(ps_scan_params, scan_input_directions), 0, 0, NULL, 0 }, PS_ATTRS_END
-};
+static const ps_attr_def scan8_attrs[] = { PS_A_GRAPH_REQ(ps_scan_params, body),
+                                           PS_A_INT_REQ(ps_scan_params, num_scan_inputs),
+                                           { "directions", PS_ATTR_INTS,
+                                             offsetof(ps_scan_params, scan_input_directions), 0, 0, NULL, 0 },
+                                           PS_ATTRS_END };
 
 static ps_shape without_front(const ps_value *v, int dims) {
     ps_shape s = ps_shape_unknown();
@@ -204,7 +235,7 @@ static ps_status scan8_infer(const ps_node *node, ps_error *err) {
         const ps_value *v = node->in[1 + k];
         PS_FAIL_IF(!v, err, FORMAT, "%s: input %zu is missing", PS_LABEL(node), 1 + k);
         ps_shape item = without_front(v, k < states ? 1 : 2);
-        body_input(p->body, k, v->dtype, k < states ? NULL : &item);
+        body_input(p->body, k, v->dtype, PS_DTYPE_UNDEFINED, k < states ? NULL : &item);
     }
     PS_TRY(ps_ops_infer_graph(p->body, err));
     for (size_t k = 0; k < node->n_out; k++) {
@@ -222,6 +253,8 @@ static const ps_op ops[] = {
       PS_OP_CONTROL },
     { "Scan", "", 9, 1, PS_VARIADIC, 1, PS_VARIADIC, scan_attrs, sizeof(ps_scan_params), scan_infer, NULL,
       PS_OP_CONTROL },
+    { "SequenceMap", "", 17, 1, PS_VARIADIC, 1, PS_VARIADIC, sequence_map_attrs, sizeof(ps_loop_params),
+      sequence_map_infer, NULL, PS_OP_CONTROL },
 };
 
 const ps_op_family ps_ops_control = PS_OP_FAMILY("control", ops);

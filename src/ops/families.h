@@ -30,6 +30,17 @@
     FAMILY(control)                                                                                                    \
     FAMILY(select)                                                                                                     \
     FAMILY(shape)                                                                                                      \
+    FAMILY(sequence)                                                                                                   \
+    FAMILY(optional)                                                                                                   \
+    FAMILY(strings)                                                                                                    \
+    FAMILY(tfidf)                                                                                                      \
+    FAMILY(tokenizer)                                                                                                  \
+    FAMILY(ml_encode)                                                                                                  \
+    FAMILY(ml_features)                                                                                                \
+    FAMILY(ml_linear)                                                                                                  \
+    FAMILY(ml_map)                                                                                                     \
+    FAMILY(ml_svm)                                                                                                     \
+    FAMILY(ml_tree)                                                                                                    \
     FAMILY(conv)                                                                                                       \
     FAMILY(fused)                                                                                                      \
     FAMILY(matmul)                                                                                                     \

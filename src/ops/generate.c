@@ -6,6 +6,7 @@
 
 #include "ops/kernel_util.h"
 #include "ops/move.h"
+#include "tensor/convert.h"
 
 /* ---- Constant ---- */
 typedef struct constant_params {
@@ -132,10 +133,11 @@ static ps_status of_shape_infer(const ps_node *node, ps_error *err) {
 /* Copies of one element of a type packed below one byte; the bits behind the last one are 0. */
 static void fill_packed(ps_tensor *out, const ps_tensor *value) {
     const size_t bits = ps_dtype_bits(out->dtype), used = ps_tensor_count(out) * bits % 8;
-    uint8_t *to = out->data, byte = 0;
-    for (size_t at = 0; at < 8; at += bits)
-        byte = (uint8_t)(byte | (*(const uint8_t *)value->data & ((1u << bits) - 1)) << at);
-    if (out->bytes) memset(to, byte, out->bytes);
+    uint8_t *to = out->data, pattern[6] = { 0 }; /* eight elements: as many bytes as an element has bits */
+    for (size_t i = 0; i < 8; i++)
+        ps_packed_set(pattern, i, (unsigned)bits, *(const uint8_t *)value->data);
+    for (size_t i = 0; i < out->bytes; i++)
+        to[i] = pattern[i % bits];
     if (used) to[out->bytes - 1] &= (uint8_t)((1u << used) - 1);
 }
 
@@ -157,9 +159,16 @@ static ps_status of_shape_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return ps_move_end(&m, PS_OK, err);
 }
 
-/* ---- Range: start, start + delta … below limit ---- */
+/* ---- Range: start, start + delta … below limit ----
+ * f16 and bf16 count in stash_type, f32 unless told otherwise, all other types in their own. */
+typedef struct range_params {
+    int64_t stash_type;
+} range_params;
+
+static const ps_attr_def range_attrs[] = { PS_A_INT(range_params, stash_type, PS_DTYPE_F32), PS_ATTRS_END };
+
 typedef struct range {
-    bool floating;
+    bool floating, wide; /* wide: floats are counted in f64, else in f32 */
     double start, delta;
     int64_t istart, idelta;
     int64_t count;
@@ -186,8 +195,7 @@ static ps_status range_count_int(const ps_facts *f, int64_t limit, range *r, ps_
 
 static ps_status range_count_float(const ps_facts *f, double limit, range *r, ps_error *err) {
     PS_FAIL_IF(r->delta == 0, err, INVALID, "%s: delta is 0", PS_LABEL(f->node));
-    /* f32 bounds subtract in f32, as their own type says */
-    double span = ps_facts_dtype(f, 0) == PS_DTYPE_F64 ? limit - r->start : (double)((float)limit - (float)r->start);
+    double span = r->wide ? limit - r->start : (double)((float)limit - (float)r->start);
     double count = ceil(span / r->delta);
     PS_FAIL_IF(!(count < 0x1p62), err, LIMIT, "%s: %g elements are too many", PS_LABEL(f->node), count);
     r->count = count > 0 ? (int64_t)count : 0;
@@ -208,6 +216,12 @@ static ps_status range_resolve(const ps_facts *f, range *r, bool *known, ps_erro
     r->floating = ps_dtype_is_float(dtype);
     if (r->floating) {
         double limit;
+        const range_params *p = f->node->params;
+        bool half = dtype == PS_DTYPE_F16 || dtype == PS_DTYPE_BF16;
+        r->wide = half ? p->stash_type == PS_DTYPE_F64 : dtype == PS_DTYPE_F64;
+        PS_FAIL_IF(half && !r->wide && p->stash_type != PS_DTYPE_F32, err, TYPE,
+                   "%s: stash_type is %lld, it must be 1 (f32) or 11 (f64)", PS_LABEL(f->node),
+                   (long long)p->stash_type);
         *known = ps_facts_double(f, 0, &r->start) && ps_facts_double(f, 1, &limit);
         r->delta = 1;
         if (ps_facts_has(f, 2)) *known &= ps_facts_double(f, 2, &r->delta);
@@ -245,11 +259,13 @@ static ps_status range_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     void *out = ctx->out[0]->data;
     for (int64_t k = 0; k < r.count; k++) {
         uint64_t whole = (uint64_t)r.istart + (uint64_t)k * (uint64_t)r.idelta;
-        double v = r.floating ? r.start + (double)k * r.delta : (double)(int64_t)whole;
+        double v = (double)(int64_t)whole;
+        if (r.floating && r.wide)
+            v = r.start + (double)k * r.delta;
+        else if (r.floating) /* product and sum round in f32 */
+            v = (double)((float)r.start + (float)k * (float)r.delta);
         if (dtype == PS_DTYPE_I64 || dtype == PS_DTYPE_U64)
             ((uint64_t *)out)[k] = whole;
-        else if (dtype == PS_DTYPE_F32) /* product and sum round in f32 */
-            ((float *)out)[k] = (float)r.start + (float)k * (float)r.delta;
         else
             ps_row_store(out, dtype, k, 1, &v, 1);
     }
@@ -295,8 +311,8 @@ static const ps_op ops[] = {
     { "Constant", "", 1, 0, 0, 1, 1, constant_attrs, sizeof(constant_params), constant_infer, constant_ref, 0 },
     { "ConstantOfShape", "", 9, 1, 1, 1, 1, of_shape_attrs, sizeof(of_shape_params), of_shape_infer, of_shape_ref,
       PS_OP_EXPANDS },
-    { "Range", "", 11, 3, 3, 1, 1, NULL, 0, range_infer, range_ref, 0 },
-    { "Range", "com.microsoft", 1, 2, 3, 1, 1, NULL, 0, range_infer, range_ref, 0 },
+    { "Range", "", 11, 3, 3, 1, 1, range_attrs, sizeof(range_params), range_infer, range_ref, 0 },
+    { "Range", "com.microsoft", 1, 2, 3, 1, 1, range_attrs, sizeof(range_params), range_infer, range_ref, 0 },
     { "EyeLike", "", 9, 1, 1, 1, 1, eye_attrs, sizeof(eye_params), eye_infer, eye_ref, 0 },
 };
 

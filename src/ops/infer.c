@@ -20,13 +20,17 @@ void ps_infer_set(const ps_node *node, size_t i, ps_dtype dtype, const ps_shape 
 void ps_infer_container(const ps_node *node, size_t i, ps_dtype kind, ps_dtype elem, int64_t n) {
     ps_shape shape = { 1, { n >= 0 ? n : PS_DIM_UNKNOWN } };
     ps_infer_set(node, i, kind, &shape);
+    ps_infer_elem(node, i, elem);
+}
+
+void ps_infer_elem(const ps_node *node, size_t i, ps_dtype elem) {
     if (ps_has_out(node, i) && elem != PS_DTYPE_UNDEFINED) node->out[i]->elem = elem;
 }
 
 ps_status ps_infer_same(const ps_node *node, ps_error *err) {
     (void)err;
     ps_infer_set(node, 0, node->in[0]->dtype, &node->in[0]->shape);
-    if (ps_has_out(node, 0) && node->in[0]->elem != PS_DTYPE_UNDEFINED) node->out[0]->elem = node->in[0]->elem;
+    ps_infer_elem(node, 0, node->in[0]->elem);
     return PS_OK;
 }
 

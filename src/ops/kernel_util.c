@@ -28,6 +28,8 @@ static double narrow_get(ps_dtype dtype, const void *src, int64_t i) {
     case PS_DTYPE_I2: return ps_i2_get(bytes, (size_t)i);
     case PS_DTYPE_U2: return ps_u2_get(bytes, (size_t)i);
     case PS_DTYPE_F4E2M1: return (double)ps_f4_to_f32((uint8_t)ps_u4_get(bytes, (size_t)i));
+    case PS_DTYPE_F6E2M3:
+    case PS_DTYPE_F6E3M2: return (double)ps_f6_to_f32((uint8_t)ps_packed_get(bytes, (size_t)i, 6), dtype);
     default: return (double)ps_f8_to_f32(bytes[i], dtype);
     }
 }
@@ -40,6 +42,8 @@ static void narrow_set(ps_dtype dtype, void *dst, int64_t i, double v) {
     case PS_DTYPE_I2:
     case PS_DTYPE_U2: ps_u2_set(bytes, (size_t)i, (int)v); break;
     case PS_DTYPE_F4E2M1: ps_u4_set(bytes, (size_t)i, ps_f32_to_f4((float)v)); break;
+    case PS_DTYPE_F6E2M3:
+    case PS_DTYPE_F6E3M2: ps_packed_set(bytes, (size_t)i, 6, ps_f32_to_f6((float)v, dtype)); break;
     default: bytes[i] = ps_f32_to_f8((float)v, dtype, true);
     }
 }

@@ -273,6 +273,7 @@ ps_status ps_gemm_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 
 static const ps_op ops[] = {
     { "MatMul", "", 1, 2, 2, 1, 1, NULL, 0, ps_matmul_infer, ps_matmul_ref, 0 },
+    { "Gemm", "", 1, 3, 3, 1, 1, ps_gemm_attrs, sizeof(ps_gemm_params), ps_gemm_infer, ps_gemm_ref, 0 },
     { "Gemm", "", 7, 3, 3, 1, 1, ps_gemm_attrs, sizeof(ps_gemm_params), ps_gemm_infer, ps_gemm_ref, 0 },
     { "Gemm", "", 11, 2, 3, 1, 1, ps_gemm_attrs, sizeof(ps_gemm_params), ps_gemm_infer, ps_gemm_ref, 0 },
 };

@@ -64,11 +64,56 @@ ps_status ps_move_end(ps_move *m, ps_status status, ps_error *err) {
 
 ps_status ps_move_view(const ps_kernel_ctx *ctx, const ps_shape *shape, ps_error *err) {
     const ps_tensor *in = ctx->in[0];
+    if (ps_dtype_is_container(in->dtype)) return ps_move_tensor(ctx, 0, in, err);
     PS_TRY(ps_move_output(ctx, 0, in->dtype, shape, err));
     ps_tensor *out = ctx->out[0];
     if (out->data == in->data) return PS_OK;
     if (in->dtype == PS_DTYPE_STRING) return copy_strings(out, in->data, ps_tensor_count(in), err);
     if (in->bytes) memcpy(out->data, in->data, in->bytes);
+    return PS_OK;
+}
+
+/* ---- whole tensors ---- */
+ps_status ps_move_run(ps_tensor *to, int64_t to_first, const ps_tensor *from, int64_t from_first, int64_t n,
+                      ps_error *err) {
+    if (n == 0) return PS_OK;
+    if (to->dtype == PS_DTYPE_STRING) {
+        const ps_string *src = (const ps_string *)from->data + from_first;
+        for (int64_t k = 0; k < n; k++)
+            PS_TRY(ps_tensor_set_string(to, (size_t)(to_first + k), src[k].data ? src[k].data : "", src[k].size, err));
+        return PS_OK;
+    }
+    size_t bits = ps_dtype_bits(to->dtype);
+    memcpy((uint8_t *)to->data + (size_t)to_first * bits / 8,
+           (const uint8_t *)from->data + (size_t)from_first * bits / 8, (size_t)n * bits / 8);
+    return PS_OK;
+}
+
+ps_status ps_move_element(const ps_kernel_ctx *ctx, ps_tensor *container, size_t place, const ps_tensor *t,
+                          bool element, ps_error *err) {
+    ps_tensor *copy;
+    if (element)
+        copy = ps_tensor_retain((ps_tensor *)t); /* the count of references is all that changes */
+    else
+        PS_TRY(ps_tensor_copy(ctx->alloc, t, &copy, err));
+    ps_status status = ps_container_take(container, place, copy, err);
+    if (status != PS_OK) ps_tensor_release(copy);
+    return status;
+}
+
+ps_status ps_move_tensor(const ps_kernel_ctx *ctx, size_t i, const ps_tensor *t, ps_error *err) {
+    PS_TRY(ps_move_output(ctx, i, t->dtype, &t->shape, err));
+    ps_tensor *out = ctx->out[i];
+    if (out->data == t->data) return PS_OK;
+    if (!ps_dtype_is_object(t->dtype)) {
+        if (t->bytes) memcpy(out->data, t->data, t->bytes);
+        return PS_OK;
+    }
+    if (t->dtype == PS_DTYPE_STRING) return copy_strings(out, t->data, ps_tensor_count(t), err);
+    for (size_t k = 0, n = ps_tensor_count(t); k < n; k++) {
+        const ps_tensor *e = ps_tensor_element(t, k);
+        if (e) PS_TRY(ps_move_element(ctx, out, k, e, true, err));
+    }
     return PS_OK;
 }
 
@@ -80,20 +125,16 @@ static bool is_packed(ps_dtype t) {
 
 /* Codes, whatever they stand for: one in each byte, and back. */
 static void unpack(const ps_tensor *from, uint8_t *to) {
-    const bool two = ps_dtype_bits(from->dtype) == 2;
+    const unsigned bits = (unsigned)ps_dtype_bits(from->dtype);
     for (size_t i = 0, n = ps_tensor_count(from); i < n; i++)
-        to[i] = (uint8_t)(two ? ps_u2_get(from->data, i) : ps_u4_get(from->data, i));
+        to[i] = (uint8_t)ps_packed_get(from->data, i, bits);
 }
 
 static void pack(const uint8_t *from, ps_tensor *to) {
-    const bool two = ps_dtype_bits(to->dtype) == 2;
+    const unsigned bits = (unsigned)ps_dtype_bits(to->dtype);
     if (to->bytes) memset(to->data, 0, to->bytes);
-    for (size_t i = 0, n = ps_tensor_count(to); i < n; i++) {
-        if (two)
-            ps_u2_set(to->data, i, from[i]);
-        else
-            ps_u4_set(to->data, i, from[i]);
-    }
+    for (size_t i = 0, n = ps_tensor_count(to); i < n; i++)
+        ps_packed_set(to->data, i, bits, from[i]);
 }
 
 typedef struct unpacked {

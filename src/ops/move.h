@@ -51,6 +51,18 @@ void ps_walk_copy(const ps_walk *w, size_t size, void *dst, const void *src, int
 /* Writes n copies of one element. */
 void ps_move_fill(void *dst, const void *element, size_t size, int64_t n);
 
+/* n elements of any type from one tensor into another of that type, neither a container; offsets in elements. Packed
+ * types need offsets and n that are whole bytes. `to` owns its strings. */
+ps_status ps_move_run(ps_tensor *to, int64_t to_first, const ps_tensor *from, int64_t from_first, int64_t n,
+                      ps_error *err);
+
+/* ---- whole tensors, containers included ---- */
+/* Output i becomes t: strings are copied, elements of a container shared. */
+ps_status ps_move_tensor(const ps_kernel_ctx *ctx, size_t i, const ps_tensor *t, ps_error *err);
+/* Puts t into a place of a container: shared if it comes out of another container (`element`), else as a copy. */
+ps_status ps_move_element(const ps_kernel_ctx *ctx, ps_tensor *container, size_t place, const ps_tensor *t,
+                          bool element, ps_error *err);
+
 /* out[0] = in[0]'s memory as it is; the kernel of every PS_OP_VIEW operator, packed types and strings included. */
 ps_status ps_move_view(const ps_kernel_ctx *ctx, const ps_shape *shape, ps_error *err);
 

@@ -7,15 +7,6 @@
 #include "ops/kernel_util.h"
 #include "ops/params.h"
 
-typedef struct epsilon_params {
-    float epsilon;
-} epsilon_params;
-
-typedef struct groupnorm_params {
-    float epsilon;
-    int64_t num_groups, stash_type;
-} groupnorm_params;
-
 typedef struct lrn_params {
     float alpha, beta, bias;
     int64_t size;
@@ -35,11 +26,11 @@ static const ps_attr_def batchnorm_1_attrs[] = {
     PS_A_INT(ps_batchnorm_params, spatial, 1),
     PS_ATTRS_END,
 };
-static const ps_attr_def instancenorm_attrs[] = { PS_A_FLOAT(epsilon_params, epsilon, 1e-5f), PS_ATTRS_END };
+static const ps_attr_def instancenorm_attrs[] = { PS_A_FLOAT(ps_epsilon_params, epsilon, 1e-5f), PS_ATTRS_END };
 static const ps_attr_def groupnorm_attrs[] = {
-    PS_A_FLOAT(groupnorm_params, epsilon, 1e-5f),
-    PS_A_INT_REQ(groupnorm_params, num_groups),
-    PS_A_INT(groupnorm_params, stash_type, 1),
+    PS_A_FLOAT(ps_groupnorm_params, epsilon, 1e-5f),
+    PS_A_INT_REQ(ps_groupnorm_params, num_groups),
+    PS_A_INT(ps_groupnorm_params, stash_type, 1),
     PS_ATTRS_END,
 };
 static const ps_attr_def layernorm_attrs[] = {
@@ -232,7 +223,7 @@ static ps_status infer_instancenorm(const ps_node *node, ps_error *err) {
 }
 
 static ps_status infer_groupnorm(const ps_node *node, bool per_group, ps_error *err) {
-    const groupnorm_params *p = node->params;
+    const ps_groupnorm_params *p = node->params;
     PS_TRY(ps_check_float(node, 0, err));
     PS_NODE_FAIL_IF(p->num_groups < 1, node, err, SHAPE, "num_groups is %lld, it must be at least 1",
                     (long long)p->num_groups);
@@ -301,18 +292,18 @@ static ps_status run_groups(const ps_kernel_ctx *ctx, int64_t groups, int64_t re
 }
 
 static ps_status instancenorm_ref(const ps_kernel_ctx *ctx, ps_error *err) {
-    const epsilon_params *p = ctx->params;
+    const ps_epsilon_params *p = ctx->params;
     return run_groups(ctx, ctx->in[0]->shape.dims[1], 1, p->epsilon, err);
 }
 
 static ps_status groupnorm_ref_18(const ps_kernel_ctx *ctx, ps_error *err) {
-    const groupnorm_params *p = ctx->params;
+    const ps_groupnorm_params *p = ctx->params;
     int64_t per_group = ctx->in[0]->shape.dims[1] / p->num_groups;
     return run_groups(ctx, p->num_groups, per_group ? per_group : 1, p->epsilon, err);
 }
 
 static ps_status groupnorm_ref_21(const ps_kernel_ctx *ctx, ps_error *err) {
-    const groupnorm_params *p = ctx->params;
+    const ps_groupnorm_params *p = ctx->params;
     return run_groups(ctx, p->num_groups, 1, p->epsilon, err);
 }
 
@@ -602,13 +593,13 @@ static ps_status lpnorm_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 
 #define BATCHNORM batchnorm_attrs, sizeof(ps_batchnorm_params)
 #define LAYERNORM layernorm_attrs, sizeof(ps_layernorm_params), infer_layernorm
-#define GROUPNORM groupnorm_attrs, sizeof(groupnorm_params)
+#define GROUPNORM groupnorm_attrs, sizeof(ps_groupnorm_params)
 static const ps_op ops[] = {
     { "BatchNormalization", "", 1, 5, 5, 1, 5, batchnorm_1_attrs, sizeof(ps_batchnorm_params), infer_batchnorm_1,
       batchnorm_ref_7, 0 },
     { "BatchNormalization", "", 7, 5, 5, 1, 5, BATCHNORM, infer_batchnorm_7, batchnorm_ref_7, 0 },
     { "BatchNormalization", "", 14, 5, 5, 1, 3, BATCHNORM, infer_batchnorm_14, batchnorm_ref_14, 0 },
-    { "InstanceNormalization", "", 1, 3, 3, 1, 1, instancenorm_attrs, sizeof(epsilon_params), infer_instancenorm,
+    { "InstanceNormalization", "", 1, 3, 3, 1, 1, instancenorm_attrs, sizeof(ps_epsilon_params), infer_instancenorm,
       instancenorm_ref, 0 },
     { "GroupNormalization", "", 18, 3, 3, 1, 1, GROUPNORM, infer_groupnorm_18, groupnorm_ref_18, 0 },
     { "GroupNormalization", "", 21, 3, 3, 1, 1, GROUPNORM, infer_groupnorm_21, groupnorm_ref_21, 0 },

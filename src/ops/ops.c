@@ -86,7 +86,7 @@ static ps_status parse_attrs(ps_node *node, const ps_op *op, ps_error *err) {
         store_attr(a, params + d->offset);
     }
     node->params = params;
-    return PS_OK;
+    return op->prepare ? op->prepare(node, err) : PS_OK;
 }
 
 /* ---- resolving ---- */
@@ -179,6 +179,17 @@ ps_status ps_kernel_output(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, c
     return allocate(t, ctx->alloc, label, err);
 }
 
+/* Every output is there and empty. Kernels would go through the dims beside the 0, which may be beyond all counting. */
+static bool nothing_to_make(const ps_node *node, ps_tensor *const *out) {
+    bool any = false;
+    for (uint32_t i = 0; i < node->n_out; i++) {
+        if (!out[i]) continue;
+        if (!out[i]->data || ps_tensor_count(out[i])) return false;
+        any = true;
+    }
+    return any;
+}
+
 ps_status ps_ops_run_ref(const ps_node *node, const ps_tensor *const *in, ps_tensor *const *out, ps_alloc_state *alloc,
                          int threads, ps_error *err) {
     char label[160];
@@ -188,6 +199,7 @@ ps_status ps_ops_run_ref(const ps_node *node, const ps_tensor *const *in, ps_ten
         if (!out[i] || out[i]->data || out[i]->dtype == PS_DTYPE_UNDEFINED || !ps_shape_fixed(&out[i]->shape)) continue;
         PS_TRY(allocate(out[i], alloc, label, err));
     }
+    if (nothing_to_make(node, out)) return PS_OK;
     ps_kernel_ctx ctx = { node, node->params, in, node->n_in, out, node->n_out, alloc, threads > 0 ? threads : 1 };
     PS_TRY(node->op->ref(&ctx, err));
     for (uint32_t i = 0; i < node->n_out; i++) {

@@ -87,6 +87,12 @@ typedef struct ps_kernel_ctx {
 
 typedef ps_status (*ps_kernel_fn)(const ps_kernel_ctx *ctx, ps_error *err);
 
+/* ---- prepared attributes ----
+ * Called once the attributes are in node->params: checks them where a rule of the table cannot, and derives what every
+ * run would otherwise derive anew (the nodes of a forest, a table of labels, a compiled pattern). The result goes into
+ * further fields of params and lies in the arena of the graph. */
+typedef ps_status (*ps_prepare_fn)(ps_node *node, ps_error *err);
+
 /* Gives output i its shape and zeroed storage. */
 ps_status ps_kernel_output(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, const ps_shape *shape, ps_error *err);
 
@@ -114,6 +120,7 @@ struct ps_op {
     ps_infer_fn infer;
     ps_kernel_fn ref; /* NULL for PS_OP_CONTROL */
     uint32_t traits;
+    ps_prepare_fn prepare; /* NULL: the attributes are used as they are */
 };
 
 typedef struct ps_op_family {
@@ -148,6 +155,8 @@ void ps_infer_set(const ps_node *node, size_t i, ps_dtype dtype, const ps_shape 
 /* out[i] is a container of `kind` with elements of type elem (PS_DTYPE_UNDEFINED: unknown); how many, only a run tells
  * (n < 0), or n. */
 void ps_infer_container(const ps_node *node, size_t i, ps_dtype kind, ps_dtype elem, int64_t n);
+/* Says of a container what its elements are; no-op for what is unknown or omitted. */
+void ps_infer_elem(const ps_node *node, size_t i, ps_dtype elem);
 ps_status ps_infer_same(const ps_node *node, ps_error *err);      /* out[0] = in[0] */
 ps_status ps_infer_broadcast(const ps_node *node, ps_error *err); /* out[0]: dtype of in[0], broadcast of all inputs */
 /* Runs the shape rules over the tree in order; fixed shapes in, as fixed as possible out. Declared output shapes are

@@ -131,6 +131,20 @@ typedef struct ps_reduce_params {
     int64_t keepdims, noop_with_empty_axes;
 } ps_reduce_params;
 
+typedef struct ps_grid_params {
+    const char *mode, *padding_mode;
+    int64_t align_corners;
+} ps_grid_params;
+
+typedef struct ps_epsilon_params {
+    float epsilon;
+} ps_epsilon_params;
+
+typedef struct ps_groupnorm_params {
+    float epsilon;
+    int64_t num_groups, stash_type;
+} ps_groupnorm_params;
+
 typedef struct ps_lstm_params {
     const char *direction; /* forward reverse bidirectional */
     int64_t hidden_size, input_forget, layout;
@@ -149,7 +163,8 @@ typedef struct ps_if_params {
 } ps_if_params;
 
 typedef struct ps_loop_params {
-    ps_graph *body; /* (iteration i64, condition bool, carried …) → (condition, carried …, scan outputs …) */
+    ps_graph *body; /* (iteration i64, condition bool, carried …) → (condition, carried …, scan outputs …);
+                     * of SequenceMap: (element or whole tensor of each input …) → (element of each output …) */
 } ps_loop_params;
 
 typedef struct ps_scan_params {

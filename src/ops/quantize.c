@@ -42,7 +42,8 @@ static bool is_f8(ps_dtype t) {
 
 static bool is_quantized(ps_dtype t) {
     double lo, hi;
-    return is_f8(t) || t == PS_DTYPE_F4E2M1 || ps_quant_range(t, &lo, &hi);
+    return is_f8(t) || t == PS_DTYPE_F4E2M1 || t == PS_DTYPE_F6E2M3 || t == PS_DTYPE_F6E3M2 ||
+           ps_quant_range(t, &lo, &hi);
 }
 
 static bool is_real(ps_dtype t) {

@@ -6,21 +6,17 @@
 
 #include "ops/kernel_util.h"
 #include "ops/move.h"
+#include "ops/params.h"
 #include "tensor/convert.h"
 
 enum { MAX_TAPS = 4, MAX_SPACE = PS_MAX_RANK - 2 };
 
-typedef struct grid_params {
-    const char *mode, *padding_mode;
-    int64_t align_corners;
-} grid_params;
-
-static const ps_attr_def grid16_attrs[] = { PS_A_STR(grid_params, mode, "bilinear"),
-                                            PS_A_STR(grid_params, padding_mode, "zeros"),
-                                            PS_A_INT(grid_params, align_corners, 0), PS_ATTRS_END };
-static const ps_attr_def grid20_attrs[] = { PS_A_STR(grid_params, mode, "linear"),
-                                            PS_A_STR(grid_params, padding_mode, "zeros"),
-                                            PS_A_INT(grid_params, align_corners, 0), PS_ATTRS_END };
+static const ps_attr_def grid16_attrs[] = { PS_A_STR(ps_grid_params, mode, "bilinear"),
+                                            PS_A_STR(ps_grid_params, padding_mode, "zeros"),
+                                            PS_A_INT(ps_grid_params, align_corners, 0), PS_ATTRS_END };
+static const ps_attr_def grid20_attrs[] = { PS_A_STR(ps_grid_params, mode, "linear"),
+                                            PS_A_STR(ps_grid_params, padding_mode, "zeros"),
+                                            PS_A_INT(ps_grid_params, align_corners, 0), PS_ATTRS_END };
 
 typedef enum grid_mode { GRID_NEAREST, GRID_LINEAR, GRID_CUBIC } grid_mode;
 typedef enum grid_padding { GRID_ZEROS, GRID_BORDER, GRID_REFLECTION } grid_padding;
@@ -28,7 +24,7 @@ typedef enum grid_padding { GRID_ZEROS, GRID_BORDER, GRID_REFLECTION } grid_padd
 static ps_status grid_modes(const ps_node *node, grid_mode *mode, grid_padding *padding, ps_error *err) {
     static const char *const modes[] = { "nearest", "linear", "cubic", "", "bilinear", "bicubic" };
     static const char *const paddings[] = { "zeros", "border", "reflection" };
-    const grid_params *p = node->params;
+    const ps_grid_params *p = node->params;
     int m = 0, k = 0;
     while (m < 6 && (m == 3 || strcmp(p->mode, modes[m]) != 0))
         m++;
@@ -185,7 +181,7 @@ static ps_status grid_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     const ps_tensor *x = ctx->in[0], *grid = ctx->in[1];
     grid_job job = { .ctx = ctx,
                      .space = x->shape.rank - 2,
-                     .align = ((const grid_params *)ctx->params)->align_corners };
+                     .align = ((const ps_grid_params *)ctx->params)->align_corners };
     grid_padding padding;
     ps_shape shape;
     PS_TRY(grid_modes(ctx->node, &job.mode, &padding, err));
@@ -285,9 +281,9 @@ static ps_status affine_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 }
 
 static const ps_op ops[] = {
-    { "GridSample", "", 16, 2, 2, 1, 1, grid16_attrs, sizeof(grid_params), grid_infer, grid_ref, 0 },
-    { "GridSample", "com.microsoft", 1, 2, 2, 1, 1, grid16_attrs, sizeof(grid_params), grid_infer, grid_ref, 0 },
-    { "GridSample", "", 20, 2, 2, 1, 1, grid20_attrs, sizeof(grid_params), grid_infer, grid_ref, 0 },
+    { "GridSample", "", 16, 2, 2, 1, 1, grid16_attrs, sizeof(ps_grid_params), grid_infer, grid_ref, 0 },
+    { "GridSample", "com.microsoft", 1, 2, 2, 1, 1, grid16_attrs, sizeof(ps_grid_params), grid_infer, grid_ref, 0 },
+    { "GridSample", "", 20, 2, 2, 1, 1, grid20_attrs, sizeof(ps_grid_params), grid_infer, grid_ref, 0 },
     { "AffineGrid", "", 20, 2, 2, 1, 1, affine_attrs, sizeof(affine_params), affine_infer, affine_ref, 0 },
 };
 

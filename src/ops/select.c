@@ -77,17 +77,18 @@ static ps_status nonzero_infer(const ps_node *node, ps_error *err) {
     ps_shape out = { 2, { PS_DIM_UNKNOWN, PS_DIM_UNKNOWN } };
     int rank = node->in[0]->shape.rank;
     ps_dtype t = node->in[0]->dtype;
-    PS_FAIL_IF(t == PS_DTYPE_STRING || (t != PS_DTYPE_UNDEFINED && ps_dtype_size(t) == 0), err, TYPE,
+    PS_FAIL_IF(ps_dtype_is_container(t) || (t != PS_DTYPE_UNDEFINED && ps_dtype_size(t) == 0), err, TYPE,
                "%s: element type %s has no zero here", PS_LABEL(node), ps_dtype_name(t));
     if (rank >= 0) out.dims[0] = rank ? rank : 1;
     ps_infer_set(node, 0, PS_DTYPE_I64, &out);
     return PS_OK;
 }
 
-/* Minus zero is zero, so floats are compared by value; every other type by its bytes. */
+/* Minus zero is zero, so floats are compared by value; every other type by its bytes. An empty string is zero. */
 static bool is_zero(const ps_tensor *t, size_t size, size_t k) {
     static const uint8_t zero[16] = { 0 };
     double v;
+    if (t->dtype == PS_DTYPE_STRING) return ((const ps_string *)t->data)[k].size == 0;
     if (ps_dtype_is_float(t->dtype) && ps_tensor_get_double(t, k, &v)) return v == 0;
     return memcmp((const uint8_t *)t->data + k * size, zero, size) == 0;
 }
@@ -179,6 +180,37 @@ static int topk_compare(const void *a, const void *b) {
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
+/* Brings the first k of n > k items in order to the front, by halving around a middle one (Hoare's FIND, CACM 4, 1961), and sorts
+ * all where that does not get on: an input made for it would take quadratic time. */
+static void topk_front(topk_item *items, int64_t n, int64_t k) {
+    int64_t low = 0, high = n - 1;
+    for (int rounds = 0; low < high; rounds++) {
+        if (rounds == 64) {
+            qsort(items + low, (size_t)(high - low + 1), sizeof *items, topk_compare);
+            return;
+        }
+        const topk_item middle = items[low + (high - low) / 2];
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (topk_compare(&items[i], &middle) < 0)
+                i++;
+            while (topk_compare(&items[j], &middle) > 0)
+                j--;
+            if (i <= j) {
+                const topk_item swap = items[i];
+                items[i++] = items[j];
+                items[j--] = swap;
+            }
+        }
+        if (k - 1 <= j)
+            high = j;
+        else if (k >= i + 1)
+            low = i;
+        else
+            return;
+    }
+}
+
 static void topk_lane(const ps_kernel_ctx *ctx, topk_item *items, int64_t n, int64_t k, int64_t src, int64_t dst,
                       int64_t stride) {
     const ps_tensor *in = ctx->in[0];
@@ -188,7 +220,8 @@ static void topk_lane(const ps_kernel_ctx *ctx, topk_item *items, int64_t n, int
         uint64_t key = topk_key(in, src + i * stride);
         items[i] = (topk_item) { largest ? key : ~key, i };
     }
-    qsort(items, (size_t)n, sizeof *items, topk_compare);
+    if (k && k < n) topk_front(items, n, k);
+    qsort(items, (size_t)k, sizeof *items, topk_compare);
     for (int64_t i = 0; i < k; i++) {
         size_t from = (size_t)(src + items[i].index * stride), to = (size_t)(dst + i * stride);
         if (ctx->out[0])

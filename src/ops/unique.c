@@ -108,6 +108,7 @@ typedef struct unique_job {
 } unique_job;
 
 static int compare_items(const unique_job *job, int64_t a, int64_t b) {
+    if (!job->inner) return 0; /* however many of them there are */
     for (int64_t o = 0; o < job->outer; o++) {
         for (int64_t i = 0; i < job->inner; i++) {
             int order =

@@ -3,7 +3,11 @@
  * Bytes may not grow beyond 64 KiB or those of the inputs, whichever is more: a model that stores a small table and
  * expands it at run time keeps the small table. Rows of big tables, casts and dequantisation of big weights stay
  * (sink_cast moves them below a Gather); so does what is random. Shape and Size fold as soon as the shape they read is
- * fixed. */
+ * fixed.
+ *
+ * Nothing a file asks for here takes long or much memory: what is made is bounded as above before it is made, text by
+ * the text it is made of, and a result whose size only the kernel knows is made of small inputs only, and never a
+ * picture. */
 #include "passes/rewrite.h"
 
 #define MAX_GROWN_BYTES (64 * 1024)
@@ -23,6 +27,42 @@ static size_t input_bytes(const ps_node *n) {
     for (uint32_t i = 0; i < n->n_in; i++)
         sum += ps_const(n->in[i]) ? n->in[i]->constant->bytes : 0;
     return sum;
+}
+
+static size_t longest_text(const ps_tensor *t) {
+    size_t longest = 0;
+    if (t->dtype != PS_DTYPE_STRING) return ps_dtype_is_container(t->dtype) ? ps_tensor_total_bytes(t) : 0;
+    for (size_t i = 0, n = ps_tensor_count(t); i < n; i++) {
+        const ps_string *s = (const ps_string *)t->data + i;
+        longest = s->size > longest ? s->size : longest;
+    }
+    return longest;
+}
+
+/* No text that a node makes is longer than the longest of each input together. out: bytes of its outputs, without what
+ * strings own. */
+static bool text_grows(const ps_node *n, size_t out) {
+    size_t text = 0, elements = out / sizeof(ps_string) + 1;
+    if (n->op->traits & PS_OP_VIEW) return false;
+    for (uint32_t i = 0; i < n->n_in; i++)
+        if (ps_const(n->in[i])) text += longest_text(n->in[i]->constant);
+    return text && elements > MAX_GROWN_BYTES / text;
+}
+
+/* Outputs of unknown size grow with the inputs' dims, also with those beside a dim of 0; a picture with nothing that is
+ * known before it is decoded. */
+static bool data_shape_is_small(const ps_node *n) {
+    if (!(n->op->traits & PS_OP_DATA_SHAPE) || ps_is(n, "ImageDecoder")) return false;
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        int64_t extent = 1;
+        if (!n->in[i]) continue;
+        for (int d = 0; d < n->in[i]->shape.rank; d++) {
+            int64_t dim = n->in[i]->shape.dims[d];
+            if (dim > MAX_GROWN_BYTES / extent) return false;
+            extent *= dim > 1 ? dim : 1;
+        }
+    }
+    return true;
 }
 
 /* 0: an output of unknown size. Sizes were checked by inference. */
@@ -49,8 +89,8 @@ static bool worth_folding(const ps_node *n) {
     if (!n->op->ref || (n->op->traits & (PS_OP_CONTROL | PS_OP_RANDOM))) return false;
     if (!inputs_known(n)) return false;
     size_t in = input_bytes(n), out = output_bytes(n);
-    if (is_weight_copy(n, out)) return false;
-    if (out == 0) return (n->op->traits & PS_OP_DATA_SHAPE) && in <= MAX_GROWN_BYTES;
+    if (is_weight_copy(n, out) || text_grows(n, out)) return false;
+    if (out == 0) return data_shape_is_small(n) && in <= MAX_GROWN_BYTES;
     size_t limit = in > MAX_GROWN_BYTES && !(n->op->traits & PS_OP_EXPANDS) ? in : MAX_GROWN_BYTES;
     return out - 1 <= limit;
 }

@@ -31,6 +31,7 @@ static const pass table[] = {
     { "pad_conv", ps_pass_pad_conv, PATTERNS },
     { "einsum", ps_pass_einsum, PATTERNS },
     { "onehot", ps_pass_onehot, PATTERNS },
+    { "groupnorm", ps_pass_groupnorm, PATTERNS },
     { "layernorm", ps_pass_layernorm, PATTERNS },
     { "softmax", ps_pass_softmax, PATTERNS },
     { "attention", ps_pass_attention, PATTERNS },

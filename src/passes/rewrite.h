@@ -92,6 +92,7 @@ ps_status ps_pass_einsum(ps_rw *rw);
 ps_status ps_pass_fold(ps_rw *rw);
 ps_status ps_pass_fuse_epilogue(ps_rw *rw);
 ps_status ps_pass_fuse_pointwise(ps_rw *rw);
+ps_status ps_pass_groupnorm(ps_rw *rw);
 ps_status ps_pass_identity(ps_rw *rw);
 ps_status ps_pass_inline_if(ps_rw *rw);
 ps_status ps_pass_layernorm(ps_rw *rw);

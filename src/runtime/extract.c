@@ -102,6 +102,7 @@ static ps_status copy_node(extraction *x, ps_graph *to, const ps_node *n, int de
         c->fused = ps_arena_strdup(arena, n->fused);
         if (!c->fused) return PS_FAIL_NOMEM(x->err, "a node");
     }
+    c->op = n->op; /* a pass may have chosen a row that is newer than the model's version */
     return ps_ops_resolve_node(c, x->err);
 }
 

@@ -58,13 +58,20 @@ static ps_status optimize(ps_model *m, ps_error *err) {
     return PS_OK;
 }
 
+/* What kind of file it is, its content tells. */
+static ps_status read_model(ps_alloc_state *alloc, const ps_onnx_source *from, ps_graph **ret, ps_onnx_info *info,
+                            ps_error *err) {
+    bool torch = from->path ? ps_torch_detect_file(from->path) : ps_torch_detect(from->data, from->size);
+    return torch ? ps_torch_load(alloc, from, ret, info, err) : ps_onnx_load(alloc, from, ret, info, err);
+}
+
 /* The optimised graph once more, for weights whose plain form was given up. */
 static ps_status reload(void *ctx, ps_graph **ret, ps_error *err) {
     ps_model *m = ctx;
     ps_graph *g = NULL;
     ps_onnx_info info;
     ps_onnx_source from = { .path = m->path, .limits = m->limits };
-    PS_TRY(ps_onnx_load(m->alloc, &from, &g, &info, err));
+    PS_TRY(read_model(m->alloc, &from, &g, &info, err));
     ps_onnx_info_release(&info);
     ps_status status = ps_ops_resolve(g, err);
     if (status == PS_OK) status = ps_passes_run(g, pass_level(m), &m->caps, err);
@@ -130,7 +137,7 @@ static ps_status read_source(ps_model *m, model_source *from, ps_error *err) {
         return PS_OK;
     }
     ps_onnx_source source = { from->path, from->data, from->size, m->limits };
-    return ps_onnx_load(m->alloc, &source, &m->graph, &m->info, err);
+    return read_model(m->alloc, &source, &m->graph, &m->info, err);
 }
 
 /* Errors of a model from a file begin with the file's name; those of opening it have it already. */

@@ -19,6 +19,7 @@
 #include "onnx/onnx.h"
 #include "passes/passes.h"
 #include "polestar/polestar.h"
+#include "torch/torch.h"
 
 #define PS_MAX_DEVICES 16
 #define PS_NONE UINT32_MAX

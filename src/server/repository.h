@@ -4,6 +4,7 @@
  *     DIR/NAME/VERSION/model.onnx   the highest VERSION (a positive integer) is served
  *     DIR/NAME/model.onnx           version 1
  *     DIR/NAME.onnx                 version 1
+ *   and the same with .pt2; model.onnx is taken where both are there
  * A model that fails to load stays known, with the reason; the others serve. All functions may be called from any
  * thread; load blocks for as long as the model takes. */
 #ifndef PS_SERVER_REPOSITORY_H

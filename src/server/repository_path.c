@@ -5,9 +5,11 @@
 #include "base/os.h"
 #include "base/str.h"
 
-#define FILE_NAME "model.onnx"
-#define SUFFIX ".onnx"
-#define PACKED ".zst" /* may follow */
+/* The first that is there is taken. */
+static const struct {
+    const char *file, *suffix;
+} kinds[] = { { "model.onnx", ".onnx" }, { "model.onnx.zst", ".onnx.zst" }, { "model.pt2", ".pt2" } };
+enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 char *ps_path_join(ps_alloc_state *alloc, const char *dir, const char *name) {
     ps_str s;
@@ -24,11 +26,6 @@ char *ps_path_join(ps_alloc_state *alloc, const char *dir, const char *name) {
 static bool ends_with(const char *text, size_t size, const char *suffix) {
     size_t n = strlen(suffix);
     return size > n && memcmp(text + size - n, suffix, n) == 0;
-}
-
-/* A file's name without the mark of compression. */
-static size_t unpacked_size(const char *name, size_t size) {
-    return ends_with(name, size, PACKED) ? size - strlen(PACKED) : size;
 }
 
 /* Positive, without leading zero, at most 18 digits. */
@@ -52,15 +49,27 @@ static const char *last_component(const char *path, size_t *end, size_t *ret_siz
     return path + start;
 }
 
+static bool is_file_name(const char *name, size_t size) {
+    for (size_t i = 0; i < N_KINDS; i++)
+        if (size == strlen(kinds[i].file) && memcmp(name, kinds[i].file, size) == 0) return true;
+    return false;
+}
+
+/* Bytes of a model file's suffix, 0 if it has none. */
+static size_t suffix_size(const char *name, size_t size) {
+    for (size_t i = 0; i < N_KINDS; i++)
+        if (ends_with(name, size, kinds[i].suffix)) return strlen(kinds[i].suffix);
+    return 0;
+}
+
 char *ps_model_name_of_path(ps_alloc_state *alloc, const char *path) {
     size_t end = strlen(path), size;
     const char *name = last_component(path, &end, &size);
-    size = unpacked_size(name, size);
-    if (size == strlen(FILE_NAME) && memcmp(name, FILE_NAME, size) == 0 && end > 0) {
+    if (is_file_name(name, size) && end > 0) {
         name = last_component(path, &end, &size);
         if (is_version(name, size) && end > 0) name = last_component(path, &end, &size);
-    } else if (ends_with(name, size, SUFFIX)) {
-        size -= strlen(SUFFIX);
+    } else {
+        size -= suffix_size(name, size);
     }
     char *copy = ps_alloc(alloc, size + 1);
     if (!copy) return NULL;
@@ -70,32 +79,28 @@ char *ps_model_name_of_path(ps_alloc_state *alloc, const char *path) {
 }
 
 bool ps_model_path_plausible(ps_alloc_state *alloc, const char *path) {
-    return ps_dir_exists(path) || ends_with(path, unpacked_size(path, strlen(path)), SUFFIX);
+    return ps_dir_exists(path) || suffix_size(path, strlen(path)) > 0;
 }
 
-/* dir/model.onnx, or dir/model.onnx.zst if only that is a file. *ret_there: is it? NULL: out of memory. */
-static char *model_file(ps_alloc_state *alloc, const char *dir, bool *ret_there) {
-    static const char *const names[] = { FILE_NAME PACKED, FILE_NAME };
-    char *file = NULL;
-    *ret_there = ps_dir_exists(dir);
-    for (size_t i = 2; i-- > 0;) {
-        ps_free(alloc, file);
-        file = ps_path_join(alloc, dir, names[i]);
-        if (!file || ps_file_exists(file)) return file;
+/* The model file in a folder; *ret_file stays NULL if there is none. */
+static ps_status file_in(ps_alloc_state *alloc, const char *dir, char **ret_file, ps_error *err) {
+    for (size_t i = 0; i < N_KINDS && !*ret_file; i++) {
+        char *file = ps_path_join(alloc, dir, kinds[i].file);
+        if (!file) return PS_FAIL_NOMEM(err, "a path");
+        if (ps_file_exists(file))
+            *ret_file = file;
+        else
+            ps_free(alloc, file);
     }
-    *ret_there = false;
-    return file;
+    return PS_OK;
 }
 
-/* The model's file in path/version, or NULL. */
+/* path/version/model.onnx if that is a file, else NULL. */
 static char *version_file(ps_alloc_state *alloc, const char *path, const char *version) {
-    bool there = false;
-    char *dir = ps_path_join(alloc, path, version);
-    char *file = dir ? model_file(alloc, dir, &there) : NULL;
+    char *dir = ps_path_join(alloc, path, version), *file = NULL;
+    if (dir && file_in(alloc, dir, &file, NULL) != PS_OK) file = NULL;
     ps_free(alloc, dir);
-    if (file && there) return file;
-    ps_free(alloc, file);
-    return NULL;
+    return file;
 }
 
 static bool version_above(const char *a, const char *b) {
@@ -133,13 +138,9 @@ ps_status ps_model_path_resolve(ps_alloc_state *alloc, const char *path, char **
     }
     PS_TRY(highest_version(alloc, path, &file, ret_version, err));
     if (!file) {
-        bool there;
-        file = model_file(alloc, path, &there);
-        if (!file) return PS_FAIL_NOMEM(err, "a path");
-        if (!there) {
-            ps_free(alloc, file);
-            return PS_FAIL(err, NOT_FOUND, "folder '%s' holds neither %s nor VERSION/%s", path, FILE_NAME, FILE_NAME);
-        }
+        PS_TRY(file_in(alloc, path, &file, err));
+        PS_FAIL_IF(!file, err, NOT_FOUND, "folder '%s' holds neither model.onnx (or model.pt2) nor VERSION/model.onnx",
+                   path);
     }
     *ret_file = file;
     return PS_OK;

@@ -6,6 +6,19 @@
 
 typedef ps_status (*info_fn)(const ps_model *model, size_t index, ps_value_info *ret_info);
 
+/* The protocol knows tensors only. What exporters add behind a classifier of scikit-learn is a list of maps. */
+static ps_status check_carried(const ps_served *s, const char *what, const ps_value_info *v, ps_error *err) {
+    bool container = v->dtype == PS_DTYPE_SEQUENCE || v->dtype == PS_DTYPE_OPTIONAL || v->dtype == PS_DTYPE_MAP;
+    PS_FAIL_IF(container, err, UNSUPPORTED,
+               "model '%s': %s '%s' is of type %s, and the protocol carries tensors only: export the model without it "
+               "(skl2onnx and onnxmltools: zipmap=False)",
+               s->name, what, v->name, ps_dtype_name(v->dtype));
+    PS_FAIL_IF(!*ps_dtype_v2_name(v->dtype), err, UNSUPPORTED,
+               "model '%s': %s '%s' has element type %s, which the protocol cannot carry", s->name, what, v->name,
+               ps_dtype_name(v->dtype));
+    return PS_OK;
+}
+
 static ps_status read_values(ps_served *s, info_fn get, size_t n, const char *what, ps_value_info **ret,
                              ps_error *err) {
     ps_value_info *v = ps_arena_array(&s->arena, n ? n : 1, sizeof *v);
@@ -14,9 +27,7 @@ static ps_status read_values(ps_served *s, info_fn get, size_t n, const char *wh
         v[i].size = sizeof v[i];
         PS_FAIL_IF(get(s->model, i, &v[i]) != PS_OK, err, INTERNAL, "model '%s': %s %zu cannot be read", s->name, what,
                    i);
-        PS_FAIL_IF(!*ps_dtype_v2_name(v[i].dtype), err, UNSUPPORTED,
-                   "model '%s': %s '%s' has element type %s, which the protocol cannot carry", s->name, what, v[i].name,
-                   ps_dtype_name(v[i].dtype));
+        PS_TRY(check_carried(s, what, &v[i], err));
     }
     *ret = v;
     return PS_OK;

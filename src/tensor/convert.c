@@ -23,7 +23,9 @@ static wide_kind kind_of(ps_dtype t) {
     case PS_DTYPE_F8E5M2:
     case PS_DTYPE_F8E5M2FNUZ:
     case PS_DTYPE_F8E8M0:
-    case PS_DTYPE_F4E2M1: return WIDE_F64;
+    case PS_DTYPE_F4E2M1:
+    case PS_DTYPE_F6E2M3:
+    case PS_DTYPE_F6E3M2: return WIDE_F64;
     case PS_DTYPE_BOOL:
     case PS_DTYPE_I2:
     case PS_DTYPE_U2:
@@ -61,6 +63,11 @@ static void widen_floats(const uint8_t *src, ps_dtype from, double *out, size_t 
     case PS_DTYPE_F4E2M1:
         for (size_t i = 0; i < n; i++)
             out[i] = ps_f4_to_f32((uint8_t)ps_u4_get(src, i));
+        break;
+    case PS_DTYPE_F6E2M3:
+    case PS_DTYPE_F6E3M2:
+        for (size_t i = 0; i < n; i++)
+            out[i] = ps_f6_to_f32((uint8_t)ps_packed_get(src, i, 6), from);
         break;
     default: FOR_EACH(n, uint8_t, out[i] = ps_f8_to_f32(v, from));
     }
@@ -194,6 +201,12 @@ static void store_floats(uint8_t *dst, ps_dtype to, const double *in, size_t n, 
         memset(dst, 0, (n + 1) / 2);
         for (size_t i = 0; i < n; i++)
             ps_u4_set(dst, i, ps_f32_to_f4(odd_float(in[i])));
+        break;
+    case PS_DTYPE_F6E2M3:
+    case PS_DTYPE_F6E3M2:
+        memset(dst, 0, (n * 6 + 7) / 8);
+        for (size_t i = 0; i < n; i++)
+            ps_packed_set(dst, i, 6, ps_f32_to_f6(odd_float(in[i]), to));
         break;
     default: STORE_EACH(n, uint8_t, ps_f32_to_f8(odd_float(in[i]), to, saturate));
     }

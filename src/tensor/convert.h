@@ -1,7 +1,7 @@
 /* convert.h - number formats narrower than f32. Conversions round to nearest, ties to even, and keep NaN a NaN.
  * Sources: IEEE 754 (f16), bfloat16 = upper half of f32, OCP 8-bit Floating Point spec 1.0 (E4M3, E5M2), the FNUZ
  * variants of "8-bit Numerical Formats for Deep Neural Networks" (arXiv:2206.02915), OCP Microscaling spec 1.0 (E2M1,
- * E8M0). */
+ * E2M3, E3M2, E8M0). */
 #ifndef PS_TENSOR_CONVERT_H
 #define PS_TENSOR_CONVERT_H
 
@@ -19,10 +19,16 @@ uint8_t ps_f32_to_f8(float f, ps_dtype dtype, bool saturate);
  * to NaN; negative values go to NaN. */
 typedef enum ps_e8m0_round { PS_E8M0_UP, PS_E8M0_DOWN, PS_E8M0_NEAREST } ps_e8m0_round;
 uint8_t ps_f32_to_e8m0(float f, ps_e8m0_round round, bool saturate);
-/* Four bits without infinity or NaN: both ends saturate, NaN gives -0 (0x8). */
+/* Four and six bits (dtype: one of the two F6 types) without infinity or NaN: both ends saturate, as the OCP spec has
+ * it, and NaN, which neither that spec nor ONNX gives a meaning, becomes -0, as ml_dtypes has it. */
 float ps_f4_to_f32(uint8_t nibble);
 uint8_t ps_f32_to_f4(float f);
-/* Sub-byte integers, element index i of packed data (low bits first). */
+float ps_f6_to_f32(uint8_t code, ps_dtype dtype);
+uint8_t ps_f32_to_f6(float f, ps_dtype dtype);
+/* Codes of 2, 4 or 6 bits, element index i of packed data (low bits first); those of six may lie in two bytes. */
+unsigned ps_packed_get(const uint8_t *data, size_t i, unsigned bits);
+void ps_packed_set(uint8_t *data, size_t i, unsigned bits, int v); /* low bits of v */
+/* Sub-byte integers, in the same order. */
 int ps_i4_get(const uint8_t *data, size_t i);
 int ps_u4_get(const uint8_t *data, size_t i);
 void ps_u4_set(uint8_t *data, size_t i, int v); /* low 4 bits of v; also for i4 */

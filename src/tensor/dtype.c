@@ -81,8 +81,7 @@ bool ps_dtype_bytes(ps_dtype t, int64_t n, size_t *ret) {
     size_t bits = ps_dtype_bits(t), bytes;
     if (n < 0 || (uint64_t)n > SIZE_MAX / 2 || bits == 0) return false;
     if (bits < 8) {
-        size_t per_byte = 8 / bits;
-        bytes = (size_t)n / per_byte + ((size_t)n % per_byte != 0);
+        bytes = (size_t)n / 8 * bits + ((size_t)n % 8 * bits + 7) / 8;
     } else if (ps_mul_overflow_size((size_t)n, bits / 8, &bytes) || bytes > PTRDIFF_MAX) {
         return false; /* beyond PTRDIFF_MAX pointers into it could not be subtracted */
     }

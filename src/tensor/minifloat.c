@@ -80,7 +80,7 @@ void ps_f32_to_f16_row(const float *src, uint16_t *dst, size_t n) {
         dst[i] = f32_to_f16(src[i]);
 }
 
-/* ---- 8 and 4 bits: one sign bit, then exponent and mantissa, described by a row each ---- */
+/* ---- 8, 6 and 4 bits: one sign bit, then exponent and mantissa, described by a row each ---- */
 
 typedef struct mini_format {
     int mantissa, bias;
@@ -96,6 +96,8 @@ static const mini_format e4m3fnuz = { 3, 8, 0x80, 0x7F, 0x80, 0x80, true };
 static const mini_format e5m2 = { 2, 15, 0x80, 0x7B, 0x7C, 0x7E, false };
 static const mini_format e5m2fnuz = { 2, 16, 0x80, 0x7F, 0x80, 0x80, true };
 static const mini_format e2m1 = { 1, 1, 0x08, 0x07, 0x07, 0x08, false };
+static const mini_format e2m3 = { 3, 1, 0x20, 0x1F, 0x1F, 0x20, false };
+static const mini_format e3m2 = { 2, 3, 0x20, 0x1F, 0x1F, 0x20, false };
 
 /* 2^e for e within f32's normal range. */
 static float power_of_two(int e) {
@@ -193,39 +195,51 @@ uint8_t ps_f32_to_f4(float f) {
     return encode(&e2m1, f, true);
 }
 
-/* ---- sub-byte integers ---- */
-
-static unsigned get_bits(const uint8_t *data, size_t i, unsigned bits) {
-    size_t per_byte = 8 / bits;
-    return (data[i / per_byte] >> (i % per_byte * bits)) & ((1u << bits) - 1);
+float ps_f6_to_f32(uint8_t code, ps_dtype dtype) {
+    return decode(dtype == PS_DTYPE_F6E2M3 ? &e2m3 : &e3m2, code & 0x3Fu);
 }
 
-static void set_bits(uint8_t *data, size_t i, unsigned bits, int v) {
-    size_t per_byte = 8 / bits;
-    unsigned shift = (unsigned)(i % per_byte) * bits, mask = ((1u << bits) - 1) << shift;
-    data[i / per_byte] = (uint8_t)((data[i / per_byte] & ~mask) | (((unsigned)v << shift) & mask));
+uint8_t ps_f32_to_f6(float f, ps_dtype dtype) {
+    return encode(dtype == PS_DTYPE_F6E2M3 ? &e2m3 : &e3m2, f, true);
+}
+
+/* ---- sub-byte codes and integers ---- */
+
+unsigned ps_packed_get(const uint8_t *data, size_t i, unsigned bits) {
+    size_t at = i / 8 * bits + i % 8 * bits / 8;
+    unsigned shift = (unsigned)(i % 8) * bits % 8, v = data[at];
+    if (shift + bits > 8) v |= (unsigned)data[at + 1] << 8; /* only then is there a next byte for sure */
+    return (v >> shift) & ((1u << bits) - 1);
+}
+
+void ps_packed_set(uint8_t *data, size_t i, unsigned bits, int v) {
+    size_t at = i / 8 * bits + i % 8 * bits / 8;
+    unsigned shift = (unsigned)(i % 8) * bits % 8, mask = ((1u << bits) - 1) << shift;
+    unsigned code = (unsigned)v << shift & mask;
+    data[at] = (uint8_t)((data[at] & ~mask) | code);
+    if (mask > 0xFF) data[at + 1] = (uint8_t)((data[at + 1] & ~(mask >> 8)) | code >> 8);
 }
 
 int ps_i4_get(const uint8_t *data, size_t i) {
-    return (int)(get_bits(data, i, 4) ^ 8u) - 8;
+    return (int)(ps_packed_get(data, i, 4) ^ 8u) - 8;
 }
 
 int ps_u4_get(const uint8_t *data, size_t i) {
-    return (int)get_bits(data, i, 4);
+    return (int)ps_packed_get(data, i, 4);
 }
 
 void ps_u4_set(uint8_t *data, size_t i, int v) {
-    set_bits(data, i, 4, v);
+    ps_packed_set(data, i, 4, v);
 }
 
 int ps_i2_get(const uint8_t *data, size_t i) {
-    return (int)(get_bits(data, i, 2) ^ 2u) - 2;
+    return (int)(ps_packed_get(data, i, 2) ^ 2u) - 2;
 }
 
 int ps_u2_get(const uint8_t *data, size_t i) {
-    return (int)get_bits(data, i, 2);
+    return (int)ps_packed_get(data, i, 2);
 }
 
 void ps_u2_set(uint8_t *data, size_t i, int v) {
-    set_bits(data, i, 2, v);
+    ps_packed_set(data, i, 2, v);
 }

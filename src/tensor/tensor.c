@@ -253,8 +253,7 @@ bool ps_tensor_get_double(const ps_tensor *t, size_t index, double *ret) {
     if (t->strides || ps_dtype_is_object(t->dtype) || index >= ps_tensor_count(t)) return false;
     if (size) return ps_convert((const unsigned char *)t->data + index * size, t->dtype, ret, PS_DTYPE_F64, 1, true);
     /* Sub-byte: bring the element to the front of a byte. */
-    size_t bit = index * bits % 8;
-    unsigned char byte = (unsigned char)(((const unsigned char *)t->data)[index * bits / 8] >> bit);
+    unsigned char byte = (unsigned char)ps_packed_get(t->data, index, (unsigned)bits);
     return ps_convert(&byte, t->dtype, ret, PS_DTYPE_F64, 1, true);
 }
 

@@ -12,7 +12,7 @@ import urllib.request
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from conftest import BINARY, write_set
@@ -266,7 +266,7 @@ def test_verify(tool, classifier, tmp_path):
     info = document(tool("verify", classifier, empty, "--json", "--device", "ref"))
     assert (info["passed"], info["failed"], info["skipped"]) == (1, 0, 1)
     assert info["models"][0]["sets"] == 2 and info["models"][0]["max_abs_error"] < 1e-5
-    assert info["models"][1]["message"] == "no model.onnx"
+    assert info["models"][1]["message"] == "no model.onnx or model.pt2"
     (tmp_path / "README.md").write_text("beside the models")
     done = tool("verify", tmp_path / "README.md")
     assert done.code == 0 and "0 passed, 0 failed, 1 skipped" in done.out
@@ -366,3 +366,79 @@ def test_serve_port_in_use(tool, classifier):
         port = taken.getsockname()[1]
         done = tool("serve", classifier, "--http-port", port)
     assert done.code == 1 and str(port) in done.err.splitlines()[-1]
+
+
+# ---- strings, sequences, maps ----
+
+
+def scored_words(path):
+    """label string[N] and a sequence of maps, as classifiers of scikit-learn are exported."""
+    ml, value = {"domain": "ai.onnx.ml"}, helper.make_tensor_value_info
+    maps = helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+    graph = helper.make_graph(
+        [helper.make_node("LinearClassifier", ["x"], ["label", "scores"], coefficients=[1.0, 0.0, 0.0, 1.0], intercepts=[0.0, 0.5],
+                          classlabels_strings=["cat", "dog"], **ml),
+         helper.make_node("ZipMap", ["scores"], ["maps"], classlabels_strings=["cat", "dog"], **ml)],
+        "words", [value("x", TensorProto.FLOAT, ["N", 2])],
+        [value("label", TensorProto.STRING, ["N"]), helper.make_value_info("maps", helper.make_sequence_type_proto(maps))])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)],
+                                ir_version=8), path)
+    return path
+
+
+def test_run_strings_and_maps(tool, tmp_path):
+    model, out = scored_words(tmp_path / "words.onnx"), tmp_path / "out"
+    np.save(tmp_path / "x.npy", np.array([[2, 1], [0, 1]], np.float32))
+    done = tool("run", model, tmp_path / "x.npy", "--output-dir", out)
+    assert done.code == 0, done.err
+    assert "string[2]  'cat'  'dog'" in done.out and "{'cat': 2, 'dog': 1.5}" in done.out
+    labels = onnx.TensorProto.FromString((out / "label.pb").read_bytes())
+    assert labels.string_data == [b"cat", b"dog"]
+    maps = onnx.SequenceProto.FromString((out / "maps.pb").read_bytes())
+    read = [dict(zip(m.string_keys, numpy_helper.to_list(m.values), strict=True)) for m in maps.map_values]
+    assert read == [{b"cat": 2, b"dog": 1.5}, {b"cat": 0, b"dog": 1.5}]
+    document = json.loads(tool("run", model, tmp_path / "x.npy", "--json").out)
+    label, listed = document["runs"][0]["outputs"]
+    assert label["elements"] == ["cat", "dog"]
+    assert [(m["keys"], m["values"]) for m in listed["elements"]] == [(["cat", "dog"], [2, 1.5]), (["cat", "dog"], [0, 1.5])]
+
+
+def sequence_folder(folder, spoil=None):
+    """y = x with one more tensor at its end; test data as the ONNX project writes it."""
+    value, floats = helper.make_tensor_value_info, helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    kind = helper.make_sequence_type_proto(floats)
+    graph = helper.make_graph([helper.make_node("SequenceInsert", ["x", "t"], ["y"])], "insert",
+                              [helper.make_value_info("x", kind), value("t", TensorProto.FLOAT, [2])],
+                              [helper.make_value_info("y", kind)])
+    data = folder / "test_data_set_0"
+    data.mkdir(parents=True)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx")
+    first, added = np.arange(3, dtype=np.float32), np.array([7, 8], np.float32)
+    want = {"value": [first, added + 1], "length": [first], "type": [first, added.astype(np.float64)]}.get(spoil, [first, added])
+    (data / "input_0.pb").write_bytes(numpy_helper.from_list([first]).SerializeToString())
+    (data / "input_1.pb").write_bytes(numpy_helper.from_array(added).SerializeToString())
+    (data / "output_0.pb").write_bytes(numpy_helper.from_list(want).SerializeToString())
+    return folder
+
+
+def test_verify_sequences(tool, tmp_path):
+    done = tool("verify", sequence_folder(tmp_path / "good"))
+    assert done.code == 0 and "1 passed" in done.out, done.out + done.err
+    for spoil, hint in (("value", "element 1 of output 'y'"), ("length", "sequence[2], expected sequence[1]"),
+                        ("type", "expected f64[2]")):
+        done = tool("verify", sequence_folder(tmp_path / spoil, spoil))
+        assert done.code == 1 and hint in done.out, done.out
+
+
+def test_run_sequence_file(tool, tmp_path):
+    folder = sequence_folder(tmp_path / "model")
+    data = folder / "test_data_set_0"
+    done = tool("run", folder, f"x={data / 'input_0.pb'}", f"t={data / 'input_1.pb'}", "--output-dir", tmp_path / "out")
+    assert done.code == 0, done.err
+    made = onnx.SequenceProto.FromString((tmp_path / "out/y.pb").read_bytes())
+    assert [t.tolist() for t in numpy_helper.to_list(made)] == [[0, 1, 2], [7, 8]]
+    done = tool("run", folder, f"t={data / 'input_1.pb'}")
+    assert done.code == 1 and "input 'x' is of type sequence" in done.err
+    (tmp_path / "broken.pb").write_bytes(b"\x1a\x05abc")
+    done = tool("run", folder, f"x={tmp_path / 'broken.pb'}")
+    assert done.code == 1 and "broken.pb" in done.err and done.err.count("\n") == 1

@@ -1,7 +1,7 @@
 """Cast and CastLike: numpy and ml_dtypes are the oracle for numbers, the specification's examples for text."""
 import ml_dtypes
 import numpy as np
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from ops_cases import BF16
 
@@ -92,3 +92,27 @@ def build(add):
         add("Cast", 24, [x], want=[want], to=TensorProto.FLOAT8E8M0, round_mode=mode, name="round_mode")
         add("CastLike", 24, [x, want[:1]], want=[want], round_mode=mode, name="round_mode")
     add.fails("INVALID", "Cast", 24, [x], to=TensorProto.FLOAT8E8M0, round_mode="sideways")
+    nibbles = x[:6].astype(ml_dtypes.float4_e2m1fn)
+    want = np.array([127, 127, 127, 128, 128, 128], np.uint8).view(ml_dtypes.float8_e8m0fnu)  # 1 1 1.5 2 2 3 rounded down
+    add("Cast", 24, [nibbles], want=[want], to=TensorProto.FLOAT8E8M0, round_mode="down", name="round_mode-packed")
+    six_bits(add)
+
+
+def six_bits(add):
+    """Every code, halfway points with both neighbours, the ends. ml_dtypes rounds; the spec says nothing of NaN."""
+    for dtype, number in ((ml_dtypes.float6_e2m3fn, TensorProto.FLOAT6E2M3), (ml_dtypes.float6_e3m2fn, TensorProto.FLOAT6E3M2)):
+        every = np.arange(64, dtype=np.uint8).view(dtype)
+        values = np.unique(every.astype(np.float32))
+        half = (values[1:] + values[:-1]) / 2
+        x = np.concatenate([values, half, np.nextafter(half, np.float32(np.inf)), np.nextafter(half, np.float32(-np.inf)),
+                            np.array([1e9, -1e9, np.inf, -np.inf, 1e-30, -1e-30, np.nan], np.float32)])
+        add("Cast", 28, [x], want=[x.astype(dtype)], to=number, name="six-bits")
+        add("Cast", 28, [x], want=[x.astype(dtype)], to=number, saturate=0, name="six-bits")
+        for to in (np.float32, np.float16, BF16, ml_dtypes.float8_e4m3fn):
+            code = int(helper.np_dtype_to_tensor_dtype(np.dtype(to)))
+            add("Cast", 28, [every], want=[every.astype(to)], to=code, name="six-bits")
+        add("Cast", 28, [every], want=[every.astype(np.float32).astype(np.int8)], to=TensorProto.INT8, name="six-bits")
+        whole = np.arange(-30, 31)
+        add("Cast", 28, [whole], want=[whole.astype(np.float32).astype(dtype)], to=number, name="six-bits")
+        add("Cast", 28, [every[:5].reshape(5, 1)], want=[every[:5].reshape(5, 1)], to=number, name="six-bits")
+        add("CastLike", 28, [x[:7], every[:1]], want=[x[:7].astype(dtype)], name="six-bits")

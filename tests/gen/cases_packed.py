@@ -6,12 +6,13 @@ import numpy as np
 
 from ops_cases import C
 
-TYPES = [ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.int2, ml_dtypes.uint2, ml_dtypes.float4_e2m1fn]
+FLOATS = {ml_dtypes.float4_e2m1fn: 6, ml_dtypes.float6_e2m3fn: 7.5, ml_dtypes.float6_e3m2fn: 28}  # the largest value
+TYPES = [ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.int2, ml_dtypes.uint2, *FLOATS]
 
 
 def elements(rng, shape, dtype):
-    if dtype is ml_dtypes.float4_e2m1fn:
-        return rng.uniform(-6, 6, shape).astype(np.float32).astype(dtype)
+    if dtype in FLOATS:
+        return rng.uniform(-FLOATS[dtype], FLOATS[dtype], shape).astype(np.float32).astype(dtype)
     info = ml_dtypes.iinfo(dtype)
     return rng.integers(int(info.min), int(info.max), shape, endpoint=True).astype(np.int32).astype(dtype)
 

@@ -8,6 +8,7 @@ from ops_cases import BF16, make_model, oracle_outputs
 CODES = [np.uint8, np.int8, np.uint16, np.int16, ml_dtypes.uint4, ml_dtypes.int4, ml_dtypes.uint2, ml_dtypes.int2]
 F8 = [ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e4m3fnuz, ml_dtypes.float8_e5m2, ml_dtypes.float8_e5m2fnuz]
 F4 = ml_dtypes.float4_e2m1fn
+F6 = [ml_dtypes.float6_e2m3fn, ml_dtypes.float6_e3m2fn]
 MS = "com.microsoft"
 
 
@@ -16,7 +17,7 @@ def info(dtype):
 
 
 def codes(rng, shape, dtype):
-    if dtype in F8 or dtype is F4:
+    if dtype in F8 + F6 or dtype is F4:
         return rng.uniform(-4, 4, shape).astype(np.float32).astype(dtype)
     return rng.integers(info(dtype).min, info(dtype).max, shape, endpoint=True).astype(np.int32).astype(dtype)
 
@@ -73,6 +74,9 @@ def quantize_types(add, rng):
     for dtype in F8 + [F4]:
         for s in (np.float32(0.5), np.float32(0.004)):
             direct(add, "QuantizeLinear", 23, [x, s, np.zeros((), dtype)], oracle="reference", name="float")
+    for dtype in F6:
+        for s in (np.float32(0.5), np.float32(0.004)):
+            direct(add, "QuantizeLinear", 28, [x, s, np.zeros((), dtype)], oracle="reference", name="float")
     for dtype in F8:
         direct(add, "QuantizeLinear", 23, [x, np.float32(0.0001), np.zeros((), dtype)], oracle="reference", name="unsaturated",
                saturate=0)
@@ -99,6 +103,12 @@ def dequantize(add, rng):
             zero = [] if dtype in F8 or dtype is F4 else [codes(rng, s_shape, dtype)]
             ins = [codes(rng, x_shape, dtype), scales(rng, s_shape)] + zero
             direct(add, "DequantizeLinear", 25, ins, oracle="reference", name=name, **attrs)
+    own = np.random.default_rng(6)
+    for dtype in F6:
+        for name, x_shape, s_shape, attrs in LAYOUTS:
+            if name in ("tensor", "axis1", "block-odd"):
+                ins = [codes(own, x_shape, dtype), scales(own, s_shape)]
+                direct(add, "DequantizeLinear", 28, ins, oracle="reference", name=name, **attrs)
     for half in (np.float16, BF16):
         direct(add, "DequantizeLinear", 23, [codes(rng, (2, 30), np.int16), np.asarray(0.013).astype(half)], oracle="reference",
                name="half", tol=(0, 0))

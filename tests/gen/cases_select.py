@@ -27,6 +27,7 @@ def nonzero(add):
     add("NonZero", 13, [np.zeros((3, 2), np.int32)])
     add("NonZero", 13, [np.zeros((0, 2), np.float32)], name="empty", want=[np.zeros((2, 0), np.int64)])
     add("NonZero", 13, [np.array(5, np.int32)], name="scalar")
+    add("NonZero", 13, [np.array([["", "a"], ["0", ""]], dtype=object)], name="string")
 
 
 def topk(add):
@@ -34,6 +35,11 @@ def topk(add):
     for k in (0, 1, 3, 6):
         add("TopK", 10, [x, C([k])], n_out=2, axis=1)
         add("TopK", 11, [x, C([k])], n_out=2, axis=-1, largest=0)
+    # many equal numbers: part of them are among the first k
+    many = np.random.default_rng(8).integers(0, 9, (2, 150)).astype(np.float32)
+    for k in (1, 20, 75, 149):
+        add("TopK", 11, [many, C([k])], n_out=2, name="many")
+    add("TopK", 11, [np.arange(90, dtype=np.int64) % 31, C([40])], n_out=2, largest=0, name="many")
     add("TopK", 1, [x], n_out=2, axis=1, k=2)
     add("TopK", 11, [x, C([2])], n_out=2, axis=0)
     add("TopK", 11, [x, C([1])], n_out=2, axis=0, largest=0)

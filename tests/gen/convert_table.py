@@ -19,6 +19,8 @@ FLOATS = {
     "F8E5M2": (ml_dtypes.float8_e5m2, 8, (2, -14, None, True)),
     "F8E5M2FNUZ": (ml_dtypes.float8_e5m2fnuz, 8, (2, -15, None, False)),
     "F4E2M1": (ml_dtypes.float4_e2m1fn, 4, (1, 0, None, False)),
+    "F6E2M3": (ml_dtypes.float6_e2m3fn, 6, (3, 0, None, False)),
+    "F6E3M2": (ml_dtypes.float6_e3m2fn, 6, (2, -2, None, False)),
 }
 INTS = {
     "BOOL": (np.uint8, 8, 0, 1), "I8": (np.int8, 8, -128, 127), "U8": (np.uint8, 8, 0, 255),
@@ -27,6 +29,7 @@ INTS = {
     "I64": (np.int64, 64, -2**63, 2**63 - 1), "U64": (np.uint64, 64, 0, 2**64 - 1),
     "I4": (None, 4, -8, 7), "U4": (None, 4, 0, 15), "I2": (None, 2, -2, 1), "U2": (None, 2, 0, 3),
 }
+SMALL = ["F4E2M1", "F6E2M3", "F6E3M2"]  # neither infinity nor NaN
 FLOAT8 = ["F8E4M3FN", "F8E4M3FNUZ", "F8E5M2", "F8E5M2FNUZ"]
 
 
@@ -44,7 +47,7 @@ def largest(name):
 def round_to(name, x, saturate):
     """Nearest value of the format, ties to even, as a Python float ('nan' for NaN); x a float special or a Fraction."""
     mantissa, low, _, has_inf = FLOATS[name][2]
-    always = name == "F4E2M1"
+    always = name in SMALL
     if isinstance(x, float) and math.isnan(x):
         return -0.0 if always else math.nan
     if isinstance(x, float) and x == 0:
@@ -73,8 +76,8 @@ def encode(name, y):
     bits = FLOATS[name][1]
     raw = {64: np.uint64, 32: np.uint32, 16: np.uint16}.get(bits, np.uint8)
     code = np.array([y], np.float64).astype(FLOATS[name][0]).view(raw)[0]
-    if name == "F4E2M1":
-        code = int(code) & 15
+    if name in SMALL:
+        code = int(code) & ((1 << bits) - 1)
     if y == 0 and name.endswith("FNUZ"):
         code = 0
     return int(code)
@@ -139,7 +142,10 @@ def pack(name, codes):
         return b"".join(c.to_bytes(bits // 8, "little") for c in codes)
     out = bytearray((len(codes) * bits + 7) // 8)
     for i, c in enumerate(codes):
-        out[i * bits // 8] |= c << (i * bits % 8)
+        v = c << (i * bits % 8)
+        out[i * bits // 8] |= v & 255
+        if v > 255:
+            out[i * bits // 8 + 1] |= v >> 8
     return bytes(out)
 
 
@@ -147,6 +153,8 @@ def sources(name):
     bits = bits_of(name)
     if bits == 8:
         return [0, 1] if name == "BOOL" else list(range(256))
+    if bits == 6:
+        return list(range(64)) + [41, 22, 3]
     if bits == 4:
         return list(range(16)) + [5]
     if bits == 2:
@@ -190,9 +198,9 @@ def main():
     names = list(FLOATS) + ["F8E8M0"] + list(INTS)
     out = ["/* convert_table.h - made by tests/gen/convert_table.py; do not edit. */",
            "#ifndef PS_TEST_CONVERT_TABLE_H", "#define PS_TEST_CONVERT_TABLE_H", "",
-           "/* f32 bits of the 256 codes of each 8-bit format and the 16 of f4; NaN is 0x7FC00000. */"]
-    for name in FLOAT8 + ["F8E8M0", "F4E2M1"]:
-        n = 16 if name == "F4E2M1" else 256
+           "/* f32 bits of the 256 codes of each 8-bit format and the 64 and 16 of f6 and f4; NaN is 0x7FC00000. */"]
+    for name in FLOAT8 + ["F8E8M0"] + SMALL:
+        n = 1 << bits_of(name)
         np_type = ml_dtypes.float8_e8m0fnu if name == "F8E8M0" else FLOATS[name][0]
         f = np.arange(n, dtype=np.uint8).view(np_type).astype(np.float32)
         f[np.isnan(f)] = np.nan
@@ -236,18 +244,18 @@ def main():
     patterns = np.concatenate(patterns).astype(np.uint32)
     f = patterns.view(np.float32)
     nan = np.isnan(f)
-    for name in ["F16", "BF16"] + FLOAT8 + ["F4E2M1"]:
+    for name in ["F16", "BF16"] + FLOAT8 + SMALL:
         for saturate in ((True, False) if name in FLOAT8 else (False,)):
             np_type, bits, _ = FLOATS[name]
             x = np.where(nan, np.float32(0), f)
             with np.errstate(over="ignore", invalid="ignore"):
-                if saturate or name == "F4E2M1":
+                if saturate or name in SMALL:
                     top = np.float32(float(largest(name)))
                     x = np.clip(x, -top, top)
                 y = x.astype(np_type)
             code = y.view(np.uint16 if bits == 16 else np.uint8).copy()
             ones = (1 << min(bits, 16)) - 1
-            code[np.isnan(y.astype(np.float32)) | nan] = 8 if name == "F4E2M1" else ones
+            code[np.isnan(y.astype(np.float32)) | nan] = 1 << (bits - 1) if name in SMALL else ones
             out.append(f"    {{ PS_DTYPE_{name}, {'true' if saturate else 'false'}, 0x{fnv(code.tobytes()):016X} }},")
     out += ["};", "", "#endif"]
     path = pathlib.Path(__file__).resolve().parents[1] / "unit" / "convert_table.h"

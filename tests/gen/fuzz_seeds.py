@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import MapProto, TensorProto, helper, numpy_helper
 from PIL import Image
 
 CORPUS = Path(__file__).resolve().parent.parent.parent / "fuzz/corpus"
@@ -20,7 +20,8 @@ def put(folder, name, data):
 def model(name, nodes, inputs, outputs, weights=()):
     infos = [[helper.make_tensor_value_info(n, t, s) for n, t, s in group] for group in (inputs, outputs)]
     graph = helper.make_graph(nodes, name, *infos, [numpy_helper.from_array(array, n) for n, array in weights])
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    opsets = [helper.make_opsetid("", 17)] + ([helper.make_opsetid("ai.onnx.ml", 3)] if any(n.domain for n in nodes) else [])
+    made = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     helper.set_model_props(made, {"key": "value"})
     put("model", f"{name}.onnx", made.SerializeToString())
 
@@ -78,8 +79,85 @@ def graphs():
     put("graph", "symbols.txt", b"graph main (x: f32[1,3,h,w], c: bool[]) -> (z) opset 17, com.microsoft 1 {\n z = Relu(x)\n}\n")
 
 
+def values():
+    """The first byte is the kind: 0 sequence, 1 optional, 2 map."""
+    one, two = np.arange(3, dtype=np.float32), np.array(["a", "bc"], object)
+    put("value", "sequence.pb", b"\0" + numpy_helper.from_list([one, one[:0]]).SerializeToString())
+    put("value", "nested.pb", b"\0" + numpy_helper.from_list([[two], [two, two]]).SerializeToString())
+    put(
+        "value", "maps.pb", b"\0" + numpy_helper.from_list([{1: np.float32(2)}, {3: np.float32(4)}]).SerializeToString()
+    )
+    put("value", "optional.pb", b"\1" + numpy_helper.from_optional(one).SerializeToString())
+    put("value", "none.pb", b"\1" + numpy_helper.from_optional(None).SerializeToString())
+    named = MapProto(
+        key_type=TensorProto.STRING, string_keys=[b"a", b"b"], values=numpy_helper.from_list([np.int64(1), np.int64(2)])
+    )
+    put("value", "map.pb", b"\2" + named.SerializeToString())
+
+
+def patterns():
+    seeds = (
+        (r"(\w[\w.\-]+)@([\w\-]+\.)+\w{2,}", "a.b@c.de"),
+        (r"(?i:[k-mß]|\pL)*$", "Kelvin"),
+        (r"(?P<n>a{2,3}?|[^[:alpha:]\D])+", "aa1"),
+        (r"(?ms)^.$\n\bx\B\Q.*\E\x{1F600}", "a\nxy"),
+        (r"((x+x+)+y|)*", "xxxxxxxx"),
+    )
+    for k, (pattern, words) in enumerate(seeds):
+        put("regex", f"pattern{k}", pattern.encode() + b"\0" + words.encode())
+
+
+def text_models():
+    """Strings, sequences and a forest."""
+    string, ml = TensorProto.STRING, {"domain": "ai.onnx.ml"}
+    model(
+        "split",
+        [helper.make_node("SplitToSequence", ["x"], ["s"]), helper.make_node("SequenceAt", ["s", "i"], ["z"])],
+        [("x", FLOAT, [3, 2])],
+        [("z", FLOAT, None)],
+        [("i", np.array(1, np.int64))],
+    )
+    model(
+        "forest",
+        [
+            helper.make_node(
+                "TreeEnsembleClassifier",
+                ["x"],
+                ["label", "z"],
+                nodes_treeids=[0, 0, 0],
+                nodes_nodeids=[0, 1, 2],
+                nodes_featureids=[1, 0, 0],
+                nodes_truenodeids=[1, 0, 0],
+                nodes_falsenodeids=[2, 0, 0],
+                nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"],
+                nodes_values=[0.5, 0.0, 0.0],
+                class_treeids=[0, 0],
+                class_nodeids=[1, 2],
+                class_ids=[0, 1],
+                class_weights=[1.0, 1.0],
+                classlabels_strings=["a", "b"],
+                **ml,
+            )
+        ],
+        [("x", FLOAT, ["n", 2])],
+        [("label", string, None), ("z", FLOAT, None)],
+    )
+    model(
+        "labels",
+        [
+            helper.make_node("LabelEncoder", ["x"], ["z"], keys_strings=["a", "b"], values_int64s=[1, 2], **ml),
+            helper.make_node("StringNormalizer", ["x"], ["y"], case_change_action="UPPER", stopwords=["b"]),
+        ],
+        [("x", string, ["n"])],
+        [("z", TensorProto.INT64, None), ("y", string, None)],
+    )
+
+
 if __name__ == "__main__":
     models()
+    values()
+    patterns()
+    text_models()
     tensors()
     images()
     graphs()

@@ -84,14 +84,15 @@ def good_constants():
         return node("Constant", [], [out], **attribute)
 
     sparse = helper.make_sparse_tensor(raw("s", np.float32([5, 7])), raw("i", np.int64([1, 4])), [2, 3])
+    rows = helper.make_sparse_tensor(raw("s", np.int64([5, 7])), raw("i", np.int64([[0, 2], [1, 0]])), [2, 3])
     nodes = [
         constant("tensor", value=floats("", 2, 2)), constant("float", value_float=1.5),
         constant("floats", value_floats=[1.0, 2.0]), constant("int", value_int=-3), constant("ints", value_ints=[4, 5, 6]),
         constant("string", value_string="abc"), constant("strings", value_strings=["a", "", "ccc"]),
-        constant("sparse", sparse_value=sparse), node("Identity", ["tensor"], ["y"]),
+        constant("sparse", sparse_value=sparse), constant("sparse_rows", sparse_value=rows), node("Identity", ["tensor"], ["y"]),
     ]
-    names = ["float", "floats", "int", "ints", "string", "strings", "sparse"]
-    types = [F, F, I64, I64, TensorProto.STRING, TensorProto.STRING, F]
+    names = ["float", "floats", "int", "ints", "string", "strings", "sparse", "sparse_rows"]
+    types = [F, F, I64, I64, TensorProto.STRING, TensorProto.STRING, F, I64]
     outputs = [info("y", F, [2, 2])] + [info(n, t, None) for n, t in zip(names, types)]
     return model(graph(nodes, [], outputs))
 
@@ -398,7 +399,7 @@ def make_bad_nodes():
     bad("attribute_without_name", attribute(type=AttributeProto.INT, i=1), "an attribute has no name")
     bad("attribute_without_value", attribute(name="a"), "attribute 'a' has no value")
     bad("attribute_reference", attribute(name="a", type=AttributeProto.INT, ref_attr_name="b"), "refers to a function's attribute")
-    bad("attribute_type", attribute(name="a", type=AttributeProto.TYPE_PROTO, tp=TypeProto()), "of kind 13")
+    bad("attribute_type", attribute(name="a", type=AttributeProto.TYPE_PROTOS, type_protos=[TypeProto()]), "of kind 14")
     bad("attribute_no_tensor", attribute(name="a", type=AttributeProto.TENSOR), "holds no tensor")
     bad("attribute_no_graph", attribute(name="a", type=AttributeProto.GRAPH), "holds no graph")
     short = TensorProto(data_type=F, dims=[2], raw_data=b"1234")
@@ -458,7 +459,7 @@ def make_bad_tensors():
     bad("tensor_twice", changed(lambda m: m.graph.initializer.append(floats("w", 2)), lambda: tensor(**ok)),
         "the name 'w' is already defined")
     bad("tensor_without_type", tensor(data_type=0, **ok), "initializer 'w': has no element type")
-    bad("tensor_unknown_type", tensor(data_type=27, **ok), "element type 27 is not known")
+    bad("tensor_unknown_type", tensor(data_type=29, **ok), "element type 29 is not known")
     bad("tensor_rank", tensor(dims=[1] * 9, raw_data=b"1234"), "rank 9 is more than the 8 dims")
     bad("tensor_negative", tensor(dims=[2, -3], raw_data=six), "dim 1 is -3")
     bad("tensor_overflow", tensor(dims=[2**62, 4], raw_data=six), "the number of elements overflows")
@@ -526,10 +527,10 @@ def packed_bytes(name, n, bits):
 
 
 def write_tensors(folder):
-    bits = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}
+    bits = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
     lines = []
     for name, value in TensorProto.DataType.items():
-        if name in ("UNDEFINED", "STRING") or value > 26:
+        if name in ("UNDEFINED", "STRING") or value > 28:
             continue
         width = bits.get(name)
         if width is None:
@@ -540,7 +541,11 @@ def write_tensors(folder):
             as_raw = TensorProto(name="t", dims=dims, data_type=value, raw_data=data)
             typed = TensorProto(name="t", dims=dims, data_type=value)
             attribute_name, code = TYPED.get(name, ("int32_data", "B"))
-            getattr(typed, attribute_name).extend(v[0] for v in struct.iter_unpack("<" + code, data))
+            if width == 6:  # one element a number
+                stream = int.from_bytes(data, "little")
+                typed.int32_data.extend(stream >> 6 * i & 63 for i in range(n))
+            else:
+                getattr(typed, attribute_name).extend(v[0] for v in struct.iter_unpack("<" + code, data))
             a, b = onnx.numpy_helper.to_array(as_raw), onnx.numpy_helper.to_array(typed)
             assert a.tobytes() == b.tobytes(), name
             lines += save_tensor(folder, f"{name.lower()}{suffix}_raw.pb", as_raw, data)

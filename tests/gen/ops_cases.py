@@ -16,6 +16,7 @@ TOLERANCE = {"Exp": (rtol, atol, "why the default is too strict")}. Inside build
     add("Split", 18, [x], n_out=3, num_outputs=3)  several outputs
     add("Foo", 1, [x], want=[y])                   expected outputs given by hand (say why in a comment)
     add("Foo", 1, [x], domain="com.microsoft")     another domain
+    add("SequenceAt", 11, [[x, y], C(1)])          a list is a sequence, a dict a map, Opt(x) and Opt(None) are optionals
     add("Foo", 1, [x], oracle="reference")         the ONNX reference evaluator instead of ONNX Runtime
     add("Foo", 1, [x], tol=(rtol, atol))           for this case only
     add.fails("SHAPE", "Add", 14, [x, y])          resolving or the shape rule must give this status
@@ -35,6 +36,7 @@ The file format, one statement a line; words are separated by single spaces:
     in DTYPE [D,D,…] VALUES …           an input: row-major values, "nan", "inf", "-inf"; in - : omitted
     const DTYPE [D,D,…] VALUES …        the same; the runner makes it a constant first and a plain input in a second run
     out DTYPE [D,D,…] VALUES …          an expected output; out - : omitted
+    out sequence [N] TENSOR …           a container: its elements follow, each written as here ("optional", "map" as well)
     tol RTOL ATOL                       tolerance of this case
     fails STATUS                        PS_<STATUS> is expected of ps_ops_resolve or ps_ops_infer
     end
@@ -59,7 +61,8 @@ NAMES = {
     "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
     "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64",
     "float8_e4m3fn": "f8e4m3fn", "float8_e4m3fnuz": "f8e4m3fnuz", "float8_e5m2": "f8e5m2", "float8_e5m2fnuz": "f8e5m2fnuz",
-    "float4_e2m1fn": "f4e2m1", "float8_e8m0fnu": "f8e8m0", "int4": "i4", "uint4": "u4", "int2": "i2", "uint2": "u2",
+    "float4_e2m1fn": "f4e2m1", "float6_e2m3fn": "f6e2m3", "float6_e3m2fn": "f6e3m2", "float8_e8m0fnu": "f8e8m0",
+    "int4": "i4", "uint4": "u4", "int2": "i2", "uint2": "u2",
 }
 HALVES = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 BF16 = ml_dtypes.bfloat16
@@ -70,6 +73,31 @@ class C:
 
     def __init__(self, value, dtype=np.int64):
         self.value = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else np.array(value, dtype=dtype)
+
+
+class Opt:
+    """An optional; of a type only where it is empty."""
+
+    def __init__(self, value, elem=None):
+        self.value, self.elem = value, elem
+
+
+def is_container(value):
+    return isinstance(value, (list, dict, Opt))
+
+
+def parts(value):
+    """Kind and elements of a container."""
+    if isinstance(value, dict):
+        keys = list(value)
+        text = keys and isinstance(keys[0], str)
+        values = list(value.values())
+        text_values = values and isinstance(values[0], str)
+        kind = object if text_values else values[0].dtype if values and isinstance(values[0], np.generic) else np.float32
+        return "map", [np.array(keys, object if text else np.int64), np.array(values, kind)]
+    if isinstance(value, Opt):
+        return "optional", [] if value.value is None else [value.value]
+    return "sequence", value
 
 
 def dtype_name(array):
@@ -96,6 +124,9 @@ def number(x, kind):
 
 
 def words(array):
+    if is_container(array):
+        kind, elements = parts(array)
+        return " ".join([f"{kind} [{len(elements)}]"] + [words(e) for e in elements])
     array = np.asarray(array)
     dims = "[" + ",".join(str(d) for d in array.shape) + "]"
     name = dtype_name(array)
@@ -110,6 +141,9 @@ def words(array):
 def attr_line(name, value):
     if isinstance(value, np.ndarray):
         return f"attr {name} t {words(value)}"
+    if isinstance(value, onnx.TypeProto):  # as the importer hands it over: the kind, and that of a container's elements
+        kind = value.tensor_type.elem_type if value.HasField("tensor_type") else 27
+        return f"attr {name} is {kind} {value.sequence_type.elem_type.tensor_type.elem_type}"
     if isinstance(value, bool) or isinstance(value, (int, np.integer)):
         return f"attr {name} i {int(value)}"
     if isinstance(value, float):
@@ -120,12 +154,39 @@ def attr_line(name, value):
     return " ".join([f"attr {name} {kind}"] + [quote(v) if kind == "ss" else repr(v) for v in value])
 
 
+def value_info(name, value):
+    return onnx.helper.make_value_info(name, type_proto(value))
+
+
+def type_proto(value):
+    if isinstance(value, Opt):
+        return helper.make_optional_type_proto(type_proto(value.value) if value.value is not None else value.elem)
+    if isinstance(value, dict):
+        keys, values = parts(value)[1]
+        return helper.make_map_type_proto(tensor_type(keys), helper.make_tensor_type_proto(tensor_type(values), None))
+    if isinstance(value, list):
+        element = type_proto(value[0]) if value else helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+        return helper.make_sequence_type_proto(element)
+    return helper.make_tensor_type_proto(tensor_type(value), value.shape)
+
+
+def feed(value):
+    return value.value if isinstance(value, Opt) else value
+
+
+def result(value):
+    """What an oracle gave, in the forms of this file."""
+    if isinstance(value, (list, dict)):
+        return [result(v) for v in value] if isinstance(value, list) else value
+    return Opt(None) if value is None else np.asarray(value)
+
+
 def tensor_type(array):
     return TensorProto.STRING if dtype_name(array) == "string" else helper.np_dtype_to_tensor_dtype(array.dtype)
 
 
 def widen(array):
-    return array.astype(np.float32) if array is not None and array.dtype in HALVES else array
+    return array.astype(np.float32) if isinstance(array, np.ndarray) and array.dtype in HALVES else array
 
 
 def make_model(op, version, domain, arrays, n_out, attrs):
@@ -133,10 +194,10 @@ def make_model(op, version, domain, arrays, n_out, attrs):
     names = ["" if a is None else f"in{i}" for i, a in enumerate(arrays)]
     outs = [f"out{i}" if keep else "" for i, keep in enumerate(n_out)]
     node = helper.make_node(op, names, outs, domain=domain, **attrs)
-    inputs = [helper.make_tensor_value_info(n, tensor_type(a), a.shape) for n, a in zip(names, arrays) if a is not None]
+    inputs = [value_info(n, a) for n, a in zip(names, arrays) if a is not None]
     graph = helper.make_graph([node], "case", inputs, [onnx.ValueInfoProto(name=o) for o in outs if o])
     opsets = [helper.make_opsetid(domain, version)] + ([helper.make_opsetid("", 21)] if domain else [])
-    return helper.make_model(graph, opset_imports=opsets, ir_version=10), {n: a for n, a in zip(names, arrays) if n}
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10), {n: feed(a) for n, a in zip(names, arrays) if n}
 
 
 def ort_outputs(model, feeds):
@@ -178,18 +239,18 @@ class Writer:
 
     def __call__(self, op, version, inputs, n_out=1, domain="", name="", want=None, oracle="ort", dtypes=None, tol=None, **attrs):
         """n_out: a count, or a list of bools (False: omitted output)."""
-        inputs = [x if x is None or isinstance(x, (C, np.ndarray)) else np.asarray(x) for x in inputs]
+        inputs = [x if x is None or is_container(x) or isinstance(x, (C, np.ndarray)) else np.asarray(x) for x in inputs]
         arrays = [x.value if isinstance(x, C) else x for x in inputs]
         keep = [True] * n_out if isinstance(n_out, int) else list(n_out)
         if want is None:
-            half = next((a.dtype for a in arrays if a is not None and a.dtype in HALVES), None)
+            half = next((a.dtype for a in arrays if isinstance(a, np.ndarray) and a.dtype in HALVES), None)
             model, feeds = make_model(op, version, domain, [widen(a) for a in arrays], keep, attrs)
             with np.errstate(all="ignore"):
-                got = [np.asarray(o) for o in oracle_outputs(oracle, model, feeds)]
+                got = [result(o) for o in oracle_outputs(oracle, model, feeds)]
                 if half is not None:
                     got = [o.astype(half) if o.dtype == np.float32 else o for o in got]
         else:
-            got = [np.asarray(o) for o in want]
+            got = [o if is_container(o) else np.asarray(o) for o in want]
         if dtypes:
             got = [o.astype(next(n for n, v in NAMES.items() if v == t)) for o, t in zip(got, dtypes)]
         self._start(op, version, inputs, domain, name, attrs)

@@ -109,6 +109,21 @@ def text_model(path):
                 [value("t", TensorProto.STRING, ["n"])])
 
 
+def sequence_model(path):
+    """A sequence of x, FP32 [n], which the protocol has no form for."""
+    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+    return save(path, [helper.make_node("SequenceConstruct", ["x", "x"], ["list"])], [value("x", TensorProto.FLOAT, ["n"])],
+                [helper.make_value_info("list", kind)])
+
+
+def words_model(path):
+    """BYTES [n] are split into words [n, m] and counted."""
+    graph = helper.make_graph([helper.make_node("StringSplit", ["s"], ["words", "counts"])], "words",
+                              [value("s", TensorProto.STRING, ["n"])],
+                              [value("words", TensorProto.STRING, ["n", "m"]), value("counts", TensorProto.INT64, ["n"])])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
+
+
 def pair_model(path):
     """sum = a + b, difference = a - b, INT32 [n, m]"""
     return save(path, [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Sub", ["a", "b"], ["difference"])],
@@ -133,6 +148,8 @@ def models(tmp_path_factory):
     identity_model(folder / "types.onnx")
     pair_model(folder / "pair.onnx")
     text_model(folder / "text.onnx")
+    words_model(folder / "words.onnx")
+    sequence_model(folder / "sequence.onnx")
     slow_model(folder / "slow.onnx")
     (folder / "broken.onnx").write_bytes(b"this is no model")
     add_model(folder / "repository/versioned/2/model.onnx", 2)
@@ -146,7 +163,8 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="session")
 def server(models):
     running = Server(models / "add one.onnx", f"types={models / 'types.onnx'}", models / "pair.onnx",
-                     models / "text.onnx", models / "broken.onnx", "--model-repository", models / "repository")
+                     models / "text.onnx", models / "words.onnx", models / "broken.onnx", models / "sequence.onnx",
+                     "--model-repository", models / "repository")
     yield running
     code, log = running.stop()
     assert code == 0, log

@@ -98,6 +98,24 @@ def test_types_pass_unchanged(triton, binary):
         assert reply.as_numpy(f"out_{kind}").tolist() == values_of(kind).tolist(), kind
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_strings(triton, binary):
+    texts = np.array(["one two", "", "drei  vier fünf"], object)
+    one = client.InferInput("s", [3], "BYTES")
+    one.set_data_from_numpy(texts, binary_data=binary)
+    reply = triton.infer("words", [one], outputs=[client.InferRequestedOutput(n, binary_data=binary) for n in ("words", "counts")])
+    words = [[w.decode() if isinstance(w, bytes) else w for w in row] for row in reply.as_numpy("words").tolist()]
+    assert words == [["one", "two", ""], ["", "", ""], ["drei", "vier", "fünf"]]
+    assert reply.as_numpy("counts").tolist() == [2, 0, 3]
+
+
+def test_sequences_are_refused_with_a_way_out(triton):
+    with pytest.raises(InferenceServerException, match="output 'list' is of type sequence.*zipmap=False"):
+        x = client.InferInput("x", [1], "FP32")
+        x.set_data_from_numpy(np.zeros(1, np.float32))
+        triton.infer("sequence", [x])
+
+
 def test_classification(triton):
     scores = np.array([[0.25, 3, -1, 3]], np.float32)
     reply = triton.infer(ADD, [tensor("x", scores)], outputs=[client.InferRequestedOutput("y", class_count=3)])
@@ -139,7 +157,7 @@ def test_statistics_move(triton):
 
 def test_index(triton):
     index = {m["name"]: m for m in triton.get_model_repository_index()}
-    assert set(index) == {ADD, "types", "pair", "text", "broken", "versioned", "plain", "file", "empty"}
+    assert set(index) == {ADD, "types", "pair", "text", "words", "broken", "sequence", "versioned", "plain", "file", "empty"}
     assert index["versioned"] == {"name": "versioned", "version": "10", "state": "READY", "reason": ""}
     assert index["broken"]["state"] == index["empty"]["state"] == "UNAVAILABLE" and index["broken"]["reason"]
     assert "model.onnx" in index["empty"]["reason"]

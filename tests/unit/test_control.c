@@ -309,6 +309,27 @@ static void test_dynamic_nodes_side_by_side(void **state) {
 }
 
 /* Strings pass through a program: as an input, through a branch, as an output. */
+/* Passes fuse to operators that the model's own version does not have: a branch that is cut out keeps their rows. */
+static void test_fused_in_a_branch(void **state) {
+    (void)state;
+    static const char text[] =
+        "graph (x: f32[1,4,1], c: bool[]) -> (y) opset 11 {\n  g: f32[4,1] = {2, 3, 1, 1} b: f32[4,1] = {0, 1, 0, 0}\n"
+        "  y = If(c) {then_branch=graph () -> (t) { r = Reshape(x, i64[3]{0, 2, -1})\n"
+        "  n = InstanceNormalization(r, f32[2]{1, 1}, f32[2]{0, 0}) {epsilon=1e-12}\n"
+        "  k = Reshape(n, i64[3]{1, 4, 1}) m = Mul(k, g) t = Add(m, b) }, else_branch=graph () -> (e) { e = Neg(x) "
+        "}}\n}";
+    const float x[] = { 1, 3, 10, 30 }, want[] = { -2, 4, -1, 1 };
+    for (size_t d = 0; d < 2; d++) {
+        run_case c;
+        begin(&c, text, devices[d]);
+        give(&c, PS_DTYPE_F32, 3, (int64_t[]) { 1, 4, 1 }, x);
+        give(&c, PS_DTYPE_BOOL, 0, NULL, (bool[]) { true });
+        run(&c);
+        assert_f32(c.out[0], 3, (int64_t[]) { 1, 4, 1 }, want);
+        end(&c);
+    }
+}
+
 static void test_strings(void **state) {
     (void)state;
     run_case c;
@@ -361,6 +382,7 @@ int main(void) {
         cmocka_unit_test(test_scan_axes),
         cmocka_unit_test(test_shapes_cross_dynamic_nodes),
         cmocka_unit_test(test_dynamic_nodes_side_by_side),
+        cmocka_unit_test(test_fused_in_a_branch),
         cmocka_unit_test(test_strings),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -60,16 +60,26 @@ static void test_bf16_all(void **state) {
     assert_true(isnan(ps_f16_to_f32(ps_f32_to_f16(float_of(0xFF800001)))));
 }
 
+static bool is_small(ps_dtype dtype) {
+    return dtype == PS_DTYPE_F4E2M1 || dtype == PS_DTYPE_F6E2M3 || dtype == PS_DTYPE_F6E3M2;
+}
+
+static float widen(uint8_t code, ps_dtype dtype) {
+    if (dtype == PS_DTYPE_F4E2M1) return ps_f4_to_f32(code);
+    return is_small(dtype) ? ps_f6_to_f32(code, dtype) : ps_f8_to_f32(code, dtype);
+}
+
+static int narrow(float f, ps_dtype dtype, bool saturate);
+
 static void check_decode(ps_dtype dtype, const uint32_t *table, int n) {
     for (int v = 0; v < n; v++) {
-        float f = n == 16 ? ps_f4_to_f32((uint8_t)v) : ps_f8_to_f32((uint8_t)v, dtype);
+        float f = widen((uint8_t)v, dtype);
         if (isnan(float_of(table[v]))) {
             assert_true(isnan(f));
             continue;
         }
         assert_int_equal(bits_of(f), table[v]);
-        int back = n == 16 ? ps_f32_to_f4(f) : ps_f32_to_f8(f, dtype, false);
-        assert_int_equal(back, v);
+        assert_int_equal(narrow(f, dtype, false), v);
     }
 }
 
@@ -80,6 +90,8 @@ static void test_small_decode(void **state) {
     check_decode(PS_DTYPE_F8E5M2FNUZ, decode_f8e5m2fnuz, 256);
     check_decode(PS_DTYPE_F8E8M0, decode_f8e8m0, 256);
     check_decode(PS_DTYPE_F4E2M1, decode_f4e2m1, 16);
+    check_decode(PS_DTYPE_F6E2M3, decode_f6e2m3, 64);
+    check_decode(PS_DTYPE_F6E3M2, decode_f6e3m2, 64);
 }
 
 /* Every f16 and bf16 value, its halfway point to the next with both neighbours, and random bits: as in the generator.
@@ -107,6 +119,8 @@ static int narrow(float f, ps_dtype dtype, bool saturate) {
     case PS_DTYPE_F16: return ps_f32_to_f16(f);
     case PS_DTYPE_BF16: return ps_f32_to_bf16(f);
     case PS_DTYPE_F4E2M1: return ps_f32_to_f4(f);
+    case PS_DTYPE_F6E2M3:
+    case PS_DTYPE_F6E3M2: return ps_f32_to_f6(f, dtype);
     default: return ps_f32_to_f8(f, dtype, saturate);
     }
 }
@@ -115,7 +129,9 @@ static bool is_nan_code(int code, ps_dtype dtype) {
     switch (dtype) {
     case PS_DTYPE_F16: return isnan(ps_f16_to_f32((uint16_t)code));
     case PS_DTYPE_BF16: return isnan(ps_bf16_to_f32((uint16_t)code));
-    case PS_DTYPE_F4E2M1: return false;
+    case PS_DTYPE_F4E2M1:
+    case PS_DTYPE_F6E2M3:
+    case PS_DTYPE_F6E3M2: return false;
     default: return isnan(ps_f8_to_f32((uint8_t)code, dtype));
     }
 }
@@ -129,7 +145,7 @@ static void test_narrow(void **state) {
         size_t size = ps_dtype_bits(dtype) == 16 ? 2 : 1;
         for (size_t i = 0; i < PATTERNS; i++) {
             int code = narrow(f[i], dtype, narrow_table[t].saturate);
-            if (isnan(f[i]) && dtype != PS_DTYPE_F4E2M1) assert_true(is_nan_code(code, dtype));
+            if (isnan(f[i]) && !is_small(dtype)) assert_true(is_nan_code(code, dtype));
             if (is_nan_code(code, dtype)) code = 0xFFFF;
             codes[i * size] = (uint8_t)code;
             if (size == 2) codes[i * 2 + 1] = (uint8_t)(code >> 8);
@@ -193,6 +209,16 @@ static void test_sub_byte(void **state) {
     ps_u4_set(data, 2, 9);
     ps_u2_set(data, 12, 2);
     assert_memory_equal(data, "\xD5\x39\x0F\xFE", 4);
+    /* Six bits: four elements in three bytes, and what lies beside one stays. */
+    uint8_t six[6] = { 0xFF, 0, 0, 0xFF, 0xFF, 0xFF };
+    static const int codes[] = { 0x15, 0x3E, 0x01, 0x20 };
+    for (size_t i = 0; i < 4; i++)
+        ps_packed_set(six, i, 6, codes[i]);
+    assert_memory_equal(six, "\x95\x1F\x80\xFF\xFF\xFF", 6);
+    ps_packed_set(six, 5, 6, 0);
+    assert_memory_equal(six, "\x95\x1F\x80\x3F\xF0\xFF", 6);
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(ps_packed_get(six, i, 6), codes[i]);
 }
 
 /* ---- ps_convert, all pairs ---- */
@@ -241,7 +267,7 @@ static void check_pair(const convert_expected *e, bool saturate, size_t misalign
 
 static void test_all_pairs(void **state) {
     size_t n = sizeof convert_table / sizeof *convert_table;
-    assert_int_equal(n, 23 * 23);
+    assert_int_equal(n, 25 * 25);
     for (size_t i = 0; i < n; i++) {
         check_pair(&convert_table[i], true, 0);
         check_pair(&convert_table[i], false, 0);
@@ -256,7 +282,8 @@ static void test_long_rows(void **state) {
     static uint8_t whole[N * 8], part[8];
     for (int i = 0; i < N; i++)
         f[i] = (float)(i % 16) - 8;
-    static const ps_dtype types[] = { PS_DTYPE_I4, PS_DTYPE_I2, PS_DTYPE_I64, PS_DTYPE_F16, PS_DTYPE_F4E2M1 };
+    static const ps_dtype types[] = { PS_DTYPE_I4, PS_DTYPE_I2, PS_DTYPE_I64, PS_DTYPE_F16, PS_DTYPE_F4E2M1,
+                                      PS_DTYPE_F6E3M2 };
     for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
         size_t bits = ps_dtype_bits(types[t]);
         assert_true(ps_convert(f, PS_DTYPE_F32, whole, types[t], N, true));

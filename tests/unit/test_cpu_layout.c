@@ -133,6 +133,36 @@ static void test_resize(void **state)
 }
 
 /* Every pair of types; floats at their ends. Cast runs in whatever layout its input has. */
+static void test_gridsample(void **state)
+{
+    static const char *const modes[] = { "nearest", "linear" }, *const paddings[] = { "zeros", "border" };
+    for (int m = 0; m < 2; m++) {
+        const char *label = m ? "cpu.gridsample linear" : "cpu.gridsample nearest";
+        for (int p = 0; p < 2; p++) {
+            for (int align = 0; align < 2; align++) {
+                check(label,
+                      "graph (x: f32[2,3,7,9], g: f32[2,11,13,2]) -> (y) opset 20 {\n"
+                      "  y = GridSample(x, g) {mode=\"%s\", padding_mode=\"%s\", align_corners=%d}\n}",
+                      modes[m], paddings[p], align);
+                /* on the edges, between pixels, far outside, not a number; a picture of one pixel */
+                check(
+                    label,
+                    "graph (x: f32[1,2,4,5]) -> (y, z) opset 20 {\n"
+                    "  g: f32[1,3,4,2] = {-1,-1, 1,1, 0,0, 0.25,-0.5, 1e30,0, nan,0, -1.2,0.9, 0.8,1.25, inf,0, 0,-inf,"
+                    " 0.6,0.75, -0.8,-0.75}\n  q: f32[1,1,1,1] = {5}\n"
+                    "  y = GridSample(x, g) {mode=\"%s\", padding_mode=\"%s\", align_corners=%d}\n"
+                    "  z = GridSample(q, g) {mode=\"%s\", padding_mode=\"%s\", align_corners=%d}\n}",
+                    modes[m], paddings[p], align, modes[m], paddings[p], align);
+            }
+        }
+    }
+    check("cpu.gridsample linear", "graph (x: f32[1,3,6,6], g: f32[1,5,5,2]) -> (y) opset 16 {\n  p = MaxPool(x) "
+                                   "{kernel_shape=[1,1]}\n  y = GridSample(p, g)\n}");
+    check(NULL, "graph (x: f32[1,3,6,6], g: f32[1,0,5,2]) -> (y) opset 16 {\n  y = GridSample(x, g)\n}");
+    check(NULL,
+          "graph (x: f32[1,3,6,6], g: f32[1,4,5,2]) -> (y) opset 20 {\n  y = GridSample(x, g) {mode=\"cubic\"}\n}");
+}
+
 static void test_cast(void **state)
 {
     static const char *const types[] = { "f32", "f16", "u8", "i32", "i64", "bool" };
@@ -221,9 +251,14 @@ static void test_output_given_back_as_input(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CMP_TEST(test_concat),           CMP_TEST(test_transpose),
-        CMP_TEST(test_views_and_outputs), CMP_TEST(test_empty_and_scalar),
-        CMP_TEST(test_in_place_needs_equal_shapes), CMP_TEST(test_resize), CMP_TEST(test_cast),
+        CMP_TEST(test_concat),
+        CMP_TEST(test_transpose),
+        CMP_TEST(test_views_and_outputs),
+        CMP_TEST(test_empty_and_scalar),
+        CMP_TEST(test_in_place_needs_equal_shapes),
+        CMP_TEST(test_resize),
+        CMP_TEST(test_gridsample),
+        CMP_TEST(test_cast),
         CMP_TEST(test_output_given_back_as_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

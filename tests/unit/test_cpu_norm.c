@@ -73,6 +73,41 @@ static void test_layernorm(void **state)
                 "LayerNormalization(a, g)\n}");
 }
 
+/* Behind a pool the input lies channels-last. */
+static void groupnorm(const char *dims, int channels, int entries, const char *op, const char *attrs, int opset)
+{
+    const char *label = op[0] == 'I' ? "cpu.instancenorm" : "cpu.groupnorm";
+    check(label, "graph (x: f32[%s], g: f32[%d], b: f32[%d]) -> (y) opset %d {\n  y = %s(x, g, b) {%s}\n}", dims,
+          entries, entries, opset, op, attrs);
+    check(label,
+          "graph (x: f32[%s], g: f32[%d], b: f32[%d]) -> (y) opset %d {\n  w: f32[%d,%d,1,1] = random(5)\n  p = "
+          "Conv(x, w)\n"
+          "  y = %s(p, g, b) {%s}\n}",
+          dims, entries, entries, opset, channels, channels, op, attrs);
+}
+
+static void test_groupnorm(void **state)
+{
+    static const char *const dims[] = { "2,12,5,7", "1,12,1,1", "1,12,40,40" };
+    for (size_t i = 0; i < 3; i++) {
+        groupnorm(dims[i], 12, 12, "InstanceNormalization", "epsilon=0.01", 17);
+        groupnorm(dims[i], 12, 3, "GroupNormalization", "num_groups=3", 18);
+        groupnorm(dims[i], 12, 12, "GroupNormalization", "num_groups=4, epsilon=0.001", 21);
+        groupnorm(dims[i], 12, 12, "GroupNormalization", "num_groups=1", 21);
+    }
+    groupnorm("2,192,3,5", 192, 192, "GroupNormalization", "num_groups=2", 21);
+    groupnorm("1,192,3,5", 192, 192, "GroupNormalization", "num_groups=32", 21);
+    check("cpu.instancenorm",
+          "graph (x: f32[2,3,50], g: f32[3], b: f32[3]) -> (y) opset 17 {\n  y = InstanceNormalization(x, g, b)\n}");
+    check(NULL,
+          "graph (x: f32[2,3,0], g: f32[3], b: f32[3]) -> (y) opset 17 {\n  y = InstanceNormalization(x, g, b)\n}");
+    /* the mean far from 0: two passes keep the digits */
+    cmp_tolerance = 2e-3f;
+    check("cpu.groupnorm", "graph (x: f32[1,8,20,20], g: f32[8], b: f32[8]) -> (y) opset 21 {\n  w: f32[8,8,1,1] = "
+                           "random(5)\n  p = Conv(x, w)\n"
+                           "  a = Add(p, f32{1000})\n  y = GroupNormalization(a, g, b) {num_groups=2}\n}");
+}
+
 static void attention(int sq, int sk, int heads, int d, int dv, const char *mask)
 {
     char head[160] = "";
@@ -217,6 +252,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CMP_TEST(test_softmax),   CMP_TEST(test_softmax_special_values), CMP_TEST(test_layernorm),
+        CMP_TEST(test_groupnorm),
         CMP_TEST(test_attention), CMP_TEST(test_attention_masks),        CMP_TEST(test_lstm),
         CMP_TEST(test_gru_rnn),
     };

@@ -302,6 +302,14 @@ static const char *const nodes[] = {
     "(x: f16[2,3,20,20], g: f16[2,30,30,2]) -> (y) opset 17 { y = GridSample(x, g) {mode=\"bicubic\"} }",
     "(x: i64[4]) -> (y) opset 17 { y = OneHot(x, i64{5}, string[2]{\"off\", \"on\"}) }",
     "() -> (y) opset 17 { y = Constant() {value_strings=[\"a\",\"b\"]} }",
+    "(x: f32[9,7]) -> (y, i, j, n) opset 11 { y, i, j, n = Unique(x) }",
+    "(x: i64[9,7]) -> (y, i, j, n) opset 11 { y, i, j, n = Unique(x) {axis=1, sorted=0} }",
+    "(x: string[9]) -> (y, i, j, n) opset 11 { y, i, j, n = Unique(x) }",
+    /* a PNG of 2 x 2 pixels */
+    "(x: u8[79] = {137,80,78,71,13,10,26,10,0,0,0,13,73,72,68,82,0,0,0,2,0,0,0,2,8,2,0,0,0,253,212,154,115,0,"
+    "0,0,22,73,68,65,84,120,218,99,96,96,100,98,102,97,101,224,226,230,225,229,227,7,0,1,143,0,91,158,42,113,"
+    "171,0,0,0,0,73,69,78,68,174,66,96,130}) -> (y) opset 20 "
+    "{ y = ImageDecoder(x) {pixel_format=\"Grayscale\"} }",
 };
 enum { N_NODES = sizeof nodes / sizeof *nodes };
 

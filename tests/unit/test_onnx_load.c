@@ -110,10 +110,11 @@ static void test_constants(void **state) {
     expect_strings(constant(&l, "strings"), 1, (const char *const[]) { "a", "", "ccc" }, (const size_t[]) { 1, 0, 3 },
                    3);
     expect_floats(constant(&l, "sparse"), 2, (const float[]) { 0, 5, 0, 0, 7, 0 }, 6);
+    expect_ints(constant(&l, "sparse_rows"), 2, (const int64_t[]) { 0, 0, 5, 7, 0, 0 }, 6);
     assert_int_equal(l.g->n_nodes, 1); /* the Constants are nodes of the file, not of the graph */
-    assert_int_equal(l.info.nodes, 9);
+    assert_int_equal(l.info.nodes, 10);
     assert_string_equal(l.info.ops[0].name, "Constant");
-    assert_int_equal(l.info.ops[0].count, 8);
+    assert_int_equal(l.info.ops[0].count, 9);
     unload(&l);
 }
 

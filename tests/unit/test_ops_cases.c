@@ -4,7 +4,8 @@
  * A case is one node with inputs, attributes and the outputs that an independent implementation gave (the files are
  * written by tests/gen/ops_cases.py, which documents the format). Each case runs twice: with its `const` inputs as
  * constants of the graph, where the shape rule must tell every output's shape, and with all inputs as plain graph
- * inputs, where what it tells must not contradict the truth. */
+ * inputs, where what it tells must not contradict the truth. Cases with strings, containers or prepared attributes run
+ * once more for each allocation, which fails. */
 #include <dirent.h>
 #include <errno.h>
 #include <math.h>
@@ -18,6 +19,7 @@
 
 #include "ops/ops.h"
 #include "tensor/convert.h"
+#include "test_alloc_fail.h"
 
 enum { MAX_PORTS = 64, MAX_ATTRS = 24, MAX_TOLERANCES = 128, MAX_FILES = 256, MAX_WORDS = 1 << 17 };
 
@@ -44,6 +46,7 @@ typedef struct op_case {
 } op_case;
 
 typedef struct reader {
+    ps_test_alloc memory;
     ps_alloc_state alloc;
     FILE *file;
     const char *path;
@@ -152,18 +155,32 @@ static void fill_tensor(reader *r, ps_tensor *t, char **words, size_t n) {
     free(values);
 }
 
-/* words: dtype, shape, values. */
-static ps_tensor *parse_tensor(reader *r, char **words, size_t n) {
+/* words: dtype, shape, then values, or elements of a container that are written the same way. */
+static ps_tensor *parse_part(reader *r, char **words, size_t n, size_t *ret_used) {
     ps_shape shape;
     int64_t count;
     if (n < 2) MALFORMED(r, "a tensor needs a type and a shape\n");
     const ps_dtype dtype = ps_dtype_parse(words[0]);
     if (dtype == PS_DTYPE_UNDEFINED || !parse_shape(words[1], &shape)) MALFORMED(r, "%s %s\n", words[0], words[1]);
-    if (!ps_shape_elements(&shape, &count) || (size_t)count != n - 2)
+    if (!ps_shape_elements(&shape, &count) || (size_t)count > n - 2)
         MALFORMED(r, "%s holds %lld elements, the line has %zu\n", words[1], (long long)count, n - 2);
     ps_tensor *t = NULL;
     assert_int_equal(ps_tensor_new(&r->alloc, dtype, &shape, &t, NULL), PS_OK);
-    fill_tensor(r, t, words + 2, n - 2);
+    *ret_used = 2;
+    if (!ps_dtype_is_container(dtype)) {
+        fill_tensor(r, t, words + 2, (size_t)count);
+        *ret_used += (size_t)count;
+        return t;
+    }
+    for (size_t i = 0, used; i < (size_t)count; i++, *ret_used += used)
+        assert_int_equal(ps_container_take(t, i, parse_part(r, words + *ret_used, n - *ret_used, &used), NULL), PS_OK);
+    return t;
+}
+
+static ps_tensor *parse_tensor(reader *r, char **words, size_t n) {
+    size_t used;
+    ps_tensor *t = parse_part(r, words, n, &used);
+    if (used != n) MALFORMED(r, "%s %s and %zu words too many\n", words[0], words[1], n - used);
     return t;
 }
 
@@ -242,9 +259,8 @@ static void release_case(op_case *c) {
 
 static void set_list_attr(reader *r, ps_node *node, const char *name, const char *kind, char **words, size_t n) {
     ps_arena *arena = &node->graph->root->arena;
-    int64_t ints[256];
-    float floats[256];
-    if (n > 256) MALFORMED(r, "attribute %s is too long\n", name);
+    int64_t *ints = calloc(n + 1, sizeof *ints);
+    float *floats = calloc(n + 1, sizeof *floats);
     for (size_t i = 0; i < n && kind[0] != 's'; i++) {
         ints[i] = strtoll(words[i], NULL, 10);
         floats[i] = strtof(words[i], NULL);
@@ -262,6 +278,8 @@ static void set_list_attr(reader *r, ps_node *node, const char *name, const char
         }
         assert_int_equal(ps_node_set_attr(node, &attr, NULL), PS_OK);
     }
+    free(ints);
+    free(floats);
 }
 
 /* line: NAME KIND VALUES, KIND one of i f s t is fs ss. */
@@ -305,6 +323,8 @@ static ps_value *make_input(ps_graph *g, const port *p, size_t index, bool const
         assert_int_equal(ps_graph_add_value(g, name, &v, NULL), PS_OK);
         v->dtype = p->tensor->dtype;
         v->shape = p->tensor->shape;
+        const ps_tensor *element = ps_tensor_element(p->tensor, p->tensor->dtype == PS_DTYPE_MAP); /* a map's values */
+        if (element) v->elem = element->dtype;
         assert_int_equal(ps_graph_add_input(g, v, NULL), PS_OK);
     }
     return v;
@@ -366,14 +386,19 @@ static bool close_enough(double got, double want, double rtol, double atol) {
 }
 
 /* false after printing what differs. */
-static bool compare(const reader *r, const op_case *c, size_t index, const ps_tensor *got) {
-    const ps_tensor *want = c->out[index].tensor;
+static bool compare(const reader *r, const op_case *c, size_t index, const ps_tensor *got, const ps_tensor *want) {
     char text[2][128];
     if (got->dtype != want->dtype || !ps_shape_equal(&got->shape, &want->shape)) {
         print_error("%s: output %zu is %s%s, not %s%s\n", c->name, index, ps_dtype_name(got->dtype),
                     ps_shape_text(&got->shape, text[0], sizeof text[0]), ps_dtype_name(want->dtype),
                     ps_shape_text(&want->shape, text[1], sizeof text[1]));
         return false;
+    }
+    if (ps_dtype_is_container(want->dtype)) {
+        bool equal = true;
+        for (size_t i = 0; i < ps_tensor_count(want) && equal; i++)
+            equal = compare(r, c, index, ps_tensor_element(got, i), ps_tensor_element(want, i));
+        return equal;
     }
     if (want->dtype == PS_DTYPE_STRING) {
         if (equal_strings(got, want)) return true;
@@ -404,6 +429,8 @@ static bool check_inferred(const op_case *c, const ps_node *node, size_t i, bool
     bool fits = v->dtype == want->dtype && (v->shape.rank == want->shape.rank || v->shape.rank < 0);
     for (int d = 0; fits && d < v->shape.rank; d++)
         fits = v->shape.dims[d] < 0 || v->shape.dims[d] == want->shape.dims[d];
+    const ps_tensor *element = ps_tensor_element(want, 0);
+    if (element && v->elem != PS_DTYPE_UNDEFINED) fits &= v->elem == element->dtype || want->dtype == PS_DTYPE_MAP;
     const bool must_tell = constants && !(node->op->traits & PS_OP_DATA_SHAPE);
     if (fits && (!must_tell || ps_shape_fixed(&v->shape))) return true;
     print_error("%s: the shape rule says %s%s of output %zu, which is %s%s\n", c->name, ps_dtype_name(v->dtype),
@@ -413,10 +440,10 @@ static bool check_inferred(const op_case *c, const ps_node *node, size_t i, bool
 }
 
 /* A tensor for an output: filled with a pattern, so that an element the kernel forgot is seen; or, if the shape rule
- * could not tell its shape, and for strings, which own their bytes: one without data (`blank`). */
+ * could not tell its shape, and for what owns memory (strings, containers): one without data (`blank`). */
 static ps_tensor *make_output(reader *r, const ps_value *v, ps_tensor *blank) {
     ps_tensor *t = NULL;
-    if (!ps_shape_fixed(&v->shape) || v->dtype == PS_DTYPE_STRING) {
+    if (!ps_shape_fixed(&v->shape) || ps_dtype_is_object(v->dtype)) {
         *blank = (ps_tensor) { .dtype = v->dtype, .shape = v->shape, .alloc = &r->alloc };
         return blank;
     }
@@ -430,9 +457,7 @@ static void drop_output(reader *r, ps_tensor *t, const ps_tensor *blank) {
         ps_tensor_release(t);
         return;
     }
-    const ps_string *s = t->dtype == PS_DTYPE_STRING ? t->owned : NULL;
-    for (size_t k = 0; s && k < ps_tensor_count(t); k++)
-        ps_free(&r->alloc, (void *)(uintptr_t)s[k].data);
+    if (t->owned) ps_tensor_clear_objects(t, &r->alloc);
     ps_free(&r->alloc, t->owned);
 }
 
@@ -450,11 +475,67 @@ static bool run_kernel(reader *r, const op_case *c, const ps_node *node) {
         ok = false;
     }
     for (size_t i = 0; i < c->n_out; i++) {
-        if (ok && out[i]) ok = compare(r, c, i, out[i]);
+        if (ok && out[i]) ok = compare(r, c, i, out[i], c->out[i].tensor);
         if (out[i]) drop_output(r, out[i], &blanks[i]);
     }
     return ok;
 }
+
+/* ---- failing allocations ---- */
+
+/* What prepares its attributes or owns its elements allocates in more ways than a row of numbers does. */
+static bool needs_sweep(const op_case *c, const ps_node *node) {
+    bool needs = node->op->prepare != NULL;
+    for (size_t i = 0; i < c->n_in; i++)
+        needs |= c->in[i].tensor && ps_dtype_is_object(c->in[i].tensor->dtype);
+    for (size_t i = 0; i < c->n_out; i++)
+        needs |= c->out[i].tensor && ps_dtype_is_object(c->out[i].tensor->dtype);
+    return needs;
+}
+
+static ps_status run_quietly(reader *r, const op_case *c, ps_graph *g, ps_node *node) {
+    const ps_tensor *in[MAX_PORTS];
+    ps_tensor blanks[MAX_PORTS], *out[MAX_PORTS];
+    PS_TRY(ps_ops_resolve(g, NULL));
+    PS_TRY(ps_ops_infer(g, NULL));
+    for (size_t i = 0; i < c->n_in; i++)
+        in[i] = c->in[i].tensor;
+    for (size_t i = 0; i < c->n_out; i++) {
+        const ps_value *v = node->out[i];
+        if (v) blanks[i] = (ps_tensor) { .dtype = v->dtype, .shape = v->shape, .alloc = &r->alloc };
+        out[i] = v ? &blanks[i] : NULL;
+    }
+    ps_status status = ps_ops_run_ref(node, in, out, &r->alloc, 1, NULL);
+    for (size_t i = 0; i < c->n_out; i++)
+        if (out[i]) drop_output(r, out[i], out[i]);
+    return status;
+}
+
+/* Each allocation of resolving, of the shape rule and of the kernel fails once: that is said, and nothing is left. */
+static bool sweep_case(reader *r, const op_case *c) {
+    bool ok = true;
+    for (long nth = 0; ok; nth++) {
+        ps_node *node = NULL;
+        const long before = atomic_load(&r->memory.live);
+        ps_graph *g = make_graph(r, c, true, &node);
+        atomic_store(&r->memory.failed, false);
+        atomic_store(&r->memory.left, nth);
+        const ps_status status = run_quietly(r, c, g, node);
+        atomic_store(&r->memory.left, -1);
+        const bool failed = atomic_load(&r->memory.failed);
+        ps_graph_free(g);
+        /* a pattern's sets may be too many for memory or for their limit: one sentence for both */
+        const bool told = failed ? status == PS_NO_MEMORY || status == PS_LIMIT : status == PS_OK;
+        ok = told && atomic_load(&r->memory.live) == before;
+        if (!ok)
+            print_error("%s: allocation %ld failing: %s, %ld blocks left\n", c->name, nth, ps_status_name(status),
+                        atomic_load(&r->memory.live) - before);
+        if (!failed) return ok;
+    }
+    return false;
+}
+
+/* ---- one case, one file ---- */
 
 static bool run_case(reader *r, const op_case *c, bool constants) {
     ps_error err = PS_ERROR_INIT;
@@ -467,13 +548,15 @@ static bool run_case(reader *r, const op_case *c, bool constants) {
     for (size_t i = 0; ok && !c->fails && i < c->n_out; i++)
         if (c->out[i].tensor) ok = check_inferred(c, node, i, constants);
     if (ok && !c->fails) ok = run_kernel(r, c, node);
+    const bool sweep = ok && !c->fails && constants && needs_sweep(c, node);
     ps_graph_free(g);
-    return ok;
+    return sweep ? sweep_case(r, c) : ok;
 }
 
 static void run_file(void **state) {
     reader r = { .path = *state };
-    ps_alloc_state_init(&r.alloc, NULL);
+    ps_test_alloc_init(&r.memory, -1);
+    ps_alloc_state_init(&r.alloc, &r.memory.allocator);
     r.file = fopen(r.path, "r");
     assert_non_null(r.file);
     r.words = calloc(MAX_WORDS, sizeof *r.words);

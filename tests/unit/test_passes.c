@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -236,6 +237,94 @@ static void sinks_dequantization(void **state) {
 
 /* ---- weights ---- */
 
+static void *small_alloc(void *ctx, size_t size, size_t align) {
+    (void)ctx;
+    return size > (1 << 20) ? NULL : aligned_alloc(align, (size + align - 1) / align * align);
+}
+
+static void small_free(void *ctx, void *ptr, size_t size) {
+    (void)ctx, (void)size;
+    free(ptr);
+}
+
+/* What a file of a hundred bytes may ask for: no pass makes it, or goes through dims beside a 0 one by one. No block
+ * may be larger than 1 MiB, and all of it together takes no minute, else the alarm ends the test. */
+static void folds_nothing_huge(void **state) {
+    static const char *const rows[] = {
+        "() -> (y) { w = HannWindow(i64{2147483648}) y = ReduceSum(w) }",
+        "() -> (y) { w = HammingWindow(i32{2147483647}) y = ReduceSum(w) }",
+        "() -> (y) { w = BlackmanWindow(i64{1099511627776}) y = ReduceSum(w) }",
+        "() -> (y) { w = MelWeightMatrix(i64{65536}, i64{1048576}, i64{8192}, f32{0}, f32{4000}) y = ReduceSum(w) }",
+        "() -> (y) { w = AffineGrid(f32[1,2,3]{0,...}, i64[4]{1, 1, 65536, 65536}) y = ReduceSum(w) }",
+        "() -> (y) { z = ConstantOfShape(i64[2]{131072, 131072}) e = EyeLike(z) y = ReduceSum(e) }",
+        "() -> (y) { z = ConstantOfShape(i64[2]{1152921504606846976, 0}) y = EyeLike(z) }",
+        "() -> (y) { r = Range(i64{0}, i64{1099511627776}, i64{1}) y = ReduceSum(r) }",
+        "() -> (y) { r = Range(f32{0}, f32{1e18}, f32{0.5}) y = ReduceSum(r) }",
+        "() -> (y) { z = ConstantOfShape(i64[2]{65536, 65536}) n = NonZero(z) y = ReduceSum(n) }",
+        "() -> (y) { z = Expand(f32{1}, i64[2]{131072, 131072}) y = ReduceSum(z) }",
+        "() -> (y) { z = Expand(string[1]{\"abcdefgh\"}, i64[1]{1048576}) y = Shape(z) }",
+        "() -> (y) { z = Tile(f32[1,1]{1}, i64[2]{131072, 131072}) y = ReduceSum(z) }",
+        "() -> (y) { z = OneHot(i64[8]{0,...}, i64{2147483648}, f32[2]{0, 1}) y = ReduceSum(z) }",
+        "() -> (y) { z = Pad(f32[1]{1}, i64[2]{0, 8589934592}) y = ReduceSum(z) }",
+        "() -> (y) { z = Resize(f32[1,1,2,2]{0,...}, _, _, i64[4]{1, 1, 65536, 65536}) y = ReduceSum(z) }",
+        "() -> (y) { z = DFT(f32[1,4,1]{0,...}, i64{2147483648}) y = ReduceSum(z) }",
+        "() -> (y) { z = MaxUnpool(f32[1,1,2]{0,...}, i64[1,1,2]{0,...}, i64[3]{1, 1, 8589934592}) {kernel_shape=[2]} "
+        "y = ReduceSum(z) }",
+        "() -> (y) { y = Einsum(f32[999]{1,...}, f32[999]{1,...}, f32[999]{1,...}, f32[999]{1,...}, f32[999]{1,...}) "
+        "{equation=\"a,b,c,d,e->\"} }",
+        "() -> (y) { z = ConstantOfShape(i64[2]{1152921504606846976, 0}) y = CumSum(z, i64{1}) }",
+        "() -> (y) { z = ConstantOfShape(i64[2]{1152921504606846976, 0}) y, i = TopK(z, i64[1]{0}) {axis=1} }",
+        "() -> (y) { z = ConstantOfShape(i64[2]{1152921504606846976, 0}) y = Trilu(z) }",
+        "() -> (y) { z = ConstantOfShape(i64[2]{1152921504606846976, 0}) y = Unique(z) {axis=0} }",
+        "() -> (y) { z = ConstantOfShape(i64[2]{1152921504606846976, 0}) y = Unique(z) {axis=1} }",
+        "() -> (y) { z = ConstantOfShape(i64[4]{1, 0, 2, 2}) "
+        "y = Resize(z, _, _, i64[4]{1, 0, 1073741824, 1073741824}) }",
+    };
+    const ps_allocator user = { small_alloc, small_free, NULL };
+    alarm(60);
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+        char text[512];
+        ps_graph *g;
+        ps_error err = PS_ERROR_INIT;
+        ps_alloc_state small;
+        ps_alloc_state_init(&small, &user);
+        const char *body = strchr(rows[k], '{');
+        ps_snprintf(text, sizeof text, "graph %.*sopset 20 %s", (int)(body - rows[k]), rows[k], body);
+        if (ps_graph_parse(&small, text, &g, &err) != PS_OK || ps_ops_resolve(g, &err) != PS_OK ||
+            ps_ops_infer(g, &err) != PS_OK || ps_passes_run(g, PS_PASSES_ALL, &all_caps, &err) != PS_OK)
+            fail_msg("%s: %s", rows[k], err.msg);
+        ps_graph_free(g);
+        assert_int_equal(atomic_load(&small.bytes), 0);
+    }
+    alarm(0);
+}
+
+/* Text as long as 64 KiB is made, what is longer stays a node: each of these doubles it, by elements or within one. */
+static void folds_text_within_bounds(void **state) {
+    for (size_t k = 0; k < 2; k++) {
+        ps_str text;
+        ps_error err = PS_ERROR_INIT;
+        ps_str_init(&text, &alloc);
+        ps_str_append(&text, "graph () -> (t39) opset 20 { t0: string[1] = {\"abcdefgh\"} ");
+        for (int i = 0; i < 39; i++) {
+            ps_str_printf(&text, "t%d = ", i + 1);
+            ps_str_printf(&text, k ? "StringConcat(t%d, t%d) " : "Concat(t%d, t%d) {axis=0} ", i, i);
+        }
+        ps_str_append(&text, "}");
+        ps_graph *g = load(text.data);
+        ps_str_release(&text);
+        alarm(60);
+        if (ps_passes_run(g, PS_PASSES_ALL, &all_caps, &err) != PS_OK) fail_msg("%s", err.msg);
+        alarm(0);
+        size_t left = 0;
+        for (const ps_node *n = g->first; n; n = n->next)
+            left++;
+        assert_true(left > 20 && left < 39);
+        assert_true(atomic_load(&alloc.bytes) < (4 << 20));
+        ps_graph_free(g);
+    }
+}
+
 static void folds_batchnorm(void **state) {
     (void)state;
     static const char *const products[] = {
@@ -356,6 +445,41 @@ static void recognises_layernorm(void **state) {
         "graph (x: f32[2,3,8]) -> (y) opset 12 { m = ReduceMean(x) {axes=[1]} d = Sub(x, m) p = Pow(d, f32[]{2})\n"
         "  v = ReduceMean(p) {axes=[1]} e = Add(v, f32[]{1e-5}) s = Sqrt(e) y = Div(d, s) }",
         "ReduceMean Sub Pow ReduceMean Add+Sqrt Div");
+}
+
+static void recognises_groupnorm(void **state) {
+    (void)state;
+    static const char *const forms[] = {
+        "r = Reshape(x, i64[3]{0,2,-1}) n = InstanceNormalization(r, s, b) {epsilon=0.01} k = Reshape(n, "
+        "i64[4]{2,6,3,4})\n"
+        "  m = Mul(k, g) y = Add(m, h)",
+        "r = Reshape(x, i64[3]{2,2,36}) n = InstanceNormalization(r, s, b) k = Reshape(n, i64[4]{2,6,3,4})\n"
+        "  m = Mul(g, k) y = Add(h, m)",
+    };
+    static const char *const others[] = {
+        /* groups that mix pictures; gamma along another axis; the norm is read elsewhere */
+        "r = Reshape(x, i64[3]{1,4,36}) n = InstanceNormalization(r, f32[4]{1,1,1,1}, f32[4]{0,0,0,0})\n"
+        "  k = Reshape(n, i64[4]{2,6,3,4}) m = Mul(k, g) y = Add(m, h)",
+        "r = Reshape(x, i64[3]{2,2,36}) n = InstanceNormalization(r, s, b) k = Reshape(n, i64[4]{2,6,3,4})\n"
+        "  m = Mul(k, f32[1,1,3,1]{1,2,3}) y = Add(m, h)",
+        "r = Reshape(x, i64[3]{2,2,36}) n = InstanceNormalization(r, s, b) k = Reshape(n, i64[4]{2,6,3,4})\n"
+        "  m = Mul(k, g) a = Add(m, h) y = Add(a, k)",
+    };
+    char text[1024];
+    for (size_t i = 0; i < 5; i++) {
+        snprintf(text, sizeof text,
+                 "graph (x: f32[2,6,3,4]) -> (y) opset 17 { s: f32[2] = {1,0.5} b: f32[2] = {0,2}\n"
+                 "  g: f32[6,1,1] = random(1) h: f32[1,6,1,1] = random(2) %s }",
+                 i < 2 ? forms[i] : others[i - 2]);
+        ps_graph *before = load(text), *after = load(text);
+        ps_error err = PS_ERROR_INIT;
+        bool changed = false;
+        assert_int_equal(ps_passes_run_one(after, "groupnorm", &all_caps, &changed, &err), PS_OK);
+        assert_int_equal(changed, i < 2);
+        assert_same_outputs(before, after);
+        ps_graph_free(before);
+        ps_graph_free(after);
+    }
 }
 
 static void recognises_softmax(void **state) {
@@ -668,6 +792,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(einsum_to_products),
         cmocka_unit_test(folds),
+        cmocka_unit_test(folds_nothing_huge),
+        cmocka_unit_test(folds_text_within_bounds),
         cmocka_unit_test(inlines_if),
         cmocka_unit_test(removes_identities),
         cmocka_unit_test(merges_common_subexpressions),
@@ -679,6 +805,7 @@ int main(void) {
         cmocka_unit_test(folds_pads),
         cmocka_unit_test(recognises_activations),
         cmocka_unit_test(recognises_layernorm),
+        cmocka_unit_test(recognises_groupnorm),
         cmocka_unit_test(recognises_softmax),
         cmocka_unit_test(recognises_one_hot),
         cmocka_unit_test(takes_contrib_apart),

@@ -219,7 +219,7 @@ static void rows(void **state) {
                                       PS_DTYPE_U32,        PS_DTYPE_I32,      PS_DTYPE_U64,        PS_DTYPE_I64,
                                       PS_DTYPE_BOOL,       PS_DTYPE_F8E4M3FN, PS_DTYPE_F8E4M3FNUZ, PS_DTYPE_F8E5M2,
                                       PS_DTYPE_F8E5M2FNUZ, PS_DTYPE_F4E2M1,   PS_DTYPE_U4,         PS_DTYPE_I4,
-                                      PS_DTYPE_U2,         PS_DTYPE_I2 };
+                                      PS_DTYPE_U2,         PS_DTYPE_I2,       PS_DTYPE_F6E2M3,     PS_DTYPE_F6E3M2 };
     static const double values[] = { 1, 0, 1 };
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         double back[7], memory[7] = { 0 };
@@ -257,12 +257,36 @@ static void broadcast_reads(void **state) {
     assert_true(got[0] == 4);
 }
 
+/* Elements of sixteen bytes, which no case file can hold: whole ones move, both halves, whatever is broadcast. */
+static void where_complex(void **state) {
+    (void)state;
+    static const char text[] = "(c: bool[2,1], a: c128[3], b: c128[2,3]) -> (y) { y = Where(c, a, b) }";
+    static const double a[] = { 1, -1, 2, -2, 3, -3 };
+    static const double b[] = { 10, 10.5, 20, 20.5, 30, 30.5, 40, 40.5, 50, 50.5, NAN, INFINITY };
+    static const double want[] = { 10, 10.5, 20, 20.5, 30, 30.5, 1, -1, 2, -2, 3, -3 };
+    node_run r;
+    node_run_init(&r, text);
+    memcpy(r.owned[0]->data, (const uint8_t[]) { 0, 1 }, 2);
+    memcpy(r.owned[1]->data, a, sizeof a);
+    memcpy(r.owned[2]->data, b, sizeof b);
+    assert_int_equal(ps_ops_run_ref(r.g->first, r.in, r.out, &alloc, 3, NULL), PS_OK);
+    assert_int_equal(r.out[0]->dtype, PS_DTYPE_C128);
+    assert_int_equal(r.out[0]->bytes, sizeof want);
+    assert_memory_equal(r.out[0]->data, want, sizeof want);
+    memcpy(r.owned[0]->data, (const uint8_t[]) { 1, 0 }, 2);
+    assert_int_equal(ps_ops_run_ref(r.g->first, r.in, r.out, &alloc, 1, NULL), PS_OK);
+    assert_memory_equal(r.out[0]->data, a, sizeof a);
+    assert_memory_equal((const uint8_t *)r.out[0]->data + sizeof a, (const uint8_t *)b + sizeof a, sizeof a);
+    node_run_release(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(threads_do_not_matter, setup, teardown),
         cmocka_unit_test_setup_teardown(allocation_failures, setup, teardown),
         cmocka_unit_test_setup_teardown(rows, setup, teardown),
         cmocka_unit_test_setup_teardown(broadcast_reads, setup, teardown),
+        cmocka_unit_test_setup_teardown(where_complex, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,6 +107,8 @@ static void test_names(void **state) {
     check_name("/a/resnet/", "resnet");
     check_name("/a/resnet/model.onnx", "resnet");
     check_name("/a/resnet/12/model.onnx", "resnet");
+    check_name("/a/resnet/12/model.pt2", "resnet");
+    check_name("/a/resnet.pt2", "resnet");
     check_name("12/model.onnx", "12");
     check_name("model.onnx", "model");
     check_name(".onnx", ".onnx");

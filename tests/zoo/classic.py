@@ -81,7 +81,7 @@ def register():
     )
     classic("tree_regressor", lambda: tree.DecisionTreeRegressor(max_depth=6, random_state=0), "number")
     classic("forest_classifier", lambda: ensemble.RandomForestClassifier(12, max_depth=6, random_state=0), options=plain)
-    classic("forest_binary", lambda: ensemble.RandomForestClassifier(12, max_depth=6, random_state=0), options=plain, classes=2)
+    classic("forest_binary", lambda: ensemble.RandomForestClassifier(13, max_depth=6, random_state=0), options=plain, classes=2)
     classic(
         "forest_strings", lambda: ensemble.RandomForestClassifier(8, max_depth=5, random_state=0), options=plain, labels=words
     )

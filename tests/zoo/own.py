@@ -445,15 +445,6 @@ class Greedy(nn.Module):
         return found, state
 
 
-class GreedyScript(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.net = torch.jit.script(settle(Greedy()))
-
-    def forward(self, state, steps):
-        return self.net(state, steps)
-
-
 @model("greedy_decoder", "recurrent", "tests/zoo", exporters=("torchscript",))
 def _(exporter):
     return Case(

@@ -460,6 +460,9 @@ def pictures(name, cls, config, side, take=first_tensors, kind="classification",
         return Case(net, sets, ["pixel_values"], {"pixel_values": {0: "batch"}} if batch else {})
 
 
+pictures("vit", "ViTForImageClassification", lambda: hf.ViTConfig(**vit), 32)
+pictures("dinov2", "Dinov2Model", lambda: hf.Dinov2Config(**vit | {"mlp_ratio": 2}), 32)
+pictures("beit", "BeitForImageClassification", lambda: hf.BeitConfig(**vit | {"use_relative_position_bias": True}), 32)
 pictures(
     "swin",
     "SwinForImageClassification",
