@@ -180,8 +180,8 @@ static int topk_compare(const void *a, const void *b) {
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-/* Brings the first k of n > k items in order to the front, by halving around a middle one (Hoare's FIND, CACM 4, 1961), and sorts
- * all where that does not get on: an input made for it would take quadratic time. */
+/* Brings the first k of n > k items in order to the front, by halving around a middle one (Hoare's FIND, CACM 4, 1961),
+ * and sorts all where that does not get on: an input made for it would take quadratic time. */
 static void topk_front(topk_item *items, int64_t n, int64_t k) {
     int64_t low = 0, high = n - 1;
     for (int rounds = 0; low < high; rounds++) {

@@ -2,8 +2,8 @@
  *
  * Bytes may not grow beyond 64 KiB or those of the inputs, whichever is more: a model that stores a small table and
  * expands it at run time keeps the small table. Rows of big tables, casts and dequantisation of big weights stay
- * (sink_cast moves them below a Gather); so does what is random. Shape and Size fold as soon as the shape they read is
- * fixed.
+ * (sink_cast moves them below a Gather), but for those of products; so does what is random. Shape and Size fold as soon
+ * as the shape they read is fixed.
  *
  * Nothing a file asks for here takes long or much memory: what is made is bounded as above before it is made, text by
  * the text it is made of, and a result whose size only the kernel knows is made of small inputs only, and never a
@@ -78,6 +78,18 @@ static size_t output_bytes(const ps_node *n) {
     return sum;
 }
 
+/* Weights and bias of a product: packed kernels need them as f32 constants, and the packed form replaces them. */
+static bool feeds_products_only(const ps_value *v) {
+    static const char *const products[] = { "Conv", "ConvTranspose", "Gemm", "MatMul" };
+    for (uint32_t i = 0; i < v->n_uses; i++) {
+        size_t k = 0;
+        while (k < 4 && !ps_is_any(v->uses[i].node, products[k]))
+            k++;
+        if (k == 4 || v->uses[i].index == 0) return false;
+    }
+    return v->n_uses && !v->n_outputs && v->dtype == PS_DTYPE_F32;
+}
+
 /* Conversions of big weights, and rows picked from them (each plan would hold its own copy). */
 static bool is_weight_copy(const ps_node *n, size_t out) {
     if (ps_is(n, "Gather")) return out > MAX_GROWN_BYTES;
@@ -89,6 +101,7 @@ static bool worth_folding(const ps_node *n) {
     if (!n->op->ref || (n->op->traits & (PS_OP_CONTROL | PS_OP_RANDOM))) return false;
     if (!inputs_known(n)) return false;
     size_t in = input_bytes(n), out = output_bytes(n);
+    if (ps_is(n, "DequantizeLinear") && out && feeds_products_only(n->out[0])) return true;
     if (is_weight_copy(n, out) || text_grows(n, out)) return false;
     if (out == 0) return data_shape_is_small(n) && in <= MAX_GROWN_BYTES;
     size_t limit = in > MAX_GROWN_BYTES && !(n->op->traits & PS_OP_EXPANDS) ? in : MAX_GROWN_BYTES;

@@ -85,6 +85,7 @@ static inline void cmp_fill_input(void *data, ps_dtype dtype, size_t n, uint32_t
         case PS_DTYPE_I64: ((int64_t *)data)[i] = (int64_t)(cmp_next(&seed) % 7); break;
         case PS_DTYPE_I32: ((int32_t *)data)[i] = (int32_t)(cmp_next(&seed) % 7); break;
         case PS_DTYPE_U8: ((uint8_t *)data)[i] = (uint8_t)cmp_next(&seed); break;
+        case PS_DTYPE_I8: ((int8_t *)data)[i] = (int8_t)(cmp_next(&seed) & 0xff); break;
         case PS_DTYPE_BOOL: ((uint8_t *)data)[i] = (uint8_t)(cmp_next(&seed) & 1); break;
         case PS_DTYPE_F16: ((uint16_t *)data)[i] = (uint16_t)(cmp_next(&seed) % 0x4000); break;
         default: fail_msg("no fill for %s", ps_dtype_name(dtype));

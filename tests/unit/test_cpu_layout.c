@@ -163,6 +163,32 @@ static void test_gridsample(void **state)
           "graph (x: f32[1,3,6,6], g: f32[1,4,5,2]) -> (y) opset 20 {\n  y = GridSample(x, g) {mode=\"cubic\"}\n}");
 }
 
+static void test_quantize(void **state)
+{
+    static const char *const types[] = { "u8", "i8" }, *const zeros[] = { ", z", "" };
+    for (int t = 0; t < 2; t++) {
+        for (int z = 0; z < 2; z++) {
+            if (z && t) continue; /* without a zero point the codes are u8 */
+            /* halves round to even, both ends saturate */
+            check("cpu.quantize",
+                  "graph (x: f32[3,50]) -> (y, w) opset 19 {\n  z: %s = {7}\n  s: f32 = {0.5}\n"
+                  "  v: f32[9] = {0.25,0.75,-0.25,1.25,1e9,-1e9,nan,inf,-inf}\n  y = QuantizeLinear(x, s%s)\n"
+                  "  w = QuantizeLinear(v, s%s)\n}",
+                  types[t], zeros[z], zeros[z]);
+        }
+        for (int z = 0; z < 2; z++) {
+            check("cpu.dequantize",
+                  "graph (x: %s[3,50]) -> (y) opset 19 {\n  z: %s = {7}\n  s: f32 = {0.013}\n  y = DequantizeLinear(x, "
+                  "s%s)\n}",
+                  types[t], types[t], zeros[z]);
+        }
+    }
+    check("cpu.dequantize",
+          "graph (x: f32[1,3,6,6]) -> (y) opset 19 {\n  s: f32[1] = {0.1}\n  p = MaxPool(x) {kernel_shape=[1,1]}\n"
+          "  q = QuantizeLinear(p, s)\n  d = DequantizeLinear(q, s)\n  y = MaxPool(d) {kernel_shape=[2,2]}\n}");
+    check(NULL, "graph (x: u8[3,4]) -> (y) opset 19 {\n  s: f32[4] = {1,2,3,4}\n  y = DequantizeLinear(x, s)\n}");
+}
+
 static void test_cast(void **state)
 {
     static const char *const types[] = { "f32", "f16", "u8", "i32", "i64", "bool" };
@@ -257,7 +283,7 @@ int main(void)
         CMP_TEST(test_empty_and_scalar),
         CMP_TEST(test_in_place_needs_equal_shapes),
         CMP_TEST(test_resize),
-        CMP_TEST(test_gridsample),
+        CMP_TEST(test_gridsample), CMP_TEST(test_quantize),
         CMP_TEST(test_cast),
         CMP_TEST(test_output_given_back_as_input),
     };

@@ -133,6 +133,17 @@ static void folds(void **state) {
           "graph () -> (y) opset 17 {\n  n: i64[1] = {16385}\n  y = ConstantOfShape(n)\n}\n");
 }
 
+static void folds_dequantized_weights(void **state) {
+    (void)state;
+    /* 80 KB of codes: those of a product become f32, those of a table stay codes */
+    check_ops("graph (x: f32[2,400]) -> (y) opset 19 { w: i8[400,200] = {1, -2, ...} s: f32[] = {0.01}\n"
+              "  d = DequantizeLinear(w, s) y = MatMul(x, d) }",
+              "MatMul");
+    check_ops("graph (x: i64[2]) -> (y) opset 19 { w: i8[400,200] = {1, -2, ...} s: f32[] = {0.01}\n"
+              "  d = DequantizeLinear(w, s) y = Gather(d, x) }",
+              "Gather DequantizeLinear");
+}
+
 static void inlines_if(void **state) {
     (void)state;
     check("inline_if",
@@ -792,6 +803,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(einsum_to_products),
         cmocka_unit_test(folds),
+        cmocka_unit_test(folds_dequantized_weights),
         cmocka_unit_test(folds_nothing_huge),
         cmocka_unit_test(folds_text_within_bounds),
         cmocka_unit_test(inlines_if),

@@ -41,6 +41,8 @@ ps_status cpu_lower_layernorm(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_attention(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_groupnorm(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_gridsample(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_quantize(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_dequantize(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_lstm(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_gru(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_rnn(ps_device *device, ps_lowering *l, ps_error *err);

@@ -56,6 +56,8 @@ static const ps_impl impls[] = {
     { "InstanceNormalization", "", cpu_lower_groupnorm },
     { "GroupNormalization", "", cpu_lower_groupnorm },
     { "GridSample", "", cpu_lower_gridsample },
+    { "QuantizeLinear", "", cpu_lower_quantize },
+    { "DequantizeLinear", "", cpu_lower_dequantize },
     { "LSTM", "", cpu_lower_lstm },
     { "GRU", "", cpu_lower_gru },
     { "RNN", "", cpu_lower_rnn },
