@@ -56,6 +56,18 @@ ps_status ps_json_next(ps_json *r, ps_json_iter *it, ps_string *key, bool *ret_m
     return PS_OK;
 }
 
+ps_status ps_json_object(ps_json *r, ps_json_member member, void *ctx, ps_error *err) {
+    ps_json_iter it;
+    ps_string key;
+    bool more;
+    PS_TRY(ps_json_enter(r, '{', &it, err));
+    for (;;) {
+        PS_TRY(ps_json_next(r, &it, &key, &more, err));
+        if (!more) return PS_OK;
+        PS_TRY(member(r, &key, ctx, err));
+    }
+}
+
 /* ---- strings ---- */
 
 static int hex4(const char *p, const char *end) {

@@ -34,6 +34,10 @@ ps_status ps_json_enter(ps_json *r, char open, ps_json_iter *it, ps_error *err);
  * false behind the last. */
 ps_status ps_json_next(ps_json *r, ps_json_iter *it, ps_string *key, bool *ret_more, ps_error *err);
 
+/* A whole object: `member` reads each member's value. A document of nothing else: follow with ps_json_finish. */
+typedef ps_status (*ps_json_member)(ps_json *r, const ps_string *key, void *ctx, ps_error *err);
+ps_status ps_json_object(ps_json *r, ps_json_member member, void *ctx, ps_error *err);
+
 /* The next value, of a given kind. */
 ps_status ps_json_string(ps_json *r, ps_string *ret, ps_error *err);
 /* The same as a C string in the arena; refuses NUL inside. */

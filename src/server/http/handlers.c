@@ -214,23 +214,18 @@ void ps_handle_infer(ps_exchange *x) {
 
 /* ---- repository ---- */
 
-/* The body of an index request: nothing, or {"ready":true}. */
-static ps_status read_index_request(ps_exchange *x, bool *ret_ready_only, ps_error *err) {
+static ps_status read_index_member(ps_json *r, const ps_string *key, void *ready_only, ps_error *err) {
+    return ps_json_key_is(key, "ready") ? ps_json_bool(r, ready_only, err) : ps_json_skip(r, err);
+}
+
+/* The body: an object, or nothing. */
+static ps_status read_optional(ps_exchange *x, ps_json_member member, void *ctx, ps_error *err) {
     ps_json r;
     ps_arena arena;
-    ps_json_iter it;
-    ps_string key;
-    bool more = true;
-    *ret_ready_only = false;
     ps_arena_init(&arena, x->http->alloc);
     ps_json_init(&r, ps_exchange_body(x), x->body_size, &arena);
     if (!ps_json_peek(&r) && r.p == r.end) return PS_OK;
-    ps_status status = ps_json_enter(&r, '{', &it, err);
-    while (status == PS_OK) {
-        status = ps_json_next(&r, &it, &key, &more, err);
-        if (status != PS_OK || !more) break;
-        status = ps_json_key_is(&key, "ready") ? ps_json_bool(&r, ret_ready_only, err) : ps_json_skip(&r, err);
-    }
+    ps_status status = ps_json_object(&r, member, ctx, err);
     if (status == PS_OK) status = ps_json_finish(&r, err);
     ps_arena_release(&arena);
     return status;
@@ -238,8 +233,8 @@ static ps_status read_index_request(ps_exchange *x, bool *ret_ready_only, ps_err
 
 void ps_handle_index(ps_exchange *x) {
     ps_error err = PS_ERROR_INIT;
-    bool ready_only;
-    ps_status status = read_index_request(x, &ready_only, &err);
+    bool ready_only = false;
+    ps_status status = read_optional(x, read_index_member, &ready_only, &err);
     if (status != PS_OK) {
         ps_exchange_fail(x, status, &err);
         return;
@@ -248,45 +243,18 @@ void ps_handle_index(ps_exchange *x) {
     ps_exchange_ok(x);
 }
 
-/* The value of "parameters": a model's configuration or files in the request are refused rather than ignored. No model
- * depends on another here, so unload_dependents says nothing. */
-static ps_status read_load_parameters(ps_json *r, ps_error *err) {
-    ps_json_iter it;
-    ps_string key;
-    bool more;
-    PS_TRY(ps_json_enter(r, '{', &it, err));
-    for (;;) {
-        PS_TRY(ps_json_next(r, &it, &key, &more, err));
-        if (!more) return PS_OK;
-        PS_FAIL_IF(ps_json_key_is(&key, "config") || (key.size >= 5 && strncmp(key.data, "file:", 5) == 0), err,
-                   UNSUPPORTED, "the load parameter '%.*s' is not supported", (int)(key.size < 64 ? key.size : 64),
-                   key.data);
-        bool dependents;
-        PS_TRY(ps_json_key_is(&key, "unload_dependents") ? ps_json_bool(r, &dependents, err) : ps_json_skip(r, err));
-    }
+/* Of "parameters": a model's configuration or files in the request are refused rather than ignored. No model depends on
+ * another here, so unload_dependents says nothing. */
+static ps_status read_load_parameter(ps_json *r, const ps_string *key, void *ctx, ps_error *err) {
+    bool dependents;
+    PS_FAIL_IF(ps_json_key_is(key, "config") || (key->size >= 5 && strncmp(key->data, "file:", 5) == 0), err,
+               UNSUPPORTED, "the load parameter '%.*s' is not supported", (int)(key->size < 64 ? key->size : 64),
+               key->data);
+    return ps_json_key_is(key, "unload_dependents") ? ps_json_bool(r, &dependents, err) : ps_json_skip(r, err);
 }
 
-static ps_status read_load_members(ps_json *r, ps_error *err) {
-    ps_json_iter it;
-    ps_string key;
-    bool more;
-    if (!ps_json_peek(r) && r->p == r->end) return PS_OK;
-    PS_TRY(ps_json_enter(r, '{', &it, err));
-    for (;;) {
-        PS_TRY(ps_json_next(r, &it, &key, &more, err));
-        if (!more) return ps_json_finish(r, err);
-        PS_TRY(ps_json_key_is(&key, "parameters") ? read_load_parameters(r, err) : ps_json_skip(r, err));
-    }
-}
-
-static ps_status read_load_request(ps_exchange *x, ps_error *err) {
-    ps_json r;
-    ps_arena arena;
-    ps_arena_init(&arena, x->http->alloc);
-    ps_json_init(&r, ps_exchange_body(x), x->body_size, &arena);
-    ps_status status = read_load_members(&r, err);
-    ps_arena_release(&arena);
-    return status;
+static ps_status read_load_member(ps_json *r, const ps_string *key, void *ctx, ps_error *err) {
+    return ps_json_key_is(key, "parameters") ? ps_json_object(r, read_load_parameter, NULL, err) : ps_json_skip(r, err);
 }
 
 static ps_exchange *exchange_of(ps_job *job) {
@@ -314,7 +282,7 @@ static void unload_job(ps_job *job) {
 /* Loads and unloads wait for each other, so they run on the loader's thread, not on the daemon's. */
 static void submit_repository_job(ps_exchange *x, void (*run)(ps_job *job)) {
     ps_error err = PS_ERROR_INIT;
-    ps_status status = read_load_request(x, &err);
+    ps_status status = read_optional(x, read_load_member, NULL, &err);
     if (status != PS_OK) {
         ps_exchange_fail(x, status, &err);
         return;

@@ -26,23 +26,16 @@ typedef struct registration {
     uint64_t offset, byte_size;
 } registration;
 
+static ps_status read_member(ps_json *r, const ps_string *key, void *ctx, ps_error *err) {
+    registration *reg = ctx;
+    if (ps_json_key_is(key, "key")) return ps_json_cstring(r, &reg->key, err);
+    if (ps_json_key_is(key, "offset")) return ps_json_uint(r, &reg->offset, err);
+    if (ps_json_key_is(key, "byte_size")) return ps_json_uint(r, &reg->byte_size, err);
+    return ps_json_skip(r, err);
+}
+
 static ps_status read_registration(ps_json *r, registration *ret, ps_error *err) {
-    ps_json_iter it;
-    ps_string key;
-    bool more;
-    PS_TRY(ps_json_enter(r, '{', &it, err));
-    for (;;) {
-        PS_TRY(ps_json_next(r, &it, &key, &more, err));
-        if (!more) break;
-        if (ps_json_key_is(&key, "key"))
-            PS_TRY(ps_json_cstring(r, &ret->key, err));
-        else if (ps_json_key_is(&key, "offset"))
-            PS_TRY(ps_json_uint(r, &ret->offset, err));
-        else if (ps_json_key_is(&key, "byte_size"))
-            PS_TRY(ps_json_uint(r, &ret->byte_size, err));
-        else
-            PS_TRY(ps_json_skip(r, err));
-    }
+    PS_TRY(ps_json_object(r, read_member, ret, err));
     PS_TRY(ps_json_finish(r, err));
     PS_FAIL_IF(!ret->key, err, INVALID, "the registration has no \"key\"");
     PS_FAIL_IF(ret->offset > SIZE_MAX || ret->byte_size > SIZE_MAX, err, INVALID, "the region is too large");

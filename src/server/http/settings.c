@@ -6,23 +6,13 @@
 #include "server/json_number.h"
 #include "server/json_reader.h"
 
-typedef ps_status (*member_fn)(ps_json *r, const ps_string *key, void *to, ps_error *err);
-
 /* The body: an object. */
-static ps_status read_members(ps_exchange *x, member_fn read, void *to, ps_error *err) {
+static ps_status read_body(ps_exchange *x, ps_json_member member, void *to, ps_error *err) {
     ps_json r;
     ps_arena arena;
-    ps_json_iter it;
-    ps_string key;
-    bool more = true;
     ps_arena_init(&arena, x->http->alloc);
     ps_json_init(&r, ps_exchange_body(x), x->body_size, &arena);
-    ps_status status = ps_json_enter(&r, '{', &it, err);
-    while (status == PS_OK) {
-        status = ps_json_next(&r, &it, &key, &more, err);
-        if (status != PS_OK || !more) break;
-        status = read(&r, &key, to, err);
-    }
+    ps_status status = ps_json_object(&r, member, to, err);
     if (status == PS_OK) status = ps_json_finish(&r, err);
     ps_arena_release(&arena);
     return status;
@@ -141,7 +131,7 @@ void ps_handle_trace_update(ps_exchange *x) {
     const char *model;
     ps_trace_change change = { 0 };
     ps_status status = trace_scope(x, &model, &err);
-    if (status == PS_OK) status = read_members(x, read_trace_member, &change, &err);
+    if (status == PS_OK) status = read_body(x, read_trace_member, &change, &err);
     if (status == PS_OK) status = ps_trace_update(x->http->options.trace, model, &change, &err);
     if (status == PS_OK)
         write_trace(x, model);
@@ -191,7 +181,7 @@ void ps_handle_logging_update(ps_exchange *x) {
     ps_log_filter *f = x->http->options.log_filter;
     ps_error err = PS_ERROR_INIT;
     log_change change = { 0 };
-    ps_status status = read_members(x, read_log_member, &change, &err);
+    ps_status status = read_body(x, read_log_member, &change, &err);
     if (status != PS_OK) {
         ps_exchange_fail(x, status, &err);
         return;
