@@ -20,6 +20,7 @@ typedef struct pass {
 /* Order matters for quality, never for correctness. Weights are folded before fusion because a fused node is not taken
  * apart again. */
 static const pass table[] = {
+    { "widen", ps_pass_widen, CLEAN },
     { "fold", ps_pass_fold, CLEAN },
     { "inline_if", ps_pass_inline_if, CLEAN },
     { "sink_cast", ps_pass_sink_cast, CLEAN },

@@ -133,6 +133,48 @@ static void folds(void **state) {
           "graph () -> (y) opset 17 {\n  n: i64[1] = {16385}\n  y = ConstantOfShape(n)\n}\n");
 }
 
+/* Half-precision arithmetic is left to inputs and outputs; a second run finds nothing to do. */
+static void widens_halves(void **state) {
+    (void)state;
+    static const ps_caps caps = { true, true, true, true, 16, true };
+    static const char *const graphs[] = {
+        "graph (x: f16[2,4]) -> (y, z, x2) opset 17 { w: f16[4,3] = random(1) a = MatMul(x, w) c = Cast(a) {to=10}\n"
+        "  s = ConstantOfShape(i64[1]{3}) {value=f16[1]{2}} y = Add(c, s) z = Cast(a) {to=1} x2 = Identity(x) }",
+        "graph (x: bf16[2,4], k: bool[]) -> (y) opset 17 { w: bf16[4] = random(1)\n"
+        "  y = If(k) {then_branch=graph () -> (t) { t = Mul(x, w) }, else_branch=graph () -> (e) { e = Neg(w) }} }",
+        "graph (x: f16[3,4]) -> (y, l) opset 17 { y, l = Scan(f16[4]{0, ...}, x) {num_scan_inputs=1,\n"
+        "  body=graph (s, r) -> (t, u) { t = Add(s, r) u = Mul(t, t) }} }",
+    };
+    for (size_t i = 0; i < 3; i++) {
+        ps_graph *g = load(graphs[i]);
+        ps_dtype types[4];
+        ps_error err = PS_ERROR_INIT;
+        bool changed = false;
+        for (size_t o = 0; o < g->n_outputs; o++)
+            types[o] = g->outputs[o]->dtype;
+        if (ps_passes_run_one(g, "widen", &caps, &changed, &err) != PS_OK) fail_msg("%s", err.msg);
+        assert_true(changed);
+        assert_int_equal(ps_graph_verify(g, &err), PS_OK);
+        for (size_t o = 0; o < g->n_outputs; o++)
+            assert_int_equal(g->outputs[o]->dtype, types[o]);
+        for (const ps_value *v = g->all_values; v; v = v->next_all) {
+            if (v->producer && strcmp(v->producer->op_type, "Cast") != 0 && v->dtype != PS_DTYPE_UNDEFINED)
+                assert_int_equal(v->dtype, PS_DTYPE_F32);
+        }
+        changed = false;
+        assert_int_equal(ps_passes_run_one(g, "widen", &caps, &changed, &err), PS_OK);
+        assert_false(changed);
+        ps_graph_free(g);
+    }
+    /* bits that are looked at, element types of containers: left alone */
+    ps_graph *g = load("graph (x: f16[4]) -> (y) opset 17 { a = Add(x, x) y = SequenceConstruct(a) }");
+    ps_error err = PS_ERROR_INIT;
+    bool changed = false;
+    assert_int_equal(ps_passes_run_one(g, "widen", &caps, &changed, &err), PS_OK);
+    assert_false(changed);
+    ps_graph_free(g);
+}
+
 static void folds_dequantized_weights(void **state) {
     (void)state;
     /* 80 KB of codes: those of a product become f32, those of a table stay codes */
@@ -804,6 +846,7 @@ int main(void) {
         cmocka_unit_test(einsum_to_products),
         cmocka_unit_test(folds),
         cmocka_unit_test(folds_dequantized_weights),
+        cmocka_unit_test(widens_halves),
         cmocka_unit_test(folds_nothing_huge),
         cmocka_unit_test(folds_text_within_bounds),
         cmocka_unit_test(inlines_if),

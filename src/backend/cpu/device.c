@@ -103,7 +103,7 @@ ps_status ps_device_new_cpu(ps_alloc_state *alloc, ps_device **ret, ps_error *er
     d->base.ops = &device_ops;
     d->base.alloc = alloc;
     d->simd = ps_simd_pick();
-    d->base.caps = (ps_caps) { true, true, true, true, PS_MAX_POSTS };
+    d->base.caps = (ps_caps) { true, true, true, true, PS_MAX_POSTS, true };
     ps_snprintf(d->base.name, sizeof d->base.name, "cpu");
     ps_cpu_model(d->base.hardware, sizeof d->base.hardware);
 #ifdef PS_WITH_DNNL
