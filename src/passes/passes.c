@@ -33,6 +33,7 @@ static const pass table[] = {
     { "einsum", ps_pass_einsum, PATTERNS },
     { "onehot", ps_pass_onehot, PATTERNS },
     { "groupnorm", ps_pass_groupnorm, PATTERNS },
+    { "integer", ps_pass_integer, PATTERNS },
     { "layernorm", ps_pass_layernorm, PATTERNS },
     { "softmax", ps_pass_softmax, PATTERNS },
     { "attention", ps_pass_attention, PATTERNS },

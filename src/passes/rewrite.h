@@ -95,6 +95,7 @@ ps_status ps_pass_fuse_pointwise(ps_rw *rw);
 ps_status ps_pass_groupnorm(ps_rw *rw);
 ps_status ps_pass_identity(ps_rw *rw);
 ps_status ps_pass_inline_if(ps_rw *rw);
+ps_status ps_pass_integer(ps_rw *rw);
 ps_status ps_pass_layernorm(ps_rw *rw);
 ps_status ps_pass_onehot(ps_rw *rw);
 ps_status ps_pass_pad_conv(ps_rw *rw);

@@ -535,6 +535,25 @@ static void recognises_groupnorm(void **state) {
     }
 }
 
+static void integer_products(void **state) {
+    (void)state;
+    check_ops("graph (x: u8[2,3]) -> (y) opset 17 { w: i8[3,2] = {-128, 127, 5, 0, 3, -7} z: u8[] = {130} q: i8[2] = "
+              "{1, -3}\n"
+              "  y = MatMulInteger(x, w, z, q) }",
+              "DequantizeLinear MatMul Cast");
+    check("integer",
+          "graph (x: u8[2,3], z: u8[1]) -> (y) opset 17 { w: u8[3,2] = {255, 0, 5, 0, 3, 7}\n"
+          "  m = MatMulInteger(x, w, z) c = Cast(m) {to=1} y = Mul(c, f32[]{0.5}) }",
+          NULL);
+    check_ops("graph (x: i8[2,3]) -> (y) opset 17 { w: i8[3,2] = {-128, 127, 5, 0, 3, -7}\n"
+              "  m = MatMulInteger(x, w) c = Cast(m) {to=1} y = Relu(c) }",
+              "DequantizeLinear MatMul+Relu");
+    /* 600 products of 255 by 127 do not fit: no longer exact; weights that are made at run time */
+    check_ops("graph (x: u8[1,600]) -> (y) opset 17 { w: i8[600,1] = {127, ...} y = MatMulInteger(x, w) }",
+              "MatMulInteger");
+    check_ops("graph (x: u8[2,3], w: i8[3,2]) -> (y) opset 17 { y = MatMulInteger(x, w) }", "MatMulInteger");
+}
+
 static void recognises_softmax(void **state) {
     (void)state;
     check_ops("graph (x: f32[2,8]) -> (y) opset 15 { m = ReduceMax(x) {axes=[1]} d = Sub(x, m) e = Exp(d)\n"
@@ -861,6 +880,7 @@ int main(void) {
         cmocka_unit_test(recognises_activations),
         cmocka_unit_test(recognises_layernorm),
         cmocka_unit_test(recognises_groupnorm),
+        cmocka_unit_test(integer_products),
         cmocka_unit_test(recognises_softmax),
         cmocka_unit_test(recognises_one_hot),
         cmocka_unit_test(takes_contrib_apart),
