@@ -1,10 +1,12 @@
-/* integer.c - MatMulInteger with constant weights → MatMul in f32, which has fast kernels everywhere.
+/* integer.c - integer products with constant weights → products in f32, which have fast kernels everywhere.
  *
- *     [Cast to f32](MatMulInteger(a, W, za, zw))   →   [Cast to i32](MatMul(DequantizeLinear(a, 1, za), W - zw))
+ *     Cast to f32(MatMulInteger(a, W, za, zw))   →   MatMul(DequantizeLinear(a, 1, za), W - zw)
+ *     Cast to f32(ConvInteger(a, W, za, zw))     →   Conv(…)
+ *     MatMulInteger(a, W, za, zw)                →   Cast to i32(MatMul(…))
  *
- * Exact: done only where no sum of products of codes can reach 2^24, whatever a holds, so f32 holds each of them in any
- * order. The Cast to f32 that dynamic quantisation puts behind is then nothing; without it the result is brought back
- * to i32. */
+ * Dynamic quantisation puts the Cast there, so the sums are floats anyway. The form that gives integers has to be
+ * exact: it is done only where no sum of products of codes can reach 2^24, whatever a holds, so that f32 holds each of
+ * them in any order. */
 #include "passes/rewrite.h"
 
 #define MAX_CODE 255 /* the largest |a - za| of 8-bit codes */
@@ -18,39 +20,46 @@ static bool one_or_absent(const ps_value *v) {
     return !v || (ps_shape_fixed(&v->shape) && ps_shape_product(&v->shape, 0, v->shape.rank) == 1);
 }
 
-/* W and its zero point (one number, or one a column) as constants of rank 2. */
+/* Of W: sums go over all elements that share an index of this axis. */
+static int sum_axis(const ps_node *n) {
+    return ps_is(n, "ConvInteger") ? 0 : 1;
+}
+
+/* W, and its zero point (one number, or one for each sum), are constants. */
 static bool weights_known(const ps_node *n) {
     const ps_tensor *w = ps_const(n->in[1]), *z = ps_const(ps_in(n, 3));
-    if (!w || !is_code(w->dtype) || w->shape.rank != 2) return false;
+    if (!w || !is_code(w->dtype) || (ps_is(n, "ConvInteger") ? w->shape.rank < 3 : w->shape.rank != 2)) return false;
     if (!ps_in(n, 3)) return true;
     return z && z->dtype == w->dtype &&
-           (ps_tensor_count(z) == 1 || (z->shape.rank == 1 && z->shape.dims[0] == w->shape.dims[1]));
+           (ps_tensor_count(z) == 1 || (z->shape.rank == 1 && z->shape.dims[0] == w->shape.dims[sum_axis(n)]));
 }
 
 static bool matches(const ps_node *n) {
-    return ps_is(n, "MatMulInteger") && is_code(n->in[0]->dtype) && one_or_absent(ps_in(n, 2)) && weights_known(n);
+    return (ps_is(n, "MatMulInteger") || ps_is(n, "ConvInteger")) && is_code(n->in[0]->dtype) &&
+           one_or_absent(ps_in(n, 2)) && weights_known(n);
 }
 
 static double code_at(const ps_tensor *t, int64_t i) {
     return t->dtype == PS_DTYPE_I8 ? ((const int8_t *)t->data)[i] : ((const uint8_t *)t->data)[i];
 }
 
-/* W - zw; *ret is NULL where a column is too heavy to be exact. */
-static ps_status weights(ps_rw *rw, const ps_node *n, ps_tensor **ret) {
+/* W - zw; *ret is NULL where it has to be exact and a sum could grow too large. */
+static ps_status weights(ps_rw *rw, const ps_node *n, bool exact, ps_tensor **ret) {
     const ps_tensor *w = ps_const(n->in[1]), *z = ps_const(ps_in(n, 3));
-    const int64_t rows = w->shape.dims[0], columns = w->shape.dims[1];
+    const int64_t count = (int64_t)ps_tensor_count(w), sums = w->shape.dims[sum_axis(n)];
+    const int64_t each = sum_axis(n) == 0 && sums ? count / sums : 1;
     PS_TRY(ps_tensor_need(w, rw->err));
     if (z) PS_TRY(ps_tensor_need(z, rw->err));
     PS_TRY(ps_tensor_new(rw->root->alloc, PS_DTYPE_F32, &w->shape, ret, rw->err));
     float *data = (*ret)->data;
-    for (int64_t c = 0; c < columns; c++) {
-        const double zero = z ? code_at(z, ps_tensor_count(z) == 1 ? 0 : c) : 0;
+    for (int64_t i = 0; i < count; i++) {
+        const double zero = z ? code_at(z, ps_tensor_count(z) == 1 ? 0 : i / each % sums) : 0;
+        data[i] = (float)(code_at(w, i) - zero);
+    }
+    for (int64_t s = 0; exact && s < sums; s++) { /* of a matrix: columns */
         double sum = 0;
-        for (int64_t r = 0; r < rows; r++) {
-            const double v = code_at(w, r * columns + c) - zero;
-            data[r * columns + c] = (float)v;
-            sum += v < 0 ? -v : v;
-        }
+        for (int64_t i = s; i < count; i += sums)
+            sum += data[i] < 0 ? (double)-data[i] : (double)data[i];
         if (sum * MAX_CODE < EXACT) continue;
         ps_tensor_release(*ret);
         *ret = NULL;
@@ -59,8 +68,8 @@ static ps_status weights(ps_rw *rw, const ps_node *n, ps_tensor **ret) {
     return PS_OK;
 }
 
-/* The value MatMul(DequantizeLinear(a, 1, za), W - zw), made before n. */
-static ps_status product(ps_rw *rw, ps_node *n, const ps_node *integer, ps_tensor *take_w, ps_value *ret[2]) {
+/* The operands DequantizeLinear(a, 1, za) and W - zw, made before n. */
+static ps_status operands(ps_rw *rw, ps_node *n, const ps_node *integer, ps_tensor *take_w, ps_value *ret[2]) {
     const ps_shape scalar = ps_shape_make(0, NULL);
     const float one = 1;
     ps_value *in[3] = { integer->in[0], NULL, ps_in(integer, 2) };
@@ -78,16 +87,19 @@ static ps_status rewrite(ps_rw *rw, ps_node *n) {
     ps_value *in[2];
     ps_tensor *w;
     ps_node *made;
-    if (!integer || !matches(integer)) return PS_OK;
+    if (!integer || !matches(integer) || (!cast && ps_is(integer, "ConvInteger"))) return PS_OK;
     if (!cast) next = ps_value_only_consumer(n->out[0]);
     if (next && ps_is(next, "Cast") && next->graph == n->graph && ps_attr_int(next, "to", 0) == PS_DTYPE_F32)
         return PS_OK;
-    PS_TRY(weights(rw, integer, &w));
+    PS_TRY(weights(rw, integer, !cast, &w));
     if (!w) return PS_OK;
-    PS_TRY(product(rw, n, integer, w, in));
+    PS_TRY(operands(rw, n, integer, w, in));
     if (cast) {
-        PS_TRY(ps_rw_replace(rw, n, "MatMul", "", in, 2, &made));
-        return ps_rw_finish(rw, made, 13);
+        const bool conv = ps_is(integer, "ConvInteger");
+        PS_TRY(ps_rw_begin(rw, n, conv ? "Conv" : "MatMul", "", in, 2, &made));
+        if (conv) PS_TRY(ps_node_copy_attrs(made, integer, rw->err));
+        PS_TRY(ps_rw_commit(rw, made, n));
+        return ps_rw_finish(rw, made, conv ? 11 : 13);
     }
     PS_TRY(ps_rw_insert(rw, n, "MatMul", "", in, 2, &made));
     PS_TRY(ps_rw_finish(rw, made, 13));

@@ -548,6 +548,13 @@ static void integer_products(void **state) {
     check_ops("graph (x: i8[2,3]) -> (y) opset 17 { w: i8[3,2] = {-128, 127, 5, 0, 3, -7}\n"
               "  m = MatMulInteger(x, w) c = Cast(m) {to=1} y = Relu(c) }",
               "DequantizeLinear MatMul+Relu");
+    check_ops(
+        "graph (x: u8[1,2,5,5]) -> (y) opset 17 { w: i8[3,2,3,3] = {-128, 127, 5, ...} z: u8[] = {130} q: i8[3] = {1, "
+        "-3, 0}\n"
+        "  m = ConvInteger(x, w, z, q) {pads=[1,1,0,0], strides=[2,1]} c = Cast(m) {to=1} y = Mul(c, f32[]{0.5}) }",
+        "DequantizeLinear Conv");
+    check_ops("graph (x: u8[1,2,5,5]) -> (y) opset 17 { w: i8[3,2,3,3] = {-128, 127, 5, ...} y = ConvInteger(x, w) }",
+              "ConvInteger");
     /* 600 products of 255 by 127 do not fit: no longer exact; weights that are made at run time */
     check_ops("graph (x: u8[1,600]) -> (y) opset 17 { w: i8[600,1] = {127, ...} y = MatMulInteger(x, w) }",
               "MatMulInteger");

@@ -58,6 +58,7 @@ static const ps_impl impls[] = {
     { "GridSample", "", cpu_lower_gridsample },
     { "QuantizeLinear", "", cpu_lower_quantize },
     { "DequantizeLinear", "", cpu_lower_dequantize },
+    { "DynamicQuantizeLinear", "", cpu_lower_dynamic_quantize },
     { "LSTM", "", cpu_lower_lstm },
     { "GRU", "", cpu_lower_gru },
     { "RNN", "", cpu_lower_rnn },
