@@ -20,6 +20,7 @@ typedef struct pass {
 /* Order matters for quality, never for correctness. Weights are folded before fusion because a fused node is not taken
  * apart again. */
 static const pass table[] = {
+    { "widen", ps_pass_widen, CLEAN },
     { "fold", ps_pass_fold, CLEAN },
     { "inline_if", ps_pass_inline_if, CLEAN },
     { "sink_cast", ps_pass_sink_cast, CLEAN },
@@ -32,6 +33,7 @@ static const pass table[] = {
     { "einsum", ps_pass_einsum, PATTERNS },
     { "onehot", ps_pass_onehot, PATTERNS },
     { "groupnorm", ps_pass_groupnorm, PATTERNS },
+    { "integer", ps_pass_integer, PATTERNS },
     { "layernorm", ps_pass_layernorm, PATTERNS },
     { "softmax", ps_pass_softmax, PATTERNS },
     { "attention", ps_pass_attention, PATTERNS },

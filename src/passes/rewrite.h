@@ -95,11 +95,13 @@ ps_status ps_pass_fuse_pointwise(ps_rw *rw);
 ps_status ps_pass_groupnorm(ps_rw *rw);
 ps_status ps_pass_identity(ps_rw *rw);
 ps_status ps_pass_inline_if(ps_rw *rw);
+ps_status ps_pass_integer(ps_rw *rw);
 ps_status ps_pass_layernorm(ps_rw *rw);
 ps_status ps_pass_onehot(ps_rw *rw);
 ps_status ps_pass_pad_conv(ps_rw *rw);
 ps_status ps_pass_sink_cast(ps_rw *rw);
 ps_status ps_pass_softmax(ps_rw *rw);
+ps_status ps_pass_widen(ps_rw *rw);
 ps_status ps_pass_table(ps_rw *rw);
 
 #endif

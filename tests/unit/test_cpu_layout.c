@@ -186,6 +186,11 @@ static void test_quantize(void **state)
     check("cpu.dequantize",
           "graph (x: f32[1,3,6,6]) -> (y) opset 19 {\n  s: f32[1] = {0.1}\n  p = MaxPool(x) {kernel_shape=[1,1]}\n"
           "  q = QuantizeLinear(p, s)\n  d = DequantizeLinear(q, s)\n  y = MaxPool(d) {kernel_shape=[2,2]}\n}");
+    check("cpu.dynamicquantize",
+          "graph (x: f32[3,70]) -> (q, s, z) opset 19 {\n  q, s, z = DynamicQuantizeLinear(x)\n}");
+    check("cpu.dynamicquantize", "graph (x: f32[0]) -> (q, s, z) opset 19 {\n  q, s, z = DynamicQuantizeLinear(x)\n}");
+    cmp_values = CMP_FINITE;
+    check("cpu.dynamicquantize", "graph (x: f32[60]) -> (q, s, z) opset 19 {\n  q, s, z = DynamicQuantizeLinear(x)\n}");
     check(NULL, "graph (x: u8[3,4]) -> (y) opset 19 {\n  s: f32[4] = {1,2,3,4}\n  y = DequantizeLinear(x, s)\n}");
 }
 

@@ -133,6 +133,48 @@ static void folds(void **state) {
           "graph () -> (y) opset 17 {\n  n: i64[1] = {16385}\n  y = ConstantOfShape(n)\n}\n");
 }
 
+/* Half-precision arithmetic is left to inputs and outputs; a second run finds nothing to do. */
+static void widens_halves(void **state) {
+    (void)state;
+    static const ps_caps caps = { true, true, true, true, 16, true };
+    static const char *const graphs[] = {
+        "graph (x: f16[2,4]) -> (y, z, x2) opset 17 { w: f16[4,3] = random(1) a = MatMul(x, w) c = Cast(a) {to=10}\n"
+        "  s = ConstantOfShape(i64[1]{3}) {value=f16[1]{2}} y = Add(c, s) z = Cast(a) {to=1} x2 = Identity(x) }",
+        "graph (x: bf16[2,4], k: bool[]) -> (y) opset 17 { w: bf16[4] = random(1)\n"
+        "  y = If(k) {then_branch=graph () -> (t) { t = Mul(x, w) }, else_branch=graph () -> (e) { e = Neg(w) }} }",
+        "graph (x: f16[3,4]) -> (y, l) opset 17 { y, l = Scan(f16[4]{0, ...}, x) {num_scan_inputs=1,\n"
+        "  body=graph (s, r) -> (t, u) { t = Add(s, r) u = Mul(t, t) }} }",
+    };
+    for (size_t i = 0; i < 3; i++) {
+        ps_graph *g = load(graphs[i]);
+        ps_dtype types[4];
+        ps_error err = PS_ERROR_INIT;
+        bool changed = false;
+        for (size_t o = 0; o < g->n_outputs; o++)
+            types[o] = g->outputs[o]->dtype;
+        if (ps_passes_run_one(g, "widen", &caps, &changed, &err) != PS_OK) fail_msg("%s", err.msg);
+        assert_true(changed);
+        assert_int_equal(ps_graph_verify(g, &err), PS_OK);
+        for (size_t o = 0; o < g->n_outputs; o++)
+            assert_int_equal(g->outputs[o]->dtype, types[o]);
+        for (const ps_value *v = g->all_values; v; v = v->next_all) {
+            if (v->producer && strcmp(v->producer->op_type, "Cast") != 0 && v->dtype != PS_DTYPE_UNDEFINED)
+                assert_int_equal(v->dtype, PS_DTYPE_F32);
+        }
+        changed = false;
+        assert_int_equal(ps_passes_run_one(g, "widen", &caps, &changed, &err), PS_OK);
+        assert_false(changed);
+        ps_graph_free(g);
+    }
+    /* bits that are looked at, element types of containers: left alone */
+    ps_graph *g = load("graph (x: f16[4]) -> (y) opset 17 { a = Add(x, x) y = SequenceConstruct(a) }");
+    ps_error err = PS_ERROR_INIT;
+    bool changed = false;
+    assert_int_equal(ps_passes_run_one(g, "widen", &caps, &changed, &err), PS_OK);
+    assert_false(changed);
+    ps_graph_free(g);
+}
+
 static void folds_dequantized_weights(void **state) {
     (void)state;
     /* 80 KB of codes: those of a product become f32, those of a table stay codes */
@@ -493,6 +535,32 @@ static void recognises_groupnorm(void **state) {
     }
 }
 
+static void integer_products(void **state) {
+    (void)state;
+    check_ops("graph (x: u8[2,3]) -> (y) opset 17 { w: i8[3,2] = {-128, 127, 5, 0, 3, -7} z: u8[] = {130} q: i8[2] = "
+              "{1, -3}\n"
+              "  y = MatMulInteger(x, w, z, q) }",
+              "DequantizeLinear MatMul Cast");
+    check("integer",
+          "graph (x: u8[2,3], z: u8[1]) -> (y) opset 17 { w: u8[3,2] = {255, 0, 5, 0, 3, 7}\n"
+          "  m = MatMulInteger(x, w, z) c = Cast(m) {to=1} y = Mul(c, f32[]{0.5}) }",
+          NULL);
+    check_ops("graph (x: i8[2,3]) -> (y) opset 17 { w: i8[3,2] = {-128, 127, 5, 0, 3, -7}\n"
+              "  m = MatMulInteger(x, w) c = Cast(m) {to=1} y = Relu(c) }",
+              "DequantizeLinear MatMul+Relu");
+    check_ops(
+        "graph (x: u8[1,2,5,5]) -> (y) opset 17 { w: i8[3,2,3,3] = {-128, 127, 5, ...} z: u8[] = {130} q: i8[3] = {1, "
+        "-3, 0}\n"
+        "  m = ConvInteger(x, w, z, q) {pads=[1,1,0,0], strides=[2,1]} c = Cast(m) {to=1} y = Mul(c, f32[]{0.5}) }",
+        "DequantizeLinear Conv");
+    check_ops("graph (x: u8[1,2,5,5]) -> (y) opset 17 { w: i8[3,2,3,3] = {-128, 127, 5, ...} y = ConvInteger(x, w) }",
+              "ConvInteger");
+    /* 600 products of 255 by 127 do not fit: no longer exact; weights that are made at run time */
+    check_ops("graph (x: u8[1,600]) -> (y) opset 17 { w: i8[600,1] = {127, ...} y = MatMulInteger(x, w) }",
+              "MatMulInteger");
+    check_ops("graph (x: u8[2,3], w: i8[3,2]) -> (y) opset 17 { y = MatMulInteger(x, w) }", "MatMulInteger");
+}
+
 static void recognises_softmax(void **state) {
     (void)state;
     check_ops("graph (x: f32[2,8]) -> (y) opset 15 { m = ReduceMax(x) {axes=[1]} d = Sub(x, m) e = Exp(d)\n"
@@ -804,6 +872,7 @@ int main(void) {
         cmocka_unit_test(einsum_to_products),
         cmocka_unit_test(folds),
         cmocka_unit_test(folds_dequantized_weights),
+        cmocka_unit_test(widens_halves),
         cmocka_unit_test(folds_nothing_huge),
         cmocka_unit_test(folds_text_within_bounds),
         cmocka_unit_test(inlines_if),
@@ -818,6 +887,7 @@ int main(void) {
         cmocka_unit_test(recognises_activations),
         cmocka_unit_test(recognises_layernorm),
         cmocka_unit_test(recognises_groupnorm),
+        cmocka_unit_test(integer_products),
         cmocka_unit_test(recognises_softmax),
         cmocka_unit_test(recognises_one_hot),
         cmocka_unit_test(takes_contrib_apart),

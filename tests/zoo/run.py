@@ -28,10 +28,9 @@ from onnx import numpy_helper
 TOP = Path(__file__).resolve().parent.parent.parent
 BINARY = Path(os.environ.get("POLESTAR", TOP / "build/release/bin/polestar"))
 RELATIVE, RANGE, SPREAD = 1e-3, 1e-5, 10
-# f16 keeps 11 bits, and polestar rounds to it where ONNX Runtime goes on in f32; both are as far from the f32 model as from each
-# other.
-# ONNX Runtime's DynamicQuantizeLSTM quantises activations, too.
-RANGE_OF = {"half": 1e-2, "dynamic": 1e-2}
+# f16 keeps 11 bits, and both runtimes round to it at other places. With dynamic quantisation a sum that is rounded another way
+# moves a code of the next operator; these models are 4 to 9 % of the range away from what they were made of.
+RANGE_OF = {"half": 1e-2, "dynamic": 3e-2}
 LIMIT_SECONDS = 120
 # Of the detections this part may have no partner: two boxes whose overlap or score is within rounding of a threshold are kept by
 # one runtime and not by the other.

@@ -77,7 +77,7 @@ ENCODERS = {
     "mobilebert": (
         "MobileBertModel",
         "MobileBertConfig",
-        small | {"embedding_size": 32, "intra_bottleneck_size": 32, "true_hidden_size": 32},
+        small | {"embedding_size": 32, "intra_bottleneck_size": 32, "true_hidden_size": 32, "initializer_range": 0.05},
     ),
     "squeezebert": ("SqueezeBertModel", "SqueezeBertConfig", small | {"embedding_size": 64}),
     "convbert": ("ConvBertModel", "ConvBertConfig", small | {"embedding_size": 32}),

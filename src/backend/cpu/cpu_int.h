@@ -42,6 +42,7 @@ ps_status cpu_lower_attention(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_groupnorm(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_gridsample(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_quantize(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_dynamic_quantize(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_dequantize(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_lstm(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_gru(ps_device *device, ps_lowering *l, ps_error *err);

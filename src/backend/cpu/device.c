@@ -58,6 +58,7 @@ static const ps_impl impls[] = {
     { "GridSample", "", cpu_lower_gridsample },
     { "QuantizeLinear", "", cpu_lower_quantize },
     { "DequantizeLinear", "", cpu_lower_dequantize },
+    { "DynamicQuantizeLinear", "", cpu_lower_dynamic_quantize },
     { "LSTM", "", cpu_lower_lstm },
     { "GRU", "", cpu_lower_gru },
     { "RNN", "", cpu_lower_rnn },
@@ -103,7 +104,7 @@ ps_status ps_device_new_cpu(ps_alloc_state *alloc, ps_device **ret, ps_error *er
     d->base.ops = &device_ops;
     d->base.alloc = alloc;
     d->simd = ps_simd_pick();
-    d->base.caps = (ps_caps) { true, true, true, true, PS_MAX_POSTS };
+    d->base.caps = (ps_caps) { true, true, true, true, PS_MAX_POSTS, true };
     ps_snprintf(d->base.name, sizeof d->base.name, "cpu");
     ps_cpu_model(d->base.hardware, sizeof d->base.hardware);
 #ifdef PS_WITH_DNNL

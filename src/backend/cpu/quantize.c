@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "backend/cpu/cpu_int.h"
+#include "ops/quant.h"
 
 typedef struct linear_kernel {
     ps_kernel base;
@@ -89,6 +90,38 @@ static ps_status lower(ps_lowering *l, bool quantize, ps_error *err) {
     k->threads = l->threads;
     for (uint32_t i = 1; i < n->n_in; i++)
         l->in_layout[i] = PS_LAYOUT_PLAIN;
+    l->out_layout[0] = l->in_layout[0];
+    l->kernel = &k->base;
+    return PS_OK;
+}
+
+/* ---- DynamicQuantizeLinear ---- */
+
+typedef struct dynamic_kernel {
+    ps_kernel base;
+    linear_kernel linear;
+} dynamic_kernel;
+
+/* Scale and zero point as the reference kernel finds them: the range of the data, and 0 in it. */
+static ps_status dynamic_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
+    const linear_kernel *k = &((const dynamic_kernel *)kernel)->linear;
+    float *scale = args->out[1];
+    uint8_t *zero = args->out[2];
+    ps_dynamic_params(args->in[0], k->n, scale, zero);
+    linear_job job = { k, args->in[0], args->out[0], *scale, (float)*zero, 0 - (float)*zero, 255 - (float)*zero };
+    ps_parallel_for(k->n, 8192, k->threads, linear_range, &job);
+    return PS_OK;
+}
+
+ps_status cpu_lower_dynamic_quantize(ps_device *device, ps_lowering *l, ps_error *err) {
+    static const ps_kernel_ops ops = { dynamic_run, cpu_kernel_free, NULL, NULL };
+    const ps_node *n = l->node;
+    dynamic_kernel *k;
+    if (n->in[0]->dtype != PS_DTYPE_F32 || !ps_has_out(n, 0) || !ps_has_out(n, 1) || !ps_has_out(n, 2)) return PS_OK;
+    PS_TRY(ps_kernel_new(l->alloc, sizeof *k, &ops, "cpu.dynamicquantize", &k, err));
+    k->linear.quantize = true;
+    k->linear.n = ps_shape_product(&n->in[0]->shape, 0, n->in[0]->shape.rank);
+    k->linear.threads = l->threads;
     l->out_layout[0] = l->in_layout[0];
     l->kernel = &k->base;
     return PS_OK;
