@@ -73,8 +73,6 @@ TIMM = {
     "resnest14d": (64, {}),
     "pit_ti_224": (224, {}),
     "pvt_v2_b0": (64, {}),
-    "gmlp_s16_224": (224, {"num_blocks": 3}),
-    "mixer_s32_224": (224, {"num_blocks": 3}),
     "convmixer_768_32": (64, {"depth": 3, "dim": 96}),
     "convnextv2_atto": (64, {}),
     "coatnet_pico_rw_224": (224, {}),
