@@ -99,12 +99,12 @@ static ps_status cut_top(ps_archive *a, ps_error *err) {
 
 static ps_status read_directory(ps_archive *a, ps_error *err) {
     unz_global_info64 global;
-    PS_FAIL_IF(!a->zip || unzGetGlobalInfo64(a->zip, &global) != UNZ_OK, err, FORMAT,
-               "the zip file has no directory at its end: it is damaged or cut short");
+    /* Some versions of minizip open a file whose directory is empty, others do not. */
+    PS_FAIL_IF(!a->zip || unzGetGlobalInfo64(a->zip, &global) != UNZ_OK || global.number_entry == 0, err, FORMAT,
+               "the zip file has no directory at its end, or an empty one: it is damaged or cut short");
     /* An entry of the directory takes 46 bytes at least. */
-    PS_FAIL_IF(global.number_entry == 0 || global.number_entry > a->size / 46 ||
-                   global.number_entry > PS_ARCHIVE_MAX_ENTRIES,
-               err, FORMAT, "the zip file claims %llu entries, which its %zu bytes cannot hold or which exceeds %zu",
+    PS_FAIL_IF(global.number_entry > a->size / 46 || global.number_entry > PS_ARCHIVE_MAX_ENTRIES, err, FORMAT,
+               "the zip file claims %llu entries, which its %zu bytes cannot hold or which exceeds %zu",
                (unsigned long long)global.number_entry, a->size, PS_ARCHIVE_MAX_ENTRIES);
     a->list = ps_arena_array(&a->arena, (size_t)global.number_entry, sizeof(ps_archive_entry *));
     if (!a->list) return PS_FAIL_NOMEM(err, "the zip file's directory");
