@@ -247,6 +247,7 @@ typedef struct ps_pool {
     size_t largest;         /* value since the last trim */
 } ps_pool;
 
+ps_status ps_pool_init(ps_pool *pool, ps_alloc_state *alloc, ps_error *err);
 /* Gives *b at least `size` bytes, its own if they suffice; the content is lost. */
 ps_status ps_pool_fit(ps_pool *pool, ps_buffer *b, size_t size, ps_error *err);
 /* Room for `more` bytes behind the first `used`, which stay. */

@@ -11,6 +11,7 @@ static ps_status fill(ps_session *s, ps_error *err) {
     s->ends = ps_alloc_zero(s->alloc, (n_in + n_out + 1) * sizeof *s->ends);
     s->end_ptrs = ps_alloc_zero(s->alloc, (n_in + n_out + 1) * sizeof(ps_slot *));
     if (!s->staging || !s->outputs || !s->ends || !s->end_ptrs) return PS_FAIL_NOMEM(err, "the session");
+    PS_TRY(ps_pool_init(&s->pool, s->alloc, err));
     ps_shape empty = { 1, { 0 } };
     for (size_t i = 0; i < n_in + n_out; i++)
         s->end_ptrs[i] = &s->ends[i];

@@ -22,12 +22,18 @@ ps_status ps_buffer_fit(ps_alloc_state *alloc, ps_buffer *b, size_t size, ps_err
 
 #define POOL_ENTRIES 256 /* more are not kept */
 
+ps_status ps_pool_init(ps_pool *pool, ps_alloc_state *alloc, ps_error *err) {
+    *pool = (ps_pool) { .alloc = alloc };
+    if (!ps_vec_reserve(alloc, &pool->free, POOL_ENTRIES)) return PS_FAIL_NOMEM(err, "a pool of memory");
+    return PS_OK;
+}
+
 void ps_pool_put(ps_pool *pool, ps_buffer *b) {
     ps_buffer given = *b;
     size_t at = pool->free.size;
     *b = (ps_buffer) { NULL, 0 };
     if (!given.data) return;
-    if (given.size < PS_ALIGN || at >= POOL_ENTRIES || !ps_vec_reserve(pool->alloc, &pool->free, 1)) {
+    if (given.size < PS_ALIGN || at >= pool->free.room) {
         ps_free(pool->alloc, given.data);
         return;
     }
@@ -74,12 +80,13 @@ static void replace_smaller(ps_pool *pool, size_t size) {
 /* Memory that no present value needs makes way before a run fails for want of it. */
 static ps_status new_buffer(ps_pool *pool, size_t size, ps_buffer *ret, ps_error *err) {
     replace_smaller(pool, size);
-    for (int attempt = 0; attempt < 2; attempt++) {
-        ret->data = ps_alloc_data(pool->alloc, size);
-        ret->size = size;
-        if (ret->data) return PS_OK;
+    ret->data = ps_alloc_data(pool->alloc, size);
+    ret->size = size;
+    if (!ret->data && pool->free.size) {
         free_all(pool);
+        ret->data = ps_alloc_data(pool->alloc, size);
     }
+    if (ret->data) return PS_OK;
     return PS_FAIL(err, NO_MEMORY, "out of memory for a value of %zu bytes", size);
 }
 
