@@ -8,52 +8,15 @@
 #include <math.h>
 
 #include "ops/attention_core.h"
+#include "ops/contrib_heads.h"
 #include "ops/facts.h"
-
-static int64_t known_dim(const ps_node *node, size_t i, int d) {
-    return ps_in_known(node, i) && d < node->in[i]->shape.rank ? node->in[i]->shape.dims[d] : PS_DIM_UNKNOWN;
-}
 
 static int known_rank(const ps_node *node, size_t i) {
     return ps_in_known(node, i) ? node->in[i]->shape.rank : -1;
 }
 
-static const ps_tensor *input(const ps_kernel_ctx *ctx, size_t i) {
-    return i < ctx->n_in ? ctx->in[i] : NULL;
-}
-
-static ps_tensor *output(const ps_kernel_ctx *ctx, size_t i) {
-    return i < ctx->n_out ? ctx->out[i] : NULL;
-}
-
-static ps_status check_i32(const ps_node *node, size_t i, ps_error *err) {
-    if (!ps_has_in(node, i)) return PS_OK;
-    ps_dtype t = node->in[i]->dtype;
-    PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_I32, node, err, TYPE, "input %zu is %s, it must be i32", i,
-                    ps_dtype_name(t));
-    return PS_OK;
-}
-
-static ps_status refuse(const ps_node *node, size_t i, const char *what, ps_error *err) {
-    PS_NODE_FAIL_IF(ps_has_in(node, i), node, err, UNSUPPORTED, "input %zu (%s) is not supported", i, what);
-    return PS_OK;
-}
-
-static ps_status head_size(const ps_node *node, int64_t width, int64_t heads, int64_t *ret, ps_error *err) {
-    PS_NODE_FAIL_IF(heads < 1, node, err, INVALID, "the number of heads is %lld, it must be at least 1",
-                    (long long)heads);
-    PS_NODE_FAIL_IF(width >= 0 && width % heads, node, err, SHAPE, "%lld heads do not divide %lld columns",
-                    (long long)heads, (long long)width);
-    *ret = width >= 0 ? width / heads : PS_DIM_UNKNOWN;
-    return PS_OK;
-}
-
 static int64_t sum_dims(int64_t a, int64_t b) {
     return a >= 0 && b >= 0 && a <= INT64_MAX - b ? a + b : PS_DIM_UNKNOWN;
-}
-
-static double scale_or(float given, int64_t depth) {
-    return given != 0 ? (double)given : 1 / sqrt((double)depth);
 }
 
 /* ---- masks ---- */
