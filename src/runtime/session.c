@@ -1,4 +1,4 @@
-/* session.c - one runner's side of a model: checks inputs, finds the plan, binds the ends, runs. */
+/* session.c - one runner's side of a model: checks inputs, binds the ends, runs, tells about steps. */
 #include "base/os.h"
 #include "runtime/runtime_int.h"
 
