@@ -5,6 +5,8 @@
  * (sink_cast moves them below a Gather), but for those of products; so does what is random. Shape and Size fold as soon
  * as the shape they read is fixed.
  *
+ * Where the device computes on codes, DequantizeLinear waits for the last stage: the pass "quantized" wants to see it.
+ *
  * Nothing a file asks for here takes long or much memory: what is made is bounded as above before it is made, text by
  * the text it is made of, and a result whose size only the kernel knows is made of small inputs only, and never a
  * picture. */
@@ -97,10 +99,11 @@ static bool is_weight_copy(const ps_node *n, size_t out) {
            n->in[0]->constant->bytes > MAX_GROWN_BYTES;
 }
 
-static bool worth_folding(const ps_node *n) {
+static bool worth_folding(const ps_rw *rw, const ps_node *n) {
     if (!n->op->ref || (n->op->traits & (PS_OP_CONTROL | PS_OP_RANDOM))) return false;
     if (!inputs_known(n)) return false;
     size_t in = input_bytes(n), out = output_bytes(n);
+    if (ps_is(n, "DequantizeLinear") && rw->caps->int8 && !rw->late) return false;
     if (ps_is(n, "DequantizeLinear") && out && feeds_products_only(n->out[0])) return true;
     if (is_weight_copy(n, out) || text_grows(n, out)) return false;
     if (out == 0) return data_shape_is_small(n) && in <= MAX_GROWN_BYTES;
@@ -155,7 +158,7 @@ static ps_status run(ps_rw *rw, ps_node *n, job *j) {
 static ps_status fold_node(ps_rw *rw, ps_node *n) {
     /* Shapes may be known only now that an earlier node of this sweep was folded. */
     if (inputs_known(n) && output_bytes(n) == 0) PS_TRY(ps_ops_infer_node(n, rw->err));
-    if (!worth_folding(n)) return PS_OK;
+    if (!worth_folding(rw, n)) return PS_OK;
     uint32_t n_out = n->n_out;
     size_t n_in = n->n_in ? n->n_in : 1;
     job j;
