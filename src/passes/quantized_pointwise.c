@@ -76,30 +76,38 @@ ps_status ps_quantize_pool(ps_rw *rw, ps_node *n, ps_node *pool) {
 
 /* ---- Concat ---- */
 
+/* v in codes of the QuantizeLinear `like`: DequantizeLinear and QuantizeLinear, which become nothing or a Lookup. */
+static ps_status recoded(ps_rw *rw, ps_node *n, const ps_coded *c, const ps_node *like, ps_value **ret) {
+    ps_value *in[3] = { c->codes, c->scale, c->zero };
+    ps_node *made;
+    PS_TRY(ps_rw_insert(rw, n, "DequantizeLinear", "", in, c->zero ? 3 : 2, &made));
+    PS_TRY(ps_rw_finish(rw, made, 13));
+    in[0] = made->out[0];
+    in[1] = like->in[1];
+    in[2] = ps_in(like, 2);
+    PS_TRY(ps_rw_insert(rw, n, "QuantizeLinear", "", in, in[2] ? 3 : 2, &made));
+    *ret = made->out[0];
+    return ps_rw_finish(rw, made, 13);
+}
+
 ps_status ps_quantize_concat(ps_rw *rw, ps_node *n, ps_node *concat) {
     ps_coded c;
     ps_node *made;
-    if (!ps_is(concat, "Concat")) return PS_OK;
+    if (!ps_is(concat, "Concat") || (!ps_in(n, 2) && n->out[0]->dtype != PS_DTYPE_U8)) return PS_OK;
     for (uint32_t i = 0; i < concat->n_in; i++)
-        if (!ps_is_coded(concat->in[i], &c) || c.codes->dtype != n->out[0]->dtype) return PS_OK;
-    const size_t count = 2 + 3 * (size_t)concat->n_in;
-    ps_value **in = ps_arena_array(&rw->root->arena, count, sizeof *in);
+        if (!ps_is_coded(concat->in[i], &c)) return PS_OK;
+    ps_value **in = ps_arena_array(&rw->root->arena, concat->n_in, sizeof *in);
     if (!in) return PS_FAIL_NOMEM(rw->err, "a node");
-    in[0] = n->in[1];
-    PS_TRY(ps_zero_or_new(rw, n->graph, ps_in(n, 2), n->out[0]->dtype, &in[1]));
     for (uint32_t i = 0; i < concat->n_in; i++) {
         (void)ps_is_coded(concat->in[i], &c);
-        in[2 + 3 * i] = c.codes;
-        in[3 + 3 * i] = c.scale;
-        PS_TRY(ps_zero_or_new(rw, n->graph, c.zero, c.codes->dtype, &in[4 + 3 * i]));
+        PS_TRY(recoded(rw, n, &c, n, &in[i]));
     }
-    PS_TRY(ps_rw_begin(rw, n, "QLinearConcat", "com.microsoft", in, count, &made));
+    PS_TRY(ps_rw_begin(rw, n, "Concat", "", in, concat->n_in, &made));
     PS_TRY(ps_node_copy_attrs(made, concat, rw->err));
     made->fused = NULL;
     made->name = concat->name;
     PS_TRY(ps_rw_commit(rw, made, n));
-    made->op = ps_ops_find(made->op_type, made->domain, 1);
-    return ps_rw_finish(rw, made, 0);
+    return ps_rw_finish(rw, made, 13);
 }
 
 /* ---- Lookup ---- */
@@ -141,6 +149,13 @@ static bool is_number(const ps_node *n, size_t i) {
     return ps_const(n->in[i]) && (ps_one_number(n->in[i]) || (ps_is_ours(n, "Lookup") && i == 1));
 }
 
+/* Made of constants alone, one number: a DequantizeLinear that the pass "fold" leaves alone for now. */
+static bool is_constant_node(const ps_node *n) {
+    for (uint32_t i = 0; i < n->n_in; i++)
+        if (n->in[i] && !ps_const(n->in[i])) return false;
+    return ps_one_number(n->out[0]);
+}
+
 static bool collect(cone *c, ps_value *v, const ps_graph *g, int depth) {
     ps_node *n = v->producer;
     const bool code = v->dtype == PS_DTYPE_U8 || v->dtype == PS_DTYPE_I8;
@@ -163,14 +178,17 @@ static bool collect(cone *c, ps_value *v, const ps_graph *g, int depth) {
 
 static ps_status compute(ps_rw *rw, cone *c, size_t at, const ps_tensor *codes) {
     const ps_node *n = c->nodes[at];
-    const ps_shape list = ps_shape_make(1, (int64_t[]) { CODES });
+    const ps_shape list = is_constant_node(n) ? ps_shape_make(0, NULL) : ps_shape_make(1, (int64_t[]) { CODES });
+    const ps_shape scalar = ps_shape_make(0, NULL);
     const ps_tensor *in[8] = { NULL };
-    if (n->n_in > 8) return PS_OK;
+    ps_tensor numbers[8]; /* whatever their rank: it must not widen the list */
     for (uint32_t i = 0; i < n->n_in; i++) {
         if (!n->in[i]) continue;
-        if (is_number(n, i))
-            in[i] = n->in[i]->constant;
-        else
+        if (is_number(n, i)) {
+            const ps_tensor *t = n->in[i]->constant;
+            ps_tensor_init_view(&numbers[i], t->dtype, ps_one_number(n->in[i]) ? &scalar : &t->shape, t->data);
+            in[i] = &numbers[i];
+        } else
             in[i] = n->in[i] == c->codes ? codes : c->results[place_of(c, n->in[i]->producer)];
     }
     PS_TRY(ps_tensor_new(rw->root->alloc, n->out[0]->dtype, &list, &c->results[at], rw->err));

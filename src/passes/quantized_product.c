@@ -162,7 +162,6 @@ ps_status ps_quantize_product(ps_rw *rw, ps_node *n, ps_node *from, const ps_cod
     if (!from || !from->op || from->graph != n->graph || from->out[0]->dtype != PS_DTYPE_F32) return PS_OK;
     const bool conv = conv_operands(from, &p);
     if (!conv && !matrix_operands(from, &p, &flip)) return PS_OK;
-    if (!conv && !ps_const(p.w.codes)) return PS_OK;
     const ps_shape *w = &p.w.codes->shape;
     const int64_t channels = conv || flip ? w->dims[0] : w->dims[w->rank - 1];
     PS_TRY(take_bias(rw, n, ps_is(from, "MatMul") ? NULL : ps_in(from, 2), channels, &p, &ok));

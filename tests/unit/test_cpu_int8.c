@@ -101,10 +101,98 @@ static void test_matmul(void **state) {
     }
 }
 
+static void test_matmul_batched(void **state) {
+    static const char *const shapes[][2] = { { "6,8", "8,5" },        { "2,3,8,16", "2,3,16,40" },
+                                             { "2,1,9,7", "3,7,33" }, { "4,1,130", "130,3" },
+                                             { "3,5", "2,5,6" },      { "2,50,64", "2,64,64" } };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        for (int k = 0; k < 8; k++) {
+            const char *x = types[k & 1], *w = types[k >> 1 & 1], *y = types[k >> 2];
+            check("cpu.int8",
+                  "graph (x: %s[%s], w: %s[%s]) -> (z, f) opset 17, polestar 1 {\n xs: f32 = {0.02}\n xz: %s = {%d}\n"
+                  " ws: f32 = {0.013}\n wz: %s = {77}\n ys: f32 = {1.7}\n yz: %s = {60}\n"
+                  " z = QLinearMatMul(x, xs, xz, w, ws, wz, ys, yz)\n"
+                  " f = polestar.QLinearMatMul(x, xs, xz, w, ws, wz)\n}",
+                  x, shapes[i][0], w, shapes[i][1], x, k & 1 ? -3 : 131, w, y);
+        }
+    }
+}
+
+static void pair(const char *op, const char *domain, const char *a, const char *b, const char *t) {
+    const int zero = t[0] == 'u' ? 117 : -9;
+    check("cpu.int8",
+          "graph (a: %s[%s], b: %s[%s]) -> (y) opset 17, polestar 1, com.microsoft 1 {\n sa: f32 = {0.03}\n za: %s = "
+          "{%d}\n"
+          " sb: f32 = {0.02}\n zb: %s = {%d}\n sy: f32 = {0.04}\n zy: %s = {%d}\n"
+          " y = %s.%s(a, sa, za, b, sb, zb, sy, zy)%s\n}",
+          t, a, t, b, t, zero, t, zero - 20, t, zero + 10, domain, op, domain[0] == 'p' ? " {low=-100, high=120}" : "");
+}
+
+static void test_pairs(void **state) {
+    static const char *const shapes[][2] = {
+        { "2,24,6,5", "2,24,6,5" }, { "2,24,6,5", "2,24,1,1" },
+        { "2,24,6,5", "24,1,1" },   { "3,7", "7" },
+        { "3,7", "3,1" },           { "3,7", "1" },
+        { "1,3000", "1,3000" },     { "1,5", "4,5" },
+        { "2,3,5", "3,1" },         { "0,4", "4" },
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        for (int k = 0; k < 8; k++) {
+            const char *domain = k & 1 ? "polestar" : "com.microsoft";
+            if (shapes[i][0][0] == '0') continue; /* no kernel is needed */
+            pair(k & 2 ? "QLinearMul" : "QLinearAdd", domain, shapes[i][0], shapes[i][1], types[k >> 2]);
+        }
+    }
+    /* in the layout of a convolution */
+    check("cpu.int8 avx512 add|cpu.int8 vnni add|cpu.int8 avx2 add|cpu.int8 base add",
+          "graph (x: u8[2,8,5,6], b: u8[2,12,1,1]) -> (z) opset 17, polestar 1 {\n xs: f32 = {0.02}\n xz: u8 = {120}\n"
+          " w: i8[12,8,1,1] = random(5)\n ws: f32 = {0.01}\n ys: f32 = {0.1}\n"
+          " y = polestar.QLinearConv(x, xs, xz, w, ws, _, ys, xz)\n"
+          " z = polestar.QLinearAdd(y, ys, xz, b, xs, xz, ys, xz)\n}");
+}
+
+static void test_lookup(void **state) {
+    for (int k = 0; k < 2; k++)
+        check("cpu.int8 lookup",
+              "graph (x: %s[3,333]) -> (y) opset 17, polestar 1 { t: u8[256] = random(3) y = polestar.Lookup(x, t) }",
+              types[k]);
+}
+
+static void test_pools(void **state) {
+    static const char *const windows[] = {
+        "kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]",
+        "kernel_shape=[2,3], ceil_mode=1, strides=[2,2]",
+        "kernel_shape=[3,3], pads=[1,1,1,1], count_include_pad=1",
+    };
+    for (int k = 0; k < 2; k++) {
+        const char *t = types[k];
+        check(
+            "cpu.int8 globalavgpool",
+            "graph (x: %s[2,37,7,5]) -> (y) opset 17, com.microsoft 1 { s: f32 = {0.03} z: %s = {%d} r: f32 = {0.02}\n"
+            " y = com.microsoft.QLinearGlobalAveragePool(x, s, z, r, z) }",
+            t, t, k ? -5 : 118);
+        for (size_t i = 0; i < 3; i++) {
+            check("cpu.int8 avgpool",
+                  "graph (x: %s[2,37,7,5]) -> (y) opset 17, com.microsoft 1 { s: f32 = {0.03} z: %s = {%d} r: f32 = "
+                  "{0.03}\n"
+                  " y = com.microsoft.QLinearAveragePool(x, s, z, r, z) {%s} }",
+                  t, t, k ? -5 : 118, windows[i]);
+            if (i < 2)
+                check("cpu.int8 maxpool", "graph (x: %s[2,37,7,5]) -> (y) opset 17 { y = MaxPool(x) {%s} }", t,
+                      windows[i]);
+        }
+        check("cpu.resize",
+              "graph (x: %s[2,37,7,5]) -> (y) opset 17 { s: f32[4] = {1, 1, 2, 1.5} y = Resize(x, _, s) "
+              "{mode=\"nearest\"} }",
+              t);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         CMP_TEST(test_conv),  CMP_TEST(test_extremes), CMP_TEST(test_result_f32),
-        CMP_TEST(test_range), CMP_TEST(test_matmul),
+        CMP_TEST(test_range), CMP_TEST(test_matmul),   CMP_TEST(test_matmul_batched),
+        CMP_TEST(test_pairs), CMP_TEST(test_lookup),   CMP_TEST(test_pools),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

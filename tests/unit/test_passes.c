@@ -887,8 +887,8 @@ static const ps_caps int8_caps = { true, true, true, true, 16, true, true };
 
 #define CODES " s: f32 = {0.05}\n z: u8 = {118}\n"
 #define CONV_CODES                                                                                                     \
-    CODES " w: i8[4,3,3,3] = random(1)\n ws: f32[4] = {0.01, 0.02, 0.01, 0.03}\n wz: i8[4] = {0, 0, 0, 0}\n"          \
-          " ys: f32 = {0.1}\n yz: u8 = {20}\n"                                                                        \
+    CODES " w: i8[4,3,3,3] = random(1)\n ws: f32[4] = {0.01, 0.02, 0.01, 0.03}\n wz: i8[4] = {0, 0, 0, 0}\n"           \
+          " ys: f32 = {0.1}\n yz: u8 = {20}\n"                                                                         \
           " wf = DequantizeLinear(w, ws, wz) {axis=0}\n"
 
 static void codes_of_products(void **state) {
@@ -909,13 +909,14 @@ static void codes_of_products(void **state) {
                    " pads: i64[8] = {0, 0, 0, 1, 0, 0, 2, 1} none: f32 = {0}\n xf = DequantizeLinear(x, s, z)\n"
                    " p = Pad(xf, pads, none) c = Conv(p, wf)\n y = QuantizeLinear(c, ys, yz)\n}",
                    "QLinearConv");
-    check_ops_caps(&int8_caps,
-                   "graph (x: f32[2,6]) -> (y) opset 17 {\n" CODES
-                   " w: i8[5,6] = random(1)\n ws: f32[5] = {0.01, 0.02, 0.01, 0.03, 0.01}\n b: i32[5] = {1, 2, 3, 4, 5}\n"
-                   " wf = DequantizeLinear(w, ws) {axis=0} bs: f32 = {0.001} bf = DequantizeLinear(b, bs)\n"
-                   " q = QuantizeLinear(x, s, z) xf = DequantizeLinear(q, s, z)\n"
-                   " y = Gemm(xf, wf, bf) {transB=1}\n}",
-                   "QuantizeLinear QLinearMatMul");
+    check_ops_caps(
+        &int8_caps,
+        "graph (x: f32[2,6]) -> (y) opset 17 {\n" CODES
+        " w: i8[5,6] = random(1)\n ws: f32[5] = {0.01, 0.02, 0.01, 0.03, 0.01}\n b: i32[5] = {1, 2, 3, 4, 5}\n"
+        " wf = DequantizeLinear(w, ws) {axis=0} bs: f32 = {0.001} bf = DequantizeLinear(b, bs)\n"
+        " q = QuantizeLinear(x, s, z) xf = DequantizeLinear(q, s, z)\n"
+        " y = Gemm(xf, wf, bf) {transB=1}\n}",
+        "QuantizeLinear QLinearMatMul");
     /* weights with scales along the sum stay floats */
     check_ops_caps(&int8_caps,
                    "graph (x: u8[2,3]) -> (y) opset 17 {\n" CODES

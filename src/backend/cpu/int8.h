@@ -40,6 +40,10 @@ typedef struct ps_q8 {
      * [groups][width][group]. c and the tail's pointers are those of the panel's first column. ldc in elements. */
     void (*panel)(const void *a, int64_t lda, const int8_t *panel, int64_t groups, int64_t m, int64_t n,
                   const ps_q8_tail *tail, void *c, int64_t ldc);
+    /* A panel of the matrix b[k][n], rows ldb apart, n <= width, and the sums of its columns: for right sides that are
+     * made at run time. flip as for load, of codes that are u8. */
+    void (*pack)(const uint8_t *b, int64_t ldb, int64_t k, int64_t n, uint8_t flip, int8_t *panel, int32_t *sums);
+    int32_t (*row_sum)(const void *row, int64_t n); /* of the left side's form */
     /* y[c] = tail(sum over taps of x[tap][c] w[tap][c]) for one pixel. taps: u8 codes, a multiple of `group` of them.
      * w, bias, scale, add: as depthwise_order says. */
     void (*depthwise)(const uint8_t *const *x, const int8_t *w, int64_t taps, int64_t channels, const ps_q8_tail *tail,
@@ -48,6 +52,9 @@ typedef struct ps_q8 {
      * rounding as in the reference kernels; low and high hold the zero point. b of one element where `one`. */
     void (*add)(const ps_q8_pair *p, const uint8_t *a, const uint8_t *b, bool one, uint8_t *y, int64_t n);
     void (*mul)(const ps_q8_pair *p, const uint8_t *a, const uint8_t *b, bool one, uint8_t *y, int64_t n);
+    /* sum[c] += x[row][c], and acc[c] = max(acc[c], x[c]) */
+    void (*sum)(const uint8_t *x, int64_t rows, int64_t n, bool is_signed, int32_t *sum);
+    void (*max)(uint8_t *acc, const uint8_t *x, int64_t n, bool is_signed);
     void (*lookup)(const uint8_t *x, const uint8_t *table, uint8_t *y, int64_t n);
 } ps_q8;
 

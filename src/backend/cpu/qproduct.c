@@ -168,18 +168,6 @@ static void gather_row(const q_job *j, int64_t pixel, int64_t g, char *to) {
     memset(to, 0, (size_t)(end - to)); /* up to a whole group; the weights are 0 there */
 }
 
-static int32_t row_sum(const q_kernel *k, const void *row) {
-    int32_t sum = 0;
-    if (k->q->element == 1) {
-        for (int64_t i = 0; i < k->k; i++)
-            sum += ((const uint8_t *)row)[i];
-    } else {
-        for (int64_t i = 0; i < k->k; i++)
-            sum += ((const int16_t *)row)[i];
-    }
-    return sum;
-}
-
 /* Rows of a chunk, where they lie afterwards. sums: room for theirs. */
 static const void *chunk_rows(const q_job *j, int64_t first, int64_t rows, int64_t g, char *room, int32_t *sums) {
     const q_kernel *k = j->k;
@@ -187,7 +175,7 @@ static const void *chunk_rows(const q_job *j, int64_t first, int64_t rows, int64
     for (int64_t r = 0; !k->direct && r < rows; r++)
         gather_row(j, first + r, g, room + r * k->row_bytes);
     for (int64_t r = 0; k->zeros && r < rows; r++)
-        sums[r] = row_sum(k, from + r * k->row_bytes);
+        sums[r] = k->q->row_sum(from + r * k->row_bytes, k->k);
     return from;
 }
 
