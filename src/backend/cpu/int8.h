@@ -44,10 +44,14 @@ typedef struct ps_q8 {
      * made at run time. flip as for load, of codes that are u8. */
     void (*pack)(const uint8_t *b, int64_t ldb, int64_t k, int64_t n, uint8_t flip, int8_t *panel, int32_t *sums);
     int32_t (*row_sum)(const void *row, int64_t n); /* of the left side's form */
-    /* y[c] = tail(sum over taps of x[tap][c] w[tap][c]) for one pixel. taps: u8 codes, a multiple of `group` of them.
-     * w, bias, scale, add: as depthwise_order says. */
-    void (*depthwise)(const uint8_t *const *x, const int8_t *w, int64_t taps, int64_t channels, const ps_q8_tail *tail,
-                      void *y);
+    /* y[p][c] = tail(sum over taps of x[tap][p * step + c] w[tap][c]) for `pixels` pixels in a row. taps: u8 codes, a
+     * multiple of `group` of them. w (of `element` bytes), bias, scale, add: as ps_q8_depthwise_place says. */
+    void (*depthwise)(const uint8_t *const *x, int64_t step, int64_t pixels, const int8_t *w, int64_t taps,
+                      int64_t channels, const ps_q8_tail *tail, void *y);
+    /* The same for windows of 3 x 3 with stride 1, x: their three rows at the first column, weights column by column
+     * with a fourth row of 0; NULL where it is no faster. */
+    void (*depthwise_3x3)(const uint8_t *const *x, int64_t pixels, const int8_t *w, int64_t channels,
+                          const ps_q8_tail *tail, void *y);
     /* Codes of a * fa + (b * fb + shift), and of (a - za) (b - zb) * factor + shift, each product and sum with one
      * rounding as in the reference kernels; low and high hold the zero point. b of one element where `one`. */
     void (*add)(const ps_q8_pair *p, const uint8_t *a, const uint8_t *b, bool one, uint8_t *y, int64_t n);

@@ -90,7 +90,7 @@ static void run_matrices(void *ctx, int64_t begin, int64_t end, int thread) {
     const batched_job *j = ctx;
     const batched_kernel *k = j->k;
     const int64_t width = k->q->width, size = k->params.y == PS_DTYPE_F32 ? 4 : 1;
-    room r;
+    room r = { .panels = NULL };
     (void)make_room(k, j->workspace + (size_t)thread * k->thread_bytes, &r);
     for (int64_t item = begin; item < end; item++) {
         int64_t a = 0, b = 0, rest = item;

@@ -89,6 +89,7 @@ typedef struct q_kernel {
     const int8_t *panels; /* behind them */
     int threads;
     bool direct, depthwise, zeros; /* zeros: weights have zero points */
+    bool columns_first;            /* of a depthwise 3x3: taps column by column, with a fourth row of 0 */
     int64_t batch, channels, outputs, group;
     int64_t k, groups, m;     /* of one group's product: codes a row, groups of them, rows */
     int64_t group_panels;     /* of one group */
@@ -100,7 +101,7 @@ typedef struct q_kernel {
 
 typedef struct q_job {
     const q_kernel *k;
-    const uint8_t *x;
+    const uint8_t *x, *x_end;
     char *y;
     char *workspace;
     ps_q8_tail tail;
@@ -117,8 +118,23 @@ static void fill(const q_job *j, char *to, int64_t n) {
     memset(to, j->k->q->element == 1 ? j->x_zero : 0, (size_t)(n * j->k->q->element));
 }
 
+/* Short runs, as of three channels, by pieces of 16 bytes: what they write too much is overwritten or behind the rows,
+ * and what they read too much lies in the image. */
+static void copy_run(const q_job *j, const uint8_t *x, char *to, int64_t n) {
+    if (n > 64 || j->x_end - x < n + 16) {
+        memcpy(to, x, (size_t)n);
+        return;
+    }
+    for (int64_t i = 0; i < n; i += 16)
+        memcpy(to + i, x + i, 16);
+}
+
 static void load(const q_job *j, const uint8_t *x, char *to, int64_t n) {
-    j->k->q->load(x, to, n, j->k->params.x == PS_DTYPE_I8 ? 0x80 : 0, j->x_zero);
+    const q_kernel *k = j->k;
+    if (k->q->element == 1 && k->params.x == PS_DTYPE_U8)
+        copy_run(j, x, to, n);
+    else
+        k->q->load(x, to, n, k->params.x == PS_DTYPE_I8 ? 0x80 : 0, j->x_zero);
 }
 
 /* One row of a window: kernel positions along the width, `c` codes of each pixel from x on. */
@@ -130,9 +146,9 @@ static char *gather_width(const q_job *j, const uint8_t *row, int64_t at, int64_
         int64_t begin = first < 0 ? -first : 0, end = w->in - first < w->kernel ? w->in - first : w->kernel;
         if (begin > w->kernel) begin = w->kernel;
         if (end < begin) end = begin;
-        fill(j, to, begin * c);
+        if (begin) fill(j, to, begin * c);
         if (end > begin) load(j, row + (first + begin) * c, to + begin * size, (end - begin) * c);
-        fill(j, to + end * size, (w->kernel - end) * c);
+        if (end < w->kernel) fill(j, to + end * size, (w->kernel - end) * c);
         return to + w->kernel * size;
     }
     for (int64_t e = 0; e < w->kernel; e++, to += size) {
@@ -145,35 +161,57 @@ static char *gather_width(const q_job *j, const uint8_t *row, int64_t at, int64_
     return to;
 }
 
-/* The window of output pixel `pixel`, channels of group g. */
-static void gather_row(const q_job *j, int64_t pixel, int64_t g, char *to) {
+/* An output pixel: image, depth, height, width. */
+typedef struct pixel {
+    int64_t n, z, y, x;
+} pixel;
+
+static pixel pixel_at(const q_kernel *k, int64_t i) {
+    const ps_window *w = k->w;
+    return (pixel) { i / (w[2].out * w[1].out * w[0].out), i / (w[2].out * w[1].out) % w[0].out,
+                     i / w[2].out % w[1].out, i % w[2].out };
+}
+
+static void next_pixel(const q_kernel *k, pixel *p) {
+    if (++p->x < k->w[2].out) return;
+    p->x = 0;
+    if (++p->y < k->w[1].out) return;
+    p->y = 0;
+    if (++p->z < k->w[0].out) return;
+    p->z = 0;
+    p->n++;
+}
+
+/* The window of an output pixel, channels of group g. */
+static void gather_row(const q_job *j, const pixel *p, int64_t g, char *to) {
     const q_kernel *k = j->k;
     const ps_window *w = k->w;
-    const int64_t c = k->channels / k->group, x = pixel % w[2].out, y = pixel / w[2].out % w[1].out;
-    const int64_t z = pixel / (w[2].out * w[1].out) % w[0].out, n = pixel / (w[2].out * w[1].out * w[0].out);
+    const int64_t c = k->channels / k->group;
     char *end = to + k->row_bytes;
     for (int64_t a = 0; a < w[0].kernel; a++) {
-        const int64_t depth = z * w[0].stride - w[0].pad_begin + a * w[0].dilation;
+        const int64_t depth = p->z * w[0].stride - w[0].pad_begin + a * w[0].dilation;
         for (int64_t b = 0; b < w[1].kernel; b++) {
-            const int64_t height = y * w[1].stride - w[1].pad_begin + b * w[1].dilation;
+            const int64_t height = p->y * w[1].stride - w[1].pad_begin + b * w[1].dilation;
             if (depth < 0 || depth >= w[0].in || height < 0 || height >= w[1].in) {
                 fill(j, to, w[2].kernel * c);
                 to += w[2].kernel * c * k->q->element;
                 continue;
             }
-            const uint8_t *row = j->x + ((n * w[0].in + depth) * w[1].in + height) * w[2].in * k->channels + g * c;
-            to = gather_width(j, row, x, c, to);
+            const uint8_t *row = j->x + ((p->n * w[0].in + depth) * w[1].in + height) * w[2].in * k->channels + g * c;
+            to = gather_width(j, row, p->x, c, to);
         }
     }
-    memset(to, 0, (size_t)(end - to)); /* up to a whole group; the weights are 0 there */
+    while (to < end)
+        *to++ = 0; /* up to a whole group; the weights are 0 there */
 }
 
 /* Rows of a chunk, where they lie afterwards. sums: room for theirs. */
 static const void *chunk_rows(const q_job *j, int64_t first, int64_t rows, int64_t g, char *room, int32_t *sums) {
     const q_kernel *k = j->k;
     const char *from = k->direct ? (const char *)j->x + first * k->row_bytes : room;
-    for (int64_t r = 0; !k->direct && r < rows; r++)
-        gather_row(j, first + r, g, room + r * k->row_bytes);
+    pixel p = pixel_at(k, first);
+    for (int64_t r = 0; !k->direct && r < rows; r++, next_pixel(k, &p))
+        gather_row(j, &p, g, room + r * k->row_bytes);
     for (int64_t r = 0; k->zeros && r < rows; r++)
         sums[r] = k->q->row_sum(from + r * k->row_bytes, k->k);
     return from;
@@ -208,33 +246,55 @@ static void run_items(void *ctx, int64_t begin, int64_t end, int thread) {
     }
 }
 
+/* Output columns [from, to) of a depthwise row, whose windows start at these rows of the image; outside: `none`, which
+ * is as long as a row. */
+static void depthwise_span(const q_job *j, const uint8_t *const *rows, int64_t from, int64_t to, char *y) {
+    const q_kernel *k = j->k;
+    const ps_window *w = k->w;
+    const uint8_t *taps[MAX_TAPS], *none = (const uint8_t *)j->workspace + k->gather_at;
+    const int64_t size = k->params.y == PS_DTYPE_F32 ? 4 : 1, c = k->channels,
+                  left = from * w[2].stride - w[2].pad_begin;
+    if (k->columns_first && w[2].stride == 1 && left >= 0 && to - from > 1) {
+        const uint8_t *first[3] = { rows[0] + left * c, rows[1] + left * c, rows[2] + left * c };
+        k->q->depthwise_3x3(first, to - from, k->panels, c, &j->tail, y + from * c * size);
+        return;
+    }
+    for (int64_t t = 0; t < k->groups * k->q->group; t++)
+        taps[t] = none;
+    for (int64_t b = 0; b < w[2].kernel; b++) {
+        const int64_t column = left + b * w[2].dilation;
+        if (column < 0 || column >= w[2].in) continue;
+        for (int64_t a = 0; a < w[1].kernel; a++)
+            taps[k->columns_first ? b * 4 + a : a * w[2].kernel + b] = rows[a] + column * c;
+    }
+    k->q->depthwise(taps, w[2].stride * c, to - from, k->panels, k->groups * k->q->group, c, &j->tail,
+                    y + from * c * size);
+}
+
 /* One item is a row of output pixels of a depthwise convolution. */
 static void depthwise_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     const q_job *j = ctx;
     const q_kernel *k = j->k;
-    const ps_window *w = k->w;
-    const uint8_t *taps[MAX_TAPS], *none = (const uint8_t *)j->workspace + k->gather_at;
-    const int64_t size = k->params.y == PS_DTYPE_F32 ? 4 : 1, c = k->channels;
+    const ps_window *h = &k->w[1], *w = &k->w[2];
+    const uint8_t *rows[MAX_TAPS], *none = (const uint8_t *)j->workspace + k->gather_at;
+    const int64_t size = k->params.y == PS_DTYPE_F32 ? 4 : 1, c = k->channels, reach = (w->kernel - 1) * w->dilation;
+    int64_t inner = (w->pad_begin + w->stride - 1) / w->stride, outer = w->in - 1 - reach + w->pad_begin;
+    outer = outer < 0 ? 0 : outer / w->stride + 1; /* columns [inner, outer) have whole windows */
+    if (outer > w->out) outer = w->out;
+    if (inner > w->out) inner = w->out;
     (void)thread;
-    for (int64_t i = 0; i < MAX_TAPS; i++)
-        taps[i] = none;
     for (int64_t row = begin; row < end; row++) {
-        const int64_t y = row % w[1].out, n = row / w[1].out;
-        for (int64_t x = 0; x < w[2].out; x++) {
-            const int64_t left = x * w[2].stride - w[2].pad_begin;
-            int64_t t = 0;
-            for (int64_t a = 0; a < w[1].kernel; a++) {
-                const int64_t h = y * w[1].stride - w[1].pad_begin + a * w[1].dilation;
-                const bool inside = h >= 0 && h < w[1].in;
-                const uint8_t *from = inside ? j->x + (n * w[1].in + h) * w[2].in * c : none;
-                for (int64_t b = 0; b < w[2].kernel; b++, t++) {
-                    const int64_t v = left + b * w[2].dilation;
-                    taps[t] = inside && v >= 0 && v < w[2].in ? from + v * c : none;
-                }
-            }
-            k->q->depthwise(taps, k->panels, k->groups * k->q->group, c, &j->tail,
-                            j->y + (row * w[2].out + x) * c * size);
+        const int64_t y = row % h->out, n = row / h->out;
+        char *to = j->y + row * w->out * c * size;
+        for (int64_t a = 0; a < h->kernel; a++) {
+            const int64_t at = y * h->stride - h->pad_begin + a * h->dilation;
+            rows[a] = at >= 0 && at < h->in ? j->x + (n * h->in + at) * w->in * c : none;
         }
+        for (int64_t x = 0; x < inner; x++)
+            depthwise_span(j, rows, x, x + 1, to);
+        if (outer > inner) depthwise_span(j, rows, inner, outer, to);
+        for (int64_t x = outer > inner ? outer : inner; x < w->out; x++)
+            depthwise_span(j, rows, x, x + 1, to);
     }
 }
 
@@ -269,10 +329,11 @@ static ps_status q_kernel_run(const ps_kernel *kernel, const ps_kernel_args *arg
     const q_kernel *k = (const q_kernel *)kernel;
     const q_run r = q_run_of(&k->params, args->in);
     q_job job = { .k = k, .x = args->in[PS_Q_X], .y = args->out[0], .workspace = args->workspace, .x_zero = r.x_zero };
+    job.x_end = job.x + k->batch * k->channels * k->w[0].in * k->w[1].in * k->w[2].in;
     (void)err;
     make_tail(&job, &r);
     if (k->depthwise) {
-        memset(job.workspace + k->gather_at, r.x_zero, (size_t)k->channels);
+        memset(job.workspace + k->gather_at, r.x_zero, (size_t)(k->channels * k->w[2].in));
         ps_parallel_for(k->batch * k->w[1].out, 1 + 4096 / (k->w[2].out * k->channels), k->threads, depthwise_rows,
                         &job);
         return PS_OK;
@@ -305,9 +366,14 @@ static void pack_depthwise(const pack_job *j, int32_t *sums, int8_t *to) {
     const int64_t block = k->q->block, group = k->q->group;
     for (int64_t c = 0; c < k->outputs; c++) {
         const int64_t place = ps_q8_depthwise_place(k->q, c % block), first = c / block * block;
-        for (int64_t t = 0; t < k->k; t++) {
-            const int8_t w = weight_at(j, c, t);
-            to[(first * k->groups + t / group * block + place) * group + t % group] = w;
+        for (int64_t i = 0; i < k->k; i++) {
+            const int64_t t = k->columns_first ? i % 3 * 4 + i / 3 : i;
+            const int64_t at = (first * k->groups + t / group * block + place) * group + t % group;
+            const int8_t w = weight_at(j, c, i);
+            if (k->q->element == 1)
+                to[at] = w;
+            else
+                ((int16_t *)(void *)to)[at] = w;
             sums[first + place] += w;
         }
     }
@@ -331,12 +397,16 @@ static size_t sums_bytes(const q_kernel *k) {
     return up_to((size_t)k->columns * sizeof(int32_t), 64);
 }
 
+static size_t panels_bytes(const q_kernel *k) {
+    return (size_t)(k->columns * k->groups * k->q->group * (k->depthwise ? k->q->element : 1));
+}
+
 static ps_status pack(void *ctx, void *dst, ps_error *err) {
     const pack_job *j = ctx;
     const q_kernel *k = j->k;
     int8_t *panels = (int8_t *)dst + sums_bytes(k);
     (void)err;
-    memset(dst, 0, sums_bytes(k) + (size_t)(k->columns * k->groups * k->q->group));
+    memset(dst, 0, sums_bytes(k) + panels_bytes(k));
     if (k->depthwise)
         pack_depthwise(j, dst, panels);
     else
@@ -353,7 +423,7 @@ static ps_status take_weights(ps_lowering *l, q_kernel *k, bool matrix, ps_error
                 : k->depthwise ? "depthwise"
                                : "windows",
                 (long long)k->group);
-    const size_t size = sums_bytes(k) + (size_t)(k->columns * k->groups * k->q->group);
+    const size_t size = sums_bytes(k) + panels_bytes(k);
     PS_TRY(ps_weights_take(l, PS_Q_W, key, size, pack, &job, &data, err));
     k->sums = data;
     k->panels = (const int8_t *)data + sums_bytes(k);
@@ -388,11 +458,11 @@ static void size_chunk(q_kernel *k) {
 static void size_workspace(q_kernel *k) {
     k->gather_at = up_to((size_t)k->columns * 16, 64);
     if (k->depthwise) {
-        k->base.workspace = k->gather_at + up_to((size_t)k->channels, 64) + 64;
+        k->base.workspace = k->gather_at + up_to((size_t)(k->channels * k->w[2].in), 64) + 64;
         return;
     }
     size_chunk(k);
-    k->thread_bytes = up_to((k->direct ? 0 : (size_t)(k->chunk * k->row_bytes)) + (size_t)k->chunk * 4, 64);
+    k->thread_bytes = up_to((k->direct ? 0 : (size_t)(k->chunk * k->row_bytes) + 16) + (size_t)k->chunk * 4, 64);
     k->base.workspace = k->gather_at + (size_t)k->threads * k->thread_bytes;
 }
 
@@ -403,7 +473,7 @@ static bool is_plain(const ps_window *w) {
 static ps_status complete(ps_lowering *l, q_kernel *k, bool matrix, ps_error *err) {
     const ps_q8 *q = k->q;
     const int64_t n = k->outputs / k->group;
-    k->groups = (k->k + q->group - 1) / q->group;
+    k->groups = k->columns_first ? 3 : (k->k + q->group - 1) / q->group;
     k->group_panels = (n + q->width - 1) / q->width;
     k->columns =
         k->depthwise ? (k->outputs + q->block - 1) / q->block * q->block : k->group * k->group_panels * q->width;
