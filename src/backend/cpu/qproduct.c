@@ -89,6 +89,7 @@ typedef struct q_kernel {
     const int8_t *panels; /* behind them */
     int threads;
     bool direct, depthwise, zeros; /* zeros: weights have zero points */
+    bool short_runs;               /* rows of windows are short and side by side in the image */
     bool columns_first;            /* of a depthwise 3x3: taps column by column, with a fourth row of 0 */
     int64_t batch, channels, outputs, group;
     int64_t k, groups, m;     /* of one group's product: codes a row, groups of them, rows */
@@ -182,6 +183,31 @@ static void next_pixel(const q_kernel *k, pixel *p) {
     p->n++;
 }
 
+/* Windows inside the image's width, of short runs that may be copied by pieces: the first layers, of few channels. */
+static bool is_short(const q_job *j, const pixel *p) {
+    const q_kernel *k = j->k;
+    const ps_window *w = &k->w[2];
+    const int64_t first = p->x * w->stride - w->pad_begin;
+    return k->short_runs && first >= 0 && first + w->kernel <= w->in;
+}
+
+static void gather_short(const q_job *j, const pixel *p, char *to) {
+    const q_kernel *k = j->k;
+    const ps_window *w = k->w;
+    const int64_t run = w[2].kernel * k->channels, row_bytes = w[2].in * k->channels;
+    const int64_t top = p->y * w[1].stride - w[1].pad_begin;
+    const uint8_t *x = j->x + (p->n * w[1].in * w[2].in + p->x * w[2].stride - w[2].pad_begin) * k->channels;
+    for (int64_t b = 0; b < w[1].kernel; b++, to += run) {
+        const int64_t height = top + b * w[1].dilation;
+        if (height < 0 || height >= w[1].in)
+            memset(to, j->x_zero, (size_t)run);
+        else
+            copy_run(j, x + height * row_bytes, to, run);
+    }
+    for (int64_t i = k->k; i < k->row_bytes; i++)
+        *to++ = 0;
+}
+
 /* The window of an output pixel, channels of group g. */
 static void gather_row(const q_job *j, const pixel *p, int64_t g, char *to) {
     const q_kernel *k = j->k;
@@ -210,8 +236,12 @@ static const void *chunk_rows(const q_job *j, int64_t first, int64_t rows, int64
     const q_kernel *k = j->k;
     const char *from = k->direct ? (const char *)j->x + first * k->row_bytes : room;
     pixel p = pixel_at(k, first);
-    for (int64_t r = 0; !k->direct && r < rows; r++, next_pixel(k, &p))
-        gather_row(j, &p, g, room + r * k->row_bytes);
+    for (int64_t r = 0; !k->direct && r < rows; r++, next_pixel(k, &p)) {
+        if (is_short(j, &p))
+            gather_short(j, &p, room + r * k->row_bytes);
+        else
+            gather_row(j, &p, g, room + r * k->row_bytes);
+    }
     for (int64_t r = 0; k->zeros && r < rows; r++)
         sums[r] = k->q->row_sum(from + r * k->row_bytes, k->k);
     return from;
@@ -480,6 +510,8 @@ static ps_status complete(ps_lowering *l, q_kernel *k, bool matrix, ps_error *er
     k->direct = q->element == 1 && k->params.x == PS_DTYPE_U8 && k->group == 1 && k->k % q->group == 0 &&
                 is_plain(&k->w[0]) && is_plain(&k->w[1]) && is_plain(&k->w[2]);
     k->row_bytes = k->groups * q->group * q->element;
+    k->short_runs = q->element == 1 && k->params.x == PS_DTYPE_U8 && k->group == 1 && k->w[2].dilation == 1 &&
+                    is_plain(&k->w[0]) && k->w[0].in == 1 && k->w[2].kernel * k->channels <= 64;
     size_workspace(k);
     PS_TRY(take_weights(l, k, matrix, err));
     ps_snprintf(k->base.label, sizeof k->base.label, "cpu.int8 %s %s%s", q->name,
