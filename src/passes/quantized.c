@@ -279,6 +279,9 @@ static ps_status coding(ps_rw *rw, ps_node *n) {
     if (range.low != PS_CODE_LOW || range.high != PS_CODE_HIGH) return PS_OK;
     if (rw->changes == before) PS_TRY(ps_quantize_pool(rw, n, p));
     if (rw->changes == before) PS_TRY(ps_quantize_concat(rw, n, p));
+    ps_coded c;
+    if (rw->changes == before && !p->note && ps_in(p, 0) && !ps_is(p, "DequantizeLinear") && ps_is_coded(p->in[0], &c))
+        p->note = "there is no such operator on codes";
     return PS_OK;
 }
 
@@ -289,8 +292,9 @@ static ps_status rewrite(ps_rw *rw, ps_node *n) {
     PS_TRY(sink(rw, n));
     if (rw->changes != before) return PS_OK;
     PS_TRY(ps_quantize_operator(rw, n));
-    if (rw->changes != before || ps_feeds_coding(n)) return PS_OK;
-    return ps_quantize_product(rw, n, n, NULL);
+    if (rw->changes != before) return PS_OK;
+    if (!rw->late && !n->note) n->note = ps_why_not_quantized(n);
+    return ps_feeds_coding(n) ? PS_OK : ps_quantize_product(rw, n, n, NULL);
 }
 
 ps_status ps_pass_quantized(ps_rw *rw) {

@@ -29,6 +29,9 @@ ps_status ps_set_range(ps_rw *rw, ps_node *n, const ps_code_range *range);
 /* Is the result of n, or of a Relu or Clip that alone reads it, quantised and nothing else? */
 bool ps_feeds_coding(const ps_node *n);
 
+/* Why a product with a quantised operand is not computed on codes; NULL: it has none, or it is. */
+const char *ps_why_not_quantized(const ps_node *product);
+
 /* Rewrites; each returns with rw->changes raised where it did something. n is the anchor. */
 ps_status ps_quantize_product(ps_rw *rw, ps_node *n, ps_node *product, const ps_code_range *range);
 ps_status ps_quantize_pair(ps_rw *rw, ps_node *n, ps_node *pair, const ps_code_range *range);

@@ -125,6 +125,46 @@ static bool matrix_operands(const ps_node *n, product *p, bool *ret_transposed) 
     return p->w.codes->shape.rank == 2 && (p->w.axis < 0 || p->w.axis == columns) && n->in[0]->shape.rank >= 2;
 }
 
+/* ---- why not ---- */
+
+enum { MAX_SUM = 32768 }; /* products of codes that a sum of 32 bits holds, with room for zero points */
+
+static int64_t sum_length(const ps_node *n, const product *p, bool flip) {
+    const ps_shape *w = &p->w.codes->shape;
+    if (ps_is(n, "Conv")) return ps_shape_product(w, 1, w->rank);
+    return w->dims[flip ? 1 : w->rank - 2];
+}
+
+static bool is_dequantized(const ps_value *v) {
+    return v && ps_is(v->producer, "DequantizeLinear");
+}
+
+static const char *why_operand(const ps_value *v) {
+    ps_coded c;
+    const ps_node *n = v->producer;
+    if (!is_dequantized(v)) return "the other operand is not quantised";
+    if (n->in[0]->dtype != PS_DTYPE_U8 && n->in[0]->dtype != PS_DTYPE_I8) return "codes are not of 8 bits";
+    if (ps_attr_int(n, "block_size", 0)) return "scales are of blocks";
+    return ps_is_coded(v, &c) || ps_is_coded_constant(v, &c) ? NULL : "scales are not constants, or not of one axis";
+}
+
+const char *ps_why_not_quantized(const ps_node *n) {
+    product p = { .bias = NULL };
+    bool flip = false;
+    if (!n->op || (!ps_is(n, "Conv") && !ps_is(n, "MatMul") && !ps_is(n, "Gemm") && !ps_is(n, "ConvTranspose")))
+        return NULL;
+    if (!is_dequantized(n->in[0]) && !is_dequantized(n->in[1])) return NULL;
+    if (ps_is(n, "ConvTranspose")) return "there is no such operator on codes";
+    for (int i = 0; i < 2; i++)
+        if (why_operand(n->in[i])) return why_operand(n->in[i]);
+    if (!ps_is(n, "MatMul") && !ps_const(n->in[1]->producer->in[0])) return "its weights are made at run time";
+    if (!conv_operands(n, &p) && !matrix_operands(n, &p, &flip))
+        return ps_is(n, "Gemm") ? "alpha, beta or transA"
+                                : "scales of the weights lie along the sum, or ranks do not fit";
+    if (sum_length(n, &p, flip) > MAX_SUM) return "its sums are too long for 32 bits";
+    return NULL; /* or a bias that is made at run time */
+}
+
 /* ---- making it ---- */
 
 static ps_status make(ps_rw *rw, ps_node *n, const ps_node *from, product *p, const char *op,
@@ -163,6 +203,7 @@ ps_status ps_quantize_product(ps_rw *rw, ps_node *n, ps_node *from, const ps_cod
     const bool conv = conv_operands(from, &p);
     if (!conv && !matrix_operands(from, &p, &flip)) return PS_OK;
     const ps_shape *w = &p.w.codes->shape;
+    if (sum_length(from, &p, flip) > MAX_SUM || w->rank > 5) return PS_OK;
     const int64_t channels = conv || flip ? w->dims[0] : w->dims[w->rank - 1];
     PS_TRY(take_bias(rw, n, ps_is(from, "MatMul") ? NULL : ps_in(from, 2), channels, &p, &ok));
     if (!ok) return PS_OK;
