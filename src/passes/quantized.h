@@ -38,6 +38,8 @@ ps_status ps_quantize_pair(ps_rw *rw, ps_node *n, ps_node *pair, const ps_code_r
 ps_status ps_quantize_pool(ps_rw *rw, ps_node *n, ps_node *pool);
 ps_status ps_quantize_concat(ps_rw *rw, ps_node *n, ps_node *concat);
 ps_status ps_quantize_lookup(ps_rw *rw, ps_node *n);
+/* n, whose inputs but `input` are constants, each element on its own. */
+ps_status ps_quantize_lookup_of(ps_rw *rw, ps_node *n, size_t input);
 ps_status ps_quantize_operator(ps_rw *rw, ps_node *n);
 
 #endif

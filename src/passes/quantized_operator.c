@@ -1,11 +1,12 @@
 /* quantized_operator.c - operators that say themselves that they compute on codes, in the form that quantised graphs
  * take here.
  *
- *     QGemm, MatMulIntegerToFloat, DynamicQuantizeMatMul               →   "polestar" QLinearMatMul
- *     Cast(MatMulInteger(a, W)) * scale, Cast(ConvInteger(x, W)) * scale →   the same, QLinearConv, with a result in
- * f32 that + bias                                                      →   its bias QLinearSigmoid, QLinearLeakyRelu →
- * Lookup QLinearAdd, QLinearMul, QLinearMatMul for which there is no kernel   →   DequantizeLinear, Add ...,
- * QuantizeLinear */
+ *     QGemm, MatMulIntegerToFloat, DynamicQuantizeMatMul        "polestar" QLinearMatMul
+ *     Cast(MatMulInteger(a, W)) * scale, and of ConvInteger     the same, QLinearConv, with a result in f32
+ *     that + bias                                               its bias
+ *     QLinearMul by a number, QLinearSigmoid                    Lookup
+ *     QLinearMatMul of two activations, QLinearConcat           DequantizeLinear, MatMul, QuantizeLinear: and on from
+ * there */
 #include "passes/quantized.h"
 
 static bool is_ms(const ps_node *n, const char *op) {
@@ -185,9 +186,30 @@ static ps_status expand(ps_rw *rw, ps_node *n, const char *op, int n_operands, s
     if (n->op->attrs && n_operands == 1) PS_TRY(ps_node_copy_attrs(middle, n, rw->err));
     middle->fused = NULL;
     middle->name = n->name;
-    PS_TRY(ps_rw_finish(rw, middle, strcmp(op, "LeakyRelu") == 0 ? 16 : 13));
+    PS_TRY(ps_rw_finish(rw, middle, 13));
     ps_value *out[3] = { middle->out[0], n->in[result], ps_in(n, result + 1) };
     PS_TRY(ps_rw_replace(rw, n, "QuantizeLinear", "", out, out[2] ? 3 : 2, &made));
+    made->fused = NULL;
+    return ps_rw_finish(rw, made, 13);
+}
+
+/* Concat of dequantised parts, quantised. */
+static ps_status concat(ps_rw *rw, ps_node *n) {
+    const size_t parts = (n->n_in - 2) / 3;
+    ps_node *middle, *made;
+    ps_value **in = ps_arena_array(&rw->root->arena, parts + 1, sizeof *in);
+    if (!in) return PS_FAIL_NOMEM(rw->err, "a node");
+    for (size_t i = 0; i < parts; i++)
+        if (!ps_one_number(n->in[3 + 3 * i]) || !n->in[4 + 3 * i] || !ps_one_number(n->in[4 + 3 * i])) return PS_OK;
+    if (!ps_one_number(n->in[0]) || !ps_one_number(n->in[1])) return PS_OK;
+    for (size_t i = 0; i < parts; i++)
+        PS_TRY(dequantized(rw, n, 2 + 3 * i, &in[i]));
+    PS_TRY(ps_rw_insert(rw, n, "Concat", "", in, parts, &middle));
+    PS_TRY(ps_node_copy_attrs(middle, n, rw->err));
+    middle->name = n->name;
+    PS_TRY(ps_rw_finish(rw, middle, 13));
+    ps_value *out[3] = { middle->out[0], n->in[0], n->in[1] };
+    PS_TRY(ps_rw_replace(rw, n, "QuantizeLinear", "", out, 3, &made));
     made->fused = NULL;
     return ps_rw_finish(rw, made, 13);
 }
@@ -195,8 +217,12 @@ static ps_status expand(ps_rw *rw, ps_node *n, const char *op, int n_operands, s
 static ps_status without_kernel(ps_rw *rw, ps_node *n) {
     if (ps_is(n, "QLinearMatMul"))
         return is_matrix(n->in[3]) && n->in[0]->shape.rank >= 2 ? PS_OK : expand(rw, n, "MatMul", 2, 6);
-    if (is_ms(n, "QLinearSigmoid")) return expand(rw, n, "Sigmoid", 1, 3);
-    if (is_ms(n, "QLinearLeakyRelu")) return expand(rw, n, "LeakyRelu", 1, 3);
+    if (is_ms(n, "QLinearSigmoid") || is_ms(n, "QLinearLeakyRelu")) return ps_quantize_lookup_of(rw, n, 0);
+    if (is_ms(n, "QLinearReduceMean")) return expand(rw, n, "ReduceMean", 1, 3);
+    if (is_ms(n, "QLinearSoftmax") && ps_attr_int(n, "opset", 0) >= 13) return expand(rw, n, "Softmax", 1, 3);
+    if (is_ms(n, "QLinearConcat")) return concat(rw, n);
+    for (int i = 0; i < 2 && (is_ms(n, "QLinearAdd") || is_ms(n, "QLinearMul")); i++) /* with a number: a Lookup */
+        if (ps_const(n->in[3 * i]) && ps_one_number(n->in[3 * i])) return ps_quantize_lookup_of(rw, n, 3 - 3 * i);
     return PS_OK;
 }
 

@@ -218,12 +218,24 @@ static bool is_identity(const ps_tensor *t) {
     return true;
 }
 
+/* Numbers of no more dims than the codes leave their shape as it is, whatever it turns out to be. */
+static bool keeps_shape(const cone *c) {
+    for (size_t k = 0; k < c->n; k++) {
+        const ps_node *n = c->nodes[k];
+        for (uint32_t i = 0; i < n->n_in; i++)
+            if (n->in[i] && ps_const(n->in[i]) && !ps_is_ours(n, "Lookup") &&
+                n->in[i]->shape.rank > c->codes->shape.rank)
+                return false;
+    }
+    return c->codes->shape.rank >= 0;
+}
+
 ps_status ps_quantize_lookup(ps_rw *rw, ps_node *n) {
     cone c = { .n = 0 };
     ps_node *made;
     ps_tensor *t;
     if (!is_scalar_linear(n) || !collect(&c, n->in[0], n->graph, 0) || !c.codes || c.n == CONE_MAX) return PS_OK;
-    if (!ps_shapes_agree(&c.codes->shape, &n->out[0]->shape)) return PS_OK;
+    if (!keeps_shape(&c)) return PS_OK;
     for (size_t i = 0; i < c.n; i++)
         if (c.nodes[i]->n_in > 8) return PS_OK;
     c.nodes[c.n++] = n;
@@ -239,5 +251,19 @@ ps_status ps_quantize_lookup(ps_rw *rw, ps_node *n) {
     PS_TRY(ps_rw_replace(rw, n, "Lookup", "polestar", in, 2, &made));
     made->fused = NULL;
     PS_TRY(ps_rw_fused(rw, made, text));
+    return ps_rw_finish(rw, made, 0);
+}
+
+ps_status ps_quantize_lookup_of(ps_rw *rw, ps_node *n, size_t input) {
+    cone c = { .codes = n->in[input], .nodes = { n }, .n = 1 };
+    ps_node *made;
+    ps_tensor *t;
+    if (!keeps_shape(&c) || n->n_in > 8 || ps_const(c.codes)) return PS_OK;
+    for (uint32_t i = 0; i < n->n_in; i++)
+        if (i != input && n->in[i] && !is_number(n, i)) return PS_OK;
+    PS_TRY(table(rw, &c, &t));
+    ps_value *in[2] = { c.codes };
+    PS_TRY(ps_rw_constant(rw, n->graph, t, &in[1]));
+    PS_TRY(ps_rw_replace(rw, n, "Lookup", "polestar", in, 2, &made));
     return ps_rw_finish(rw, made, 0);
 }

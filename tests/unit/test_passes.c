@@ -956,6 +956,23 @@ static void codes_of_operators(void **state) {
                    " b: f32[4] = {1, 2, 3, 4}\n wz: i8 = {0}\n q, xs, xz = DynamicQuantizeLinear(x)\n"
                    " i = MatMulInteger(q, w, xz, wz) f = Cast(i) {to=1} k = Mul(xs, ws) p = Mul(f, k) y = Add(b, p)\n}",
                    "DynamicQuantizeLinear QLinearMatMul+Bias");
+    check_ops_caps(&int8_caps,
+                   "graph (x: u8[2,?]) -> (y) opset 17, com.microsoft 1 {\n" CODES
+                   " c: u8[1] = {130} y = com.microsoft.QLinearMul(c, s, z, x, s, z, s, z)\n}",
+                   "Lookup");
+    check_ops_caps(&int8_caps,
+                   "graph (a: u8[2,3], b: u8[3,4]) -> (y) opset 17 {\n" CODES
+                   " zb: u8 = {7} y = QLinearMatMul(a, s, z, b, s, zb, s, z)\n}",
+                   "QLinearMatMul");
+    check_ops_caps(&int8_caps,
+                   "graph (x: f32[2,6]) -> (y) opset 17, com.microsoft 1 {\n w: i8[6,4] = random(1)\n"
+                   " ws: f32[4] = {0.01, 0.02, 0.03, 0.01}\n wz: i8[4] = {0, 3, -2, 1}\n"
+                   " y = com.microsoft.DynamicQuantizeMatMul(x, w, ws, wz)\n}",
+                   "DynamicQuantizeLinear QLinearMatMul");
+    check_ops_caps(&int8_caps,
+                   "graph (a: u8[2,3], b: u8[2,5]) -> (y) opset 17, com.microsoft 1 {\n" CODES
+                   " t: f32 = {0.07} y = com.microsoft.QLinearConcat(s, z, a, s, z, b, t, z) {axis=1}\n}",
+                   "Lookup+Requantize Concat");
     /* i8 between QuantizeLinear and DequantizeLinear becomes u8 */
     check_caps("quantized", &int8_caps,
                "graph (x: f32[2]) -> (y) opset 17 { s: f32 = {0.5} z: i8 = {-3} q = QuantizeLinear(x, s, z) "
