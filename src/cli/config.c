@@ -38,8 +38,8 @@ static bool unknown_key(const cli_command *command, const char *key, ps_error *e
     const char *near = cli_nearest(key, next_key, command->options);
     if (is_flag_only(key)) return cli_config_fail(err, "'%s' is for the command line only", key);
     if (near) return cli_config_fail(err, "no key '%.*s'; did you mean '%s'?", SHOWN, key, near);
-    return cli_config_fail(err, "no key '%.*s'; the keys are the options of 'polestar %s' and '%s'", SHOWN, key, command->name,
-                models_key);
+    return cli_config_fail(err, "no key '%.*s'; the keys are the options of 'polestar %s' and '%s'", SHOWN, key,
+                           command->name, models_key);
 }
 
 static const cli_option *find_key(const cli_command *command, const char *key) {

@@ -10,7 +10,7 @@
 
 /* One known name. Entries live as long as the repository. */
 typedef struct entry {
-    char *name, *path, *states; /* states NULL: a file beside the model may name them */
+    char *name, *path, *states;          /* states NULL: a file beside the model may name them */
     ps_model_state state;                /* guarded by the repository's lock, like the two below */
     ps_served *served;                   /* not NULL in state READY, and while a loaded model is reloaded */
     ps_error reason;                     /* of state FAILED, and of READY when a reload failed; else empty */
@@ -202,8 +202,9 @@ static void load_failed(ps_repository *repo, entry *e, const ps_error *reason) {
 static ps_status load_file(ps_repository *repo, entry *e, ps_served **ret, ps_error *err) {
     char *file = NULL, version[PS_MODEL_VERSION_TEXT];
     PS_TRY(ps_model_path_resolve(repo->alloc, e->path, &file, version, err));
-    ps_served_options options = { .name = e->name, .version = version, .path = file, .device = repo->device,
-                                  .states = e->states };
+    ps_served_options options = {
+        .name = e->name, .version = version, .path = file, .device = repo->device, .states = e->states
+    };
     ps_status status = ps_served_load(repo->engine, &options, ret, err);
     ps_free(repo->alloc, file);
     return status;

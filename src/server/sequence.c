@@ -204,7 +204,8 @@ static ps_status enter(ps_sequences *s, ps_infer *infer, bool *ret_waits, ps_err
 
 ps_status ps_sequence_enter(ps_infer *infer, bool *ret_waits, ps_error *err) {
     ps_sequences *s = infer->served->sequences;
-    PS_FAIL_IF(!s, err, UNSUPPORTED, "model '%s' keeps no state: neither its configuration nor a .state.json beside its file names one",
+    PS_FAIL_IF(!s, err, UNSUPPORTED,
+               "model '%s' keeps no state: neither its configuration nor a .state.json beside its file names one",
                infer->served->name);
     ps_mutex_lock(&s->lock);
     ps_status status = enter(s, infer, ret_waits, err);

@@ -1,9 +1,9 @@
 /* sequence.h - requests that belong together: the server keeps a model's state between them (the sequence extension).
  *
- * A model has states if its configuration, or a file MODEL.state.json beside it, pairs outputs with the inputs that take them in the next
- * request of the same sequence. Requests of one sequence run one after the other, in the order in which they came;
- * those of different sequences are independent. Any thread; ps_sequence_bind and _keep are called by the thread that
- * runs the request. Life of a request with a sequence id:
+ * A model has states if its configuration, or a file MODEL.state.json beside it, pairs outputs with the inputs that
+ * take them in the next request of the same sequence. Requests of one sequence run one after the other, in the order in
+ * which they came; those of different sequences are independent. Any thread; ps_sequence_bind and _keep are called by
+ * the thread that runs the request. Life of a request with a sequence id:
  *
  *     ps_sequence_enter → (waits for its turn) → ps_sequence_bind → run → ps_sequence_keep → ps_sequence_leave */
 #ifndef PS_SERVER_SEQUENCE_H

@@ -45,8 +45,8 @@ static ps_status fill(ps_served *s, ps_engine *engine, const ps_served_options *
     PS_TRY(read_values(s, ps_model_input, s->n_inputs, "input", &s->inputs, err));
     PS_TRY(read_values(s, ps_model_output, s->n_outputs, "output", &s->outputs, err));
     PS_TRY(ps_photo_load(engine, o->path, &s->arena, &s->photo, err));
-    return ps_sequences_load(engine, o->path, o->states, s->inputs, s->n_inputs, s->outputs, s->n_outputs, &s->sequences,
-                             err);
+    return ps_sequences_load(engine, o->path, o->states, s->inputs, s->n_inputs, s->outputs, s->n_outputs,
+                             &s->sequences, err);
 }
 
 ps_status ps_served_load(ps_engine *engine, const ps_served_options *options, ps_served **ret, ps_error *err) {

@@ -97,7 +97,6 @@ static bool keep(ps_exchange *x, const char *data, size_t size) {
     return true;
 }
 
-
 bool ps_body_take(ps_exchange *x, const char *data, size_t size) {
     size_t limit = x->http->options.max_body_bytes;
     int64_t now = ps_clock_ns();
