@@ -29,8 +29,8 @@ from pathlib import Path
 import numpy as np
 
 NOTE = "LoadGen-measured, not an MLPerf result"
-TYPES = {"FP32": "float32", "FP64": "float64", "FP16": "float16", "BOOL": "bool", "INT8": "int8", "INT16": "int16", "INT32": "int32",
-         "INT64": "int64", "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64"}
+TYPES = {"FP32": "float32", "FP64": "float64", "FP16": "float16", "BOOL": "bool", "INT8": "int8", "INT16": "int16",
+         "INT32": "int32", "INT64": "int64", "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64"}
 SCENARIOS = ("SingleStream", "Offline", "Server")
 
 
