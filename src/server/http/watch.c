@@ -4,7 +4,7 @@
 
 #include "base/os.h"
 #include "base/thread.h"
-#include "server/http/address.h"
+#include "server/address.h"
 
 #define LOOK_NS INT64_C(1000000000)
 
