@@ -34,11 +34,16 @@ static void read_traceparent(ps_call *c) {
 static void begin(ps_call *c) {
     ps_grpc *g = c->grpc;
     c->arrived_ns = ps_clock_ns();
+    atomic_store_explicit(&g->last_call, c->arrived_ns, memory_order_relaxed);
     ps_infer_init(&c->infer, g->options.engine);
     read_traceparent(c);
     ps_mutex_lock(&g->lock);
     g->active++;
     ps_mutex_unlock(&g->lock);
+}
+
+static void refuse(ps_call *c) {
+    ps_call_fail(c, PS_FAIL(&c->infer.error, UNAVAILABLE, "the server is shutting down"));
 }
 
 static void no_method(ps_call *c) {
@@ -63,6 +68,10 @@ static void arrived(ps_tag *tag, bool ok) {
         no_method(c);
         return;
     }
+    if (atomic_load(&c->grpc->draining) && !c->method->health) {
+        refuse(c);
+        return;
+    }
     ps_status status = c->method->stream ? PS_OK : ps_message_read(c->grpc, &c->message, &c->infer.error);
     if (status == PS_OK)
         c->method->handle(c);
@@ -71,7 +80,7 @@ static void arrived(ps_tag *tag, bool ok) {
 }
 
 bool ps_call_post(ps_grpc *g, const ps_method *method) {
-    if (atomic_load(&g->draining)) return true;
+    if (atomic_load(&g->stopping)) return true;
     ps_call *c = take_spare(g);
     if (!c) return false;
     c->tag.happened = arrived;

@@ -26,6 +26,7 @@ typedef struct ps_method {
     void (*handle)(ps_call *c); /* the message has been read */
     int posted;                 /* calls that grpc core can hand over before we have taken one */
     bool stream;                /* the handler reads the messages itself */
+    bool health;                /* answered while the server drains too */
 } ps_method;
 
 extern const ps_method ps_methods[];
@@ -40,11 +41,14 @@ struct ps_grpc {
     int port;
     ps_thread *threads;
     int n_threads;
-    ps_tag stopped; /* the server has shut down */
-    atomic_bool ready, draining;
+    ps_tag stopped;                        /* the server has shut down */
+    atomic_bool ready, draining, stopping; /* draining: new calls are refused; stopping: none comes any more */
+    atomic_llong last_call;                /* ps_clock_ns of the last arrival */
+    int64_t drain_ns;                      /* when draining began */
     ps_mutex lock;
-    ps_cond idle;
-    size_t active;  /* calls in progress; guarded by lock, like all below */
+    ps_cond idle;  /* no call is active, or the server has stopped */
+    size_t active; /* calls in progress; guarded by lock, like all below */
+    bool has_stopped;
     ps_call *spare; /* calls to use again */
     ps_stream *streams;
 };

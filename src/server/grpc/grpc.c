@@ -12,6 +12,10 @@
 #include "server/address.h"
 #include "server/grpc/call.h"
 
+#define QUIET_NS INT64_C(50000000)      /* without a call before the server shuts down … */
+#define MAX_QUIET_NS INT64_C(500000000) /* … but no longer than that after the drain began */
+#define GOODBYE_NS INT64_C(100000000)   /* for clients to answer that they know */
+
 enum {
     MAX_STREAMS = 1000,      /* calls at once on one connection */
     MAX_METADATA = 32 << 10, /* bytes of a call's headers */
@@ -123,6 +127,10 @@ static ps_status post_calls(ps_grpc *g, ps_error *err) {
 
 static void did_stop(ps_tag *tag, bool ok) {
     ps_grpc *g = (ps_grpc *)((char *)tag - offsetof(ps_grpc, stopped));
+    ps_mutex_lock(&g->lock);
+    g->has_stopped = true;
+    ps_cond_broadcast(&g->idle);
+    ps_mutex_unlock(&g->lock);
     grpc_completion_queue_shutdown(g->queue);
 }
 
@@ -172,25 +180,48 @@ void ps_grpc_set_ready(ps_grpc *g, bool ready) {
 
 void ps_grpc_drain(ps_grpc *g) {
     if (atomic_exchange(&g->draining, true)) return;
-    grpc_server_shutdown_and_notify(g->server, g->queue, &g->stopped);
+    g->drain_ns = ps_clock_ns();
     ps_streams_drain(g);
 }
 
+/* When grpc core shuts down, calls that come in the same moment are cancelled, which no client takes for a reason to
+ * ask another server. So that they come before, and are refused, clients get the time to hear of it. Called with the
+ * lock held. */
+static bool is_idle(const ps_grpc *g, int64_t *ret_look_again) {
+    int64_t now = ps_clock_ns(), quiet = atomic_load_explicit(&g->last_call, memory_order_relaxed) + QUIET_NS;
+    int64_t until = quiet < g->drain_ns + MAX_QUIET_NS ? quiet : g->drain_ns + MAX_QUIET_NS;
+    *ret_look_again = g->active ? INT64_MAX : until;
+    return g->active == 0 && now >= until;
+}
+
 bool ps_grpc_wait_idle(ps_grpc *g, int64_t deadline_ns) {
+    int64_t again;
+    bool idle;
     ps_mutex_lock(&g->lock);
-    while (g->active && ps_clock_ns() < deadline_ns)
-        (void)ps_cond_wait_until(&g->idle, &g->lock, deadline_ns);
-    bool idle = g->active == 0;
+    while (!(idle = is_idle(g, &again)) && ps_clock_ns() < deadline_ns)
+        (void)ps_cond_wait_until(&g->idle, &g->lock, again < deadline_ns ? again : deadline_ns);
     ps_mutex_unlock(&g->lock);
     return idle;
+}
+
+/* Tells clients; those that do not answer are cut off. */
+static void stop(ps_grpc *g) {
+    int64_t deadline = ps_clock_ns() + GOODBYE_NS;
+    ps_grpc_drain(g);
+    atomic_store(&g->stopping, true);
+    grpc_server_shutdown_and_notify(g->server, g->queue, &g->stopped);
+    ps_mutex_lock(&g->lock);
+    while (!g->has_stopped && g->n_threads && ps_clock_ns() < deadline)
+        (void)ps_cond_wait_until(&g->idle, &g->lock, deadline);
+    ps_mutex_unlock(&g->lock);
+    grpc_server_cancel_all_calls(g->server);
 }
 
 /* The server's end is the last event: it shuts the queue down, and the threads end. Where the start failed before there
  * were threads, this one takes the events. */
 void ps_grpc_free(ps_grpc *g) {
     if (!g) return;
-    ps_grpc_drain(g);
-    grpc_server_cancel_all_calls(g->server);
+    stop(g);
     if (g->n_threads == 0) work(g);
     for (int i = 0; i < g->n_threads; i++)
         ps_thread_join(g->threads[i]);
