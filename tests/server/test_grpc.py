@@ -368,7 +368,8 @@ def test_load_in_the_shape_of_kserve(server):
 
 
 def test_trace_settings(server, triton):
-    got = triton.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"], "trace_rate": "1", "trace_count": "2"}, as_json=True)
+    settings = {"trace_level": ["TIMESTAMPS"], "trace_rate": "1", "trace_count": "2"}
+    got = triton.update_trace_settings(settings=settings, as_json=True)
     assert got["settings"]["trace_level"]["value"] == ["TIMESTAMPS"] and got["settings"]["trace_rate"]["value"] == ["1"]
     for i in range(3):
         add_one(triton, request_id=f"traced{i}")

@@ -2,6 +2,7 @@
 
 #include <grpc/byte_buffer.h>
 #include <grpc/slice.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "base/os.h"
@@ -134,11 +135,34 @@ void ps_call_ended(ps_call *c) {
     ps_mutex_unlock(&g->lock);
 }
 
+/* One of the tags that were out is back. */
+static void came_back(ps_call *c) {
+    if (atomic_fetch_sub_explicit(&c->pending, 1, memory_order_acq_rel) != 1) return;
+    c->infer.arrived_ns = c->arrived_ns;
+    ps_call_log(c, c->model, &c->infer, c->code, c->message.size, c->reply_size, c->cancelled || c->failed);
+    ps_call_ended(c);
+}
+
 static void finished(ps_tag *tag, bool ok) {
     ps_call *c = (ps_call *)tag;
-    c->infer.arrived_ns = c->arrived_ns;
-    ps_call_log(c, c->model, &c->infer, c->code, c->message.size, c->reply_size, !ok || c->cancelled);
-    ps_call_ended(c);
+    c->failed = !ok;
+    came_back(c);
+}
+
+static void closed(ps_tag *tag, bool ok) {
+    ps_call *c = (ps_call *)((char *)tag - offsetof(ps_call, closed));
+    if (c->cancelled) atomic_store_explicit(&c->infer.abandoned, true, memory_order_relaxed);
+    came_back(c);
+}
+
+void ps_call_watch(ps_call *c) {
+    grpc_op op = { .op = GRPC_OP_RECV_CLOSE_ON_SERVER };
+    op.data.recv_close_on_server.cancelled = &c->cancelled;
+    c->closed.happened = closed;
+    c->watched = true;
+    atomic_store_explicit(&c->pending, 2, memory_order_relaxed);
+    if (grpc_call_start_batch(c->call, &op, 1, &c->closed, NULL) == GRPC_CALL_OK) return;
+    c->watched = false;
 }
 
 size_t ps_call_metadata(const ps_call *c, grpc_metadata *ret) {
@@ -164,12 +188,15 @@ void ps_call_finish(ps_call *c) {
     ops[n].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
     ops[n].data.send_status_from_server.status = (grpc_status_code)c->code;
     ops[n++].data.send_status_from_server.status_details = c->code == GRPC_STATUS_OK ? NULL : &details;
-    ops[n].op = GRPC_OP_RECV_CLOSE_ON_SERVER;
-    ops[n++].data.recv_close_on_server.cancelled = &c->cancelled;
+    if (!c->watched) {
+        atomic_store_explicit(&c->pending, 1, memory_order_relaxed);
+        ops[n].op = GRPC_OP_RECV_CLOSE_ON_SERVER;
+        ops[n++].data.recv_close_on_server.cancelled = &c->cancelled;
+    }
     c->tag.happened = finished;
     grpc_call_error rc = grpc_call_start_batch(c->call, ops, n, c, NULL);
     grpc_slice_unref(details);
-    if (rc != GRPC_CALL_OK) finished(&c->tag, false);
+    if (rc != GRPC_CALL_OK) finished(&c->tag, false); /* only ever our own mistake */
 }
 
 void ps_call_fail(ps_call *c, ps_status status) {

@@ -62,7 +62,8 @@ typedef struct ps_message {
 } ps_message;
 
 struct ps_call {
-    ps_tag tag; /* first: of the arrival, then of the end */
+    ps_tag tag;    /* first: of the arrival, then of the reply */
+    ps_tag closed; /* of the end, where ps_call_watch asked for it */
     ps_grpc *grpc;
     const ps_method *method; /* NULL: a path that nothing serves */
     grpc_call *call;
@@ -77,10 +78,12 @@ struct ps_call {
     int code; /* grpc_status_code of the reply */
     grpc_byte_buffer *reply;
     size_t reply_size;
-    int cancelled;
-    bool other_shape;  /* of load and unload: see repository.c */
-    bool post_again;   /* memory for the next call was short */
-    const char *model; /* its name in the request, in the arena; or NULL */
+    bool watched, failed; /* failed: the reply could not be sent */
+    atomic_int pending;   /* of the two tags, those that have not come back; 0: none is awaited */
+    int cancelled;        /* set by grpc core when the call is over */
+    bool other_shape;     /* of load and unload: see repository.c */
+    bool post_again;      /* memory for the next call was short */
+    const char *model;    /* its name in the request, in the arena; or NULL */
 
     ps_infer infer; /* its arena is the call's, its error the reply's text */
     ps_job job;     /* of load and unload */
@@ -92,6 +95,8 @@ struct ps_call {
 /* Lets grpc core hand over one more call; false: out of memory. */
 bool ps_call_post(ps_grpc *grpc, const ps_method *method);
 void ps_call_free_spare(ps_grpc *grpc);
+/* Asks to hear at once when the client gives the call up: then a run that has not begun is not begun. */
+void ps_call_watch(ps_call *c);
 /* Answers: with c->reply, or with an error (nothing if OK). The call must not be touched any more. */
 void ps_call_finish(ps_call *c);
 void ps_call_fail(ps_call *c, ps_status status); /* with c->infer.error */

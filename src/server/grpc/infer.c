@@ -93,5 +93,6 @@ void ps_grpc_handle_infer(ps_call *c) {
     infer->encode = encode;
     infer->done = infer_done;
     infer->ctx = c;
+    ps_call_watch(c);
     if (ps_grpc_submit(c->grpc, infer, &c->message, &c->model) != PS_OK) ps_call_fail(c, infer->status);
 }
