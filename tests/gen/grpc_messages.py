@@ -59,7 +59,8 @@ def describe(m, datas):
     sequence = p["sequence_id"] if "sequence_id" in p else None
     kind = sequence.WhichOneof("parameter_choice") if sequence is not None else None
     text = "" if kind is None else "s" + sequence.string_param if kind == "string_param" else f"i{getattr(sequence, kind)}"
-    number = {name: (getattr(p[name], p[name].WhichOneof("parameter_choice")) if name in p else 0) for name in ("priority", "timeout")}
+    number = {name: getattr(p[name], p[name].WhichOneof("parameter_choice")) if name in p else 0
+              for name in ("priority", "timeout")}
     flags = [int(name in p and p[name].bool_param) for name in ("sequence_start", "sequence_end")]
     lines.append(f"sequence={text} start={flags[0]} end={flags[1]} priority={number['priority']} timeout={number['timeout']}")
     for i, data in zip(m.inputs, datas, strict=True):
@@ -81,7 +82,8 @@ def requests():
     """(name, bytes, what it says)"""
     for kind, values in VALUES.items():
         raw = raw_of(kind, values)
-        m = pb.ModelInferRequest(model_name="m", inputs=[{"name": "x", "datatype": kind, "shape": [2, 2]}], raw_input_contents=[raw])
+        m = pb.ModelInferRequest(model_name="m", inputs=[{"name": "x", "datatype": kind, "shape": [2, 2]}],
+                                 raw_input_contents=[raw])
         yield f"raw_{kind}", m.SerializeToString(), describe(m, [raw])
         m = pb.ModelInferRequest(model_name="m", inputs=[{"name": "x", "datatype": kind, "shape": [4]}])
         getattr(m.inputs[0].contents, FIELD[kind]).extend(values)
@@ -93,8 +95,8 @@ def requests():
     m.outputs.add(name="y").parameters["classification"].int64_param = 5
     m.outputs.add(name="z").parameters["binary_data"].bool_param = True
     for key, (kind, value) in {"sequence_id": ("int64_param", 2**63 - 1), "sequence_start": ("bool_param", True),
-                               "sequence_end": ("bool_param", True), "priority": ("uint64_param", 2), "timeout": ("int64_param", 1000),
-                               "other": ("double_param", 0.5)}.items():
+                               "sequence_end": ("bool_param", True), "priority": ("uint64_param", 2),
+                               "timeout": ("int64_param", 1000), "other": ("double_param", 0.5)}.items():
         setattr(m.parameters[key], kind, value)
     yield "all", m.SerializeToString(deterministic=True), describe(m, m.raw_input_contents)
     m = pb.ModelInferRequest(model_name="m", inputs=[{"name": "x", "datatype": "FP32", "shape": [0]}])
@@ -141,7 +143,8 @@ def c_text(text):
 def main():
     out = ["/* grpc_messages.h - written by tests/gen/grpc_messages.py: messages as protobuf's own library encodes them. */",
            "/* clang-format off */", "#ifndef PS_TEST_GRPC_MESSAGES_H", "#define PS_TEST_GRPC_MESSAGES_H", "",
-           "static const struct {", "    const char *name, *bytes;", "    size_t size;", "    const char *says;", "} grpc_requests[] = {"]
+           "static const struct {", "    const char *name, *bytes;", "    size_t size;", "    const char *says;",
+           "} grpc_requests[] = {"]
     CORPUS.mkdir(parents=True, exist_ok=True)
     for name, data, says in requests():
         out += [f'  {{ "{name}",', c_bytes(data) + ",", f"    {len(data)},", c_text(says) + " },"]
