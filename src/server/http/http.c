@@ -5,24 +5,28 @@
 #include <string.h>
 
 #include "base/os.h"
-#include "server/http/address.h"
+#include "server/address.h"
 #include "server/http/body.h"
 #include "server/http/routes.h"
-#include "server/http/trace_context.h"
+#include "server/trace_context.h"
 
 #define CONNECTION_MEMORY ((size_t)32 << 10) /* of one connection: bounds the headers */
 #define BACKLOG 1024u
 /* times a client's patience: silence on a connection, and from one reply, or the start, to the next headers */
 #define IDLE_PATIENCE 2u
 #define HEADERS_PATIENCE 3
-#define STALLED_NS INT64_C(2000000000)     /* a drain does not wait for bodies of which nothing came for so long */
-#define MIN_BODY_TOTAL ((size_t)256 << 20) /* bodies of all requests together: this, or four of the largest */
+#define STALLED_NS INT64_C(2000000000) /* a drain does not wait for bodies of which nothing came for so long */
 
 /* ---- life of an exchange ---- */
 
 static ps_watched *watched_of(struct MHD_Connection *connection) {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     return info ? info->socket_context : NULL;
+}
+
+static void read_traceparent(ps_exchange *x) {
+    const char *text = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, "traceparent");
+    if (text && ps_trace_context_parse(text, x->trace_id, x->parent_id)) x->traceparent = text;
 }
 
 static ps_exchange *exchange_create(ps_http *http, struct MHD_Connection *connection, const char *method,
@@ -37,7 +41,7 @@ static ps_exchange *exchange_create(ps_http *http, struct MHD_Connection *connec
     ps_snprintf(x->method, sizeof x->method, "%s", method);
     ps_snprintf(x->path, sizeof x->path, "%s", path);
     ps_str_init(&x->reply, http->alloc);
-    ps_trace_context_read(x);
+    read_traceparent(x);
     ps_infer_init(&x->infer, http->options.engine);
     ps_mutex_lock(&http->lock);
     http->active++;
@@ -218,7 +222,6 @@ ps_status ps_http_start(const ps_http_options *options, ps_http **ret, ps_error 
     http->options = *options;
     http->alloc = alloc;
     http->listen_fd = -1;
-    http->max_body_total = options->max_body_bytes > MIN_BODY_TOTAL / 4 ? 4 * options->max_body_bytes : MIN_BODY_TOTAL;
     bool lock = ps_mutex_init(&http->lock);
     if (!lock || !ps_cond_init(&http->idle)) {
         if (lock) ps_mutex_destroy(&http->lock);
