@@ -59,8 +59,8 @@ struct ps_exchange {
 
     int code;
     ps_str reply;
-    size_t reply_json_size; /* JSON part of a reply with raw tensors, else 0 */
-    ps_coding reply_coding;
+    size_t reply_json_size;          /* JSON part of a reply with raw tensors, else 0 */
+    ps_coding accepts, reply_coding; /* what the client prefers, what the reply has */
 
     ps_infer infer; /* of the infer route */
     int64_t top;    /* of a photo: classes in the reply */
