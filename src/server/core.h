@@ -92,6 +92,8 @@ struct ps_infer {
 
 void ps_infer_init(ps_infer *infer, ps_engine *engine);
 void ps_infer_release(ps_infer *infer);
+/* The same, but keeps some memory for the next request, at most so many bytes; as after ps_infer_init. */
+void ps_infer_recycle(ps_infer *infer, size_t max_bytes);
 /* Gives the reference to the model back before the request is released: an unload waits for it. */
 void ps_infer_drop_served(ps_infer *infer);
 

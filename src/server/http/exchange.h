@@ -26,8 +26,10 @@ struct ps_http {
     size_t max_body_total;
     ps_mutex lock;
     ps_cond idle;
-    size_t active;            /* exchanges; guarded by lock, like the next */
-    size_t answering;         /* of them, those whose body has arrived */
+    size_t active;             /* exchanges; guarded by lock, like the next three */
+    size_t answering;          /* of them, those whose body has arrived */
+    struct ps_exchange *spare; /* ended ones, kept for their memory */
+    unsigned n_spare;
     atomic_llong last_upload; /* ps_clock_ns of the last piece of any body */
 };
 
@@ -36,6 +38,7 @@ typedef void (*ps_handler)(ps_exchange *x);
 
 struct ps_exchange {
     ps_http *http;
+    ps_exchange *next_spare;
     struct MHD_Connection *connection;
     ps_watched *watched; /* the connection; may be NULL */
     bool called,

@@ -186,7 +186,6 @@ static ps_status read_request(ps_exchange *x, const ps_served *served, ps_error 
     bool known;
     x->accepts =
         ps_coding_choose(MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT_ENCODING));
-    ps_infer_init(&x->infer, x->http->options.engine);
     x->infer.arrived_ns = x->arrived_ns;
     x->infer.encode = encode;
     x->infer.done = infer_done;

@@ -102,6 +102,6 @@ void ps_watch_remove(ps_watched *w) {
     ps_free(watch->alloc, w);
 }
 
-void ps_watch_expect(ps_watched *w, int64_t ns) {
-    if (w) atomic_store_explicit(&w->until, ns ? ps_clock_ns() + ns : 0, memory_order_relaxed);
+void ps_watch_until(ps_watched *w, int64_t deadline_ns) {
+    if (w) atomic_store_explicit(&w->until, deadline_ns, memory_order_relaxed);
 }

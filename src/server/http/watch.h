@@ -19,7 +19,7 @@ void ps_watch_free(ps_watch *watch); /* when no connection is watched any more; 
 /* fd must stay open until ps_watch_remove. NULL: out of memory; the connection is not watched then. */
 ps_watched *ps_watch_add(ps_watch *watch, int fd);
 void ps_watch_remove(ps_watched *w); /* NULL is allowed, here and below */
-/* The client has so long from now on; 0: it is not the client that we wait for. */
-void ps_watch_expect(ps_watched *w, int64_t ns);
+/* The client has until then (ps_clock_ns); 0: it is not the client that we wait for. */
+void ps_watch_until(ps_watched *w, int64_t deadline_ns);
 
 #endif
