@@ -12,7 +12,7 @@
 #include "server/http/trace_context.h"
 #include "server/json_number.h"
 
-#define CONNECTION_MEMORY ((size_t)32 << 10) /* of one connection: bounds the headers */
+#define CONNECTION_MEMORY ((size_t)16 << 10) /* of one connection: bounds the headers; cleared for each request */
 #define BACKLOG 1024u
 /* times a client's patience: silence on a connection, and from one reply, or the start, to the next headers */
 #define IDLE_PATIENCE 2u
