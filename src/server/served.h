@@ -13,6 +13,7 @@
 #include "base/vec.h"
 #include "polestar/session.h"
 #include "server/photo.h"
+#include "server/quick.h"
 #include "server/sequence.h"
 #include "server/stats.h"
 
@@ -29,6 +30,7 @@ typedef struct ps_served {
     ps_photo_settings photo;
     ps_sequences *sequences; /* NULL: the model keeps no state */
     ps_stats stats;
+    ps_quick quick;
 
     void (*on_gone)(void *ctx); /* NULL, or called when all is freed; set before the last reference can go */
     void *gone_ctx;
