@@ -14,7 +14,8 @@ typedef struct ps_rw {
     const ps_caps *caps; /* never NULL */
     ps_error *err;
     size_t changes;
-    bool late; /* in the last stage: what is not in a quantised pattern by now never will be */
+    bool late;        /* in the last stage: what is not in a quantised pattern by now never will be */
+    double fold_left; /* what `fold` may still spend: bytes and multiplications; 0 before it starts */
 } ps_rw;
 
 typedef ps_status (*ps_rw_fn)(ps_rw *rw, ps_node *n);
