@@ -32,13 +32,14 @@ bool q_params_of(const ps_node *n, q_params *ret) {
     ret->y_scale = ps_has_in(n, PS_Q_Y_SCALE);
     ret->bias = ps_has_in(n, PS_Q_BIAS);
     ret->bias_f32 = ret->bias && n->in[PS_Q_BIAS]->dtype == PS_DTYPE_F32;
-    if (ret->bias && n->in[PS_Q_BIAS]->shape.rank != 1) return false;
+    const bool conv = strcmp(n->op_type, "QLinearConv") == 0;
+    const ps_shape *y = &n->out[0]->shape, *b = ret->bias ? &n->in[PS_Q_BIAS]->shape : NULL;
+    if (b && (b->rank != 1 || y->rank < 2 || b->dims[0] != y->dims[conv ? 1 : y->rank - 1])) return false;
     ret->many_scales = !one_number(n->in[PS_Q_W_SCALE]);
     ret->many_zeros = ret->w_zero && !one_number(n->in[PS_Q_W_ZERO]);
     ret->range = (ps_code_range) { PS_CODE_LOW, PS_CODE_HIGH };
     if (strcmp(n->domain, "polestar") != 0) return true;
-    ret->range = strcmp(n->op_type, "QLinearConv") == 0 ? ((const ps_qconv_params *)n->params)->range
-                                                        : *(const ps_code_range *)n->params;
+    ret->range = conv ? ((const ps_qconv_params *)n->params)->range : *(const ps_code_range *)n->params;
     return true;
 }
 
