@@ -1,0 +1,227 @@
+/* policy_deadline.c - the default: earliest deadline first, in the largest batch that the deadlines allow.
+ *
+ * For each bucket a candidate is made: the front of its queue in the largest efficient batch whose predicted end meets
+ * the front's due time. Candidates then compete: a model may not run ahead of its share; a batch that wastes a scarce
+ * device waits until it is fuller; of the rest, the one goes first that has to start soonest. "Scarce" is a number from
+ * 0 to 1, taken from what arrivals ask for: at 0 nothing is skipped and no batch waits, at 1 device time has its full
+ * price. README.md has the reasons and the sources. */
+#include "sched/sched_int.h"
+
+#define SCARCE_FROM 0.85 /* offered load at which device time begins to have a price */
+#define SCARCE_RANGE 0.20
+#define LOSS_WEIGHT 10      /* device time is scarce wherever a tenth of it was asked for in vain */
+#define GATE 0.80           /* at full price: efficiency below which a batch waits for company, if another can run */
+#define AHEAD_NS 50000000.0 /* device time, by weight, that a model may be ahead of the one that is most behind */
+#define SKIP_COST 0.02      /* of a request left out, in items, when all is scarce */
+enum { SETTLE = 16, PROBES = 5 };
+
+typedef struct candidate {
+    ps_sched_bucket *bucket;
+    uint32_t skip, items;
+    int64_t run_ns, latest_ns; /* with margin; when it must have started */
+    double efficiency;         /* of full batches' rate */
+    uint32_t rank;
+    bool aged;
+} candidate;
+
+static double scarcity(const ps_sched *s, int64_t now) {
+    double load = ps_sched_decayed(s->load, s->load_ns, now) / s->slots;
+    double x = (load - SCARCE_FROM) / SCARCE_RANGE, losses = ps_sched_decayed(s->lost, s->lost_ns, now) * LOSS_WEIGHT;
+    if (losses > x) x = losses;
+    return x < 0 ? 0 : x > 1 ? 1 : x;
+}
+
+static uint32_t size_of(const ps_sched_bucket *b, const ps_sched_request *r) {
+    return r->items < b->model->max_batch ? r->items : b->model->max_batch;
+}
+
+static int64_t with_margin(const ps_sched_bucket *b, int64_t ns) {
+    return ns + (int64_t)(b->model->guard * (double)ns);
+}
+
+/* ---- what cannot be in time any more ---- */
+
+static bool is_hopeless(const ps_sched_bucket *b, const ps_sched_request *r, int64_t now) {
+    return now + ps_profile_mean(&b->profile, size_of(b, r)) > r->due_ns;
+}
+
+/* Without a deadline nothing is dropped: it goes behind those that can still be in time. */
+static void make_late(ps_sched_bucket *b, ps_sched_request *r) {
+    r->late = true;
+    b->n_late++;
+    ps_sched_queue_move(&b->queue, r, r->order_ns + PS_SCHED_LATE);
+}
+
+/* Looks at the front and at the oldest, some at a time: what is left is looked at next time. */
+static void settle(ps_sched *s, ps_sched_bucket *b, int64_t now) {
+    ps_sched_request *r;
+    for (int i = 0; i < SETTLE && (r = b->queue.link[0]) != NULL && !r->late && is_hopeless(b, r, now); i++) {
+        ps_sched_count_lost(s, r, now);
+        if (r->deadline_ns)
+            ps_sched_drop(s, r, PS_SCHED_TOO_LATE);
+        else
+            make_late(b, r);
+    }
+    for (int i = 0; i < SETTLE && (r = b->queue.oldest) != NULL && r->deadline_ns && is_hopeless(b, r, now); i++) {
+        ps_sched_count_lost(s, r, now);
+        ps_sched_drop(s, r, PS_SCHED_TOO_LATE);
+    }
+}
+
+/* ---- one bucket's candidate ---- */
+
+/* Items to choose from: while the device is scarce, what is late gets no more than a seat. */
+static uint32_t available(const ps_sched_bucket *b, double scarce) {
+    uint32_t late = b->n_late, all = b->queue.items;
+    if (scarce < 0.5 || late == 0 || late == b->queue.count) return all;
+    return all - late + 1;
+}
+
+/* The best size for a batch whose tightest due time is `due`. */
+static uint32_t best_size(const ps_sched_bucket *b, int64_t due, uint32_t cap, double scarce, int64_t now) {
+    uint32_t fit = cap;
+    if (due != PS_SCHED_NEVER) {
+        fit = ps_profile_fits(&b->profile, (int64_t)((double)(due - now) / (1 + b->model->guard)), cap);
+        if (fit == 0) fit = 1;
+    }
+    if (fit > b->profile.largest) return fit; /* what was never tried is tried when there is time for it */
+    return scarce > 0 ? ps_profile_best(&b->profile, fit) : ps_profile_lean(&b->profile, fit);
+}
+
+static int64_t due_of(const ps_sched_request *r) {
+    return r->late ? PS_SCHED_NEVER : r->due_ns;
+}
+
+/* Where classes or shares decide the order, the tightest of the first `n` need not be the first. */
+static int64_t tightest(const ps_sched_bucket *b, uint32_t n, int64_t now) {
+    int64_t due = PS_SCHED_NEVER;
+    for (const ps_sched_request *r = b->queue.link[0]; r && n > 0; r = r->link[0], n--) {
+        if (due_of(r) < due && !is_hopeless(b, r, now)) due = r->due_ns;
+    }
+    return due;
+}
+
+/* The front is so tight that its batch is small. Leaving some out may serve more (early drop: Nexus, SOSP 2019). While
+ * nothing is scarce, whoever is left out is lost, and what the small batch makes late of the larger one is what
+ * skipping saves. When all is scarce, somebody is lost for each that runs, and what counts is how many run in a second.
+ */
+static void consider_skipping(ps_sched_bucket *b, candidate *c, uint32_t n, double scarce, int64_t now) {
+    const ps_profile *p = &b->profile;
+    const ps_sched_request *front = b->queue.link[0];
+    int64_t first_run = with_margin(b, ps_profile_high(p, c->items));
+    uint32_t limit = ps_sched_limit(b), small = c->items;
+    uint32_t size = ps_profile_best(p, n < limit ? n : limit);
+    double rate = b->model->load / p->unit; /* items a ns */
+    double each = 1 - scarce * (1 - SKIP_COST), common = (1 - scarce) * (double)ps_profile_mean(p, size);
+    double most = scarce * small / (common + scarce * (double)ps_profile_mean(p, small));
+    for (int probe = 0; probe < PROBES && size > small; probe++, size = ps_profile_best(p, size * 3 / 4)) {
+        int64_t run = with_margin(b, ps_profile_high(p, size));
+        uint32_t skip = ps_sched_queue_before_order(&b->queue, front->rank, now + run);
+        if (skip >= b->queue.count || n - skip <= small) continue;
+        const ps_sched_request *r = ps_sched_queue_at(&b->queue, skip);
+        uint32_t items = size < n - skip ? size : ps_profile_best(p, n - skip);
+        if (r->late || r->rank != front->rank || items <= small) continue;
+        double short_by = (double)(now + first_run + run - r->due_ns);
+        double lost = short_by > 0 ? rate * short_by : 0; /* of this batch, if the small one ran first */
+        if (lost > items) lost = items;
+        double gain = (scarce * items + (1 - scarce) * lost - each * skip) /
+                      (common + scarce * (double)ps_profile_mean(p, items));
+        if (gain <= most) continue;
+        most = gain;
+        c->skip = skip;
+        c->items = items;
+    }
+}
+
+static candidate make_candidate(ps_sched *s, ps_sched_bucket *b, double scarce, int64_t now) {
+    const ps_sched_request *front = b->queue.link[0];
+    uint32_t limit = ps_sched_limit(b), n = available(b, scarce), cap = n < limit ? n : limit;
+    candidate c = { .bucket = b, .rank = front->rank, .efficiency = 1 };
+    c.aged = now - b->queue.oldest->arrival_ns > s->ageing_ns;
+    int64_t due = due_of(front);
+    c.items = best_size(b, due, cap, scarce, now);
+    if (b->mixed) {
+        due = tightest(b, c.items, now);
+        c.items = best_size(b, due, cap, scarce, now);
+    }
+    if (scarce > 0 && c.items < cap && due != PS_SCHED_NEVER && b->profile.known)
+        consider_skipping(b, &c, n, scarce, now);
+    uint32_t size = size_of(b, front) > c.items ? size_of(b, front) : c.items;
+    c.run_ns = with_margin(b, ps_profile_high(&b->profile, size));
+    if (c.skip) due = now + c.run_ns;
+    c.latest_ns = due == PS_SCHED_NEVER ? PS_SCHED_NEVER : due - c.run_ns;
+    if (b->profile.known) c.efficiency = b->profile.unit * size / (double)ps_profile_mean(&b->profile, size);
+    return c;
+}
+
+/* ---- between buckets ---- */
+
+static bool is_better(const candidate *a, const candidate *b, double gate, double behind) {
+    if (a->bucket->model == b->bucket->model) { /* classes are a model's own */
+        if (a->aged != b->aged) return a->aged;
+        if (a->rank != b->rank) return a->rank < b->rank;
+    }
+    bool a_share = a->bucket->model->virtual_ns <= behind + AHEAD_NS;
+    bool b_share = b->bucket->model->virtual_ns <= behind + AHEAD_NS;
+    if (a_share != b_share) return a_share;
+    bool a_full = a->efficiency >= gate, b_full = b->efficiency >= gate;
+    if (a_full != b_full) return a_full;
+    return a->latest_ns < b->latest_ns;
+}
+
+static void choose(ps_sched *s, int64_t now, ps_sched_choice *ret) {
+    candidate list[PS_SCHED_LOOK];
+    int n = 0;
+    double scarce = scarcity(s, now), behind = 0;
+    ps_sched_bucket *next;
+    for (ps_sched_bucket *b = s->active; b && n < PS_SCHED_LOOK; b = next) {
+        next = b->next;
+        if (b->model->paused) continue;
+        settle(s, b, now);
+        if (b->queue.count == 0) continue;
+        if (n == 0 || b->model->virtual_ns < behind) behind = b->model->virtual_ns;
+        list[n++] = make_candidate(s, b, scarce, now);
+    }
+    const candidate *best = n ? &list[0] : NULL;
+    for (int i = 1; i < n; i++) {
+        if (is_better(&list[i], best, scarce * GATE, behind)) best = &list[i];
+    }
+    if (!best) return;
+    ret->bucket = best->bucket;
+    ret->skip = best->skip;
+    ret->items = best->items;
+}
+
+/* ---- admission ---- */
+
+/* Device time until `items` are done in this bucket's largest batches that leave time to wait for another one. While
+ * the device is scarce the last batch is going to be full too, and needs its margin: who is let in with less makes
+ * every batch after it smaller. */
+static double time_to_serve(const ps_sched_bucket *b, uint32_t items, double scarce) {
+    const ps_profile *p = &b->profile;
+    uint32_t full = ps_profile_fits(p, ps_sched_target(b) / 2, ps_sched_limit(b));
+    full = ps_profile_best(p, full ? full : 1);
+    uint32_t rest = items % full ? items % full : full;
+    double before = (double)(items - rest) / full * (double)ps_profile_mean(p, full);
+    double last = (double)ps_profile_mean(p, rest), strict = (double)with_margin(b, ps_profile_high(p, full));
+    return before + last + scarce * (strict - last);
+}
+
+/* Means without any margin: what is refused here is never known to have been right, what is dropped later is. */
+static ps_sched_reason admit(ps_sched *s, ps_sched_bucket *b, const ps_sched_request *r, int64_t now,
+                             ps_sched_verdict *verdict) {
+    if (!b->profile.known) return PS_SCHED_OK;
+    double items_each = b->queue.count ? (double)b->queue.items / b->queue.count : 1;
+    uint32_t before = ps_sched_queue_before(&b->queue, r);
+    double own = time_to_serve(b, (uint32_t)(before * items_each) + size_of(b, r), scarcity(s, now));
+    double others = s->backlog_ns - b->backlog_ns, weight = b->model->weight;
+    double active = s->model_weight + (b->model->queued == 0 ? weight : 0);
+    double share = own * (active / weight - 1); /* the others' part while this one is served */
+    if (others > share) others = share;
+    verdict->finish_ns = ps_sched_free_at(s, now) + (int64_t)((own + (others > 0 ? others : 0)) / s->slots);
+    if (!r->deadline_ns || verdict->finish_ns <= r->deadline_ns) return PS_SCHED_OK;
+    verdict->retry_after_ns = verdict->finish_ns - r->deadline_ns;
+    return PS_SCHED_TOO_LATE;
+}
+
+const ps_sched_policy ps_sched_policy_deadline = { "deadline", true, admit, choose, NULL };
