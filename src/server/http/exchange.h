@@ -71,10 +71,10 @@ static inline const char *ps_exchange_body(const ps_exchange *x) {
     return x->block + x->body_pad;
 }
 
-/* How long a client may take over `size` bytes: the patience, and the time they take at PS_SLOW_BYTES_PER_SECOND. */
+/* How long `size` bytes take a client that is as slow as we expect; on top of that it is given the patience. */
 #define PS_SLOW_BYTES_PER_SECOND 8192
-static inline int64_t ps_exchange_allowed_ns(const ps_exchange *x, size_t size) {
-    return x->http->patience_ns + (int64_t)(size / PS_SLOW_BYTES_PER_SECOND) * 1000000000;
+static inline int64_t ps_slow_ns(size_t size) {
+    return (int64_t)(size / PS_SLOW_BYTES_PER_SECOND) * 1000000000;
 }
 
 /* The reply is `code` and what was appended to x->reply. */

@@ -32,8 +32,8 @@ static ps_exchange *exchange_create(ps_http *http, struct MHD_Connection *connec
     x->http = http;
     x->connection = connection;
     x->watched = watched_of(connection);
-    ps_watch_expect(x->watched, 0);
     x->arrived_ns = ps_clock_ns();
+    ps_watch_expect(x->watched, x->arrived_ns, http->patience_ns);
     ps_snprintf(x->method, sizeof x->method, "%s", method);
     ps_snprintf(x->path, sizeof x->path, "%s", path);
     ps_str_init(&x->reply, http->alloc);
@@ -62,6 +62,7 @@ static void exchange_free(ps_exchange *x) {
 /* The body is complete. */
 static void exchange_call(ps_exchange *x) {
     x->called = true;
+    ps_watch_rest(x->watched);
     ps_mutex_lock(&x->http->lock);
     x->http->answering++;
     ps_mutex_unlock(&x->http->lock);
@@ -87,7 +88,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **sl
     *slot = NULL;
     if (!x) return;
     log_exchange(x, how == MHD_REQUEST_TERMINATED_COMPLETED_OK);
-    ps_watch_expect(x->watched, HEADERS_PATIENCE * x->http->patience_ns);
+    ps_watch_expect(x->watched, ps_clock_ns(), HEADERS_PATIENCE * x->http->patience_ns);
     exchange_free(x);
 }
 
@@ -119,7 +120,7 @@ static enum MHD_Result send_reply(ps_exchange *x) {
         MHD_create_response_from_buffer(x->reply.size, x->reply.data, MHD_RESPMEM_PERSISTENT);
     if (!response) return MHD_NO;
     add_headers(x, response);
-    ps_watch_expect(x->watched, ps_exchange_allowed_ns(x, x->reply.size));
+    ps_watch_expect(x->watched, ps_clock_ns() + ps_slow_ns(x->reply.size), x->http->patience_ns);
     enum MHD_Result result = MHD_queue_response(x->connection, (unsigned)x->code, response);
     MHD_destroy_response(response);
     return result;
@@ -164,7 +165,7 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **s
         *slot = NULL;
     } else if (info) {
         *slot = ps_watch_add(http->watch, info->connect_fd);
-        ps_watch_expect(*slot, HEADERS_PATIENCE * http->patience_ns);
+        ps_watch_expect(*slot, ps_clock_ns(), HEADERS_PATIENCE * http->patience_ns);
     }
 }
 
@@ -183,6 +184,12 @@ static void log_daemon(void *arg, const char *fmt, va_list ap) {
 
 /* ---- start and stop ---- */
 
+/* A newcomer is let in above the limit, so that an idle connection makes room for it (ps_watch). */
+int ps_http_spare_connections(int max_connections) {
+    int spare = max_connections / 16;
+    return spare < 4 ? 4 : spare > 256 ? 256 : spare;
+}
+
 static ps_status start_daemon(ps_http *http, ps_error *err) {
     const ps_http_options *o = &http->options;
     struct sockaddr_storage address;
@@ -194,7 +201,8 @@ static ps_status start_daemon(ps_http *http, ps_error *err) {
     http->daemon = MHD_start_daemon(
         flags, (uint16_t)o->port, NULL, NULL, on_access, http, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, http,
         MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
-        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, http, MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->max_connections,
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, http, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)(o->max_connections + ps_http_spare_connections(o->max_connections)),
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_CONNECTION_TIMEOUT,
         IDLE_PATIENCE * (unsigned)o->client_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,
         MHD_OPTION_LISTEN_BACKLOG_SIZE, BACKLOG, MHD_OPTION_ARRAY, o->threads > 1 ? pool : pool + 1, MHD_OPTION_END);
@@ -218,7 +226,7 @@ ps_status ps_http_start(const ps_http_options *options, ps_http **ret, ps_error 
         return PS_FAIL_NOMEM(err, "the HTTP front end");
     }
     http->patience_ns = options->client_seconds * INT64_C(1000000000);
-    ps_status status = ps_watch_create(alloc, &http->options.log, &http->watch, err);
+    ps_status status = ps_watch_create(alloc, &http->options.log, (size_t)options->max_connections, &http->watch, err);
     if (status == PS_OK) status = start_daemon(http, err);
     if (status != PS_OK) {
         ps_http_free(http);
