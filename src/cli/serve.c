@@ -77,7 +77,16 @@ static bool read_options(const cli_args *args, ps_server_options *o) {
     o->device = cli_get(args, "device");
     o->model_repository = cli_get(args, "model-repository");
     o->shared_memory = cli_get(args, "shared-memory");
+    o->batch_policy = cli_get(args, "batch-policy");
+    const char *target = cli_get(args, "latency-target");
+    if (target && strcmp(target, "auto") != 0 &&
+        !cli_get_int(args, "latency-target", 1, 1 << 20, &o->latency_target_ms))
+        return false;
     return cli_get_int(args, "http-port", 0, 65535, &o->http_port) &&
+           cli_get_int(args, "max-batch", 1, 1024, &o->max_batch) &&
+           cli_get_int(args, "batch-size", 1, 1024, &o->batch_size) &&
+           cli_get_int(args, "batch-delay", 0, 1 << 20, &o->batch_delay_ms) &&
+           cli_get_int(args, "queue-timeout", 1, 1 << 20, &o->queue_timeout_ms) &&
            cli_get_int(args, "max-connections", 1, 1 << 20, &o->max_connections) &&
            cli_get_int(args, "http-threads", 1, 256, &o->http_threads) &&
            cli_get_int(args, "runners", 1, 1024, &o->runners) &&
@@ -170,6 +179,14 @@ static const cli_option options[] = {
     { "max-body", CLI_TEXT, "SIZE", "largest request body", "64M" },
     { "http-threads", CLI_TEXT, "N", "threads that read and write requests", "1" },
     { "runners", CLI_TEXT, "N", "models running at once", "one for each core" },
+    { "latency-target", CLI_TEXT, "auto|MS",
+      "milliseconds a request may take, what would be late is refused; auto: steers batches only", "auto" },
+    { "max-batch", CLI_TEXT, "N", "requests that may share a run; 1: no batching", "32" },
+    { "batch-policy", CLI_WORDS, "deadline|fixed|triton|aimd|linear",
+      "how batches are made; all but the first are for comparison (docs/scheduling.md)", "deadline" },
+    { "batch-size", CLI_TEXT, "N", "policies fixed and triton: the size", "--max-batch" },
+    { "batch-delay", CLI_TEXT, "MS", "policies fixed and triton: longest wait for a full batch", "0" },
+    { "queue-timeout", CLI_TEXT, "MS", "policies fixed and triton: longest wait in the queue", "none" },
     { "client-seconds", CLI_TEXT, "S", "patience with slow clients", "30" },
     { "shared-memory", CLI_WORDS, "auto|on|off",
       "may clients register POSIX shared memory; auto: if only this machine reaches the server", "auto" },

@@ -14,6 +14,7 @@
 
 #include "base/arena.h"
 #include "base/str.h"
+#include "sched/sched.h"
 #include "server/pool.h"
 #include "server/repository.h"
 #include "server/shared_memory.h"
@@ -44,7 +45,7 @@ typedef struct ps_infer_want {
 typedef struct ps_runner ps_runner;
 typedef struct ps_infer ps_infer;
 struct ps_infer {
-    ps_job job; /* first */
+    ps_sched_request request; /* first; the runner's */
     ps_engine *engine;
     ps_arena arena;
     const char *id; /* "" if there is none */
@@ -78,8 +79,10 @@ struct ps_infer {
     ps_infer *next_of_sequence; /* of those that wait for their turn */
 
     ps_infer_tensor *results; /* one per want, for `encode` */
+    ps_stats_sample sample;
     ps_status status;         /* for `done` */
     ps_error error;
+    int64_t retry_after_ns; /* of a refusal: when the request would have been taken, from then; 0: not known */
 };
 
 void ps_infer_init(ps_infer *infer, ps_engine *engine);

@@ -61,30 +61,42 @@ void ps_core_write_metadata(const ps_served *served, ps_str *out) {
     ps_str_char(out, '}');
 }
 
-static void write_config_tensors(const ps_value_info *v, size_t n, ps_str *out) {
+/* batched: dims without the first, which is the batch's. */
+static void write_config_tensors(const ps_value_info *v, size_t n, bool batched, ps_str *out) {
     ps_str_char(out, '[');
     for (size_t i = 0; i < n; i++) {
         const char *type = v[i].dtype == PS_DTYPE_STRING ? "STRING" : ps_dtype_v2_name(v[i].dtype);
         ps_str_append(out, i ? ",{\"name\":" : "{\"name\":");
         ps_json_write_string(out, v[i].name);
         ps_str_printf(out, ",\"data_type\":\"TYPE_%s\",\"dims\":", type);
-        write_dims(&v[i].shape, out);
+        ps_shape shape = v[i].shape;
+        if (batched && shape.rank > 0) memmove(shape.dims, shape.dims + 1, (size_t)--shape.rank * sizeof *shape.dims);
+        write_dims(&shape, out);
         ps_str_char(out, '}');
     }
     ps_str_char(out, ']');
 }
 
-/* max_batch_size 0: the server does not batch, so dims are those of the file, the batch dim included. */
+/* max_batch_size 0: requests for this model are not put together, and dims are those of the file. */
 void ps_core_write_config(const ps_served *served, ps_str *out) {
     ps_str_append(out, "{\"name\":");
     ps_json_write_string(out, served->name);
     ps_str_append(
         out,
         ",\"platform\":\"polestar_onnx\",\"backend\":\"polestar\",\"version_policy\":{\"latest\":{\"num_versions\":1}},"
-        "\"max_batch_size\":0,\"input\":");
-    write_config_tensors(served->inputs, served->n_inputs, out);
+        "\"max_batch_size\":");
+    bool batched = served->max_batch > 1;
+    ps_str_printf(out, "%u,\"input\":", batched ? served->max_batch : 0);
+    write_config_tensors(served->inputs, served->n_inputs, batched, out);
     ps_str_append(out, ",\"output\":");
-    write_config_tensors(served->outputs, served->n_outputs, out);
+    write_config_tensors(served->outputs, served->n_outputs, batched, out);
+    if (batched) {
+        ps_str_append(out, ",\"dynamic_batching\":{}");
+    } else {
+        ps_str_append(out, ",\"parameters\":{\"unbatched_because\":{\"string_value\":");
+        ps_json_write_string(out, served->unbatched);
+        ps_str_append(out, "}}");
+    }
     ps_sequences_write_config(served->sequences, out);
     ps_str_append(out, "}");
 }

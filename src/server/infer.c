@@ -125,7 +125,6 @@ ps_status ps_core_submit(ps_runner *runner, ps_infer *infer, ps_served *take_ser
     infer->served = take_served;
     PS_TRY(bind_inputs(infer, err));
     PS_TRY(select_outputs(infer, err));
-    infer->job.rank = infer->priority;
     if (infer->timeout_us) infer->deadline_ns = infer->arrived_ns + infer->timeout_us * 1000;
     return ps_runner_submit(runner, infer, err);
 }
