@@ -173,7 +173,13 @@ static ps_status check(const ps_infer *infer, const int *cancel, ps_error *err) 
     PS_FAIL_IF(infer->deadline_ns && ps_clock_ns() >= infer->deadline_ns, err, DEADLINE,
                "model '%s': the request waited for longer than its timeout of %lld microseconds", infer->served->name,
                (long long)((infer->deadline_ns - infer->arrived_ns) / 1000));
+    PS_FAIL_IF(atomic_load_explicit(&infer->abandoned, memory_order_relaxed), err, CANCELLED,
+               "model '%s': the client gave the request up", infer->served->name);
     return PS_OK;
+}
+
+static int64_t earlier(int64_t a, int64_t b) { /* 0: never */
+    return a && (!b || a < b) ? a : b;
 }
 
 static ps_status run_session(const ps_served *s, ps_session *session, ps_tensor **in, ps_tensor **out,
@@ -192,7 +198,7 @@ static ps_status run_one(ps_batch_run *run, ps_session *session, ps_infer *infer
     ps_tensor **outputs = ps_arena_array(&infer->arena, s->n_outputs + 1, sizeof *outputs);
     if (!outputs) return PS_FAIL_NOMEM(err, "the outputs of a request");
     options.cancel = run->cancel;
-    options.deadline_ns = infer->deadline_ns;
+    options.deadline_ns = earlier(infer->deadline_ns, run->stop_ns);
     PS_TRY(prepare(infer, err));
     int64_t bound = ps_clock_ns();
     PS_TRY(run_session(s, session, infer->tensors, outputs, &options, err));

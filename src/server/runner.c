@@ -20,7 +20,7 @@ struct ps_runner {
     ps_mutex lock;
     ps_sched *sched; /* guarded by lock, like all below */
     worker *idle;    /* last in, first out: the thread whose caches are warm */
-    size_t queued;   /* admitted and not yet taken to run or dropped */
+    atomic_size_t queued; /* admitted and not yet taken to run or dropped; may be read without the lock */
     int busy;
     bool stopping;
     int cancel; /* atomic; ps_run_options.cancel of every run */
@@ -74,6 +74,51 @@ static void end_dropped(ps_runner *runner, ps_sched_request *dropped) {
     }
 }
 
+/* ---- quick requests ---- */
+
+static uint64_t quick_key(const ps_infer *infer) {
+    uint64_t key = ps_quick_mix(infer->form, infer->n_inputs);
+    for (size_t i = 0; i < infer->n_tensors; i++) {
+        const ps_tensor *t = infer->tensors[i];
+        const ps_shape *shape = t ? ps_tensor_shape(t) : NULL;
+        key = ps_quick_mix(key, shape ? (uint64_t)shape->rank : UINT64_MAX);
+        for (int k = 0; shape && k < shape->rank; k++)
+            key = ps_quick_mix(key, (uint64_t)shape->dims[k]);
+    }
+    for (size_t i = 0; i < infer->n_wants; i++) {
+        const ps_infer_want *w = &infer->wants[i];
+        key = ps_quick_mix(key, (uint64_t)infer->selected[i] << 2 | (uint64_t)w->binary << 1 | (w->shm != NULL));
+        key = ps_quick_mix(key, (uint64_t)w->classes);
+    }
+    return key ? key : 1;
+}
+
+static void count_quick(ps_infer *infer, bool here) {
+    const ps_stats_sample *sample = &infer->sample;
+    if (infer->quick_key && infer->status == PS_OK && sample->batch)
+        ps_quick_count(&infer->served->quick, infer->quick_key, sample->input + sample->infer + sample->output, here);
+}
+
+/* Only while nobody waits, so that no request overtakes another. A quick request gains nothing from more threads.
+ * false: the run was stopped because it is not quick at all; nothing has happened to the request. */
+static bool run_here(ps_runner *runner, ps_infer *infer) {
+    ps_quick *quick = &infer->served->quick;
+    ps_batch_run run = { .kind = PS_SESSION_NARROW, .cancel = &runner->cancel };
+    if (atomic_load_explicit(&runner->queued, memory_order_relaxed) || !ps_quick_is(quick, infer->quick_key))
+        return false;
+    infer->sample = (ps_stats_sample) { 0 };
+    run.stop_ns = infer->queued_ns + PS_QUICK_LIMIT_NS;
+    ps_batch_run_all(&run, &infer, 1);
+    if (infer->status == PS_DEADLINE && !(infer->deadline_ns && ps_clock_ns() >= infer->deadline_ns)) {
+        ps_quick_strike(quick, infer->quick_key);
+        infer->error = (ps_error)PS_ERROR_INIT;
+        return false;
+    }
+    count_quick(infer, true);
+    end(runner, infer);
+    return true;
+}
+
 /* ---- threads ---- */
 
 static void wake_one(ps_runner *runner) {
@@ -113,7 +158,7 @@ static size_t list_infers(worker *w, const ps_sched_batch *batch) {
         infer->sample = (ps_stats_sample) { .queue = now - infer->queued_ns };
         infer->status = PS_NO_MEMORY;
         if (ps_vec_push(w->runner->alloc, &w->infers, infer)) continue;
-        PS_FAIL_NOMEM(&infer->error, "a batch");
+        (void)PS_FAIL_NOMEM(&infer->error, "a batch");
     }
     return w->infers.size;
 }
@@ -144,6 +189,7 @@ static void run_next(worker *w, ps_sched_batch *batch) {
     ps_mutex_unlock(&runner->lock);
     for (ps_sched_request *r = batch->first, *next; r; r = next) {
         next = r->next;
+        count_quick(infer_of(r), false);
         end(runner, infer_of(r));
     }
     ps_mutex_lock(&runner->lock);
@@ -206,6 +252,11 @@ ps_status ps_runner_submit(ps_runner *runner, ps_infer *infer, ps_error *err) {
     infer->runner = runner;
     infer->queued_ns = ps_clock_ns();
     bool waits = false;
+    if (infer->may_run_here && !*infer->sequence_id) {
+        infer->quick_key = quick_key(infer);
+        if (run_here(runner, infer)) return PS_OK;
+    }
+    if (infer->park) infer->park(infer);
     if (*infer->sequence_id) PS_TRY(ps_sequence_enter(infer, &waits, err));
     if (waits) return PS_OK; /* it belongs to whoever runs before it */
     ps_status status = enqueue(infer, err);

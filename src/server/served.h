@@ -14,6 +14,7 @@
 #include "polestar/session.h"
 #include "sched/sched.h"
 #include "server/photo.h"
+#include "server/quick.h"
 #include "server/sequence.h"
 #include "server/stats.h"
 
@@ -32,11 +33,12 @@ typedef struct ps_served {
     ps_photo_settings photo;
     ps_sequences *sequences; /* NULL: the model keeps no state */
     ps_stats stats;
+    ps_quick quick;
     uint32_t max_batch; /* rows that may share a run; 1: requests run alone, for the reason in `unbatched` */
     const char *unbatched;
     bool has_digest;
-    uint64_t digest[2]; /* of the model file */
-    const char *device; /* never NULL; in the arena */
+    uint64_t digest[2];       /* of the model file */
+    const char *device;       /* never NULL; in the arena */
     ps_sched_model *schedule; /* the runner's, from the first request on; guarded by its lock */
     void (*unschedule)(ps_runner *runner, struct ps_served *s); /* set with it, called before the model is freed */
     ps_runner *runner;
@@ -51,15 +53,16 @@ typedef struct ps_served {
 } ps_served;
 
 typedef struct ps_served_options {
-    const char *device; /* may be NULL */
+    const char *name, *version, *path;
+    const char *device; /* may be NULL, like the next */
+    const char *states; /* instead of the model's .state.json: its text */
     uint32_t max_batch; /* 1: no batching; else the most rows of a run, if the model allows it (probe.h) */
     bool digest;        /* fill in ps_served.digest */
 } ps_served_options;
 
 /* Loads the file; slow. Fails with the loader's sentence, or if an input or output has an element type that the
  * protocol cannot carry. */
-ps_status ps_served_load(ps_engine *engine, const char *name, const char *version, const char *path,
-                         const ps_served_options *options, ps_served **ret, ps_error *err);
+ps_status ps_served_load(ps_engine *engine, const ps_served_options *options, ps_served **ret, ps_error *err);
 ps_served *ps_served_retain(ps_served *s);
 void ps_served_release(ps_served *s); /* NULL is allowed */
 void ps_served_retire(ps_served *s);

@@ -8,7 +8,7 @@
 
 #include <microhttpd.h>
 
-#include "server/http/coding.h"
+#include "server/coding.h"
 #include "server/http/http.h"
 #include "server/http/watch.h"
 
@@ -22,12 +22,12 @@ struct ps_http {
     int64_t patience_ns; /* with slow clients */
     int listen_fd;       /* ours to close after ps_http_drain, else -1 */
     atomic_bool ready, draining;
-    atomic_size_t body_bytes; /* held by all exchanges */
-    size_t max_body_total;
     ps_mutex lock;
     ps_cond idle;
-    size_t active;            /* exchanges; guarded by lock, like the next */
-    size_t answering;         /* of them, those whose body has arrived */
+    size_t active;             /* exchanges; guarded by lock, like the next three */
+    size_t answering;          /* of them, those whose body has arrived */
+    struct ps_exchange *spare; /* ended ones, kept for their memory */
+    unsigned n_spare;
     atomic_llong last_upload; /* ps_clock_ns of the last piece of any body */
 };
 
@@ -36,6 +36,7 @@ typedef void (*ps_handler)(ps_exchange *x);
 
 struct ps_exchange {
     ps_http *http;
+    ps_exchange *next_spare;
     struct MHD_Connection *connection;
     ps_watched *watched; /* the connection; may be NULL */
     bool called,
@@ -60,8 +61,8 @@ struct ps_exchange {
 
     int code;
     ps_str reply;
-    size_t reply_json_size; /* JSON part of a reply with raw tensors, else 0 */
-    ps_coding reply_coding;
+    size_t reply_json_size;          /* JSON part of a reply with raw tensors, else 0 */
+    ps_coding accepts, reply_coding; /* what the client prefers, what the reply has */
 
     ps_infer infer; /* of the infer route */
     int64_t top;    /* of a photo: classes in the reply */
