@@ -99,6 +99,7 @@ static ps_status make_input(trial *t, size_t i, int64_t extent, ps_error *err) {
 
 static ps_status run(trial *t, int k, ps_error *err) {
     const ps_probe *p = t->probe;
+    memset(t->out, 0, p->n_outputs * sizeof *t->out); /* the session's own, as of each run */
     return ps_session_run(t->session, (const ps_tensor *const *)t->rows[k], p->n_inputs, t->out, p->n_outputs, NULL,
                           err);
 }
