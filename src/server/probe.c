@@ -124,8 +124,8 @@ static ps_status run_first(trial *t, ps_error *err) {
 static ps_status keep(trial *t, int k, ps_error *err) {
     for (size_t i = 0; i < t->probe->n_outputs; i++) {
         size_t bytes = ps_tensor_bytes(t->out[i]);
-        PS_FAIL_IF(k == 1 && bytes != t->bytes[i], err, UNSUPPORTED, "output '%s' depends on more than the input's dims",
-                   t->probe->outputs[i].name);
+        PS_FAIL_IF(k == 1 && bytes != t->bytes[i], err, UNSUPPORTED,
+                   "the shape of output '%s' depends on what the inputs hold", t->probe->outputs[i].name);
         PS_FAIL_IF(ps_tensor_dtype(t->out[i]) == PS_DTYPE_STRING, err, UNSUPPORTED, "output '%s' is text",
                    t->probe->outputs[i].name);
         t->bytes[i] = bytes;

@@ -227,8 +227,8 @@ static ps_status load_entry(ps_repository *repo, entry *e, ps_error *err) {
     double ms = (double)(ps_clock_ns() - start) / 1e6;
     const char *name = ps_log_quote(e->name, quoted, sizeof quoted);
     if (status == PS_OK) {
-        ps_log_line(&repo->log, PS_LOG_INFO, "event=load model=%s version=%s ms=%.1f max_batch=%u", name, served->version, ms,
-                    served->max_batch);
+        ps_log_line(&repo->log, PS_LOG_INFO, "event=load model=%s version=%s ms=%.1f max_batch=%u", name,
+                    served->version, ms, served->max_batch);
         replace(repo, e, served);
         return PS_OK;
     }
