@@ -101,6 +101,29 @@ static int64_t tightest(const ps_sched_bucket *b, uint32_t n, int64_t now) {
     return due;
 }
 
+/* Of the first `size`, how many are in time if they run together. */
+static uint32_t in_time(const ps_sched_bucket *b, uint32_t size, int64_t now) {
+    int64_t end = now + with_margin(b, ps_profile_high(&b->profile, size));
+    uint32_t n = 0;
+    for (const ps_sched_request *r = b->queue.link[0]; r && size > 0; r = r->link[0], size--)
+        n += due_of(r) >= end;
+    return n;
+}
+
+/* The same question as in consider_skipping, where those that are too tight are not at the front: purge() takes them
+ * out. */
+static void consider_losing(const ps_sched_bucket *b, candidate *c, uint32_t cap, int64_t now) {
+    const ps_profile *p = &b->profile;
+    double most = (double)in_time(b, c->items, now) / (double)ps_profile_mean(p, c->items);
+    uint32_t small = c->items, size = ps_profile_best(p, cap);
+    for (int probe = 0; probe < PROBES && size > small; probe++, size = ps_profile_best(p, size * 3 / 4)) {
+        double rate = (double)in_time(b, size, now) / (double)ps_profile_mean(p, size);
+        if (rate <= most) continue;
+        most = rate;
+        c->items = size;
+    }
+}
+
 /* The front is so tight that its batch is small. Leaving some out may serve more (early drop: Nexus, SOSP 2019). While
  * nothing is scarce, whoever is left out is lost, and what the small batch makes late of the larger one is what
  * skipping saves. When all is scarce, somebody is lost for each that runs, and what counts is how many run in a second.
@@ -143,9 +166,10 @@ static candidate make_candidate(ps_sched *s, ps_sched_bucket *b, double scarce, 
     if (b->mixed) {
         due = tightest(b, c.items, now);
         c.items = best_size(b, due, cap, scarce, now);
-    }
-    if (scarce > 0 && c.items < cap && due != PS_SCHED_NEVER && b->profile.known)
+        if (scarce > 0.5 && c.items < cap && b->profile.known) consider_losing(b, &c, cap, now);
+    } else if (scarce > 0 && c.items < cap && due != PS_SCHED_NEVER && b->profile.known) {
         consider_skipping(b, &c, n, scarce, now);
+    }
     uint32_t size = size_of(b, front) > c.items ? size_of(b, front) : c.items;
     c.run_ns = with_margin(b, ps_profile_high(&b->profile, size));
     if (c.skip) due = now + c.run_ns;
@@ -169,7 +193,26 @@ static bool is_better(const candidate *a, const candidate *b, double gate, doubl
     return a->latest_ns < b->latest_ns;
 }
 
-static void choose(ps_sched *s, int64_t now, ps_sched_choice *ret) {
+/* Takes out of the batch's requests those that it would answer too late: they leave their seats to others. */
+static void purge(ps_sched *s, const candidate *c, int64_t now) {
+    ps_sched_bucket *b = c->bucket;
+    int64_t end = now + ps_profile_mean(&b->profile, c->items);
+    ps_sched_request *r = ps_sched_queue_at(&b->queue, c->skip), *next;
+    for (uint32_t n = 0, seen = 0; r && !r->late && n < c->items && seen < 2 * c->items; r = next, seen++) {
+        next = r->link[0];
+        if (r->due_ns >= end) {
+            n += r->items;
+            continue;
+        }
+        ps_sched_count_lost(s, r, now);
+        if (r->deadline_ns)
+            ps_sched_drop(s, r, PS_SCHED_TOO_LATE);
+        else
+            make_late(b, r);
+    }
+}
+
+static bool pick(ps_sched *s, int64_t now, candidate *ret) {
     candidate list[PS_SCHED_LOOK];
     int n = 0;
     double scarce = scarcity(s, now), behind = 0;
@@ -182,14 +225,25 @@ static void choose(ps_sched *s, int64_t now, ps_sched_choice *ret) {
         if (n == 0 || b->model->virtual_ns < behind) behind = b->model->virtual_ns;
         list[n++] = make_candidate(s, b, scarce, now);
     }
-    const candidate *best = n ? &list[0] : NULL;
+    if (n == 0) return false;
+    const candidate *best = &list[0];
     for (int i = 1; i < n; i++) {
         if (is_better(&list[i], best, scarce * GATE, behind)) best = &list[i];
     }
-    if (!best) return;
-    ret->bucket = best->bucket;
-    ret->skip = best->skip;
-    ret->items = best->items;
+    *ret = *best;
+    return true;
+}
+
+static void choose(ps_sched *s, int64_t now, ps_sched_choice *ret) {
+    candidate c;
+    while (pick(s, now, &c)) { /* again only if nothing was left of the best batch: what it had is gone then */
+        if (c.bucket->mixed) purge(s, &c, now);
+        if (c.bucket->queue.count == 0) continue;
+        ret->bucket = c.bucket;
+        ret->skip = c.skip;
+        ret->items = c.items;
+        return;
+    }
 }
 
 /* ---- admission ---- */
