@@ -30,9 +30,10 @@ double ps_sched_decayed(double load, int64_t since_ns, int64_t now) {
     return now > since_ns ? load * exp(-(double)(now - since_ns) / LOAD_NS) : load;
 }
 
-void ps_sched_count_lost(ps_sched *s, const ps_sched_request *r, int64_t now) {
-    s->lost = ps_sched_decayed(s->lost, s->lost_ns, now) + (double)r->cost / LOAD_NS;
-    s->lost_ns = now;
+void ps_sched_count_lost(const ps_sched_request *r, int64_t now) {
+    ps_sched_model *m = r->bucket->model;
+    m->lost = ps_sched_decayed(m->lost, m->lost_ns, now) + (double)r->cost / LOAD_NS;
+    m->lost_ns = now;
 }
 
 int64_t ps_sched_free_at(const ps_sched *s, int64_t now) {
@@ -213,7 +214,7 @@ ps_sched_verdict ps_sched_admit(ps_sched *s, ps_sched_model *m, ps_sched_request
     if (!m->paused && !behind && s->policy->admit) {
         v.reason = s->policy->admit(s, b, r, now_ns, &v);
         if (v.reason != PS_SCHED_OK) {
-            ps_sched_count_lost(s, r, now_ns);
+            ps_sched_count_lost(r, now_ns);
             return refuse(m, v, v.reason);
         }
     }
@@ -442,7 +443,7 @@ static void count_answer(ps_sched_model *m, const ps_sched_batch *batch, ps_sche
     bool on_time = now <= r->due_ns;
     m->stats.completed++;
     *(on_time ? &m->stats.on_time : &m->stats.late) += 1;
-    if (!on_time) ps_sched_count_lost(m->sched, r, now);
+    if (!on_time) ps_sched_count_lost(r, now);
     if (!batch->predicted_ns || batch->start_ns + batch->predicted_ns > r->due_ns) return;
     m->answered++;
     if (!on_time) m->missed++;

@@ -9,7 +9,7 @@
 
 #define SCARCE_FROM 0.85 /* offered load at which device time begins to have a price */
 #define SCARCE_RANGE 0.20
-#define LOSS_WEIGHT 10      /* device time is scarce wherever a tenth of it was asked for in vain */
+#define LOSS_WEIGHT 10      /* a model whose requests are lost by a tenth finds device time scarce */
 #define GATE 0.80           /* at full price: efficiency below which a batch waits for company, if another can run */
 #define AHEAD_NS 50000000.0 /* device time, by weight, that a model may be ahead of the one that is most behind */
 #define SKIP_COST 0.02      /* of a request left out, in items, when all is scarce */
@@ -24,11 +24,20 @@ typedef struct candidate {
     bool aged;
 } candidate;
 
+static double within_0_1(double x) {
+    return x < 0 ? 0 : x > 1 ? 1 : x;
+}
+
 static double scarcity(const ps_sched *s, int64_t now) {
     double load = ps_sched_decayed(s->load, s->load_ns, now) / s->slots;
-    double x = (load - SCARCE_FROM) / SCARCE_RANGE, losses = ps_sched_decayed(s->lost, s->lost_ns, now) * LOSS_WEIGHT;
-    if (losses > x) x = losses;
-    return x < 0 ? 0 : x > 1 ? 1 : x;
+    return within_0_1((load - SCARCE_FROM) / SCARCE_RANGE);
+}
+
+/* For one model: it may lose requests while the device has time, because they come in bursts. */
+static double scarcity_of(const ps_sched_model *m, double device, int64_t now) {
+    double load = ps_sched_decayed(m->load, m->load_ns, now), lost = ps_sched_decayed(m->lost, m->lost_ns, now);
+    double own = lost > 0 && load > 0 ? within_0_1(LOSS_WEIGHT * lost / load) : 0;
+    return own > device ? own : device;
 }
 
 static uint32_t size_of(const ps_sched_bucket *b, const ps_sched_request *r) {
@@ -56,14 +65,14 @@ static void make_late(ps_sched_bucket *b, ps_sched_request *r) {
 static void settle(ps_sched *s, ps_sched_bucket *b, int64_t now) {
     ps_sched_request *r;
     for (int i = 0; i < SETTLE && (r = b->queue.link[0]) != NULL && !r->late && is_hopeless(b, r, now); i++) {
-        ps_sched_count_lost(s, r, now);
+        ps_sched_count_lost(r, now);
         if (r->deadline_ns)
             ps_sched_drop(s, r, PS_SCHED_TOO_LATE);
         else
             make_late(b, r);
     }
     for (int i = 0; i < SETTLE && (r = b->queue.oldest) != NULL && r->deadline_ns && is_hopeless(b, r, now); i++) {
-        ps_sched_count_lost(s, r, now);
+        ps_sched_count_lost(r, now);
         ps_sched_drop(s, r, PS_SCHED_TOO_LATE);
     }
 }
@@ -204,7 +213,7 @@ static void purge(ps_sched *s, const candidate *c, int64_t now) {
             n += r->items;
             continue;
         }
-        ps_sched_count_lost(s, r, now);
+        ps_sched_count_lost(r, now);
         if (r->deadline_ns)
             ps_sched_drop(s, r, PS_SCHED_TOO_LATE);
         else
@@ -223,7 +232,7 @@ static bool pick(ps_sched *s, int64_t now, candidate *ret) {
         settle(s, b, now);
         if (b->queue.count == 0) continue;
         if (n == 0 || b->model->virtual_ns < behind) behind = b->model->virtual_ns;
-        list[n++] = make_candidate(s, b, scarce, now);
+        list[n++] = make_candidate(s, b, scarcity_of(b->model, scarce, now), now);
     }
     if (n == 0) return false;
     const candidate *best = &list[0];
@@ -248,14 +257,28 @@ static void choose(ps_sched *s, int64_t now, ps_sched_choice *ret) {
 
 /* ---- admission ---- */
 
-/* Device time until `items` are done in this bucket's largest batches that leave time to wait for another one. While
- * the device is scarce the last batch is going to be full too, and needs its margin: who is let in with less makes
- * every batch after it smaller. */
+/* The size of a full batch in a steady state: it leaves time to collect it, and to wait for the one before. At a rate
+ * of `rate` items a ns that is the largest b with b / rate + L(b) <= target; at the rate that just fills the device, 2
+ * L(b). */
+static uint32_t steady_size(const ps_sched_bucket *b, double rate, double scarce) {
+    const ps_profile *p = &b->profile;
+    int64_t target = ps_sched_target(b);
+    uint32_t least = ps_profile_fits(p, target / 2, ps_sched_limit(b)), most = scarce > 0 ? ps_sched_limit(b) : least;
+    while (least < most) {
+        uint32_t middle = (least + most + 1) / 2;
+        if (ps_profile_fits(p, target - (int64_t)(middle / rate), middle) == middle)
+            least = middle;
+        else
+            most = middle - 1;
+    }
+    return ps_profile_best(p, least ? least : 1);
+}
+
+/* Device time until `items` are done, in batches of that size. While the device is scarce the last batch is going to be
+ * full too, and needs its margin: who is let in with less makes every batch after it smaller. */
 static double time_to_serve(const ps_sched_bucket *b, uint32_t items, double scarce) {
     const ps_profile *p = &b->profile;
-    uint32_t full = ps_profile_fits(p, ps_sched_target(b) / 2, ps_sched_limit(b));
-    full = ps_profile_best(p, full ? full : 1);
-    uint32_t rest = items % full ? items % full : full;
+    uint32_t full = steady_size(b, b->model->load / p->unit, scarce), rest = items % full ? items % full : full;
     double before = (double)(items - rest) / full * (double)ps_profile_mean(p, full);
     double last = (double)ps_profile_mean(p, rest), strict = (double)with_margin(b, ps_profile_high(p, full));
     return before + last + scarce * (strict - last);
@@ -267,7 +290,8 @@ static ps_sched_reason admit(ps_sched *s, ps_sched_bucket *b, const ps_sched_req
     if (!b->profile.known) return PS_SCHED_OK;
     double items_each = b->queue.count ? (double)b->queue.items / b->queue.count : 1;
     uint32_t before = ps_sched_queue_before(&b->queue, r);
-    double own = time_to_serve(b, (uint32_t)(before * items_each) + size_of(b, r), scarcity(s, now));
+    double own =
+        time_to_serve(b, (uint32_t)(before * items_each) + size_of(b, r), scarcity_of(b->model, scarcity(s, now), now));
     double others = s->backlog_ns - b->backlog_ns, weight = b->model->weight;
     double active = s->model_weight + (b->model->queued == 0 ? weight : 0);
     double share = own * (active / weight - 1); /* the others' part while this one is served */

@@ -57,8 +57,8 @@ struct ps_sched_model {
     bool paused;
     int64_t give_up_ns;
     double virtual_ns; /* device time used, by weight (start-time fair queueing) */
-    double load;       /* share of the device that arrivals ask for, decayed */
-    int64_t load_ns;   /* when that was */
+    double load, lost; /* decayed shares of the device: what arrivals ask for; what was refused, dropped or late */
+    int64_t load_ns, lost_ns; /* when that was */
     double guard;
     uint32_t answered, missed; /* since the guard was last looked at */
     int64_t guard_ns;
@@ -82,8 +82,8 @@ struct ps_sched {
     ps_sched_batch *batches;               /* that run */
     ps_sched_request *dropped, **dropped_end;
     double backlog_ns, virtual_ns;
-    double load, lost; /* decayed shares of the device: what arrivals ask for, what was refused, dropped or late */
-    int64_t load_ns, lost_ns;
+    double load;     /* share of the device that arrivals ask for, decayed */
+    int64_t load_ns; /* when that was */
 };
 
 /* What a policy wants to run. */
@@ -116,7 +116,7 @@ int64_t ps_sched_target(const ps_sched_bucket *b); /* in force */
 uint32_t ps_sched_limit(const ps_sched_bucket *b);
 /* Of the decayed sums `load` and `lost`. */
 double ps_sched_decayed(double load, int64_t since_ns, int64_t now);
-void ps_sched_count_lost(ps_sched *s, const ps_sched_request *r, int64_t now);
+void ps_sched_count_lost(const ps_sched_request *r, int64_t now);
 /* When a slot is free, as predicted; now if one is. */
 int64_t ps_sched_free_at(const ps_sched *s, int64_t now);
 static inline bool ps_sched_is_full(const ps_sched *s) {
