@@ -173,7 +173,7 @@ static void add_to_fit(ps_profile *p, double x, double t, double weight) {
 
 static void restart(ps_profile_point *pt, float t) {
     pt->mean = t;
-    pt->var = NEW_SPREAD * NEW_SPREAD * t * t;
+    pt->var = 0;
     pt->samples = 1;
     pt->strikes = 0;
 }
