@@ -13,6 +13,7 @@
 #define GATE 0.80           /* at full price: efficiency below which a batch waits for company, if another can run */
 #define AHEAD_NS 50000000.0 /* device time, by weight, that a model may be ahead of the one that is most behind */
 #define SKIP_COST 0.02      /* of a request left out, in items, when all is scarce */
+#define SPLIT_COST 1.03     /* of the device time of one batch, that two may take for the same requests */
 enum { SETTLE = 16, PROBES = 5 };
 
 typedef struct candidate {
@@ -86,15 +87,25 @@ static uint32_t available(const ps_sched_bucket *b, double scarce) {
     return all - late + 1;
 }
 
-/* The best size for a batch whose tightest due time is `due`. */
+/* Where batching gains nothing, several small batches end as early as a large one, and all but the last earlier. */
+static uint32_t split(const ps_profile *p, uint32_t size) {
+    uint32_t lean = ps_profile_lean(p, size);
+    if (lean == size) return size;
+    double apart = (double)(ps_profile_mean(p, lean) + ps_profile_mean(p, size - lean));
+    return apart <= SPLIT_COST * (double)ps_profile_mean(p, size) ? lean : size;
+}
+
+/* The best size for a batch out of `cap` items whose tightest due time is `due`. */
 static uint32_t best_size(const ps_sched_bucket *b, int64_t due, uint32_t cap, double scarce, int64_t now) {
+    const ps_profile *p = &b->profile;
     uint32_t fit = cap;
     if (due != PS_SCHED_NEVER) {
-        fit = ps_profile_fits(&b->profile, (int64_t)((double)(due - now) / (1 + b->model->guard)), cap);
+        fit = ps_profile_fits(p, (int64_t)((double)(due - now) / (1 + b->model->guard)), cap);
         if (fit == 0) fit = 1;
     }
-    if (fit > b->profile.largest) return fit; /* what was never tried is tried when there is time for it */
-    return scarce > 0 ? ps_profile_best(&b->profile, fit) : ps_profile_lean(&b->profile, fit);
+    if (fit > p->largest) return fit; /* what was never tried is tried when there is time for it */
+    if (scarce == 0 && fit == b->queue.items) return split(p, fit);
+    return ps_profile_best(p, fit);
 }
 
 static int64_t due_of(const ps_sched_request *r) {

@@ -185,7 +185,8 @@ static void test_text_round_trip(void **state) {
     for (uint64_t shape = 1; shape <= 3; shape++)
         for (uint32_t size = 1; size <= 16; size *= 4)
             assert_int_equal(
-                ps_sched_seed(s[0], m[0], shape << 60, 7, size, 9, (int64_t)(shape * size * 1000000), 5000, NULL), PS_OK);
+                ps_sched_seed(s[0], m[0], shape << 60, 7, size, 9, (int64_t)(shape * size * 1000000), 5000, NULL),
+                PS_OK);
     ps_sched_write_profiles(m[0], &text);
     assert_int_equal(ps_sched_read_profiles(s[1], m[1], text.data, text.size, NULL), PS_OK);
     for (uint64_t shape = 1; shape <= 3; shape++) {
@@ -217,7 +218,8 @@ static void test_text_hostile(void **state) {
         "polestar-profiles 1\nshape 1 work 1\nsize 1 samples 1 mean 0 deviation 1\n",
         "polestar-profiles 1\nshape 1 work 1\nsize 1 samples 1 mean 1e9 deviation 1\n",
         "polestar-profiles 1\nshape 1 work 1\nsize 1 samples 1 mean 1 deviation 1", /* cut */
-        "polestar-profiles 1\nshape 1 work 1\nsize 2 samples 1 mean 1 deviation 1\nsize 2 samples 1 mean 1 deviation 1\n",
+        "polestar-profiles 1\nshape 1 work 1\nsize 2 samples 1 mean 1 deviation 1\nsize 2 samples 1 mean 1 deviation "
+        "1\n",
         "polestar-profiles 1\nshape 1 work 1\n\n",
         "polestar-profiles 1\nshape 1 work 1\nsize 1 samples 1 mean 99999999999999999999 deviation 1\n",
     };
@@ -280,12 +282,12 @@ static void test_guess(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_points),         cmocka_unit_test(test_unknown),
-        cmocka_unit_test(test_one_size),       cmocka_unit_test(test_affine),
-        cmocka_unit_test(test_fits),           cmocka_unit_test(test_steps),
-        cmocka_unit_test(test_dip),            cmocka_unit_test(test_outliers),
-        cmocka_unit_test(test_margin),         cmocka_unit_test(test_text_round_trip),
-        cmocka_unit_test(test_text_hostile),   cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_points),       cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_one_size),     cmocka_unit_test(test_affine),
+        cmocka_unit_test(test_fits),         cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_dip),          cmocka_unit_test(test_outliers),
+        cmocka_unit_test(test_margin),       cmocka_unit_test(test_text_round_trip),
+        cmocka_unit_test(test_text_hostile), cmocka_unit_test(test_failing_allocations),
         cmocka_unit_test(test_guess),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
