@@ -14,7 +14,7 @@
 #define AHEAD_NS 50000000.0 /* device time, by weight, that a model may be ahead of the one that is most behind */
 #define SKIP_COST 0.02      /* of a request left out, in items, when all is scarce */
 #define SPLIT_COST 1.03     /* of the device time of one batch, that two may take for the same requests */
-enum { SETTLE = 16, PROBES = 5 };
+enum { SETTLE = 8, SETTLE_ON_ADMIT = 2, PROBES = 5 };
 
 typedef struct candidate {
     ps_sched_bucket *bucket;
@@ -62,17 +62,20 @@ static void make_late(ps_sched_bucket *b, ps_sched_request *r) {
     ps_sched_queue_move(&b->queue, r, r->order_ns + PS_SCHED_LATE);
 }
 
-/* Looks at the front and at the oldest, some at a time: what is left is looked at next time. */
-static void settle(ps_sched *s, ps_sched_bucket *b, int64_t now) {
+/* Of the front and of the oldest, as many as the budget allows: decisions must not take long because many are late at
+ * once. What is left is skipped by make_candidate, and found by the next calls. */
+static void settle(ps_sched *s, ps_sched_bucket *b, int64_t now, int *budget) {
     ps_sched_request *r;
-    for (int i = 0; i < SETTLE && (r = b->queue.link[0]) != NULL && !r->late && is_hopeless(b, r, now); i++) {
+    while (*budget > 0 && (r = b->queue.link[0]) != NULL && !r->late && is_hopeless(b, r, now)) {
+        --*budget;
         ps_sched_count_lost(r, now);
         if (r->deadline_ns)
             ps_sched_drop(s, r, PS_SCHED_TOO_LATE);
         else
             make_late(b, r);
     }
-    for (int i = 0; i < SETTLE && (r = b->queue.oldest) != NULL && r->deadline_ns && is_hopeless(b, r, now); i++) {
+    while (*budget > 0 && (r = b->queue.oldest) != NULL && r->deadline_ns && is_hopeless(b, r, now)) {
+        --*budget;
         ps_sched_count_lost(r, now);
         ps_sched_drop(s, r, PS_SCHED_TOO_LATE);
     }
@@ -112,32 +115,33 @@ static int64_t due_of(const ps_sched_request *r) {
     return r->late ? PS_SCHED_NEVER : r->due_ns;
 }
 
-/* Where classes or shares decide the order, the tightest of the first `n` need not be the first. */
-static int64_t tightest(const ps_sched_bucket *b, uint32_t n, int64_t now) {
+/* Where classes or shares decide the order, the tightest of `n` requests from r on need not be r. */
+static int64_t tightest(const ps_sched_bucket *b, const ps_sched_request *r, uint32_t n, int64_t now) {
     int64_t due = PS_SCHED_NEVER;
-    for (const ps_sched_request *r = b->queue.link[0]; r && n > 0; r = r->link[0], n--) {
+    for (; r && n > 0; r = r->link[0], n--) {
         if (due_of(r) < due && !is_hopeless(b, r, now)) due = r->due_ns;
     }
     return due;
 }
 
-/* Of the first `size`, how many are in time if they run together. */
-static uint32_t in_time(const ps_sched_bucket *b, uint32_t size, int64_t now) {
+/* Of `size` requests from r on, how many are in time if they run together. */
+static uint32_t in_time(const ps_sched_bucket *b, const ps_sched_request *r, uint32_t size, int64_t now) {
     int64_t end = now + with_margin(b, ps_profile_high(&b->profile, size));
     uint32_t n = 0;
-    for (const ps_sched_request *r = b->queue.link[0]; r && size > 0; r = r->link[0], size--)
+    for (; r && size > 0; r = r->link[0], size--)
         n += due_of(r) >= end;
     return n;
 }
 
 /* The same question as in consider_skipping, where those that are too tight are not at the front: purge() takes them
  * out. */
-static void consider_losing(const ps_sched_bucket *b, candidate *c, uint32_t cap, int64_t now) {
+static void consider_losing(const ps_sched_bucket *b, const ps_sched_request *front, candidate *c, uint32_t cap,
+                            int64_t now) {
     const ps_profile *p = &b->profile;
-    double most = (double)in_time(b, c->items, now) / (double)ps_profile_mean(p, c->items);
+    double most = (double)in_time(b, front, c->items, now) / (double)ps_profile_mean(p, c->items);
     uint32_t small = c->items, size = ps_profile_best(p, cap);
     for (int probe = 0; probe < PROBES && size > small; probe++, size = ps_profile_best(p, size * 3 / 4)) {
-        double rate = (double)in_time(b, size, now) / (double)ps_profile_mean(p, size);
+        double rate = (double)in_time(b, front, size, now) / (double)ps_profile_mean(p, size);
         if (rate <= most) continue;
         most = rate;
         c->items = size;
@@ -150,7 +154,8 @@ static void consider_losing(const ps_sched_bucket *b, candidate *c, uint32_t cap
  */
 static void consider_skipping(ps_sched_bucket *b, candidate *c, uint32_t n, double scarce, int64_t now) {
     const ps_profile *p = &b->profile;
-    const ps_sched_request *front = b->queue.link[0];
+    const ps_sched_request *front = ps_sched_queue_at(&b->queue, c->skip);
+    uint32_t base = c->skip;
     int64_t first_run = with_margin(b, ps_profile_high(p, c->items));
     uint32_t limit = ps_sched_limit(b), small = c->items;
     uint32_t size = ps_profile_best(p, n < limit ? n : limit);
@@ -159,9 +164,9 @@ static void consider_skipping(ps_sched_bucket *b, candidate *c, uint32_t n, doub
     double most = scarce * small / (common + scarce * (double)ps_profile_mean(p, small));
     for (int probe = 0; probe < PROBES && size > small; probe++, size = ps_profile_best(p, size * 3 / 4)) {
         int64_t run = with_margin(b, ps_profile_high(p, size));
-        uint32_t skip = ps_sched_queue_before_order(&b->queue, front->rank, now + run);
-        if (skip >= b->queue.count || n - skip <= small) continue;
-        const ps_sched_request *r = ps_sched_queue_at(&b->queue, skip);
+        uint32_t at = ps_sched_queue_before_order(&b->queue, front->rank, now + run), skip = at > base ? at - base : 0;
+        if (base + skip >= b->queue.count || skip >= n || n - skip <= small) continue;
+        const ps_sched_request *r = ps_sched_queue_at(&b->queue, base + skip);
         uint32_t items = size < n - skip ? size : ps_profile_best(p, n - skip);
         if (r->late || r->rank != front->rank || items <= small) continue;
         double short_by = (double)(now + first_run + run - r->due_ns);
@@ -171,28 +176,49 @@ static void consider_skipping(ps_sched_bucket *b, candidate *c, uint32_t n, doub
                       (common + scarce * (double)ps_profile_mean(p, items));
         if (gain <= most) continue;
         most = gain;
-        c->skip = skip;
+        c->skip = base + skip;
         c->items = items;
     }
 }
 
+/* The first that can still be in time; where none of the front's class can, the front itself, as one that is late. */
+static const ps_sched_request *first_in_time(const ps_sched_bucket *b, int64_t now, uint32_t *ret_skip, int64_t *ret_due) {
+    const ps_sched_request *front = b->queue.link[0], *r;
+    *ret_skip = 0;
+    *ret_due = due_of(front);
+    if (front->late || !is_hopeless(b, front, now)) return front;
+    int64_t least = now + ps_profile_mean(&b->profile, size_of(b, front));
+    uint32_t skip = ps_sched_queue_before_order(&b->queue, front->rank, least);
+    r = skip < b->queue.count ? ps_sched_queue_at(&b->queue, skip) : NULL;
+    if (!r || r->late || r->rank != front->rank) {
+        *ret_due = PS_SCHED_NEVER;
+        return front;
+    }
+    *ret_skip = skip;
+    *ret_due = due_of(r);
+    return r;
+}
+
 static candidate make_candidate(ps_sched *s, ps_sched_bucket *b, double scarce, int64_t now) {
-    const ps_sched_request *front = b->queue.link[0];
-    uint32_t limit = ps_sched_limit(b), n = available(b, scarce), cap = n < limit ? n : limit;
-    candidate c = { .bucket = b, .rank = front->rank, .efficiency = 1 };
+    int64_t due;
+    candidate c = { .bucket = b, .efficiency = 1 };
+    const ps_sched_request *front = first_in_time(b, now, &c.skip, &due);
+    uint32_t limit = ps_sched_limit(b), n = available(b, scarce), first = c.skip;
+    n = n > first ? n - first : 1;
+    uint32_t cap = n < limit ? n : limit;
+    c.rank = front->rank;
     c.aged = now - b->queue.oldest->arrival_ns > s->ageing_ns;
-    int64_t due = due_of(front);
     c.items = best_size(b, due, cap, scarce, now);
     if (b->mixed) {
-        due = tightest(b, c.items, now);
+        due = tightest(b, front, c.items, now);
         c.items = best_size(b, due, cap, scarce, now);
-        if (scarce > 0.5 && c.items < cap && b->profile.known) consider_losing(b, &c, cap, now);
+        if (scarce > 0.5 && c.items < cap && b->profile.known) consider_losing(b, front, &c, cap, now);
     } else if (scarce > 0 && c.items < cap && due != PS_SCHED_NEVER && b->profile.known) {
         consider_skipping(b, &c, n, scarce, now);
     }
     uint32_t size = size_of(b, front) > c.items ? size_of(b, front) : c.items;
     c.run_ns = with_margin(b, ps_profile_high(&b->profile, size));
-    if (c.skip) due = now + c.run_ns;
+    if (c.skip > first) due = now + c.run_ns;
     c.latest_ns = due == PS_SCHED_NEVER ? PS_SCHED_NEVER : due - c.run_ns;
     if (b->profile.known) c.efficiency = b->profile.unit * size / (double)ps_profile_mean(&b->profile, size);
     return c;
@@ -234,13 +260,13 @@ static void purge(ps_sched *s, const candidate *c, int64_t now) {
 
 static bool pick(ps_sched *s, int64_t now, candidate *ret) {
     candidate list[PS_SCHED_LOOK];
-    int n = 0;
+    int n = 0, budget = SETTLE;
     double scarce = scarcity(s, now), behind = 0;
     ps_sched_bucket *next;
     for (ps_sched_bucket *b = s->active; b && n < PS_SCHED_LOOK; b = next) {
         next = b->next;
         if (b->model->paused) continue;
-        settle(s, b, now);
+        settle(s, b, now, &budget);
         if (b->queue.count == 0) continue;
         if (n == 0 || b->model->virtual_ns < behind) behind = b->model->virtual_ns;
         list[n++] = make_candidate(s, b, scarcity_of(b->model, scarce, now), now);
@@ -299,6 +325,8 @@ static double time_to_serve(const ps_sched_bucket *b, uint32_t items, double sca
 static ps_sched_reason admit(ps_sched *s, ps_sched_bucket *b, const ps_sched_request *r, int64_t now,
                              ps_sched_verdict *verdict) {
     if (!b->profile.known) return PS_SCHED_OK;
+    int budget = SETTLE_ON_ADMIT;
+    settle(s, b, now, &budget);
     double items_each = b->queue.count ? (double)b->queue.items / b->queue.count : 1;
     uint32_t before = ps_sched_queue_before(&b->queue, r);
     double own =
