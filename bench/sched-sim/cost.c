@@ -1,7 +1,7 @@
 /* cost.c - what the scheduler's calls cost on this machine: the only part that reads a clock.
  *
- * Six models of equal load with queues of a given depth; each round admits what the batch before took, so that the depth
- * stays. Requests lie apart in memory, as a server's do, and are used in a shuffled order. */
+ * Six models of equal load with queues of a given depth; each round admits what the batch before took, so that the
+ * depth stays. Requests lie apart in memory, as a server's do, and are used in a shuffled order. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,7 +13,7 @@ enum { MODELS = 6, ROUNDS = 20000, APART = 1024 };
 
 typedef struct cost {
     double admit, decide, next, complete; /* ns a call, the clock's own taken off */
-    double requests;              /* a batch */
+    double requests;                      /* a batch */
 } cost;
 
 typedef struct bench {
@@ -40,7 +40,8 @@ static void admit_one(bench *b, int m, int64_t now, cost *c) {
 static void give_back(bench *b, ps_sched_request *first) {
     for (ps_sched_request *r = first, *next; r; r = next) {
         next = r->next;
-        size_t at = (size_t)(sim_uniform(&b->random) * (double)b->n_spare); /* any place: no pattern for the prefetcher */
+        size_t at =
+            (size_t)(sim_uniform(&b->random) * (double)b->n_spare); /* any place: no pattern for the prefetcher */
         b->spare[b->n_spare++] = b->spare[at];
         b->spare[at] = r;
     }
@@ -86,7 +87,8 @@ static void run(bench *b, uint32_t depth, cost *ret) {
         }
     }
     double own = clock_cost();
-    *ret = (cost) { c.admit / admits - own, c.decide / ROUNDS - own, c.next / ROUNDS - own, c.complete / ROUNDS - own, c.requests / ROUNDS };
+    *ret = (cost) { c.admit / admits - own, c.decide / ROUNDS - own, c.next / ROUNDS - own, c.complete / ROUNDS - own,
+                    c.requests / ROUNDS };
 }
 
 static bool set_up(bench *b, size_t requests) {
@@ -120,8 +122,9 @@ static void tear_down(bench *b) {
 
 int sim_cost(void) {
     static const uint32_t depths[] = { 1, 8, 32, 256, 2048 };
-    printf("cost of a call, ns: six models with `depth` requests each; next is deciding again and taking the batch out\n"
-           "depth overload |  admit decide   next  complete | requests a batch | next and complete, a request\n");
+    printf(
+        "cost of a call, ns: six models with `depth` requests each; next is deciding again and taking the batch out\n"
+        "depth overload |  admit decide   next  complete | requests a batch | next and complete, a request\n");
     for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
         for (int overload = 0; overload < 2; overload++) {
             bench b = { .overload = overload };
@@ -129,8 +132,8 @@ int sim_cost(void) {
             if (!set_up(&b, (size_t)depths[i] * MODELS + 64)) return 1;
             run(&b, depths[i], &c);
             tear_down(&b);
-            printf("%5u %8s | %6.0f %6.0f %6.0f %9.0f | %16.1f | %6.0f\n", depths[i], overload ? "yes" : "no", c.admit, c.decide, c.next,
-                   c.complete, c.requests, c.requests > 0 ? (c.next + c.complete) / c.requests : 0);
+            printf("%5u %8s | %6.0f %6.0f %6.0f %9.0f | %16.1f | %6.0f\n", depths[i], overload ? "yes" : "no", c.admit,
+                   c.decide, c.next, c.complete, c.requests, c.requests > 0 ? (c.next + c.complete) / c.requests : 0);
         }
     }
     return 0;

@@ -30,6 +30,10 @@ double ps_sched_decayed(double load, int64_t since_ns, int64_t now) {
     return now > since_ns ? load * exp(-(double)(now - since_ns) / LOAD_NS) : load;
 }
 
+bool ps_sched_is_aged(const ps_sched *s, const ps_sched_bucket *b, int64_t now) {
+    return b->since_aged >= PS_SCHED_AGED_EVERY && now - b->queue.oldest->arrival_ns > s->ageing_ns;
+}
+
 void ps_sched_count_lost(const ps_sched_request *r, int64_t now) {
     ps_sched_model *m = r->bucket->model;
     m->lost = ps_sched_decayed(m->lost, m->lost_ns, now) + (double)r->cost / LOAD_NS;
@@ -382,18 +386,32 @@ static uint32_t histogram_bin(uint32_t items) {
     return bin;
 }
 
+/* Returns the items that are left for others. Such a seat in every batch would cost a model that gains nothing from
+ * batching half of its rate. */
+static uint32_t seat_aged(ps_sched *s, ps_sched_batch *batch, uint32_t items) {
+    ps_sched_request *oldest = batch->bucket->queue.oldest;
+    batch->bucket->since_aged = 0;
+    ps_sched_queue_remove(&batch->bucket->queue, oldest);
+    oldest->next = NULL;
+    start_requests(s, batch, oldest);
+    return items - (oldest->items < items ? oldest->items : items);
+}
+
+static void count_batch(ps_sched_batch *batch) {
+    ps_sched_stats *stats = &batch->model->stats;
+    uint32_t *since = &batch->bucket->since_aged;
+    stats->batches++;
+    stats->items += batch->items;
+    stats->sizes[histogram_bin(batch->items)]++;
+    *since = *since < PS_SCHED_AGED_EVERY ? *since + batch->items : *since;
+}
+
 static void start_batch(ps_sched *s, const ps_sched_choice *choice, int64_t now, ps_sched_batch *batch) {
     ps_sched_bucket *b = choice->bucket;
     ps_sched_queue *q = &b->queue;
     *batch = (ps_sched_batch) { .model = b->model, .bucket = b, .shape = b->shape, .start_ns = now };
-    uint32_t items = choice->items;
-    ps_sched_request *oldest = q->oldest;
-    if (now - oldest->arrival_ns > s->ageing_ns && items > 0) { /* a seat in every batch is what keeps its bound */
-        ps_sched_queue_remove(q, oldest);
-        oldest->next = NULL;
-        start_requests(s, batch, oldest);
-        items -= oldest->items < items ? oldest->items : items;
-    }
+    uint32_t items = choice->items ? choice->items : 1;
+    if (ps_sched_is_aged(s, b, now)) items = seat_aged(s, batch, items);
     uint32_t skip = choice->skip < q->count ? choice->skip : 0;
     if (q->count > 0 && items > 0 && (batch->requests == 0 || ps_sched_queue_at(q, skip)->items <= items))
         start_requests(s, batch, ps_sched_queue_take(q, skip, count_fitting(q, skip, items)));
@@ -403,9 +421,7 @@ static void start_batch(ps_sched *s, const ps_sched_choice *choice, int64_t now,
     }
     charge(s, batch);
     link_batch(s, batch);
-    b->model->stats.batches++;
-    b->model->stats.items += batch->items;
-    b->model->stats.sizes[histogram_bin(batch->items)]++;
+    count_batch(batch);
 }
 
 ps_sched_action ps_sched_next(ps_sched *s, int64_t now_ns, ps_sched_batch *batch, int64_t *ret_until_ns) {

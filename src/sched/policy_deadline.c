@@ -14,7 +14,7 @@
 #define AHEAD_NS 50000000.0 /* device time, by weight, that a model may be ahead of the one that is most behind */
 #define SKIP_COST 0.02      /* of a request left out, in items, when all is scarce */
 #define SPLIT_COST 1.03     /* of the device time of one batch, that two may take for the same requests */
-enum { SETTLE = 8, SETTLE_ON_ADMIT = 2, PROBES = 5 };
+enum { SETTLE = 4, SETTLE_ON_ADMIT = 2, PROBES = 5 };
 
 typedef struct candidate {
     ps_sched_bucket *bucket;
@@ -83,11 +83,11 @@ static void settle(ps_sched *s, ps_sched_bucket *b, int64_t now, int *budget) {
 
 /* ---- one bucket's candidate ---- */
 
-/* Items to choose from: while the device is scarce, what is late gets no more than a seat. */
+/* Items to choose from: while the device is scarce, what is late waits for its age. */
 static uint32_t available(const ps_sched_bucket *b, double scarce) {
     uint32_t late = b->n_late, all = b->queue.items;
     if (scarce < 0.5 || late == 0 || late == b->queue.count) return all;
-    return all - late + 1;
+    return all - late;
 }
 
 /* Where batching gains nothing, several small batches end as early as a large one, and all but the last earlier. */
@@ -182,7 +182,8 @@ static void consider_skipping(ps_sched_bucket *b, candidate *c, uint32_t n, doub
 }
 
 /* The first that can still be in time; where none of the front's class can, the front itself, as one that is late. */
-static const ps_sched_request *first_in_time(const ps_sched_bucket *b, int64_t now, uint32_t *ret_skip, int64_t *ret_due) {
+static const ps_sched_request *first_in_time(const ps_sched_bucket *b, int64_t now, uint32_t *ret_skip,
+                                             int64_t *ret_due) {
     const ps_sched_request *front = b->queue.link[0], *r;
     *ret_skip = 0;
     *ret_due = due_of(front);
@@ -207,7 +208,7 @@ static candidate make_candidate(ps_sched *s, ps_sched_bucket *b, double scarce, 
     n = n > first ? n - first : 1;
     uint32_t cap = n < limit ? n : limit;
     c.rank = front->rank;
-    c.aged = now - b->queue.oldest->arrival_ns > s->ageing_ns;
+    c.aged = ps_sched_is_aged(s, b, now);
     c.items = best_size(b, due, cap, scarce, now);
     if (b->mixed) {
         due = tightest(b, front, c.items, now);
