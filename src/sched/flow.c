@@ -202,6 +202,31 @@ static int64_t time_to_drain(const ps_sched *s) {
     return ns > 1000000 ? ns : 1000000;
 }
 
+static ps_sched_request *last_if_late(const ps_sched_bucket *b) {
+    if (b->n_late == 0) return NULL;
+    ps_sched_request *last = ps_sched_queue_at(&b->queue, b->queue.count - 1);
+    return last->late ? last : NULL;
+}
+
+/* Room for one more. Where a queue is full of requests that are late already, one of them is refused instead of one that
+ * can still be in time: of the same shape, or of the shape that has most of them. */
+static bool make_room(ps_sched *s, const ps_sched_bucket *b) {
+    const ps_sched_model *m = b->model;
+    bool model_full = m->queued >= m->max_queue;
+    if (!model_full && s->queued < s->max_queue) return true;
+    ps_sched_request *victim = last_if_late(b);
+    int look = PS_SCHED_LOOK;
+    uint32_t most = 0;
+    for (const ps_sched_bucket *o = s->active; o && !victim && look > 0; o = o->next, look--) {
+        if (o->n_late <= most || (model_full && o->model != m) || !last_if_late(o)) continue;
+        most = o->n_late;
+        b = o;
+    }
+    if (!victim && most) victim = last_if_late(b);
+    if (victim) ps_sched_drop(s, victim, PS_SCHED_FULL);
+    return victim && m->queued < m->max_queue && s->queued < s->max_queue;
+}
+
 ps_sched_verdict ps_sched_admit(ps_sched *s, ps_sched_model *m, ps_sched_request *r, int64_t now_ns) {
     ps_sched_verdict v = { .reason = PS_SCHED_OK };
     ps_sched_bucket *b = ps_sched_bucket_get(m, r->shape, r->work, now_ns);
@@ -209,7 +234,7 @@ ps_sched_verdict ps_sched_admit(ps_sched *s, ps_sched_model *m, ps_sched_request
     m->last = b;
     count_load(s, b, r, now_ns);
     fill(s, b, r);
-    if (s->queued >= s->max_queue || m->queued >= m->max_queue) {
+    if (!make_room(s, b)) {
         v.retry_after_ns = time_to_drain(s);
         return refuse(m, v, PS_SCHED_FULL);
     }

@@ -181,18 +181,21 @@ static void consider_skipping(ps_sched_bucket *b, candidate *c, uint32_t n, doub
     }
 }
 
-/* The first that can still be in time; where none of the front's class can, the front itself, as one that is late. */
-static const ps_sched_request *first_in_time(const ps_sched_bucket *b, int64_t now, uint32_t *ret_skip,
+/* The first that can still be in time: on average, or where time is scarce with confidence, because half of those on the
+ * edge would miss. Where none of the front's class can, the front itself, as one that is late. */
+static const ps_sched_request *first_in_time(const ps_sched_bucket *b, double scarce, int64_t now, uint32_t *ret_skip,
                                              int64_t *ret_due) {
     const ps_sched_request *front = b->queue.link[0], *r;
+    uint32_t size = size_of(b, front);
+    int64_t need = ps_profile_mean(&b->profile, size);
+    if (scarce > 0.5) need = with_margin(b, ps_profile_high(&b->profile, size));
     *ret_skip = 0;
     *ret_due = due_of(front);
-    if (front->late || !is_hopeless(b, front, now)) return front;
-    int64_t least = now + ps_profile_mean(&b->profile, size_of(b, front));
-    uint32_t skip = ps_sched_queue_before_order(&b->queue, front->rank, least);
+    if (front->late || now + need <= front->due_ns) return front;
+    uint32_t skip = ps_sched_queue_before_order(&b->queue, front->rank, now + need);
     r = skip < b->queue.count ? ps_sched_queue_at(&b->queue, skip) : NULL;
     if (!r || r->late || r->rank != front->rank) {
-        *ret_due = PS_SCHED_NEVER;
+        if (is_hopeless(b, front, now)) *ret_due = PS_SCHED_NEVER;
         return front;
     }
     *ret_skip = skip;
@@ -203,7 +206,7 @@ static const ps_sched_request *first_in_time(const ps_sched_bucket *b, int64_t n
 static candidate make_candidate(ps_sched *s, ps_sched_bucket *b, double scarce, int64_t now) {
     int64_t due;
     candidate c = { .bucket = b, .efficiency = 1 };
-    const ps_sched_request *front = first_in_time(b, now, &c.skip, &due);
+    const ps_sched_request *front = first_in_time(b, scarce, now, &c.skip, &due);
     uint32_t limit = ps_sched_limit(b), n = available(b, scarce), first = c.skip;
     n = n > first ? n - first : 1;
     uint32_t cap = n < limit ? n : limit;
@@ -220,7 +223,7 @@ static candidate make_candidate(ps_sched *s, ps_sched_bucket *b, double scarce, 
     uint32_t size = size_of(b, front) > c.items ? size_of(b, front) : c.items;
     c.run_ns = with_margin(b, ps_profile_high(&b->profile, size));
     if (c.skip > first) due = now + c.run_ns;
-    c.latest_ns = due == PS_SCHED_NEVER ? PS_SCHED_NEVER : due - c.run_ns;
+    c.latest_ns = c.aged ? now : due == PS_SCHED_NEVER ? PS_SCHED_NEVER : due - c.run_ns;
     if (b->profile.known) c.efficiency = b->profile.unit * size / (double)ps_profile_mean(&b->profile, size);
     return c;
 }
@@ -232,6 +235,8 @@ static bool is_better(const candidate *a, const candidate *b, double gate, doubl
         if (a->aged != b->aged) return a->aged;
         if (a->rank != b->rank) return a->rank < b->rank;
     }
+    bool a_late = a->latest_ns == PS_SCHED_NEVER, b_late = b->latest_ns == PS_SCHED_NEVER;
+    if (a_late != b_late) return b_late;
     bool a_share = a->bucket->model->virtual_ns <= behind + AHEAD_NS;
     bool b_share = b->bucket->model->virtual_ns <= behind + AHEAD_NS;
     if (a_share != b_share) return a_share;
