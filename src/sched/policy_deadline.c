@@ -83,11 +83,26 @@ static void settle(ps_sched *s, ps_sched_bucket *b, int64_t now, int *budget) {
 
 /* ---- one bucket's candidate ---- */
 
-/* Items to choose from: while the device is scarce, what is late waits for its age. */
-static uint32_t available(const ps_sched_bucket *b, double scarce) {
+/* The longest that work of no value to anybody any more may hold the device, so that who comes meanwhile can be in
+ * time: half of the shortest target. */
+static int64_t longest_late_run(const ps_sched *s, const ps_sched_bucket *b) {
+    int64_t least = ps_sched_target(b);
+    int look = PS_SCHED_LOOK;
+    for (const ps_sched_model *m = s->models; m && look > 0; m = m->next, look--) {
+        if (m->last && m->load > 0.001 && ps_sched_target(m->last) < least) least = ps_sched_target(m->last);
+    }
+    return least / 2;
+}
+
+/* Items to choose from: what is late only fills up a batch that stays short, and waits for its age while the device is
+ * scarce. */
+static uint32_t available(const ps_sched *s, const ps_sched_bucket *b, double scarce) {
     uint32_t late = b->n_late, all = b->queue.items;
-    if (scarce < 0.5 || late == 0 || late == b->queue.count) return all;
-    return all - late;
+    if (late == 0) return all;
+    uint32_t in_time = late < b->queue.count ? all - late : 0;
+    if (in_time > 0 && scarce > 0.5) return in_time;
+    uint32_t some = ps_profile_fits(&b->profile, longest_late_run(s, b), all);
+    return some > in_time ? some : in_time ? in_time : 1;
 }
 
 /* Where batching gains nothing, several small batches end as early as a large one, and all but the last earlier. */
@@ -207,7 +222,7 @@ static candidate make_candidate(ps_sched *s, ps_sched_bucket *b, double scarce, 
     int64_t due;
     candidate c = { .bucket = b, .efficiency = 1 };
     const ps_sched_request *front = first_in_time(b, scarce, now, &c.skip, &due);
-    uint32_t limit = ps_sched_limit(b), n = available(b, scarce), first = c.skip;
+    uint32_t limit = ps_sched_limit(b), n = available(s, b, scarce), first = c.skip;
     n = n > first ? n - first : 1;
     uint32_t cap = n < limit ? n : limit;
     c.rank = front->rank;
