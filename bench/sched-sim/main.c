@@ -258,6 +258,7 @@ int main(int argc, char **argv) {
         if (all || strcmp(part, "single") == 0) run_single(&o, models, n);
         if (all || strcmp(part, "several") == 0) run_several(&o, models, n);
     }
+    if (!o.trace_file && (all || strcmp(part, "cost") == 0) && sim_cost() != 0) return 1;
     if (o.csv) fclose(o.csv);
     return 0;
 }

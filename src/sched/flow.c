@@ -30,9 +30,14 @@ double ps_sched_decayed(double load, int64_t since_ns, int64_t now) {
     return now > since_ns ? load * exp(-(double)(now - since_ns) / LOAD_NS) : load;
 }
 
-void ps_sched_count_lost(ps_sched *s, const ps_sched_request *r, int64_t now) {
-    s->lost = ps_sched_decayed(s->lost, s->lost_ns, now) + (double)r->cost / LOAD_NS;
-    s->lost_ns = now;
+bool ps_sched_is_aged(const ps_sched *s, const ps_sched_bucket *b, int64_t now) {
+    return b->since_aged >= PS_SCHED_AGED_EVERY && now - b->queue.oldest->arrival_ns > s->ageing_ns;
+}
+
+void ps_sched_count_lost(const ps_sched_request *r, int64_t now) {
+    ps_sched_model *m = r->bucket->model;
+    m->lost = ps_sched_decayed(m->lost, m->lost_ns, now) + (double)r->cost / LOAD_NS;
+    m->lost_ns = now;
 }
 
 int64_t ps_sched_free_at(const ps_sched *s, int64_t now) {
@@ -197,6 +202,31 @@ static int64_t time_to_drain(const ps_sched *s) {
     return ns > 1000000 ? ns : 1000000;
 }
 
+static ps_sched_request *last_if_late(const ps_sched_bucket *b) {
+    if (b->n_late == 0) return NULL;
+    ps_sched_request *last = ps_sched_queue_at(&b->queue, b->queue.count - 1);
+    return last->late ? last : NULL;
+}
+
+/* Room for one more. Where a queue is full of requests that are late already, one of them is refused instead of one that
+ * can still be in time: of the same shape, or of the shape that has most of them. */
+static bool make_room(ps_sched *s, const ps_sched_bucket *b) {
+    const ps_sched_model *m = b->model;
+    bool model_full = m->queued >= m->max_queue;
+    if (!model_full && s->queued < s->max_queue) return true;
+    ps_sched_request *victim = last_if_late(b);
+    int look = PS_SCHED_LOOK;
+    uint32_t most = 0;
+    for (const ps_sched_bucket *o = s->active; o && !victim && look > 0; o = o->next, look--) {
+        if (o->n_late <= most || (model_full && o->model != m) || !last_if_late(o)) continue;
+        most = o->n_late;
+        b = o;
+    }
+    if (!victim && most) victim = last_if_late(b);
+    if (victim) ps_sched_drop(s, victim, PS_SCHED_FULL);
+    return victim && m->queued < m->max_queue && s->queued < s->max_queue;
+}
+
 ps_sched_verdict ps_sched_admit(ps_sched *s, ps_sched_model *m, ps_sched_request *r, int64_t now_ns) {
     ps_sched_verdict v = { .reason = PS_SCHED_OK };
     ps_sched_bucket *b = ps_sched_bucket_get(m, r->shape, r->work, now_ns);
@@ -204,7 +234,7 @@ ps_sched_verdict ps_sched_admit(ps_sched *s, ps_sched_model *m, ps_sched_request
     m->last = b;
     count_load(s, b, r, now_ns);
     fill(s, b, r);
-    if (s->queued >= s->max_queue || m->queued >= m->max_queue) {
+    if (!make_room(s, b)) {
         v.retry_after_ns = time_to_drain(s);
         return refuse(m, v, PS_SCHED_FULL);
     }
@@ -213,7 +243,7 @@ ps_sched_verdict ps_sched_admit(ps_sched *s, ps_sched_model *m, ps_sched_request
     if (!m->paused && !behind && s->policy->admit) {
         v.reason = s->policy->admit(s, b, r, now_ns, &v);
         if (v.reason != PS_SCHED_OK) {
-            ps_sched_count_lost(s, r, now_ns);
+            ps_sched_count_lost(r, now_ns);
             return refuse(m, v, v.reason);
         }
     }
@@ -381,18 +411,32 @@ static uint32_t histogram_bin(uint32_t items) {
     return bin;
 }
 
+/* Returns the items that are left for others. Such a seat in every batch would cost a model that gains nothing from
+ * batching half of its rate. */
+static uint32_t seat_aged(ps_sched *s, ps_sched_batch *batch, uint32_t items) {
+    ps_sched_request *oldest = batch->bucket->queue.oldest;
+    batch->bucket->since_aged = 0;
+    ps_sched_queue_remove(&batch->bucket->queue, oldest);
+    oldest->next = NULL;
+    start_requests(s, batch, oldest);
+    return items - (oldest->items < items ? oldest->items : items);
+}
+
+static void count_batch(ps_sched_batch *batch) {
+    ps_sched_stats *stats = &batch->model->stats;
+    uint32_t *since = &batch->bucket->since_aged;
+    stats->batches++;
+    stats->items += batch->items;
+    stats->sizes[histogram_bin(batch->items)]++;
+    *since = *since < PS_SCHED_AGED_EVERY ? *since + batch->items : *since;
+}
+
 static void start_batch(ps_sched *s, const ps_sched_choice *choice, int64_t now, ps_sched_batch *batch) {
     ps_sched_bucket *b = choice->bucket;
     ps_sched_queue *q = &b->queue;
     *batch = (ps_sched_batch) { .model = b->model, .bucket = b, .shape = b->shape, .start_ns = now };
-    uint32_t items = choice->items;
-    ps_sched_request *oldest = q->oldest;
-    if (now - oldest->arrival_ns > s->ageing_ns && items > 0) { /* a seat in every batch is what keeps its bound */
-        ps_sched_queue_remove(q, oldest);
-        oldest->next = NULL;
-        start_requests(s, batch, oldest);
-        items -= oldest->items < items ? oldest->items : items;
-    }
+    uint32_t items = choice->items ? choice->items : 1;
+    if (ps_sched_is_aged(s, b, now)) items = seat_aged(s, batch, items);
     uint32_t skip = choice->skip < q->count ? choice->skip : 0;
     if (q->count > 0 && items > 0 && (batch->requests == 0 || ps_sched_queue_at(q, skip)->items <= items))
         start_requests(s, batch, ps_sched_queue_take(q, skip, count_fitting(q, skip, items)));
@@ -402,9 +446,7 @@ static void start_batch(ps_sched *s, const ps_sched_choice *choice, int64_t now,
     }
     charge(s, batch);
     link_batch(s, batch);
-    b->model->stats.batches++;
-    b->model->stats.items += batch->items;
-    b->model->stats.sizes[histogram_bin(batch->items)]++;
+    count_batch(batch);
 }
 
 ps_sched_action ps_sched_next(ps_sched *s, int64_t now_ns, ps_sched_batch *batch, int64_t *ret_until_ns) {
@@ -442,7 +484,7 @@ static void count_answer(ps_sched_model *m, const ps_sched_batch *batch, ps_sche
     bool on_time = now <= r->due_ns;
     m->stats.completed++;
     *(on_time ? &m->stats.on_time : &m->stats.late) += 1;
-    if (!on_time) ps_sched_count_lost(m->sched, r, now);
+    if (!on_time) ps_sched_count_lost(r, now);
     if (!batch->predicted_ns || batch->start_ns + batch->predicted_ns > r->due_ns) return;
     m->answered++;
     if (!on_time) m->missed++;

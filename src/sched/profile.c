@@ -68,9 +68,22 @@ static double slope(const ps_profile *p) {
     return a > 0 ? a : 0;
 }
 
-static float spread_of(const ps_profile_point *pt) {
-    float deviation = sqrtf(pt->var);
-    float least = pt->samples < TRUSTED ? NEW_SPREAD * pt->mean : 0;
+/* Deviation as a share of the mean, over all sizes that were measured often enough to tell. */
+static float common_spread(const ps_profile *p) {
+    float sum = 0, weight = 0;
+    for (uint32_t i = 0; i < p->n_points; i++) {
+        const ps_profile_point *pt = &p->points[i];
+        float w = (float)(pt->samples < WINDOW ? pt->samples : WINDOW);
+        if (pt->samples <= TRUSTED) continue;
+        sum += w * sqrtf(pt->var) / pt->mean;
+        weight += w;
+    }
+    return weight > 0 ? sum / weight : NEW_SPREAD;
+}
+
+/* A size with few samples is taken to be as noisy as the others. */
+static float spread_of(const ps_profile *p, const ps_profile_point *pt) {
+    float deviation = sqrtf(pt->var), least = pt->samples <= TRUSTED ? p->spread * pt->mean : 0;
     return deviation > least ? deviation : least;
 }
 
@@ -81,7 +94,7 @@ static void put(ps_profile *p, uint32_t i, float mean, float deviation) {
 
 /* Below the smallest measured size: along the fit, but never cheaper than an even share. */
 static void fill_below(ps_profile *p, uint32_t seen, double a) {
-    float m = p->mean[seen], d = spread_of(&p->points[seen]), size = size_at(p, seen);
+    float m = p->mean[seen], d = spread_of(p, &p->points[seen]), size = size_at(p, seen);
     for (uint32_t i = 0; i < seen; i++) {
         float guess = a < 0 ? m : m - (float)a * (size - size_at(p, i)), share = m * size_at(p, i) / size;
         put(p, i, guess > share ? guess : share, d + FAR_SPREAD * m);
@@ -90,7 +103,7 @@ static void fill_below(ps_profile *p, uint32_t seen, double a) {
 
 static void fill_between(ps_profile *p, uint32_t left, uint32_t right) {
     float x0 = size_at(p, left), x1 = size_at(p, right);
-    float d0 = spread_of(&p->points[left]), d1 = spread_of(&p->points[right]);
+    float d0 = spread_of(p, &p->points[left]), d1 = spread_of(p, &p->points[right]);
     for (uint32_t i = left + 1; i < right; i++) {
         float w = (size_at(p, i) - x0) / (x1 - x0);
         put(p, i, p->mean[left] + w * (p->mean[right] - p->mean[left]), d0 > d1 ? d0 : d1);
@@ -99,7 +112,7 @@ static void fill_between(ps_profile *p, uint32_t left, uint32_t right) {
 
 /* Above the largest measured size: along the fit; with one size known, as if batching gained nothing. */
 static void fill_above(ps_profile *p, uint32_t seen, double a) {
-    float m = p->mean[seen], d = spread_of(&p->points[seen]), size = size_at(p, seen), share = m / size;
+    float m = p->mean[seen], d = spread_of(p, &p->points[seen]), size = size_at(p, seen), share = m / size;
     float up = a < 0 || a > (double)share ? share : (float)a;
     for (uint32_t i = seen + 1; i < p->n_points; i++) {
         float x = size_at(p, i), far = (x - size) / size;
@@ -107,17 +120,24 @@ static void fill_above(ps_profile *p, uint32_t seen, double a) {
     }
 }
 
+/* Items a ns, with the benefit of the doubt: a size that was slow once by chance is run again. */
+static double hoped_rate(const ps_profile *p, uint32_t i) {
+    uint32_t n = p->points[i].samples;
+    double doubt = n && n < WINDOW ? 1.5 * (double)p->spread / sqrt((double)n) : 0;
+    return (double)size_at(p, i) / (double)p->mean[i] * (1 + doubt);
+}
+
 static void fill_best(ps_profile *p) {
     double most = 0;
     uint32_t best = 0, lean = 0;
     for (uint32_t i = 0; i < p->n_points; i++) {
-        double rate = (double)size_at(p, i) / (double)p->mean[i];
+        double rate = hoped_rate(p, i);
         if (rate > most) {
             most = rate;
             best = i;
         }
         if (i == 0 || ps_profile_size_of(i) <= p->largest) p->unit = 1 / most; /* a guess is no measure */
-        while ((double)size_at(p, lean) / (double)p->mean[lean] < LEAN_LOSS * most)
+        while (hoped_rate(p, lean) < LEAN_LOSS * most)
             lean++;
         p->best[i] = (uint16_t)size_at(p, best);
         p->lean[i] = (uint16_t)size_at(p, lean);
@@ -127,9 +147,10 @@ static void fill_best(ps_profile *p) {
 static void rebuild(ps_profile *p) {
     double a = slope(p);
     uint32_t last = UINT32_MAX;
+    p->spread = common_spread(p);
     for (uint32_t i = 0; i < p->n_points; i++) {
         if (!p->points[i].samples) continue;
-        put(p, i, p->points[i].mean, spread_of(&p->points[i]));
+        put(p, i, p->points[i].mean, spread_of(p, &p->points[i]));
         if (last == UINT32_MAX)
             fill_below(p, i, a);
         else
@@ -152,7 +173,7 @@ static void add_to_fit(ps_profile *p, double x, double t, double weight) {
 
 static void restart(ps_profile_point *pt, float t) {
     pt->mean = t;
-    pt->var = NEW_SPREAD * NEW_SPREAD * t * t;
+    pt->var = 0;
     pt->samples = 1;
     pt->strikes = 0;
 }

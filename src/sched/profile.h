@@ -25,6 +25,7 @@ typedef struct ps_profile {
     ps_profile_point *points;
     float *mean, *high;    /* predicted at each point: mean, and mean + z deviations */
     uint16_t *best, *lean; /* the size of most items a second up to each point; the least within 3 % of that */
+    float spread;          /* deviation as a share of the mean, of all sizes */
     double unit;           /* ns an item at the most efficient size: what an item costs where batches are full */
     double fit[5];         /* decayed sums 1, x, t, xx, xt of the affine fit */
     double error;          /* mean of |measured - predicted| / predicted */

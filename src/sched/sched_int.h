@@ -7,6 +7,7 @@
 #define PS_SCHED_NEVER INT64_MAX
 #define PS_SCHED_LATE (INT64_MAX / 4) /* added to order_ns of what is late */
 #define PS_SCHED_LOOK 16              /* buckets that one decision looks at, longest unserved first */
+#define PS_SCHED_AGED_EVERY 8         /* items between two seats for requests that waited for too long */
 #define PS_SCHED_RECENT 50            /* batches that 'linear' fits its line to */
 
 struct ps_sched_tenant {
@@ -36,6 +37,7 @@ struct ps_sched_bucket {
     double backlog_ns;                /* device time of what is queued */
     uint32_t held;                    /* requests that point here */
     uint32_t n_late;                  /* of the queue */
+    uint32_t since_aged;              /* items run since the last such seat */
     bool mixed;                       /* the queue's order is not that of due_ns */
     int64_t used_ns;                  /* last admission */
     ps_sched_bucket *chain;           /* same hash */
@@ -57,8 +59,8 @@ struct ps_sched_model {
     bool paused;
     int64_t give_up_ns;
     double virtual_ns; /* device time used, by weight (start-time fair queueing) */
-    double load;       /* share of the device that arrivals ask for, decayed */
-    int64_t load_ns;   /* when that was */
+    double load, lost; /* decayed shares of the device: what arrivals ask for; what was refused, dropped or late */
+    int64_t load_ns, lost_ns; /* when that was */
     double guard;
     uint32_t answered, missed; /* since the guard was last looked at */
     int64_t guard_ns;
@@ -82,8 +84,8 @@ struct ps_sched {
     ps_sched_batch *batches;               /* that run */
     ps_sched_request *dropped, **dropped_end;
     double backlog_ns, virtual_ns;
-    double load, lost; /* decayed shares of the device: what arrivals ask for, what was refused, dropped or late */
-    int64_t load_ns, lost_ns;
+    double load;     /* share of the device that arrivals ask for, decayed */
+    int64_t load_ns; /* when that was */
 };
 
 /* What a policy wants to run. */
@@ -116,7 +118,9 @@ int64_t ps_sched_target(const ps_sched_bucket *b); /* in force */
 uint32_t ps_sched_limit(const ps_sched_bucket *b);
 /* Of the decayed sums `load` and `lost`. */
 double ps_sched_decayed(double load, int64_t since_ns, int64_t now);
-void ps_sched_count_lost(ps_sched *s, const ps_sched_request *r, int64_t now);
+/* The oldest request has waited for longer than the bound, and it is its turn. */
+bool ps_sched_is_aged(const ps_sched *s, const ps_sched_bucket *b, int64_t now);
+void ps_sched_count_lost(const ps_sched_request *r, int64_t now);
 /* When a slot is free, as predicted; now if one is. */
 int64_t ps_sched_free_at(const ps_sched *s, int64_t now);
 static inline bool ps_sched_is_full(const ps_sched *s) {
