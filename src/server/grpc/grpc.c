@@ -12,8 +12,8 @@
 #include "server/address.h"
 #include "server/grpc/call.h"
 
-/* Core holds a message until it is whole, and only then sees that it is too large. Its memory is bounded by a quota: beyond
- * that it reads less and then cancels calls. */
+/* Core holds a message until it is whole, and only then sees that it is too large. Its memory is bounded by a quota:
+ * beyond that it reads less and then cancels calls. */
 #define QUOTA_MORE ((size_t)64 << 20)
 #define QUIET_NS INT64_C(50000000)      /* without a call before the server shuts down … */
 #define MAX_QUIET_NS INT64_C(500000000) /* … but no longer than that after the drain began */
