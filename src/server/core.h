@@ -8,7 +8,11 @@
  *
  * `encode` is called on a runner's thread after a run that succeeded; the result tensors are the session's own memory
  * and valid only until it returns. `done` is called exactly once, on the same thread, with status and error set; from
- * then on the core does not touch the request, and `served` is NULL already. */
+ * then on the core does not touch the request, and `served` is NULL already.
+ *
+ * A request that takes microseconds may be run by ps_core_submit itself, on the thread that calls it, if the front end
+ * allows that (`may_run_here`): then `encode` and `done` have been called when it returns. Every other request changes
+ * threads, and `park` is called before. */
 #ifndef PS_SERVER_CORE_H
 #define PS_SERVER_CORE_H
 
@@ -67,7 +71,10 @@ struct ps_infer {
     ps_status (*prepare)(ps_infer *infer, ps_error *err);
     ps_status (*encode)(ps_infer *infer, ps_error *err);
     void (*done)(ps_infer *infer);
-    void *ctx; /* of the front end */
+    bool may_run_here;
+    void (*park)(ps_infer *infer); /* NULL, or called once at most, on the submitting thread, before another has it */
+    uint32_t form;                 /* of the reply: requests whose encoding takes another time differ in it */
+    void *ctx;                     /* of the front end */
 
     /* set by the core */
     ps_served *served;   /* a reference */
@@ -76,6 +83,7 @@ struct ps_infer {
     int *selected; /* model output of each want */
     ps_runner *runner;
     int64_t queued_ns;
+    uint64_t quick_key;         /* 0: may not run on the submitting thread */
     ps_sequence *sequence;      /* from ps_sequence_enter to ps_sequence_leave */
     ps_infer *next_of_sequence; /* of those that wait for their turn */
 
@@ -86,6 +94,8 @@ struct ps_infer {
 
 void ps_infer_init(ps_infer *infer, ps_engine *engine);
 void ps_infer_release(ps_infer *infer);
+/* The same, but keeps some memory for the next request, at most so many bytes; as after ps_infer_init. */
+void ps_infer_recycle(ps_infer *infer, size_t max_bytes);
 /* Gives the reference to the model back before the request is released: an unload waits for it. */
 void ps_infer_drop_served(ps_infer *infer);
 

@@ -1,6 +1,7 @@
 /* The public object: options, start, drain, stop. */
 #include "polestar/server.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/os.h"
@@ -16,6 +17,7 @@
 #define DEFAULT_BODY ((size_t)64 << 20)
 #define MAX_BODY ((size_t)4 << 30)
 #define LOADER_QUEUE 256
+#define OTHER_FILES 256 /* than connections: models, devices, the log */
 /* bodies of all requests together, and their inputs in shared memory: this, or four of the largest body */
 #define LEAST_SHARED ((size_t)256 << 20)
 #define LAST_REPLIES_NS (2 * INT64_C(1000000000)) /* for replies to requests that the drain cut short */
@@ -154,6 +156,17 @@ static void run_load_all(ps_job *job) {
     ps_log_line(&s->log, PS_LOG_INFO, "event=ready");
 }
 
+/* As many connections as the process may have files open, and files are needed for other things as well. */
+static int allowed_connections(const ps_server *s, int want) {
+    uint64_t need = (uint64_t)want + (uint64_t)ps_http_spare_connections(want) + OTHER_FILES;
+    uint64_t files = ps_open_files_allow(need);
+    if (files >= need) return want;
+    int fit = files > 2 * OTHER_FILES ? (int)(files - OTHER_FILES) / 17 * 16 : OTHER_FILES / 2;
+    if (fit > want) fit = want;
+    ps_log_line(&s->log, PS_LOG_WARN, "event=open_files limit=%" PRIu64 " connections=%d wanted=%d", files, fit, want);
+    return fit;
+}
+
 static ps_status start_http(ps_server *s, const ps_server_options *o, ps_error *err) {
     ps_http_options http = {
         .engine = s->engine,
@@ -172,6 +185,7 @@ static ps_status start_http(ps_server *s, const ps_server_options *o, ps_error *
         .threads = o->http_threads ? o->http_threads : 1,
         .client_seconds = o->client_seconds ? o->client_seconds : 30,
     };
+    http.max_connections = allowed_connections(s, http.max_connections);
     if (http.max_connections < http.threads) http.max_connections = http.threads;
     PS_TRY(ps_http_start(&http, &s->http, err));
     s->port = ps_http_port(s->http);

@@ -94,15 +94,14 @@ static bool keep(ps_exchange *x, const char *data, size_t size) {
     return true;
 }
 
-static bool too_slow(const ps_exchange *x) {
-    return ps_clock_ns() - x->arrived_ns > ps_exchange_allowed_ns(x, x->body_total);
-}
-
 bool ps_body_take(ps_exchange *x, const char *data, size_t size) {
     size_t limit = x->http->options.max_body_bytes;
+    int64_t now = ps_clock_ns();
     x->body_total += size;
-    atomic_store_explicit(&x->http->last_upload, ps_clock_ns(), memory_order_relaxed);
-    if (too_slow(x) || x->body_total > 2 * limit) return false;
+    atomic_store_explicit(&x->http->last_upload, now, memory_order_relaxed);
+    int64_t due = x->arrived_ns + ps_slow_ns(x->body_total);
+    ps_watch_expect(x->watched, due, x->http->patience_ns);
+    if (now > due + x->http->patience_ns || x->body_total > 2 * limit) return false;
     if (!x->handler) return true; /* the reply is decided */
     (void)keep(x, data, size);
     return true;

@@ -29,6 +29,8 @@ typedef struct ps_http_options {
     int client_seconds; /* patience with slow clients: see ps_server_options */
 } ps_http_options;
 
+/* So many connections are open for a moment above max_connections: until idle ones have made room. */
+int ps_http_spare_connections(int max_connections);
 /* Listens and serves from now on. */
 ps_status ps_http_start(const ps_http_options *options, ps_http **ret, ps_error *err);
 int ps_http_port(const ps_http *http);

@@ -5,6 +5,7 @@
 
 #include "server/http/tensor_json.h"
 #include "server/infer_request.h"
+#include "server/json_number.h"
 #include "server/json_reader.h"
 #include "server/json_text.h"
 #include "server/tensor_raw.h"
@@ -346,17 +347,26 @@ static ps_status write_memory(const ps_infer_want *w, const ps_infer_tensor *t, 
     return PS_OK;
 }
 
+static void write_int(ps_str *out, const char *before, int64_t value) {
+    char text[PS_NUMBER_TEXT];
+    ps_str_append(out, before);
+    ps_str_append_n(out, text, ps_number_write_i64(text, value));
+}
+
 static ps_status write_output(const ps_infer_want *w, const ps_infer_tensor *t, ps_str *out, ps_error *err) {
     size_t size;
     ps_str_append(out, "{\"name\":");
     ps_json_write_string(out, t->name);
-    ps_str_printf(out, ",\"datatype\":\"%s\",\"shape\":[", ps_dtype_v2_name(t->dtype));
+    ps_str_append(out, ",\"datatype\":\"");
+    ps_str_append(out, ps_dtype_v2_name(t->dtype));
+    ps_str_append(out, "\",\"shape\":[");
     for (int i = 0; i < t->shape.rank; i++)
-        ps_str_printf(out, "%s%" PRId64, i ? "," : "", t->shape.dims[i]);
+        write_int(out, i ? "," : "", t->shape.dims[i]);
     if (w->shm) return write_memory(w, t, out, err);
     if (w->binary) {
         PS_FAIL_IF(!ps_tensor_raw_size(t, &size), err, LIMIT, "output '%s' is too large", t->name);
-        ps_str_printf(out, "],\"parameters\":{\"binary_data_size\":%zu}}", size);
+        write_int(out, "],\"parameters\":{\"binary_data_size\":", (int64_t)size);
+        ps_str_append(out, "}}");
         return PS_OK;
     }
     ps_str_append(out, "],\"data\":");
@@ -366,6 +376,7 @@ static ps_status write_output(const ps_infer_want *w, const ps_infer_tensor *t, 
 }
 
 static ps_status write_head(const ps_infer *infer, ps_str *out, ps_error *err) {
+    (void)ps_str_reserve(out, 512); /* most replies in JSON need no more */
     ps_str_append(out, "{\"model_name\":");
     ps_json_write_string(out, infer->served->name);
     ps_str_append(out, ",\"model_version\":");
