@@ -73,7 +73,7 @@ static void block_signals(sigset_t *set) {
     sigaddset(set, SIGINT);
     sigprocmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
-    setenv("GRPC_VERBOSITY", "NONE", 0); /* grpc core has a log of its own, which is not ours: errors come as statuses */
+    setenv("GRPC_VERBOSITY", "NONE", 0); /* grpc core would write lines of its own between ours */
 }
 
 /* Said when a client's first request will be answered: models are loaded or refused. A signal ends the wait. */
