@@ -197,6 +197,8 @@ static ps_status describe_config(ps_call *c, const ps_served *s, ps_error *err) 
     Oip__Latest latest = OIP__LATEST__INIT;
     Oip__SequenceBatching sequences = OIP__SEQUENCE_BATCHING__INIT;
     Oip__DynamicBatching batching = OIP__DYNAMIC_BATCHING__INIT;
+    Oip__ConfigText why = OIP__CONFIG_TEXT__INIT;
+    Oip__ConfigParameter unbatched = OIP__CONFIG_PARAMETER__INIT, *parameters[] = { &unbatched };
     latest.num_versions = 1;
     policy.latest = &latest;
     m.name = (char *)s->name;
@@ -206,6 +208,12 @@ static ps_status describe_config(ps_call *c, const ps_served *s, ps_error *err) 
     if (s->max_batch > 1) {
         m.max_batch_size = (int32_t)s->max_batch;
         m.dynamic_batching = &batching;
+    } else {
+        why.string_value = (char *)s->unbatched;
+        unbatched.key = (char *)"unbatched_because";
+        unbatched.value = &why;
+        m.n_parameters = 1;
+        m.parameters = parameters;
     }
     bool ok = fill_inputs(c, s, &m) && fill_outputs(c, s, &m) && fill_states(c, s, &sequences);
     if (!ok) return PS_FAIL_NOMEM(err, "a reply");
