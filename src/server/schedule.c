@@ -36,6 +36,9 @@ ps_status ps_schedule_refused(ps_infer *infer, const ps_sched_verdict *verdict, 
     case PS_SCHED_FULL:
         return PS_FAIL(err, UNAVAILABLE, "model '%s': the queue of requests is full", name);
     case PS_SCHED_TOO_LATE:
+        PS_FAIL_IF(ps_clock_ns() >= infer->deadline_ns, err, DEADLINE,
+                   "model '%s': the request's timeout of %lld microseconds had passed before it could wait", name,
+                   allowed_us(infer));
         return PS_FAIL(err, UNAVAILABLE,
                        "model '%s': an answer would take about %lld microseconds, the request allows %lld", name,
                        (long long)((verdict->finish_ns - infer->arrived_ns) / 1000), allowed_us(infer));
