@@ -102,13 +102,12 @@ static void say_ready(ps_server *server, const char *host, const sigset_t *signa
     fflush(stdout);
 }
 
-static int serve(const cli_args *args, ps_engine *engine, const ps_server_options *o, const sigset_t *signals,
-                 serve_log *log) {
+static int serve(ps_engine *engine, const ps_server_options *o, const sigset_t *signals, serve_log *log,
+                 ps_error *err) {
     ps_server *server = NULL;
-    ps_error err = PS_ERROR_INIT;
     char line[128];
     int signal_number = 0;
-    if (ps_server_start(engine, o, &server, &err) != PS_OK) return cli_fail_error(args, &err);
+    if (ps_server_start(engine, o, &server, err) != PS_OK) return CLI_FAILED;
     say_ready(server, o->host ? o->host : "127.0.0.1", signals);
     sigwait(signals, &signal_number);
     snprintf(line, sizeof line, "event=stop signal=%s", signal_number == SIGINT ? "SIGINT" : "SIGTERM");
@@ -121,6 +120,7 @@ static int serve(const cli_args *args, ps_engine *engine, const ps_server_option
 
 static int check_and_serve(const cli_args *args, ps_server_options *o) {
     ps_engine *engine = NULL;
+    ps_error err = PS_ERROR_INIT;
     sigset_t signals;
     if (!read_options(args, o)) return CLI_USAGE;
     if (!o->model_count && !o->model_repository)
@@ -133,9 +133,10 @@ static int check_and_serve(const cli_args *args, ps_server_options *o) {
     if (code == CLI_OK && cli_has(args, "check-config"))
         printf("polestar: the configuration is valid\n");
     else if (code == CLI_OK)
-        code = serve(args, engine, o, &signals, log);
+        code = serve(engine, o, &signals, log, &err);
     ps_engine_free(engine);
     serve_log_stop(log);
+    if (err.status != PS_OK) (void)cli_fail_error(args, &err); /* the last word, behind the lines of the log */
     return code;
 }
 
