@@ -24,9 +24,10 @@ def folder(tmp_path_factory):
     return made
 
 
-@pytest.fixture()
-def narrow(folder):
-    running = Server(folder / "plain.onnx", folder / "slow.onnx", "--max-connections", LIMIT, "--runners", 1)
+@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
+def narrow(folder, request):
+    running = Server(folder / "plain.onnx", folder / "slow.onnx", "--max-connections", LIMIT, "--runners", 1,
+                     "--http-threads", request.param)
     yield running
     code, log = running.stop()
     assert code == 0, log

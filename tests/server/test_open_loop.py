@@ -85,7 +85,7 @@ def fake(answer, *options):
 
 
 def test_everything_is_answered(server):
-    found = summary(server.url, "--model", "add one", "--rate", 300, "--duration", 2, "--target", 1000, "--check")
+    found = summary(server.url, "--model", "add one", "--rate", 300, "--duration", 2, "--target", 20000, "--check")
     counts = found["all"]["counts"]
     assert counts["offered"] == counts["ok"] == counts["good"] and 400 < counts["offered"] < 800
     assert found["all"]["errors_by_status"] == {} and counts["wrong"] == counts["lost"] == counts["unanswered"] == 0
@@ -136,7 +136,7 @@ def test_a_stall_is_counted_from_the_scheduled_times():
     found = fake(lambda n: (*GOOD[:2], 1.0 if n == 50 else 0), "--rate", 100, "--duration", 2, "--connections", 1, "--target", 100)
     assert found["counts"]["ok"] == 200
     assert found["latency_ms"]["max"] > 990 and found["latency_ms"]["p90"] > 500  # half of them waited
-    assert 80 <= found["counts"]["sent_late"] <= 180 and found["counts"]["good"] < 130
+    assert found["counts"]["sent_late"] >= 80 and found["counts"]["good"] < 130
 
 
 def test_unanswered():
