@@ -57,7 +57,7 @@ ps_status ps_tensor_raw_read(ps_arena *arena, ps_infer_tensor *t, const void *da
         if (failed) return PS_FAIL_NOMEM(err, "an input of the request");
         if (clean) data = clean;
     }
-    t->data = (uintptr_t)data % element == 0 ? data : ps_arena_memdup(arena, data, size ? size : 1);
+    t->data = (uintptr_t)data % element == 0 ? data : ps_arena_memdup(arena, data, size); /* not NULL for no bytes */
     return t->data ? PS_OK : PS_FAIL_NOMEM(err, "an input of the request");
 }
 
