@@ -43,6 +43,8 @@ static bool read_options(const cli_args *args, ps_server_options *o) {
     o->model_repository = cli_get(args, "model-repository");
     o->shared_memory = cli_get(args, "shared-memory");
     return cli_get_int(args, "http-port", 0, 65535, &o->http_port) &&
+           cli_get_int(args, "grpc-port", -1, 65535, &o->grpc_port) &&
+           cli_get_int(args, "grpc-threads", 1, 256, &o->grpc_threads) &&
            cli_get_int(args, "max-connections", 1, 1 << 20, &o->max_connections) &&
            cli_get_int(args, "http-threads", 1, 256, &o->http_threads) &&
            cli_get_int(args, "runners", 1, 1024, &o->runners) &&
@@ -70,7 +72,10 @@ static void say_ready(ps_server *server, const char *host, const sigset_t *signa
         sigpending(&pending);
         if (sigismember(&pending, SIGTERM) || sigismember(&pending, SIGINT)) return;
     }
-    printf("polestar: ready on http://%s%s%s:%d\n", six ? "[" : "", host, six ? "]" : "", ps_server_http_port(server));
+    printf("polestar: ready on http://%s%s%s:%d", six ? "[" : "", host, six ? "]" : "", ps_server_http_port(server));
+    if (ps_server_grpc_port(server) >= 0)
+        printf(" grpc://%s%s%s:%d", six ? "[" : "", host, six ? "]" : "", ps_server_grpc_port(server));
+    putchar('\n');
     fflush(stdout);
 }
 
@@ -132,10 +137,12 @@ static const cli_option options[] = {
     { "check-config", CLI_FLAG, NULL, "check options, configuration and paths, load nothing, and end", NULL },
     { "model-repository", CLI_DIR, "DIR", "serve every model of DIR/<model>/<version>/model.onnx", NULL },
     { "host", CLI_TEXT, "ADDRESS", "address to listen on", "127.0.0.1" },
-    { "http-port", CLI_TEXT, "PORT", "port to listen on; 0: any free one", "8000" },
+    { "http-port", CLI_TEXT, "PORT", "port for HTTP; 0: any free one", "8000" },
+    { "grpc-port", CLI_TEXT, "PORT", "port for gRPC; 0: any free one, -1: no gRPC", "8001" },
     { "max-connections", CLI_TEXT, "N", "connections at once", "1024" },
     { "max-body", CLI_TEXT, "SIZE", "largest request body", "64M" },
-    { "http-threads", CLI_TEXT, "N", "threads that read and write requests", "1" },
+    { "http-threads", CLI_TEXT, "N", "threads that read and write HTTP requests", "1" },
+    { "grpc-threads", CLI_TEXT, "N", "threads that take gRPC calls", "1" },
     { "runners", CLI_TEXT, "N", "models running at once", "one for each core" },
     { "client-seconds", CLI_TEXT, "S", "patience with slow clients", "30" },
     { "shared-memory", CLI_WORDS, "auto|on|off",
@@ -150,8 +157,8 @@ const cli_command cli_serve = {
     "serve",
     "[MODEL | NAME=MODEL]...",
     CLI_FILE,
-    "serve models over HTTP (Open Inference Protocol, KServe v2)",
-    "Prints one line with the address when all models have been tried, log lines (key=value) on standard error. "
+    "serve models over HTTP and gRPC (Open Inference Protocol, KServe v2)",
+    "Prints one line with the addresses when all models have been tried, log lines (key=value) on standard error. "
     "SIGTERM or SIGINT stop accepting, answer what is in flight and end with code 0; a second one ends at once.",
     options,
     0,

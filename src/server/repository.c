@@ -373,32 +373,40 @@ ps_status ps_repository_acquire_all(ps_repository *repo, ps_served ***ret, size_
     return PS_OK;
 }
 
-/* Called with the lock held. A model that was never loaded has only its name, as in Triton's index. */
-static void write_entry(const entry *e, ps_str *out) {
+static ps_index_entry index_entry(const entry *e) {
     static const char *const states[] = { "", "LOADING", "READY", "UNAVAILABLE", "UNLOADING", "UNAVAILABLE" };
+    if (e->state == PS_MODEL_KNOWN) return (ps_index_entry) { .name = e->name };
+    return (ps_index_entry) { e->name, *e->version ? e->version : "1", states[e->state], reason_of(e) };
+}
+
+void ps_repository_visit(ps_repository *repo, bool ready_only, void (*visit)(void *ctx, const ps_index_entry *e),
+                         void *ctx) {
+    (void)scan(repo, NULL); /* an unreadable folder leaves the index as it was */
+    ps_mutex_lock(&repo->lock);
+    for (size_t i = 0; i < repo->sorted.size; i++) {
+        if (ready_only && !repo->sorted.data[i]->served) continue;
+        ps_index_entry e = index_entry(repo->sorted.data[i]);
+        visit(ctx, &e);
+    }
+    ps_mutex_unlock(&repo->lock);
+}
+
+static void write_entry(void *ctx, const ps_index_entry *e) {
+    ps_str *out = ctx;
+    if (out->data[out->size - 1] != '[') ps_str_char(out, ',');
     ps_str_append(out, "{\"name\":");
     ps_json_write_string(out, e->name);
-    if (e->state != PS_MODEL_KNOWN) {
+    if (e->version) {
         ps_str_append(out, ",\"version\":");
-        ps_json_write_string(out, *e->version ? e->version : "1");
-        ps_str_printf(out, ",\"state\":\"%s\",\"reason\":", states[e->state]);
-        ps_json_write_string(out, reason_of(e));
+        ps_json_write_string(out, e->version);
+        ps_str_printf(out, ",\"state\":\"%s\",\"reason\":", e->state);
+        ps_json_write_string(out, e->reason);
     }
     ps_str_char(out, '}');
 }
 
 void ps_repository_write_index(ps_repository *repo, bool ready_only, ps_str *out) {
-    bool first = true;
-    (void)scan(repo, NULL); /* an unreadable folder leaves the index as it was */
     ps_str_char(out, '[');
-    ps_mutex_lock(&repo->lock);
-    for (size_t i = 0; i < repo->sorted.size; i++) {
-        const entry *e = repo->sorted.data[i];
-        if (ready_only && !e->served) continue;
-        if (!first) ps_str_char(out, ',');
-        first = false;
-        write_entry(e, out);
-    }
-    ps_mutex_unlock(&repo->lock);
+    if (!out->failed) ps_repository_visit(repo, ready_only, write_entry, out);
     ps_str_char(out, ']');
 }

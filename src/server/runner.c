@@ -67,7 +67,9 @@ static ps_status run_infer(ps_infer *infer, ps_session_kind kind, int64_t stop_n
                "the server is shutting down");
     PS_FAIL_IF(infer->deadline_ns && ps_clock_ns() >= infer->deadline_ns, err, DEADLINE,
                "model '%s': the request waited for longer than its timeout of %lld microseconds", infer->served->name,
-               (long long)infer->timeout_us);
+               (long long)((infer->deadline_ns - infer->arrived_ns) / 1000));
+    PS_FAIL_IF(atomic_load_explicit(&infer->abandoned, memory_order_relaxed), err, CANCELLED,
+               "model '%s': the client gave the request up", infer->served->name);
     PS_TRY(ps_served_take_session(infer->served, kind, &session, err));
     ps_status status = run_session(infer, session, stop_ns, sample, err);
     ps_served_put_session(infer->served, kind, session);

@@ -273,10 +273,23 @@ ps_infer *ps_sequence_leave(ps_infer *infer) {
 
 /* ---- description ---- */
 
+size_t ps_sequences_states(const ps_sequences *s) {
+    return s ? s->file.n_pairs : 0;
+}
+
+ps_sequence_state ps_sequences_state(const ps_sequences *s, size_t i) {
+    const ps_state_pair *p = &s->file.pairs[i];
+    return (ps_sequence_state) { p->input, p->output, p->shape };
+}
+
+int64_t ps_sequences_idle_us(const ps_sequences *s) {
+    return s->file.idle_seconds * 1000000;
+}
+
 void ps_sequences_write_config(const ps_sequences *s, ps_str *out) {
     if (!s) return;
     ps_str_printf(out, ",\"sequence_batching\":{\"max_sequence_idle_microseconds\":%" PRId64 ",\"state\":[",
-                  s->file.idle_seconds * 1000000);
+                  ps_sequences_idle_us(s));
     for (size_t i = 0; i < s->file.n_pairs; i++) {
         const ps_state_pair *p = &s->file.pairs[i];
         ps_str_append(out, i ? ",{\"input_name\":" : "{\"input_name\":");

@@ -36,6 +36,14 @@ ps_status ps_sequence_keep(ps_infer *infer, ps_tensor *const *outputs, ps_error 
 /* The request is done, well or not. Returns the sequence's next request, whose turn it is, or NULL. */
 ps_infer *ps_sequence_leave(ps_infer *infer);
 
+/* The declared states, as indices of the model's inputs and outputs, and the shape of the first one; s may be NULL. */
+typedef struct ps_sequence_state {
+    int input, output;
+    ps_shape shape;
+} ps_sequence_state;
+size_t ps_sequences_states(const ps_sequences *s);
+ps_sequence_state ps_sequences_state(const ps_sequences *s, size_t i);
+int64_t ps_sequences_idle_us(const ps_sequences *s);
 /* Appends ,"sequence_batching":{…} of the model configuration. */
 void ps_sequences_write_config(const ps_sequences *s, ps_str *out);
 

@@ -25,7 +25,7 @@ def model(tmp_path):
 
 
 def start(*arguments):
-    command = [BINARY, "serve", *map(str, arguments)]
+    command = [BINARY, "serve", "--grpc-port", "0", *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     line = process.stdout.readline()
     return process, line, re.findall(r"http://\S+", line)
@@ -58,7 +58,8 @@ def test_the_command_line_wins(tmp_path, model):
 
 def test_every_option_is_a_key(tmp_path, model):
     text = subprocess.run([BINARY, "serve", "--help"], capture_output=True, text=True, check=True).stdout
-    values = {"model-repository": str(tmp_path), "host": "127.0.0.1", "http-port": 0, "max-connections": 10, "max-body": "1M",
+    values = {"model-repository": str(tmp_path), "host": "127.0.0.1", "http-port": 0, "grpc-port": -1, "grpc-threads": 2,
+              "max-connections": 10, "max-body": "1M",
               "http-threads": 1, "runners": 1, "drain-seconds": 1, "device": "ref", "threads": 1,
               "shared-memory": "off", "client-seconds": 5}
     options = set(re.findall(r"^ *--([a-z-]+)", text, re.M)) - {"config", "check-config", "help"}

@@ -13,7 +13,7 @@
 
 #include "base/os.h"
 #include "server/core.h"
-#include "server/http/coding.h"
+#include "server/coding.h"
 #include "server/trace.h"
 #include "test_alloc_fail.h"
 

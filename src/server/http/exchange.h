@@ -8,7 +8,7 @@
 
 #include <microhttpd.h>
 
-#include "server/http/coding.h"
+#include "server/coding.h"
 #include "server/http/http.h"
 #include "server/http/watch.h"
 
@@ -22,8 +22,6 @@ struct ps_http {
     int64_t patience_ns; /* with slow clients */
     int listen_fd;       /* ours to close after ps_http_drain, else -1 */
     atomic_bool ready, draining;
-    atomic_size_t body_bytes; /* held by all exchanges */
-    size_t max_body_total;
     ps_mutex lock;
     ps_cond idle;
     size_t active;             /* exchanges; guarded by lock, like the next three */

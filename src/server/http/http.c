@@ -6,19 +6,18 @@
 
 #include "base/os.h"
 #include "server/access_log.h"
-#include "server/http/address.h"
+#include "server/address.h"
 #include "server/http/body.h"
 #include "server/http/routes.h"
-#include "server/http/trace_context.h"
 #include "server/json_number.h"
+#include "server/trace_context.h"
 
 #define CONNECTION_MEMORY ((size_t)16 << 10) /* of one connection: bounds the headers; cleared for each request */
 #define BACKLOG 1024u
 /* times a client's patience: silence on a connection, and from one reply, or the start, to the next headers */
 #define IDLE_PATIENCE 2u
 #define HEADERS_PATIENCE 3
-#define STALLED_NS INT64_C(2000000000)     /* a drain does not wait for bodies of which nothing came for so long */
-#define MIN_BODY_TOTAL ((size_t)256 << 20) /* bodies of all requests together: this, or four of the largest */
+#define STALLED_NS INT64_C(2000000000) /* a drain does not wait for bodies of which nothing came for so long */
 
 #define MAX_SPARE 64u                  /* exchanges kept for the next requests */
 #define SPARE_BYTES ((size_t)16 << 10) /* of reply and of request that each keeps, at most */
@@ -65,6 +64,11 @@ static void spare_free(ps_http *http, ps_exchange *x) {
     ps_free(http->alloc, x);
 }
 
+static void read_traceparent(ps_exchange *x) {
+    const char *text = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, "traceparent");
+    if (text && ps_trace_context_parse(text, x->trace_id, x->parent_id)) x->traceparent = text;
+}
+
 static void copy_cut(char *to, size_t room, const char *text) {
     size_t n = strnlen(text, room - 1);
     memcpy(to, text, n);
@@ -82,7 +86,7 @@ static ps_exchange *exchange_create(ps_http *http, struct MHD_Connection *connec
     ps_watch_expect(x->watched, x->arrived_ns, http->patience_ns);
     copy_cut(x->method, sizeof x->method, method);
     copy_cut(x->path, sizeof x->path, path);
-    ps_trace_context_read(x);
+    read_traceparent(x);
     return x;
 }
 
@@ -270,7 +274,6 @@ ps_status ps_http_start(const ps_http_options *options, ps_http **ret, ps_error 
     http->options = *options;
     http->alloc = alloc;
     http->listen_fd = -1;
-    http->max_body_total = options->max_body_bytes > MIN_BODY_TOTAL / 4 ? 4 * options->max_body_bytes : MIN_BODY_TOTAL;
     bool lock = ps_mutex_init(&http->lock);
     if (!lock || !ps_cond_init(&http->idle)) {
         if (lock) ps_mutex_destroy(&http->lock);

@@ -315,47 +315,6 @@ ps_status ps_tensor_json_read(ps_json *r, ps_infer_tensor *t, ps_error *err) {
     return read_flat(&c, forms[form].row, err);
 }
 
-/* ---- raw form ---- */
-
-static uint32_t load_u32(const char *p) { /* little-endian */
-    const unsigned char *u = (const unsigned char *)p;
-    return (uint32_t)u[0] | (uint32_t)u[1] << 8 | (uint32_t)u[2] << 16 | (uint32_t)u[3] << 24;
-}
-
-static ps_status read_raw_strings(ps_arena *arena, ps_infer_tensor *t, const char *data, size_t size, ps_error *err) {
-    const char *p = data, *end = data + size;
-    PS_FAIL_IF(t->elements > size / 4, err, SHAPE, "input '%s': %zu bytes are too few for %zu elements of BYTES",
-               t->name, size, t->elements);
-    ps_string *s = ps_arena_array(arena, t->elements + 1, sizeof *s);
-    if (!s) return PS_FAIL_NOMEM(err, "an input of the request");
-    for (size_t i = 0; i < t->elements; i++) {
-        PS_FAIL_IF(end - p < 4 || load_u32(p) > (size_t)(end - p) - 4, err, SHAPE,
-                   "input '%s': element %zu of BYTES reaches beyond the %zu bytes of the input", t->name, i, size);
-        s[i] = (ps_string) { p + 4, load_u32(p) };
-        p += 4 + s[i].size;
-    }
-    PS_FAIL_IF(p != end, err, SHAPE, "input '%s': %zu bytes are left behind its last element", t->name,
-               (size_t)(end - p));
-    t->data = s;
-    return PS_OK;
-}
-
-ps_status ps_tensor_raw_read(ps_arena *arena, ps_infer_tensor *t, const char *data, size_t size, ps_error *err) {
-    int form = find_form(t->dtype);
-    size_t bytes;
-    if (t->dtype == PS_DTYPE_STRING) return read_raw_strings(arena, t, data, size, err);
-    PS_FAIL_IF(form < 0, err, UNSUPPORTED, "input '%s' has an element type that the protocol does not have", t->name);
-    PS_FAIL_IF(ps_mul_overflow_size(t->elements, forms[form].size, &bytes) || bytes != size, err, SHAPE,
-               "input '%s': binary_data_size is %zu, but %zu elements of %s take %zu bytes", t->name, size, t->elements,
-               ps_dtype_v2_name(t->dtype), t->elements * forms[form].size);
-    if (t->dtype == PS_DTYPE_BOOL)
-        for (size_t i = 0; i < size; i++)
-            PS_FAIL_IF((unsigned char)data[i] > 1, err, FORMAT, "input '%s': element %zu of BOOL is neither 0 nor 1",
-                       t->name, i);
-    t->data = (uintptr_t)data % forms[form].size == 0 ? data : ps_arena_memdup(arena, data, size ? size : 1);
-    return t->data ? PS_OK : PS_FAIL_NOMEM(err, "an input of the request");
-}
-
 /* ---- writing ---- */
 
 static size_t write_special(char *buf, double v) {
@@ -431,31 +390,4 @@ ps_status ps_tensor_json_write(const ps_infer_tensor *t, ps_str *out, ps_error *
         return PS_FAIL_NOMEM(err, "a reply");
     ps_str_char(out, ']');
     return PS_OK;
-}
-
-bool ps_tensor_raw_size(const ps_infer_tensor *t, size_t *ret) {
-    int form = find_form(t->dtype);
-    size_t size = 0;
-    if (form < 0) return false;
-    if (t->dtype != PS_DTYPE_STRING) return !ps_mul_overflow_size(t->elements, forms[form].size, ret);
-    const ps_string *s = t->data;
-    for (size_t i = 0; i < t->elements; i++)
-        if (s[i].size > UINT32_MAX || ps_add_overflow_size(size, s[i].size + 4, &size)) return false;
-    *ret = size;
-    return true;
-}
-
-void ps_tensor_raw_write(const ps_infer_tensor *t, ps_str *out) {
-    size_t size;
-    if (t->dtype != PS_DTYPE_STRING) {
-        if (ps_tensor_raw_size(t, &size)) ps_str_append_n(out, t->data, size);
-        return;
-    }
-    const ps_string *s = t->data;
-    for (size_t i = 0; i < t->elements; i++) {
-        uint32_t n = (uint32_t)s[i].size;
-        char length[4] = { (char)(n & 0xff), (char)(n >> 8 & 0xff), (char)(n >> 16 & 0xff), (char)(n >> 24) };
-        ps_str_append_n(out, length, 4);
-        ps_str_append_n(out, s[i].data, s[i].size);
-    }
 }

@@ -4,7 +4,7 @@
 
 #include "base/os.h"
 #include "base/thread.h"
-#include "server/http/address.h"
+#include "server/address.h"
 
 #define LOOK_NS INT64_C(1000000000)
 #define LOOK_FULL_NS INT64_C(100000000) /* while there are too many */
