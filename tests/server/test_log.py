@@ -14,6 +14,13 @@ BODY = '{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}
 LINE = re.compile(r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=(info|warn|error) event=\S+.*")
 
 
+def start(model):
+    """A server whose log is a pipe, and its address."""
+    process = subprocess.Popen([BINARY, "serve", model, "--http-port", "0", "--grpc-port", "-1"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    return process, re.search(r"http://\S+", process.stdout.readline()).group()
+
+
 @pytest.fixture
 def model(tmp_path):
     return add_model(tmp_path / "plain.onnx", 1)
@@ -36,9 +43,7 @@ def test_every_request_has_its_line(model):
 
 def test_a_log_that_nobody_reads(model):
     """A full pipe: lines are dropped and counted, requests are answered."""
-    process = subprocess.Popen([BINARY, "serve", model, "--http-port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True)
-    base = process.stdout.readline().split()[-1]
+    process, base = start(model)
     connection, path = http.client.HTTPConnection(base.rpartition("/")[2], timeout=20), "/v2/models/plain/" + "x" * 140
 
     def ask():
@@ -67,9 +72,7 @@ def test_a_log_that_nobody_reads(model):
 
 
 def test_a_reader_that_is_gone(model):
-    process = subprocess.Popen([BINARY, "serve", model, "--http-port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True)
-    base = process.stdout.readline().split()[-1]
+    process, base = start(model)
     process.stderr.close()
     for _ in range(100):
         assert requests.post(base + "/v2/models/plain/infer", data=BODY, timeout=20).status_code == 200
