@@ -149,7 +149,7 @@ static uint64_t quick_key(const ps_infer *infer) {
 static bool run_here(ps_infer *infer) {
     ps_quick *quick = &infer->served->quick;
     ps_stats_sample sample = { .queue = 0 };
-    if (ps_pool_has_queue(infer->runner->pool) || !ps_quick_is(quick, infer->quick_key)) return false;
+    if (ps_pool_has_queue(infer->runner->pool) || !ps_quick_is(quick, infer->quick_key, infer->here_ns)) return false;
     ps_status status =
         run_infer(infer, PS_SESSION_NARROW, infer->queued_ns + PS_QUICK_LIMIT_NS, &sample, &infer->error);
     if (status == PS_DEADLINE && !(infer->deadline_ns && ps_clock_ns() >= infer->deadline_ns)) {
@@ -188,7 +188,7 @@ ps_status ps_runner_submit(ps_runner *runner, ps_infer *infer, ps_error *err) {
     infer->job.run = run_job;
     infer->queued_ns = ps_clock_ns();
     bool waits = false;
-    if (infer->may_run_here && !*infer->sequence_id) {
+    if (infer->here_ns && !*infer->sequence_id) {
         infer->quick_key = quick_key(infer);
         if (run_here(infer)) return PS_OK;
     }

@@ -61,6 +61,7 @@ static void start(fixture *f) {
     engine.threads = 1;
     engine.cache_dir = "";
     options.http_port = 0;
+    options.grpc_port = -1;
     options.models = &model;
     options.model_count = 1;
     if (ps_engine_create(&engine, &f->engine, &err) != PS_OK) fail_msg("%s", err.msg);
