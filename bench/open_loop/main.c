@@ -13,14 +13,16 @@ static const char help[] =
     "\n"
     "  --model NAME       --rate R          one model, R requests a second on average\n"
     "  --mix FILE                           several: bench/README.md has the keys\n"
-    "  --pattern poisson|constant|onoff     onoff: Poisson, in phases of --period seconds, the first at --ratio times the\n"
+    "  --pattern poisson|constant|onoff     onoff: Poisson, in phases of --period seconds, the first at --ratio times "
+    "the\n"
     "                                       rate of the second [poisson]\n"
     "  --period S         --ratio R         [1] [4]\n"
     "  --duration S       --warmup S        measured, and before it [10] [1]\n"
     "  --drain S                            wait for replies at the end [2]\n"
     "  --target MS                          a reply is good if it is a 200 within so long [any]\n"
     "  --timeout US       --priority N      parameters of the requests\n"
-    "  --shape INPUT=1x4  --input INPUT=F   shape of an input with open dims [1 each]; its values, a .npy file [random]\n"
+    "  --shape INPUT=1x4  --input INPUT=F   shape of an input with open dims [1 each]; its values, a .npy file "
+    "[random]\n"
     "  --samples N                          different requests [8]\n"
     "  --check                              compare each answer with that to the same request alone\n"
     "  --connections N                      at most [512]\n"
@@ -98,14 +100,14 @@ static void add_input(ol_model *m, const char *name, const char *text, bool file
 }
 
 static const struct option options[] = {
-    { "url", 1, NULL, 'u' },      { "model", 1, NULL, 'm' },   { "mix", 1, NULL, 'x' },
-    { "rate", 1, NULL, 'r' },     { "pattern", 1, NULL, 'p' }, { "period", 1, NULL, 'P' },
-    { "ratio", 1, NULL, 'R' },    { "duration", 1, NULL, 'd' },{ "warmup", 1, NULL, 'w' },
-    { "drain", 1, NULL, 'D' },    { "target", 1, NULL, 't' },  { "timeout", 1, NULL, 'T' },
-    { "priority", 1, NULL, 'y' }, { "shape", 1, NULL, 's' },   { "input", 1, NULL, 'i' },
-    { "samples", 1, NULL, 'n' },  { "check", 0, NULL, 'k' },   { "connections", 1, NULL, 'c' },
-    { "late", 1, NULL, 'l' },     { "seed", 1, NULL, 'e' },    { "json", 0, NULL, 'j' },
-    { "csv", 1, NULL, 'v' },      { "help", 0, NULL, 'h' },    { NULL, 0, NULL, 0 },
+    { "url", 1, NULL, 'u' },      { "model", 1, NULL, 'm' },    { "mix", 1, NULL, 'x' },
+    { "rate", 1, NULL, 'r' },     { "pattern", 1, NULL, 'p' },  { "period", 1, NULL, 'P' },
+    { "ratio", 1, NULL, 'R' },    { "duration", 1, NULL, 'd' }, { "warmup", 1, NULL, 'w' },
+    { "drain", 1, NULL, 'D' },    { "target", 1, NULL, 't' },   { "timeout", 1, NULL, 'T' },
+    { "priority", 1, NULL, 'y' }, { "shape", 1, NULL, 's' },    { "input", 1, NULL, 'i' },
+    { "samples", 1, NULL, 'n' },  { "check", 0, NULL, 'k' },    { "connections", 1, NULL, 'c' },
+    { "late", 1, NULL, 'l' },     { "seed", 1, NULL, 'e' },     { "json", 0, NULL, 'j' },
+    { "csv", 1, NULL, 'v' },      { "help", 0, NULL, 'h' },     { NULL, 0, NULL, 0 },
 };
 
 static bool read_model_option(ol_model *m, int letter, const char *name, const char *text) {

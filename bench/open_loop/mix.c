@@ -45,7 +45,8 @@ static void read_member(ol_model *m, const char *key, json_t *v) {
     else if (strcmp(key, "shapes") == 0 || strcmp(key, "inputs") == 0)
         read_inputs(m, key, v, *key == 'i');
     else
-        ol_die("mix: no key '%s': there are model, rate, target_ms, timeout_us, priority, samples, shapes, inputs", key);
+        ol_die("mix: no key '%s': there are model, rate, target_ms, timeout_us, priority, samples, shapes, inputs",
+               key);
 }
 
 size_t ol_mix_read(const char *path, const ol_model *defaults, ol_model models[OL_MAX_MODELS]) {

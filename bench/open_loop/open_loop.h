@@ -38,8 +38,8 @@ typedef struct ol_arrivals {
 /* Draws the first time. */
 void ol_arrivals_start(ol_arrivals *a, uint64_t seed);
 void ol_arrivals_advance(ol_arrivals *a);
-uint64_t ol_random(uint64_t *state);  /* 64 bits */
-double ol_uniform(uint64_t *state);   /* [0, 1) */
+uint64_t ol_random(uint64_t *state); /* 64 bits */
+double ol_uniform(uint64_t *state);  /* [0, 1) */
 
 /* ---- reply.c: an HTTP reply as its bytes come ---- */
 typedef struct ol_reply {
@@ -74,13 +74,13 @@ typedef struct ol_input {
 /* One line of the mix. */
 typedef struct ol_model {
     char *name;
-    double rate, target_ms;     /* target 0: any 200 is good */
-    int64_t timeout_us;         /* parameters.timeout; 0: none */
-    int64_t priority;           /* parameters.priority; 0: none */
-    int64_t samples;            /* different bodies */
+    double rate, target_ms; /* target 0: any 200 is good */
+    int64_t timeout_us;     /* parameters.timeout; 0: none */
+    int64_t priority;       /* parameters.priority; 0: none */
+    int64_t samples;        /* different bodies */
     ol_input *inputs;
     size_t n_inputs;
-    bool answers_f32;           /* all outputs are FP32: compared within a tolerance, else byte by byte */
+    bool answers_f32; /* all outputs are FP32: compared within a tolerance, else byte by byte */
     ol_body *bodies;
     size_t n_bodies;
     ol_arrivals arrivals;

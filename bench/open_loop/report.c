@@ -78,7 +78,8 @@ static double percentile(const sums *s, double percent) {
 /* ---- table ---- */
 
 static void print_failures(const sums *s) {
-    static const char *const names[] = { "wrong answer", "connection lost", "no connection", "unanswered", "unreadable" };
+    static const char *const names[] = { "wrong answer", "connection lost", "no connection", "unanswered",
+                                         "unreadable" };
     const size_t counts[] = { s->wrong, s->lost, s->no_connection, s->unanswered, s->unreadable };
     for (int status = 0; status < STATUSES; status++)
         if (s->by_status[status]) printf("    HTTP %d: %zu\n", status, s->by_status[status]);
@@ -126,16 +127,16 @@ static json_t *json_of(const ol_run *run, const char *name, double target_ms, co
     json_t *latency = json_pack("{s:o, s:o, s:o, s:o, s:o}", "p50", ms_or_null(percentile(s, 50)), "p90",
                                 ms_or_null(percentile(s, 90)), "p99", ms_or_null(percentile(s, 99)), "p99.9",
                                 ms_or_null(percentile(s, 99.9)), "max", ms_or_null(percentile(s, 100)));
-    json_t *counts = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "offered", (json_int_t)s->offered, "ok",
-                               (json_int_t)s->ok, "good", (json_int_t)s->good, "sent_late", (json_int_t)s->late, "refused",
-                               (json_int_t)s->refused, "wrong", (json_int_t)s->wrong, "lost", (json_int_t)s->lost,
-                               "no_connection", (json_int_t)s->no_connection, "unanswered", (json_int_t)s->unanswered,
-                               "unreadable", (json_int_t)s->unreadable);
+    json_t *counts = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "offered", (json_int_t)s->offered,
+                               "ok", (json_int_t)s->ok, "good", (json_int_t)s->good, "sent_late", (json_int_t)s->late,
+                               "refused", (json_int_t)s->refused, "wrong", (json_int_t)s->wrong, "lost",
+                               (json_int_t)s->lost, "no_connection", (json_int_t)s->no_connection, "unanswered",
+                               (json_int_t)s->unanswered, "unreadable", (json_int_t)s->unreadable);
     return json_pack("{s:s, s:f, s:f, s:f, s:f, s:o, s:o, s:o, s:f}", "model", name, "target_ms", target_ms,
                      "offered_per_second", (double)s->offered / run->duration, "goodput_per_second",
-                     (double)s->good / run->duration, "good_share", s->offered ? (double)s->good / (double)s->offered : 0.0,
-                     "counts", counts, "errors_by_status", statuses, "latency_ms", latency, "max_sent_late_ms",
-                     s->max_behind_ms);
+                     (double)s->good / run->duration, "good_share",
+                     s->offered ? (double)s->good / (double)s->offered : 0.0, "counts", counts, "errors_by_status",
+                     statuses, "latency_ms", latency, "max_sent_late_ms", s->max_behind_ms);
 }
 
 static void print_json(const ol_run *run, const ol_output *o) {

@@ -184,7 +184,8 @@ static void fill_from_file(ps_engine *engine, tensor *t, const char *file) {
     if (ps_tensor_load(engine, file, &loaded, &err) != PS_OK) ol_die("%s: %s", file, err.msg);
     const ps_shape *shape = ps_tensor_shape(loaded);
     if (strcmp(ps_dtype_v2_name(ps_tensor_dtype(loaded)), t->datatype) != 0)
-        ol_die("%s holds %s, input '%s' takes %s", file, ps_dtype_v2_name(ps_tensor_dtype(loaded)), t->name, t->datatype);
+        ol_die("%s holds %s, input '%s' takes %s", file, ps_dtype_v2_name(ps_tensor_dtype(loaded)), t->name,
+               t->datatype);
     if (ps_tensor_dtype(loaded) == PS_DTYPE_STRING) ol_die("%s: files of texts are not supported", file);
     t->rank = (size_t)shape->rank;
     memcpy(t->dims, shape->dims, t->rank * sizeof *t->dims);
@@ -196,7 +197,8 @@ static void fill_from_file(ps_engine *engine, tensor *t, const char *file) {
 
 static const ol_input *said_of(const ol_model *m, const char *name, bool file) {
     for (size_t i = 0; i < m->n_inputs; i++)
-        if (strcmp(m->inputs[i].name, name) == 0 && (file ? m->inputs[i].file : m->inputs[i].shape)) return &m->inputs[i];
+        if (strcmp(m->inputs[i].name, name) == 0 && (file ? m->inputs[i].file : m->inputs[i].shape))
+            return &m->inputs[i];
     return NULL;
 }
 

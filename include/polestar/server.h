@@ -16,6 +16,9 @@ typedef struct ps_server ps_server;
 typedef struct ps_server_model {
     const char *name; /* NULL: derived from the path */
     const char *path; /* model.onnx or model.pt2, or a folder that holds one */
+    /* What would stand in MODEL.state.json (docs/serving.md, Sequences), as JSON text; NULL: that file, if there is
+     * one. */
+    const char *states;
 } ps_server_model;
 
 typedef struct ps_server_options {

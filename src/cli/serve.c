@@ -11,10 +11,8 @@
 /* Those of the command line; only without any, those of the configuration. Free the list; names and paths belong to
  * `config`. */
 static size_t list_models(const cli_args *args, cli_config *config, ps_server_model **ret) {
-    for (size_t i = 0; i < config->n_models && args->n_words; i++) {
-        free(config->models[i].name);
-        free(config->models[i].path);
-    }
+    for (size_t i = 0; i < config->n_models && args->n_words; i++)
+        cli_config_model_release(&config->models[i]);
     if (args->n_words) {
         config->models = cli_realloc(config->models, args->n_words, sizeof *config->models);
         config->n_models = args->n_words;
@@ -22,8 +20,10 @@ static size_t list_models(const cli_args *args, cli_config *config, ps_server_mo
             cli_config_model_split(args->words[i], &config->models[i]);
     }
     *ret = cli_alloc(config->n_models, sizeof **ret);
-    for (size_t i = 0; i < config->n_models; i++)
-        (*ret)[i] = (ps_server_model) { config->models[i].name, config->models[i].path };
+    for (size_t i = 0; i < config->n_models; i++) {
+        const cli_config_model *m = &config->models[i];
+        (*ret)[i] = (ps_server_model) { .name = m->name, .path = m->path, .states = m->states };
+    }
     return config->n_models;
 }
 

@@ -10,7 +10,7 @@
 
 /* One known name. Entries live as long as the repository. */
 typedef struct entry {
-    char *name, *path;
+    char *name, *path, *states;          /* states NULL: a file beside the model may name them */
     ps_model_state state;                /* guarded by the repository's lock, like the two below */
     ps_served *served;                   /* not NULL in state READY, and while a loaded model is reloaded */
     ps_error reason;                     /* of state FAILED, and of READY when a reload failed; else empty */
@@ -43,16 +43,18 @@ static void entry_free(ps_repository *repo, entry *e) {
     ps_served_release(e->served);
     ps_free(repo->alloc, e->name);
     ps_free(repo->alloc, e->path);
+    ps_free(repo->alloc, e->states);
     ps_free(repo->alloc, e);
 }
 
 /* Called with the lock held, or before the repository is shared. The name must be new. */
-static ps_status add_entry(ps_repository *repo, const char *name, const char *path, ps_error *err) {
+static ps_status add_entry(ps_repository *repo, const char *name, const char *path, const char *states, ps_error *err) {
     entry *e = ps_alloc_zero(repo->alloc, sizeof *e);
     if (!e) return PS_FAIL_NOMEM(err, "a model's entry");
     e->name = ps_strdup(repo->alloc, name);
     e->path = ps_strdup(repo->alloc, path);
-    if (!e->name || !e->path || !ps_vec_push(repo->alloc, &repo->sorted, e)) {
+    e->states = states ? ps_strdup(repo->alloc, states) : NULL;
+    if (!e->name || !e->path || (states && !e->states) || !ps_vec_push(repo->alloc, &repo->sorted, e)) {
         entry_free(repo, e);
         return PS_FAIL_NOMEM(err, "a model's entry");
     }
@@ -81,7 +83,7 @@ static ps_status add_explicit(ps_repository *repo, const ps_server_model *m, ps_
             "starting with '.'",
             name, PS_MODEL_NAME_MAX);
     if (ps_map_get(&repo->by_name, name)) PS_FAIL_OUT(err, INVALID, "two models are named '%s'", name);
-    status = add_entry(repo, name, m->path, err);
+    status = add_entry(repo, name, m->path, m->states, err);
 out:
     ps_free(repo->alloc, name);
     return status;
@@ -101,7 +103,7 @@ static ps_status scan_item(ps_repository *repo, const char *item, ps_error *err)
     if (!name) PS_FAIL_OUT(err, NO_MEMORY, "out of memory for a model's name");
     if (!ps_model_name_valid(name)) goto out;
     ps_mutex_lock(&repo->lock);
-    if (!find(repo, name)) status = add_entry(repo, name, path, err);
+    if (!find(repo, name)) status = add_entry(repo, name, path, NULL, err);
     ps_mutex_unlock(&repo->lock);
 out:
     ps_free(repo->alloc, path);
@@ -200,7 +202,10 @@ static void load_failed(ps_repository *repo, entry *e, const ps_error *reason) {
 static ps_status load_file(ps_repository *repo, entry *e, ps_served **ret, ps_error *err) {
     char *file = NULL, version[PS_MODEL_VERSION_TEXT];
     PS_TRY(ps_model_path_resolve(repo->alloc, e->path, &file, version, err));
-    ps_status status = ps_served_load(repo->engine, e->name, version, file, repo->device, ret, err);
+    ps_served_options options = {
+        .name = e->name, .version = version, .path = file, .device = repo->device, .states = e->states
+    };
+    ps_status status = ps_served_load(repo->engine, &options, ret, err);
     ps_free(repo->alloc, file);
     return status;
 }

@@ -41,10 +41,15 @@ typedef struct ps_served {
     ps_arena arena;
 } ps_served;
 
+typedef struct ps_served_options {
+    const char *name, *version, *path;
+    const char *device; /* may be NULL, like the next */
+    const char *states; /* instead of the model's .state.json: its text */
+} ps_served_options;
+
 /* Loads the file; slow. Fails with the loader's sentence, or if an input or output has an element type that the
- * protocol cannot carry. device may be NULL. */
-ps_status ps_served_load(ps_engine *engine, const char *name, const char *version, const char *path, const char *device,
-                         ps_served **ret, ps_error *err);
+ * protocol cannot carry. */
+ps_status ps_served_load(ps_engine *engine, const ps_served_options *options, ps_served **ret, ps_error *err);
 ps_served *ps_served_retain(ps_served *s);
 void ps_served_release(ps_served *s); /* NULL is allowed */
 void ps_served_retire(ps_served *s);

@@ -258,10 +258,10 @@ static ps_status start_daemon(ps_http *http, ps_error *err) {
         flags, (uint16_t)o->port, NULL, NULL, on_access, http, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, http,
         MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
         MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, http, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)(o->max_connections + ps_http_spare_connections(o->max_connections)),
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_CONNECTION_TIMEOUT,
-        IDLE_PATIENCE * (unsigned)o->client_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,
-        MHD_OPTION_LISTEN_BACKLOG_SIZE, BACKLOG, MHD_OPTION_ARRAY, o->threads > 1 ? pool : pool + 1, MHD_OPTION_END);
+        (unsigned)(o->max_connections + ps_http_spare_connections(o->max_connections)), MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, http, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_PATIENCE * (unsigned)o->client_seconds,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY, MHD_OPTION_LISTEN_BACKLOG_SIZE, BACKLOG,
+        MHD_OPTION_ARRAY, o->threads > 1 ? pool : pool + 1, MHD_OPTION_END);
     PS_FAIL_IF(!http->daemon, err, IO, "cannot listen on %s:%d: %s", o->host, o->port,
                errno ? strerror(errno) : "refused");
     return PS_OK;

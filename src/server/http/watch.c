@@ -72,8 +72,7 @@ static void shut_spared(ps_watch *watch, int64_t now) {
     }
     for (size_t i = 0; i < n; i++)
         shut(list[i]);
-    if (n)
-        ps_log_line(&watch->log, PS_LOG_DEBUG, "event=connections_full limit=%zu closed_idle=%zu", watch->limit, n);
+    if (n) ps_log_line(&watch->log, PS_LOG_DEBUG, "event=connections_full limit=%zu closed_idle=%zu", watch->limit, n);
 }
 
 static bool is_full(const ps_watch *watch) {
