@@ -37,14 +37,25 @@ static int check_paths(const cli_args *args, const ps_server_options *o) {
     return CLI_OK;
 }
 
+static bool read_grpc(const cli_args *args, ps_server_options *o) {
+    if (!cli_get_int(args, "grpc-port", -1, 65535, &o->grpc_port) ||
+        !cli_get_int(args, "grpc-threads", 1, 256, &o->grpc_threads))
+        return false;
+#ifndef PS_WITH_GRPC
+    if (cli_get(args, "grpc-port") && o->grpc_port >= 0) {
+        (void)cli_usage(args, "--grpc-port: this polestar was built without gRPC");
+        return false;
+    }
+#endif
+    return true;
+}
+
 static bool read_options(const cli_args *args, ps_server_options *o) {
     o->host = cli_get(args, "host");
     o->device = cli_get(args, "device");
     o->model_repository = cli_get(args, "model-repository");
     o->shared_memory = cli_get(args, "shared-memory");
-    return cli_get_int(args, "http-port", 0, 65535, &o->http_port) &&
-           cli_get_int(args, "grpc-port", -1, 65535, &o->grpc_port) &&
-           cli_get_int(args, "grpc-threads", 1, 256, &o->grpc_threads) &&
+    return cli_get_int(args, "http-port", 0, 65535, &o->http_port) && read_grpc(args, o) &&
            cli_get_int(args, "max-connections", 1, 1 << 20, &o->max_connections) &&
            cli_get_int(args, "http-threads", 1, 256, &o->http_threads) &&
            cli_get_int(args, "runners", 1, 1024, &o->runners) &&
@@ -62,6 +73,7 @@ static void block_signals(sigset_t *set) {
     sigaddset(set, SIGINT);
     sigprocmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    setenv("GRPC_VERBOSITY", "NONE", 0); /* grpc core would write lines of its own between ours */
 }
 
 /* Said when a client's first request will be answered: models are loaded or refused. A signal ends the wait. */

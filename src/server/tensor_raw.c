@@ -43,7 +43,7 @@ ps_status ps_tensor_raw_read(ps_arena *arena, ps_infer_tensor *t, const void *da
                "input '%s' has %zu bytes of raw data, but %zu elements of %s take %zu bytes", t->name, size,
                t->elements, ps_dtype_v2_name(t->dtype), t->elements * element);
     if (t->dtype == PS_DTYPE_BOOL) PS_TRY(check_bools(t, data, size, err));
-    t->data = (uintptr_t)data % element == 0 ? data : ps_arena_memdup(arena, data, size ? size : 1);
+    t->data = (uintptr_t)data % element == 0 ? data : ps_arena_memdup(arena, data, size); /* not NULL for no bytes */
     return t->data ? PS_OK : PS_FAIL_NOMEM(err, "an input of the request");
 }
 

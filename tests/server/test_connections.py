@@ -113,7 +113,8 @@ def test_a_busy_connection_stays(narrow):
 def start_with_files(folder, soft, hard, connections):
     """(process, port, log): `polestar serve` that may have so many files open."""
     log = tempfile.TemporaryFile("w+")
-    process = subprocess.Popen([BINARY, "serve", folder / "plain.onnx", "--http-port", "0", "--max-connections", str(connections)],
+    process = subprocess.Popen([BINARY, "serve", folder / "plain.onnx", "--http-port", "0", "--grpc-port", "-1",
+                                "--max-connections", str(connections)],
                                stdout=subprocess.PIPE, stderr=log, text=True,
                                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)))
     return process, int(process.stdout.readline().rpartition(":")[2]), log

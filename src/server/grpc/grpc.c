@@ -12,6 +12,9 @@
 #include "server/address.h"
 #include "server/grpc/call.h"
 
+/* Core holds a message until it is whole, and only then sees that it is too large. Its memory is bounded by a quota:
+ * beyond that it reads less and then cancels calls. */
+#define QUOTA_MORE ((size_t)64 << 20)
 #define QUIET_NS INT64_C(50000000)      /* without a call before the server shuts down … */
 #define MAX_QUIET_NS INT64_C(500000000) /* … but no longer than that after the drain began */
 #define GOODBYE_NS INT64_C(100000000)   /* for clients to answer that they know */
@@ -53,11 +56,18 @@ static grpc_arg integer(const char *key, int value) {
     return (grpc_arg) { .type = GRPC_ARG_INTEGER, .key = (char *)key, .value.integer = value };
 }
 
+static grpc_arg pointer(const char *key, void *value, const grpc_arg_pointer_vtable *vtable) {
+    return (grpc_arg) { .type = GRPC_ARG_POINTER, .key = (char *)key, .value.pointer = { value, vtable } };
+}
+
 /* What core would do beyond carrying messages is off: it unpacks without our limits, and the rest costs time. */
 static grpc_server *create_server(const ps_grpc_options *o) {
+    grpc_resource_quota *quota = grpc_resource_quota_create("polestar");
+    grpc_resource_quota_resize(quota, o->bodies->max + QUOTA_MORE);
     int patience_ms = (o->client_seconds > MAX_CLIENT_SECONDS ? MAX_CLIENT_SECONDS : o->client_seconds) * 1000;
     grpc_arg args[] = {
         integer(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, o->max_body_bytes > INT_MAX ? -1 : (int)o->max_body_bytes),
+        pointer(GRPC_ARG_RESOURCE_QUOTA, quota, grpc_resource_quota_arg_vtable()),
         integer(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1),
         integer(GRPC_ARG_MAX_CONCURRENT_STREAMS, MAX_STREAMS),
         integer(GRPC_ARG_MAX_METADATA_SIZE, MAX_METADATA),
@@ -75,7 +85,9 @@ static grpc_server *create_server(const ps_grpc_options *o) {
         integer(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, PING_MS),
     };
     grpc_channel_args list = { sizeof args / sizeof *args, args };
-    return grpc_server_create(&list, NULL);
+    grpc_server *server = grpc_server_create(&list, NULL);
+    grpc_resource_quota_unref(quota);
+    return server;
 }
 
 /* "ADDRESS:PORT" in numbers, as grpc core wants it. */
