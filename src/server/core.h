@@ -10,9 +10,9 @@
  * and valid only until it returns. `done` is called exactly once, on the same thread, with status and error set; from
  * then on the core does not touch the request, and `served` is NULL already.
  *
- * A request that takes microseconds may be run by ps_core_submit itself, on the thread that calls it, if the front end
- * allows that (`may_run_here`): then `encode` and `done` have been called when it returns. Every other request changes
- * threads, and `park` is called before. */
+ * A request that is known to take at most `here_ns` may be run by ps_core_submit itself, on the thread that calls it:
+ * then `encode` and `done` have been called when it returns. Every other request changes threads, and `park` is called
+ * before. */
 #ifndef PS_SERVER_CORE_H
 #define PS_SERVER_CORE_H
 
@@ -72,7 +72,7 @@ struct ps_infer {
     ps_status (*prepare)(ps_infer *infer, ps_error *err);
     ps_status (*encode)(ps_infer *infer, ps_error *err);
     void (*done)(ps_infer *infer);
-    bool may_run_here;
+    int64_t here_ns;               /* 0, PS_QUICK_SHARED_NS or PS_QUICK_ALONE_NS */
     void (*park)(ps_infer *infer); /* NULL, or called once at most, on the submitting thread, before another has it */
     uint32_t form;                 /* of the reply: requests whose encoding takes another time differ in it */
     void *ctx;                     /* of the front end */

@@ -104,7 +104,8 @@ static void count_quick(ps_infer *infer, bool here) {
 static bool run_here(ps_runner *runner, ps_infer *infer) {
     ps_quick *quick = &infer->served->quick;
     ps_batch_run run = { .kind = PS_SESSION_NARROW, .cancel = &runner->cancel };
-    if (atomic_load_explicit(&runner->queued, memory_order_relaxed) || !ps_quick_is(quick, infer->quick_key))
+    if (atomic_load_explicit(&runner->queued, memory_order_relaxed) ||
+        !ps_quick_is(quick, infer->quick_key, infer->here_ns))
         return false;
     infer->sample = (ps_stats_sample) { 0 };
     run.stop_ns = infer->queued_ns + PS_QUICK_LIMIT_NS;
@@ -252,7 +253,7 @@ ps_status ps_runner_submit(ps_runner *runner, ps_infer *infer, ps_error *err) {
     infer->runner = runner;
     infer->queued_ns = ps_clock_ns();
     bool waits = false;
-    if (infer->may_run_here && !*infer->sequence_id) {
+    if (infer->here_ns && !*infer->sequence_id) {
         infer->quick_key = quick_key(infer);
         if (run_here(runner, infer)) return PS_OK;
     }

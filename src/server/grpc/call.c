@@ -42,7 +42,7 @@ static void begin(ps_call *c) {
     if (!c->infer.engine) ps_infer_init(&c->infer, g->options.engine);
     read_traceparent(c);
     ps_mutex_lock(&g->lock);
-    g->active++;
+    c->infer.here_ns = g->active++ ? PS_QUICK_SHARED_NS : PS_QUICK_ALONE_NS;
     ps_mutex_unlock(&g->lock);
 }
 

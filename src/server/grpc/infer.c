@@ -51,7 +51,6 @@ static ps_status submit(ps_grpc *g, ps_infer *infer, const ps_message *m, const 
 ps_status ps_grpc_submit(ps_grpc *g, ps_infer *infer, const ps_message *m, const char **ret_model) {
     ps_error err = PS_ERROR_INIT;
     infer->shm = g->options.shm;
-    infer->may_run_here = true;
     infer->want_binary = true;
     infer->form = RAW_FORM;
     ps_status status = submit(g, infer, m, ret_model, &err);

@@ -31,7 +31,9 @@ struct ps_http {
     size_t answering;          /* of them, those whose body has arrived */
     struct ps_exchange *spare; /* ended ones, kept for their memory */
     unsigned n_spare;
-    atomic_llong last_upload; /* ps_clock_ns of the last piece of any body */
+    atomic_llong last_upload;         /* ps_clock_ns of the last piece of any body */
+    atomic_uintptr_t last_connection; /* of the last inference, only to be compared */
+    atomic_llong shared_at; /* ps_clock_ns of the last one that came over another connection than the one before */
 };
 
 typedef struct ps_exchange ps_exchange;

@@ -11,6 +11,8 @@
 #include "server/json_text.h"
 #include "server/runner.h"
 
+#define SHARED_NS INT64_C(1000000) /* so long after a change of connections the daemon's thread counts as shared */
+
 static ps_status acquire(ps_exchange *x, ps_served **ret, ps_error *err) {
     return ps_repository_acquire(x->http->options.repository, x->model, *x->version ? x->version : NULL, ret, err);
 }
@@ -180,7 +182,7 @@ static ps_status read_photo(ps_exchange *x, const ps_served *served, ps_error *e
     if (!x->infer.wants || !wanted) return PS_FAIL_NOMEM(err, "the output of a request");
     x->infer.wants[0] = (ps_infer_want) { .name = wanted };
     x->infer.n_wants = 1;
-    x->infer.may_run_here = false; /* decoding takes what it takes */
+    x->infer.here_ns = 0; /* decoding takes what it takes */
     x->infer.prepare = prepare_photo;
     x->infer.encode = encode_photo;
     return PS_OK;
@@ -194,6 +196,15 @@ static bool is_image(const ps_exchange *x, bool *ret_known) {
     return n > 6 && strncasecmp(type, "image/", 6) == 0;
 }
 
+/* Did another connection send a request lately? */
+static bool shares_thread(const ps_exchange *x) {
+    ps_http *http = x->http;
+    uintptr_t here = (uintptr_t)x->connection;
+    uintptr_t last = atomic_exchange_explicit(&http->last_connection, here, memory_order_relaxed);
+    if (last != here) atomic_store_explicit(&http->shared_at, x->arrived_ns, memory_order_relaxed);
+    return x->arrived_ns - atomic_load_explicit(&http->shared_at, memory_order_relaxed) < SHARED_NS;
+}
+
 static ps_status read_request(ps_exchange *x, const ps_served *served, ps_error *err) {
     bool known;
     x->accepts =
@@ -201,7 +212,7 @@ static ps_status read_request(ps_exchange *x, const ps_served *served, ps_error 
     x->infer.arrived_ns = x->arrived_ns;
     x->infer.encode = encode;
     x->infer.done = infer_done;
-    x->infer.may_run_here = true;
+    x->infer.here_ns = shares_thread(x) ? PS_QUICK_SHARED_NS : PS_QUICK_ALONE_NS;
     x->infer.park = park;
     x->infer.form = x->accepts;
     x->infer.ctx = x;
