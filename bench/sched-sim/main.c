@@ -19,7 +19,7 @@ typedef struct options {
     const char *model, *family, *models_file, *trace_file;
     double load;
     FILE *csv;
-    bool quick;
+    bool quick, verbose;
     int seeds;
     uint64_t seed;
 } options;
@@ -106,6 +106,20 @@ static void lower(double *least, double value) {
     if (value < *least) *least = value;
 }
 
+/* Of each model and tenant: the share of what was offered that was in time. */
+static void print_parts(const char *who, const sim_model *models, int n, const sim_result *r) {
+    printf("    %-9s", who);
+    for (int m = 0; m < n; m++)
+        printf(" %s %.3f", models[m].name, (double)r->model[m].good / fmax(1, (double)r->model[m].offered));
+    for (int t = 1; t < SIM_MAX_TENANTS; t++) {
+        if (r->tenant[t].offered)
+            printf("%s%d %.3f", t == 1 ? " | tenants " : " ", t,
+                   (double)r->tenant[t].good / (double)r->tenant[t].offered);
+    }
+    if (r->urgent.offered) printf(" | urgent %.3f", (double)r->urgent.good / (double)r->urgent.offered);
+    printf("\n");
+}
+
 /* One trace, all policies: a line. soft: the default policy gets no deadlines. */
 static void compare(const options *o, const sim_model *models, int n, const sim_trace *t, const char *family,
                     const char *label, double load, double capacity_ns, verdicts *v) {
@@ -134,6 +148,8 @@ static void compare(const options *o, const sim_model *models, int n, const sim_
            label, family, load, good / r[0].offered_ns, capacity_ns > 0 ? good / capacity_ns : 0, good / bound,
            good / best.any, good / best.no_timeout, good / own_best, soft.good_ns / bound, soft.good_ns / best.any,
            soft.good_ns / best.no_timeout, r[0].p50_ms, r[0].p99_ms, r[0].mean_batch, name);
+    for (int i = 0; i < OWN && o->verbose; i++)
+        print_parts(own_policies[i], models, n, &r[i]);
     if (load <= 0.801) lower(&v->least_low, good / r[0].offered_ns);
     if (load > 1.4 && capacity_ns > 0) lower(&v->least_over, good / capacity_ns);
     lower(load > 1.4 ? &v->least_rival_over : &v->least_rival, good / rival);
@@ -217,10 +233,9 @@ int main(int argc, char **argv) {
     const char *part = "all";
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
-        if (strcmp(argv[i], "--quick") == 0) {
-            o.quick = true;
-            continue;
-        }
+        o.quick = o.quick || strcmp(argv[i], "--quick") == 0;
+        o.verbose = o.verbose || strcmp(argv[i], "--verbose") == 0;
+        if (strcmp(argv[i], "--quick") == 0 || strcmp(argv[i], "--verbose") == 0) continue;
         i++;
         if (strcmp(argv[i - 1], "--part") == 0)
             part = value;
@@ -244,7 +259,7 @@ int main(int argc, char **argv) {
             fprintf(
                 stderr,
                 "usage: sched_sim [--part single|several|cost] [--model NAME] [--family NAME] [--load X] [--seconds S] "
-                "[--seed N] [--models FILE.json] [--trace FILE] [--csv FILE] [--quick]\n");
+                "[--seed N] [--models FILE.json] [--trace FILE] [--csv FILE] [--quick] [--verbose]\n");
             return 2;
         }
     }

@@ -208,8 +208,8 @@ static ps_sched_request *last_if_late(const ps_sched_bucket *b) {
     return last->late ? last : NULL;
 }
 
-/* Room for one more. Where a queue is full of requests that are late already, one of them is refused instead of one that
- * can still be in time: of the same shape, or of the shape that has most of them. */
+/* Room for one more. Where a queue is full of requests that are late already, one of them is refused instead of one
+ * that can still be in time: of the same shape, or of the shape that has most of them. */
 static bool make_room(ps_sched *s, const ps_sched_bucket *b) {
     const ps_sched_model *m = b->model;
     bool model_full = m->queued >= m->max_queue;
