@@ -53,11 +53,11 @@ static void grid_name(int i, char *buf, size_t size) {
 static void csv_row(const options *o, const char *who, const char *family, const char *model, double load,
                     const sim_result *r, double bound) {
     if (!o->csv) return;
-    fprintf(o->csv, "%s,%s,%s,%g,%llu,%llu,%llu,%llu,%llu,%.4f,%.4f,%.4f,%.3f,%.3f,%.3f,%.2f,%.4f", who, family, model,
-            load, (unsigned long long)r->all.offered, (unsigned long long)r->all.good, (unsigned long long)r->all.late,
-            (unsigned long long)r->all.refused, (unsigned long long)r->all.dropped, (double)r->all.good / r->seconds,
-            r->good_ns / (r->offered_ns > 0 ? r->offered_ns : 1), bound > 0 ? r->good_ns / bound : 0, r->p50_ms,
-            r->p99_ms, r->mean_ms, r->mean_batch, r->busy);
+    fprintf(o->csv, "\"%s\",%s,%s,%g,%llu,%llu,%llu,%llu,%llu,%.4f,%.4f,%.4f,%.3f,%.3f,%.3f,%.2f,%.4f", who, family,
+            model, load, (unsigned long long)r->all.offered, (unsigned long long)r->all.good,
+            (unsigned long long)r->all.late, (unsigned long long)r->all.refused, (unsigned long long)r->all.dropped,
+            (double)r->all.good / r->seconds, r->good_ns / (r->offered_ns > 0 ? r->offered_ns : 1),
+            bound > 0 ? r->good_ns / bound : 0, r->p50_ms, r->p99_ms, r->mean_ms, r->mean_batch, r->busy);
     for (int i = 0; i < PS_SCHED_HISTOGRAM; i++)
         fprintf(o->csv, ",%llu", (unsigned long long)r->sizes[i]);
     fprintf(o->csv, "\n");

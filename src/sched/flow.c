@@ -111,10 +111,9 @@ static void enqueue(ps_sched *s, ps_sched_request *r) {
     r->state = PS_SCHED_QUEUED;
     r->serial = s->serial++;
     r->order_ns = s->policy->by_deadline ? place_in_share(s, r, &tenant_of(s, r)->tag_ns) : r->arrival_ns;
-    if (b->queue.count == 0)
-        activate(s, b);
-    else if (r->order_ns != r->due_ns || r->rank != b->queue.link[0]->rank)
-        b->mixed = true;
+    bool first = b->queue.count == 0;
+    if (first) activate(s, b);
+    b->mixed = b->mixed || r->order_ns != r->due_ns || (!first && r->rank != b->queue.link[0]->rank);
     ps_sched_queue_insert(&b->queue, r);
     b->backlog_ns += (double)r->cost;
     s->backlog_ns += (double)r->cost;
