@@ -1,55 +1,18 @@
 /* serve.c - the server in the foreground, until SIGTERM or SIGINT. */
-#include <poll.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "cli.h"
-
-/* ---- log lines on stderr ---- */
-
-static const char *const level_names[] = { "error", "warn", "info", "debug" };
-
-/* Lines that found stderr full: whoever should read it does not, and requests must not wait for that. */
-typedef struct log_sink {
-    atomic_ulong dropped;
-} log_sink;
-
-static bool stderr_takes_more(void) {
-    struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
-    return poll(&p, 1, 0) != 0; /* an error is for fprintf to meet */
-}
-
-static void log_line(void *ctx, ps_log_level level, const char *line) {
-    log_sink *sink = ctx;
-    struct timespec now;
-    struct tm t;
-    char when[32] = "", missing[48] = "";
-    if (level > PS_LOG_INFO) return;
-    if (!stderr_takes_more()) {
-        atomic_fetch_add(&sink->dropped, 1);
-        return;
-    }
-    unsigned long dropped = atomic_exchange(&sink->dropped, 0);
-    if (dropped) snprintf(missing, sizeof missing, " dropped_lines=%lu", dropped);
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (gmtime_r(&now.tv_sec, &t)) strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &t);
-    /* one call a line, so that lines of several threads do not mix */
-    fprintf(stderr, "time=%s.%03ldZ level=%s %s%s\n", when, now.tv_nsec / 1000000, level_names[level], line, missing);
-}
+#include "serve_log.h"
 
 /* ---- models ---- */
 
 /* Those of the command line; only without any, those of the configuration. Free the list; names and paths belong to
  * `config`. */
 static size_t list_models(const cli_args *args, cli_config *config, ps_server_model **ret) {
-    for (size_t i = 0; i < config->n_models && args->n_words; i++) {
-        free(config->models[i].name);
-        free(config->models[i].path);
-    }
+    for (size_t i = 0; i < config->n_models && args->n_words; i++)
+        cli_config_model_release(&config->models[i]);
     if (args->n_words) {
         config->models = cli_realloc(config->models, args->n_words, sizeof *config->models);
         config->n_models = args->n_words;
@@ -57,8 +20,10 @@ static size_t list_models(const cli_args *args, cli_config *config, ps_server_mo
             cli_config_model_split(args->words[i], &config->models[i]);
     }
     *ret = cli_alloc(config->n_models, sizeof **ret);
-    for (size_t i = 0; i < config->n_models; i++)
-        (*ret)[i] = (ps_server_model) { config->models[i].name, config->models[i].path };
+    for (size_t i = 0; i < config->n_models; i++) {
+        const cli_config_model *m = &config->models[i];
+        (*ret)[i] = (ps_server_model) { .name = m->name, .path = m->path, .states = m->states };
+    }
     return config->n_models;
 }
 
@@ -78,6 +43,8 @@ static bool read_options(const cli_args *args, ps_server_options *o) {
     o->model_repository = cli_get(args, "model-repository");
     o->shared_memory = cli_get(args, "shared-memory");
     return cli_get_int(args, "http-port", 0, 65535, &o->http_port) &&
+           cli_get_int(args, "grpc-port", -1, 65535, &o->grpc_port) &&
+           cli_get_int(args, "grpc-threads", 1, 256, &o->grpc_threads) &&
            cli_get_int(args, "max-connections", 1, 1 << 20, &o->max_connections) &&
            cli_get_int(args, "http-threads", 1, 256, &o->http_threads) &&
            cli_get_int(args, "runners", 1, 1024, &o->runners) &&
@@ -105,12 +72,15 @@ static void say_ready(ps_server *server, const char *host, const sigset_t *signa
         sigpending(&pending);
         if (sigismember(&pending, SIGTERM) || sigismember(&pending, SIGINT)) return;
     }
-    printf("polestar: ready on http://%s%s%s:%d\n", six ? "[" : "", host, six ? "]" : "", ps_server_http_port(server));
+    printf("polestar: ready on http://%s%s%s:%d", six ? "[" : "", host, six ? "]" : "", ps_server_http_port(server));
+    if (ps_server_grpc_port(server) >= 0)
+        printf(" grpc://%s%s%s:%d", six ? "[" : "", host, six ? "]" : "", ps_server_grpc_port(server));
+    putchar('\n');
     fflush(stdout);
 }
 
 static int serve(const cli_args *args, ps_engine *engine, const ps_server_options *o, const sigset_t *signals,
-                 log_sink *sink) {
+                 serve_log *log) {
     ps_server *server = NULL;
     ps_error err = PS_ERROR_INIT;
     char line[128];
@@ -119,7 +89,7 @@ static int serve(const cli_args *args, ps_engine *engine, const ps_server_option
     say_ready(server, o->host ? o->host : "127.0.0.1", signals);
     sigwait(signals, &signal_number);
     snprintf(line, sizeof line, "event=stop signal=%s", signal_number == SIGINT ? "SIGINT" : "SIGTERM");
-    log_line(sink, PS_LOG_INFO, line);
+    serve_log_line(log, PS_LOG_INFO, line);
     sigprocmask(SIG_UNBLOCK, signals, NULL); /* a second signal ends the process at once */
     ps_server_stop(server);
     ps_server_free(server);
@@ -129,18 +99,20 @@ static int serve(const cli_args *args, ps_engine *engine, const ps_server_option
 static int check_and_serve(const cli_args *args, ps_server_options *o) {
     ps_engine *engine = NULL;
     sigset_t signals;
-    log_sink sink = { 0 };
     if (!read_options(args, o)) return CLI_USAGE;
     if (!o->model_count && !o->model_repository)
         return cli_usage(args, "needs a MODEL, --model-repository DIR or a --config that names either");
     int code = check_paths(args, o);
     block_signals(&signals);
-    if (code == CLI_OK) code = cli_engine_open(args, log_line, &sink, &engine);
+    serve_log *log = code == CLI_OK ? serve_log_start() : NULL;
+    if (code == CLI_OK && !log) code = cli_fail(args, "no thread or memory for the log");
+    if (code == CLI_OK) code = cli_engine_open(args, serve_log_line, log, &engine);
     if (code == CLI_OK && cli_has(args, "check-config"))
         printf("polestar: the configuration is valid\n");
     else if (code == CLI_OK)
-        code = serve(args, engine, o, &signals, &sink);
+        code = serve(args, engine, o, &signals, log);
     ps_engine_free(engine);
+    serve_log_stop(log);
     return code;
 }
 
@@ -165,10 +137,12 @@ static const cli_option options[] = {
     { "check-config", CLI_FLAG, NULL, "check options, configuration and paths, load nothing, and end", NULL },
     { "model-repository", CLI_DIR, "DIR", "serve every model of DIR/<model>/<version>/model.onnx", NULL },
     { "host", CLI_TEXT, "ADDRESS", "address to listen on", "127.0.0.1" },
-    { "http-port", CLI_TEXT, "PORT", "port to listen on; 0: any free one", "8000" },
+    { "http-port", CLI_TEXT, "PORT", "port for HTTP; 0: any free one", "8000" },
+    { "grpc-port", CLI_TEXT, "PORT", "port for gRPC; 0: any free one, -1: no gRPC", "8001" },
     { "max-connections", CLI_TEXT, "N", "connections at once", "1024" },
     { "max-body", CLI_TEXT, "SIZE", "largest request body", "64M" },
-    { "http-threads", CLI_TEXT, "N", "threads that read and write requests", "1" },
+    { "http-threads", CLI_TEXT, "N", "threads that read and write HTTP requests", "1" },
+    { "grpc-threads", CLI_TEXT, "N", "threads that take gRPC calls", "1" },
     { "runners", CLI_TEXT, "N", "models running at once", "one for each core" },
     { "client-seconds", CLI_TEXT, "S", "patience with slow clients", "30" },
     { "shared-memory", CLI_WORDS, "auto|on|off",
@@ -183,8 +157,8 @@ const cli_command cli_serve = {
     "serve",
     "[MODEL | NAME=MODEL]...",
     CLI_FILE,
-    "serve models over HTTP (Open Inference Protocol, KServe v2)",
-    "Prints one line with the address when all models have been tried, log lines (key=value) on standard error. "
+    "serve models over HTTP and gRPC (Open Inference Protocol, KServe v2)",
+    "Prints one line with the addresses when all models have been tried, log lines (key=value) on standard error. "
     "SIGTERM or SIGINT stop accepting, answer what is in flight and end with code 0; a second one ends at once.",
     options,
     0,

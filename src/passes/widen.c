@@ -1,6 +1,6 @@
 /* widen.c - f16 and bf16 become f32 where the device computes nothing narrower: inputs are converted once, weights when
  * the model is loaded, outputs at the end. Results are as exact as the model's own or more: they are not rounded in
- * between.
+ * between. Tables that are only looked up stay as they are: a Cast behind them is sunk below the Gather (sink_cast.c).
  *
  * Done once for the whole tree, before any other pass. Types between inputs and outputs are inferred anew. */
 #include "passes/rewrite.h"
@@ -23,16 +23,29 @@ static bool names_type(const ps_attr *a) {
 
 /* ---- what is there ---- */
 
-/* A value that has to change. The input of a model stays, and so does what a Cast makes of f32 for an output. */
+static bool only_cast(const ps_value *v) {
+    for (uint32_t i = 0; i < v->n_uses; i++) {
+        if (!ps_is(v->uses[i].node, "Cast")) return false;
+    }
+    return !v->n_outputs;
+}
+
+/* A constant from which rows are gathered, and nothing else. */
+static bool is_table(const ps_value *v) {
+    if (!v->constant || v->is_input || v->n_outputs || !v->n_uses) return false;
+    for (uint32_t i = 0; i < v->n_uses; i++) {
+        if (!ps_is(v->uses[i].node, "Gather") || v->uses[i].index != 0) return false;
+    }
+    return true;
+}
+
+/* A value that has to change. The input of a model stays, and so do what a Cast makes of f32 for an output and a
+ * constant that only Casts read. */
 static bool to_be_widened(const ps_rw *rw, const ps_value *v) {
     if (!is_half(v->dtype)) return false;
-    if (v->is_input && v->graph == rw->root) {
-        for (uint32_t i = 0; i < v->n_uses; i++) {
-            if (!ps_is(v->uses[i].node, "Cast")) return true;
-        }
-        return v->n_outputs != 0;
-    }
+    if (v->is_input && v->graph == rw->root) return !only_cast(v);
     const ps_node *p = v->producer;
+    if (v->constant && !v->is_input && v->n_uses) return !only_cast(v);
     if (!p && !v->constant) return v->is_input;
     return !ps_is(p, "Cast") || v->n_uses || !v->n_outputs || is_half(p->in[0]->dtype);
 }
@@ -97,16 +110,19 @@ static ps_status cast(ps_rw *rw, ps_graph *g, ps_node *before, ps_value *from, p
     return ps_rw_finish(rw, made, 13);
 }
 
-/* Every reader of an input reads its conversion. */
+/* Every reader reads the conversion. */
+static ps_status convert_value(ps_rw *rw, ps_value *v) {
+    ps_graph *g = v->graph;
+    ps_value *wide;
+    PS_TRY(ps_graph_add_value(g, NULL, &wide, rw->err));
+    PS_TRY(ps_value_replace(v, wide, rw->err));
+    return cast(rw, g, g->first, v, wide, PS_DTYPE_F32);
+}
+
 static ps_status widen_inputs(ps_rw *rw) {
     ps_graph *g = rw->root;
-    for (size_t i = 0; i < g->n_inputs; i++) {
-        ps_value *v = g->inputs[i], *wide;
-        if (!to_be_widened(rw, v)) continue;
-        PS_TRY(ps_graph_add_value(g, NULL, &wide, rw->err));
-        PS_TRY(ps_value_replace(v, wide, rw->err));
-        PS_TRY(cast(rw, g, g->first, v, wide, PS_DTYPE_F32));
-    }
+    for (size_t i = 0; i < g->n_inputs; i++)
+        if (to_be_widened(rw, g->inputs[i])) PS_TRY(convert_value(rw, g->inputs[i]));
     return PS_OK;
 }
 
@@ -127,6 +143,11 @@ static ps_status widen_values(ps_rw *rw) {
     for (ps_value *v = rw->root->all_values; v; v = v->next_all) {
         ps_tensor *wide;
         if (!is_half(v->dtype) || (v->is_input && v->graph == rw->root)) continue;
+        if (v->constant && !v->is_input && v->n_uses && only_cast(v)) continue;
+        if (is_table(v)) {
+            PS_TRY(convert_value(rw, v));
+            continue;
+        }
         v->dtype = PS_DTYPE_UNDEFINED;
         if (!v->constant) continue;
         PS_TRY(widen_tensor(rw, v->constant, &wide));

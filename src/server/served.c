@@ -33,24 +33,23 @@ static ps_status read_values(ps_served *s, info_fn get, size_t n, const char *wh
     return PS_OK;
 }
 
-static ps_status fill(ps_served *s, ps_engine *engine, const char *name, const char *version, const char *path,
-                      const char *device, ps_error *err) {
+static ps_status fill(ps_served *s, ps_engine *engine, const ps_served_options *o, ps_error *err) {
     ps_model_options options = PS_MODEL_OPTIONS_INIT;
-    options.device = device;
-    s->name = ps_arena_strdup(&s->arena, name);
-    s->version = ps_arena_strdup(&s->arena, version);
+    options.device = o->device;
+    s->name = ps_arena_strdup(&s->arena, o->name);
+    s->version = ps_arena_strdup(&s->arena, o->version);
     if (!s->name || !s->version) return PS_FAIL_NOMEM(err, "a model's name");
-    PS_TRY(ps_model_load(engine, path, &options, &s->model, err));
+    PS_TRY(ps_model_load(engine, o->path, &options, &s->model, err));
     s->n_inputs = ps_model_input_count(s->model);
     s->n_outputs = ps_model_output_count(s->model);
     PS_TRY(read_values(s, ps_model_input, s->n_inputs, "input", &s->inputs, err));
     PS_TRY(read_values(s, ps_model_output, s->n_outputs, "output", &s->outputs, err));
-    PS_TRY(ps_photo_load(engine, path, &s->arena, &s->photo, err));
-    return ps_sequences_load(engine, path, s->inputs, s->n_inputs, s->outputs, s->n_outputs, &s->sequences, err);
+    PS_TRY(ps_photo_load(engine, o->path, &s->arena, &s->photo, err));
+    return ps_sequences_load(engine, o->path, o->states, s->inputs, s->n_inputs, s->outputs, s->n_outputs,
+                             &s->sequences, err);
 }
 
-ps_status ps_served_load(ps_engine *engine, const char *name, const char *version, const char *path, const char *device,
-                         ps_served **ret, ps_error *err) {
+ps_status ps_served_load(ps_engine *engine, const ps_served_options *options, ps_served **ret, ps_error *err) {
     ps_alloc_state *alloc = ps_engine_alloc(engine);
     ps_served *s = ps_alloc_zero(alloc, sizeof *s);
     if (!s) return PS_FAIL_NOMEM(err, "a served model");
@@ -66,7 +65,7 @@ ps_status ps_served_load(ps_engine *engine, const char *name, const char *versio
         ps_free(alloc, s);
         return PS_FAIL_NOMEM(err, "a served model");
     }
-    ps_status status = fill(s, engine, name, version, path, device, err);
+    ps_status status = fill(s, engine, options, err);
     if (status != PS_OK) {
         ps_served_release(s);
         return status;

@@ -13,6 +13,7 @@
 #include "base/vec.h"
 #include "polestar/session.h"
 #include "server/photo.h"
+#include "server/quick.h"
 #include "server/sequence.h"
 #include "server/stats.h"
 
@@ -29,6 +30,7 @@ typedef struct ps_served {
     ps_photo_settings photo;
     ps_sequences *sequences; /* NULL: the model keeps no state */
     ps_stats stats;
+    ps_quick quick;
 
     void (*on_gone)(void *ctx); /* NULL, or called when all is freed; set before the last reference can go */
     void *gone_ctx;
@@ -39,10 +41,15 @@ typedef struct ps_served {
     ps_arena arena;
 } ps_served;
 
+typedef struct ps_served_options {
+    const char *name, *version, *path;
+    const char *device; /* may be NULL, like the next */
+    const char *states; /* instead of the model's .state.json: its text */
+} ps_served_options;
+
 /* Loads the file; slow. Fails with the loader's sentence, or if an input or output has an element type that the
- * protocol cannot carry. device may be NULL. */
-ps_status ps_served_load(ps_engine *engine, const char *name, const char *version, const char *path, const char *device,
-                         ps_served **ret, ps_error *err);
+ * protocol cannot carry. */
+ps_status ps_served_load(ps_engine *engine, const ps_served_options *options, ps_served **ret, ps_error *err);
 ps_served *ps_served_retain(ps_served *s);
 void ps_served_release(ps_served *s); /* NULL is allowed */
 void ps_served_retire(ps_served *s);

@@ -40,6 +40,13 @@ void ps_stats_fail(ps_stats *stats, int64_t total_ns) {
     ps_mutex_unlock(&stats->lock);
 }
 
+ps_stats_values ps_stats_get(ps_stats *stats) {
+    ps_mutex_lock(&stats->lock);
+    ps_stats_values v = stats->values;
+    ps_mutex_unlock(&stats->lock);
+    return v;
+}
+
 static void write_duration(ps_str *out, const char *key, ps_duration d) {
     ps_str_printf(out, ",\"%s\":{\"count\":%" PRIu64 ",\"ns\":%" PRIu64 "}", key, d.count, d.ns);
 }
@@ -55,9 +62,7 @@ static void write_batch(ps_str *out, const ps_stats_values *v) {
 
 void ps_stats_write(ps_stats *stats, const char *name, const char *version, ps_str *out) {
     static const ps_duration none = { 0, 0 };
-    ps_mutex_lock(&stats->lock);
-    ps_stats_values v = stats->values;
-    ps_mutex_unlock(&stats->lock);
+    ps_stats_values v = ps_stats_get(stats);
     ps_str_append(out, "{\"name\":");
     ps_json_write_string(out, name);
     ps_str_append(out, ",\"version\":");

@@ -30,6 +30,7 @@ bool ps_stats_init(ps_stats *stats);
 void ps_stats_destroy(ps_stats *stats);
 void ps_stats_success(ps_stats *stats, const ps_stats_sample *sample);
 void ps_stats_fail(ps_stats *stats, int64_t total_ns);
+ps_stats_values ps_stats_get(ps_stats *stats);
 /* One element of "model_stats". */
 void ps_stats_write(ps_stats *stats, const char *name, const char *version, ps_str *out);
 

@@ -101,18 +101,22 @@ void ps_handle_all_stats(ps_exchange *x) {
 
 static ps_status encode(ps_infer *infer, ps_error *err) {
     ps_exchange *x = infer->ctx;
-    return ps_infer_json_write(infer, &x->reply, &x->reply_json_size, err);
+    PS_TRY(ps_infer_json_write(infer, &x->reply, &x->reply_json_size, err));
+    ps_exchange_pack(x);
+    return PS_OK;
+}
+
+static void park(ps_infer *infer) {
+    ps_exchange_suspend(infer->ctx);
 }
 
 static void infer_done(ps_infer *infer) {
     ps_exchange *x = infer->ctx;
-    if (infer->status == PS_OK) {
+    if (infer->status == PS_OK)
         ps_exchange_ok(x);
-        ps_exchange_pack(x);
-    } else {
+    else
         ps_exchange_fail(x, infer->status, &infer->error);
-    }
-    ps_exchange_resume(x);
+    if (x->suspended) ps_exchange_resume(x);
 }
 
 static ps_status read_tensors(ps_exchange *x, ps_error *err) {
@@ -131,7 +135,9 @@ static ps_status prepare_photo(ps_infer *infer, ps_error *err) {
 
 static ps_status encode_photo(ps_infer *infer, ps_error *err) {
     ps_exchange *x = infer->ctx;
-    return ps_photo_write(infer, x->top, &x->reply, err);
+    PS_TRY(ps_photo_write(infer, x->top, &x->reply, err));
+    ps_exchange_pack(x);
+    return PS_OK;
 }
 
 static const char *query(const ps_exchange *x, const char *name) {
@@ -162,6 +168,7 @@ static ps_status read_photo(ps_exchange *x, const ps_served *served, ps_error *e
     if (!x->infer.wants || !wanted) return PS_FAIL_NOMEM(err, "the output of a request");
     x->infer.wants[0] = (ps_infer_want) { .name = wanted };
     x->infer.n_wants = 1;
+    x->infer.may_run_here = false; /* decoding takes what it takes */
     x->infer.prepare = prepare_photo;
     x->infer.encode = encode_photo;
     return PS_OK;
@@ -177,10 +184,14 @@ static bool is_image(const ps_exchange *x, bool *ret_known) {
 
 static ps_status read_request(ps_exchange *x, const ps_served *served, ps_error *err) {
     bool known;
-    ps_infer_init(&x->infer, x->http->options.engine);
+    x->accepts =
+        ps_coding_choose(MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT_ENCODING));
     x->infer.arrived_ns = x->arrived_ns;
     x->infer.encode = encode;
     x->infer.done = infer_done;
+    x->infer.may_run_here = true;
+    x->infer.park = park;
+    x->infer.form = x->accepts;
     x->infer.ctx = x;
     x->infer.shm = x->http->options.shm;
     if (!is_image(x, &known)) return read_tensors(x, err);
@@ -203,13 +214,12 @@ void ps_handle_infer(ps_exchange *x) {
         ps_exchange_fail(x, status, &err);
         return;
     }
-    ps_exchange_suspend(x);
     status = ps_core_submit(x->http->options.runner, &x->infer, served, &err);
-    if (status == PS_OK) return;                  /* the exchange belongs to the runner now */
+    if (status == PS_OK) return;                  /* answered, or the exchange belongs to the runner now */
     ps_core_count_failure(served, x->arrived_ns); /* x->infer holds the reference */
     ps_infer_drop_served(&x->infer);
     ps_exchange_fail(x, status, &err);
-    ps_exchange_resume(x);
+    if (x->suspended) ps_exchange_resume(x);
 }
 
 /* ---- repository ---- */

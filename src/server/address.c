@@ -1,7 +1,9 @@
-#include "server/http/address.h"
+#include "server/address.h"
 
+#include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,6 +22,15 @@ ps_status ps_address_resolve(const char *host, int port, struct sockaddr_storage
     memcpy(ret, list->ai_addr, list->ai_addrlen);
     freeaddrinfo(list);
     return PS_OK;
+}
+
+void ps_address_why_not(const struct sockaddr_storage *a, char *buf, size_t size) {
+    socklen_t n = a->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    int fd = socket(a->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0), yes = 1;
+    bool bad = fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0 ||
+               bind(fd, (const struct sockaddr *)a, n) != 0 || listen(fd, 1) != 0;
+    snprintf(buf, size, "%s", bad ? strerror(errno) : "refused");
+    ps_listener_close(fd);
 }
 
 void ps_listener_refuse(int fd) {

@@ -1,4 +1,4 @@
-#include "onnx/wire.h"
+#include "base/wire.h"
 
 #include <string.h>
 
@@ -72,8 +72,7 @@ static ps_status read_value(ps_wire *w, ps_wire_field *f, ps_error *err) {
         f->value = load_le(f->data, f->size);
         return PS_OK;
     }
-    return PS_FAIL(err, FORMAT, "field %u has wire type %d, which ONNX does not use", (unsigned)f->number,
-                   (int)f->type);
+    return PS_FAIL(err, FORMAT, "field %u has wire type %d, which is not used", (unsigned)f->number, (int)f->type);
 }
 
 ps_status ps_wire_next(ps_wire *w, ps_wire_field *ret, bool *ret_more, ps_error *err) {

@@ -1,6 +1,6 @@
 #define ZLIB_CONST /* zlib does not write its input */
 
-#include "server/http/coding.h"
+#include "server/coding.h"
 
 #include <limits.h>
 #include <string.h>

@@ -1,8 +1,9 @@
 /* wire.h - the protobuf wire format: varints, tags and lengths, read with bounds and written to sized buffers.
  *
- * Source: protobuf.dev, "Encoding". Groups (wire types 3 and 4), never used by ONNX, are refused. */
-#ifndef PS_ONNX_WIRE_H
-#define PS_ONNX_WIRE_H
+ * Source: protobuf.dev, "Encoding". Groups (wire types 3 and 4), which proto3 does not have, are
+ * refused. */
+#ifndef PS_BASE_WIRE_H
+#define PS_BASE_WIRE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-#include "server/http/trace_context.h"
+#include "server/trace_context.h"
 
 #include <string.h>
 
@@ -22,9 +22,4 @@ bool ps_trace_context_parse(const char *text, char ret_trace[33], char ret_paren
     memcpy(ret_parent, parent, PARENT);
     ret_trace[TRACE] = ret_parent[PARENT] = '\0';
     return true;
-}
-
-void ps_trace_context_read(ps_exchange *x) {
-    const char *text = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, "traceparent");
-    if (text && ps_trace_context_parse(text, x->trace_id, x->parent_id)) x->traceparent = text;
 }

@@ -1,6 +1,6 @@
 /* coding.h - the content codings of HTTP (RFC 9110): gzip and deflate (the zlib format), over zlib. */
-#ifndef PS_SERVER_HTTP_CODING_H
-#define PS_SERVER_HTTP_CODING_H
+#ifndef PS_SERVER_CODING_H
+#define PS_SERVER_CODING_H
 
 #include "base/error.h"
 #include "base/str.h"

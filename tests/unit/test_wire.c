@@ -1,6 +1,6 @@
 /* The wire format's reader and writer, by the examples of its specification (protobuf.dev, "Encoding") and at its
  * edges. */
-#include "onnx/wire.h"
+#include "base/wire.h"
 #include "onnx_files.h"
 
 static ps_wire_field one_field(const void *data, size_t size) {
