@@ -19,7 +19,7 @@ foreach(format JP2:libopenjp2 TIFF:libtiff-4>=4.5 WEBP:libwebp)
   endif()
 endforeach()
 
-foreach(folder base image tensor graph ops onnx torch passes backend runtime io server cli)
+foreach(folder base image tensor graph ops onnx torch passes backend runtime io sched server cli)
   add_library(ps_deps_${folder} INTERFACE)
 endforeach()
 target_link_libraries(ps_deps_base INTERFACE Threads::Threads PkgConfig::XXHASH m)

@@ -18,6 +18,7 @@
 
 #include "base/arena.h"
 #include "base/str.h"
+#include "sched/sched.h"
 #include "server/pool.h"
 #include "server/repository.h"
 #include "server/shared_memory.h"
@@ -48,7 +49,7 @@ typedef struct ps_infer_want {
 typedef struct ps_runner ps_runner;
 typedef struct ps_infer ps_infer;
 struct ps_infer {
-    ps_job job; /* first */
+    ps_sched_request request; /* first; the runner's */
     ps_engine *engine;
     ps_arena arena;
     const char *id; /* "" if there is none */
@@ -88,8 +89,10 @@ struct ps_infer {
     ps_infer *next_of_sequence; /* of those that wait for their turn */
 
     ps_infer_tensor *results; /* one per want, for `encode` */
+    ps_stats_sample sample;
     ps_status status;         /* for `done` */
     ps_error error;
+    int64_t retry_after_ns; /* of a refusal: when the request would have been taken, from then; 0: not known */
 };
 
 void ps_infer_init(ps_infer *infer, ps_engine *engine);
@@ -110,6 +113,8 @@ void ps_core_count_failure(ps_served *served, int64_t arrived_ns);
 /* JSON documents of the protocol, appended to out. */
 void ps_core_write_server(bool shared_memory, ps_str *out);
 void ps_core_write_metadata(const ps_served *served, ps_str *out);
+/* Dims of an input or output as the configuration states them: a batched model's without the first. */
+ps_shape ps_core_config_shape(const ps_served *served, const ps_shape *shape);
 void ps_core_write_config(const ps_served *served, ps_str *out);
 
 /* The names of the protocol extensions; returns how many. */

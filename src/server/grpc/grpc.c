@@ -15,9 +15,8 @@
 /* Core holds a message until it is whole, and only then sees that it is too large. Its memory is bounded by a quota:
  * beyond that it reads less and then cancels calls. */
 #define QUOTA_MORE ((size_t)64 << 20)
-#define QUIET_NS INT64_C(50000000)      /* without a call before the server shuts down … */
-#define MAX_QUIET_NS INT64_C(500000000) /* … but no longer than that after the drain began */
-#define GOODBYE_NS INT64_C(100000000)   /* for clients to answer that they know */
+#define QUIET_NS INT64_C(200000000)      /* without a call before the server shuts down … */
+#define MAX_QUIET_NS INT64_C(1000000000) /* … but no longer than that after the drain began */
 
 enum {
     MAX_STREAMS = 1000,      /* calls at once on one connection */
@@ -139,10 +138,6 @@ static ps_status post_calls(ps_grpc *g, ps_error *err) {
 
 static void did_stop(ps_tag *tag, bool ok) {
     ps_grpc *g = (ps_grpc *)((char *)tag - offsetof(ps_grpc, stopped));
-    ps_mutex_lock(&g->lock);
-    g->has_stopped = true;
-    ps_cond_broadcast(&g->idle);
-    ps_mutex_unlock(&g->lock);
     grpc_completion_queue_shutdown(g->queue);
 }
 
@@ -216,16 +211,12 @@ bool ps_grpc_wait_idle(ps_grpc *g, int64_t deadline_ns) {
     return idle;
 }
 
-/* Tells clients; those that do not answer are cut off. */
+/* Calls that come from now on would be cancelled one by one; as connections are closed in the same moment, clients
+ * learn instead that the server is away. */
 static void stop(ps_grpc *g) {
-    int64_t deadline = ps_clock_ns() + GOODBYE_NS;
     ps_grpc_drain(g);
     atomic_store(&g->stopping, true);
     grpc_server_shutdown_and_notify(g->server, g->queue, &g->stopped);
-    ps_mutex_lock(&g->lock);
-    while (!g->has_stopped && g->n_threads && ps_clock_ns() < deadline)
-        (void)ps_cond_wait_until(&g->idle, &g->lock, deadline);
-    ps_mutex_unlock(&g->lock);
     grpc_server_cancel_all_calls(g->server);
 }
 

@@ -45,6 +45,7 @@ struct ps_exchange {
         suspended;      /* the handler was; it left the reply to another thread. Touched by the daemon's thread only */
     ps_handler handler; /* NULL: the reply is decided already */
     const char *allow;  /* for 405 */
+    int64_t retry_after_ns; /* for 503 */
     int64_t arrived_ns;
 
     char method[12], path[160];                                          /* for the log, cut off */

@@ -9,6 +9,7 @@
 #include "server/json_number.h"
 #include "server/json_reader.h"
 #include "server/json_text.h"
+#include "server/runner.h"
 
 #define SHARED_NS INT64_C(1000000) /* so long after a change of connections the daemon's thread counts as shared */
 
@@ -69,14 +70,25 @@ void ps_handle_model_ready(ps_exchange *x) {
 
 /* ---- statistics ---- */
 
-static void write_stats(const ps_served *served, ps_str *out) {
-    ps_str_append(out, "{\"model_stats\":[");
-    ps_stats_write((ps_stats *)&served->stats, served->name, served->version, out);
-    ps_str_append(out, "]}");
+static void write_stats(ps_exchange *x, ps_served *served) {
+    ps_stats_write(&served->stats, served->name, served->version, &x->reply);
+    ps_runner_write_stats(x->http->options.runner, served, &x->reply);
+    ps_str_char(&x->reply, '}');
 }
 
 void ps_handle_stats(ps_exchange *x) {
-    describe(x, write_stats);
+    ps_error err = PS_ERROR_INIT;
+    ps_served *served;
+    ps_status status = acquire(x, &served, &err);
+    if (status != PS_OK) {
+        ps_exchange_fail(x, status, &err);
+        return;
+    }
+    ps_str_append(&x->reply, "{\"model_stats\":[");
+    write_stats(x, served);
+    ps_str_append(&x->reply, "]}");
+    ps_served_release(served);
+    ps_exchange_ok(x);
 }
 
 void ps_handle_all_stats(ps_exchange *x) {
@@ -91,7 +103,7 @@ void ps_handle_all_stats(ps_exchange *x) {
     ps_str_append(&x->reply, "{\"model_stats\":[");
     for (size_t i = 0; i < n; i++) {
         if (i) ps_str_char(&x->reply, ',');
-        ps_stats_write(&all[i]->stats, all[i]->name, all[i]->version, &x->reply);
+        write_stats(x, all[i]);
         ps_served_release(all[i]);
     }
     ps_str_append(&x->reply, "]}");
@@ -228,6 +240,7 @@ void ps_handle_infer(ps_exchange *x) {
     status = ps_core_submit(x->http->options.runner, &x->infer, served, &err);
     if (status == PS_OK) return;                  /* answered, or the exchange belongs to the runner now */
     ps_core_count_failure(served, x->arrived_ns); /* x->infer holds the reference */
+    x->retry_after_ns = x->infer.retry_after_ns;
     ps_infer_drop_served(&x->infer);
     ps_exchange_fail(x, status, &err);
     if (x->suspended) ps_exchange_resume(x);

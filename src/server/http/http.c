@@ -166,7 +166,11 @@ static void add_headers(const ps_exchange *x, struct MHD_Response *response) {
     }
     if (x->traceparent) MHD_add_response_header(response, "traceparent", x->traceparent);
     if (x->allow) MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, x->allow);
-    if (x->code == 503) MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+    if (x->code == 503) {
+        int64_t seconds = (x->retry_after_ns + 999999999) / 1000000000; /* the header knows whole ones only */
+        snprintf(number, sizeof number, "%lld", (long long)(seconds > 1 ? seconds : 1));
+        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, number);
+    }
     if (atomic_load(&x->http->draining)) MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 }
 
