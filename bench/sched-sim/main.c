@@ -19,7 +19,7 @@ typedef struct options {
     const char *model, *family, *models_file, *trace_file;
     double load;
     FILE *csv;
-    bool quick;
+    bool quick, verbose;
     int seeds;
     uint64_t seed;
 } options;
@@ -53,11 +53,11 @@ static void grid_name(int i, char *buf, size_t size) {
 static void csv_row(const options *o, const char *who, const char *family, const char *model, double load,
                     const sim_result *r, double bound) {
     if (!o->csv) return;
-    fprintf(o->csv, "%s,%s,%s,%g,%llu,%llu,%llu,%llu,%llu,%.4f,%.4f,%.4f,%.3f,%.3f,%.3f,%.2f,%.4f", who, family, model,
-            load, (unsigned long long)r->all.offered, (unsigned long long)r->all.good, (unsigned long long)r->all.late,
-            (unsigned long long)r->all.refused, (unsigned long long)r->all.dropped, (double)r->all.good / r->seconds,
-            r->good_ns / (r->offered_ns > 0 ? r->offered_ns : 1), bound > 0 ? r->good_ns / bound : 0, r->p50_ms,
-            r->p99_ms, r->mean_ms, r->mean_batch, r->busy);
+    fprintf(o->csv, "\"%s\",%s,%s,%g,%llu,%llu,%llu,%llu,%llu,%.4f,%.4f,%.4f,%.3f,%.3f,%.3f,%.2f,%.4f", who, family,
+            model, load, (unsigned long long)r->all.offered, (unsigned long long)r->all.good,
+            (unsigned long long)r->all.late, (unsigned long long)r->all.refused, (unsigned long long)r->all.dropped,
+            (double)r->all.good / r->seconds, r->good_ns / (r->offered_ns > 0 ? r->offered_ns : 1),
+            bound > 0 ? r->good_ns / bound : 0, r->p50_ms, r->p99_ms, r->mean_ms, r->mean_batch, r->busy);
     for (int i = 0; i < PS_SCHED_HISTOGRAM; i++)
         fprintf(o->csv, ",%llu", (unsigned long long)r->sizes[i]);
     fprintf(o->csv, "\n");
@@ -106,6 +106,20 @@ static void lower(double *least, double value) {
     if (value < *least) *least = value;
 }
 
+/* Of each model and tenant: the share of what was offered that was in time. */
+static void print_parts(const char *who, const sim_model *models, int n, const sim_result *r) {
+    printf("    %-9s", who);
+    for (int m = 0; m < n; m++)
+        printf(" %s %.3f", models[m].name, (double)r->model[m].good / fmax(1, (double)r->model[m].offered));
+    for (int t = 1; t < SIM_MAX_TENANTS; t++) {
+        if (r->tenant[t].offered)
+            printf("%s%d %.3f", t == 1 ? " | tenants " : " ", t,
+                   (double)r->tenant[t].good / (double)r->tenant[t].offered);
+    }
+    if (r->urgent.offered) printf(" | urgent %.3f", (double)r->urgent.good / (double)r->urgent.offered);
+    printf("\n");
+}
+
 /* One trace, all policies: a line. soft: the default policy gets no deadlines. */
 static void compare(const options *o, const sim_model *models, int n, const sim_trace *t, const char *family,
                     const char *label, double load, double capacity_ns, verdicts *v) {
@@ -134,6 +148,8 @@ static void compare(const options *o, const sim_model *models, int n, const sim_
            label, family, load, good / r[0].offered_ns, capacity_ns > 0 ? good / capacity_ns : 0, good / bound,
            good / best.any, good / best.no_timeout, good / own_best, soft.good_ns / bound, soft.good_ns / best.any,
            soft.good_ns / best.no_timeout, r[0].p50_ms, r[0].p99_ms, r[0].mean_batch, name);
+    for (int i = 0; i < OWN && o->verbose; i++)
+        print_parts(own_policies[i], models, n, &r[i]);
     if (load <= 0.801) lower(&v->least_low, good / r[0].offered_ns);
     if (load > 1.4 && capacity_ns > 0) lower(&v->least_over, good / capacity_ns);
     lower(load > 1.4 ? &v->least_rival_over : &v->least_rival, good / rival);
@@ -210,6 +226,54 @@ static void run_recorded(const options *o, const sim_model *models, int n) {
     sim_trace_clear(&t);
 }
 
+/* The lines on a few traces; virtual time, so the same result everywhere. Margins: a run of 5 s is short. */
+static int run_check(options *o, const sim_model *models, int n) {
+    static const struct {
+        const char *model, *family; /* NULL: all models */
+        double load, of_offered, of_capacity, of_rival;
+    } lines[] = {
+        { "mlp", "poisson", 0.8, 0.98, 0, 0.98 },
+        { "mlp", "poisson", 2, 0, 0.95, 0.98 },
+        { "mlp", "onoff", 0.8, 0, 0, 1 },
+        { "minilm", "poisson", 0.8, 0.98, 0, 0.98 },
+        { "minilm", "poisson", 1.5, 0, 0.95, 0.98 },
+        { NULL, "poisson", 0.8, 0, 0, 1 },
+        { NULL, "bursts", 1.5, 0, 0, 1 },
+    };
+    int failed = 0;
+    ps_error err = PS_ERROR_INIT;
+    o->quick = true;
+    o->seconds = 5;
+    o->warm = 2;
+    print_head();
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        const sim_model *set = models;
+        int count = n;
+        for (int m = 0; m < n && lines[i].model; m++) {
+            if (strcmp(models[m].name, lines[i].model) != 0) continue;
+            set = &models[m];
+            count = 1;
+        }
+        double rate[SIM_MAX_MODELS], capacity = sim_capacity(set);
+        for (int m = 0; m < count; m++)
+            rate[m] = lines[i].load / count * sim_capacity(&set[m]);
+        sim_trace t;
+        verdicts v = fresh;
+        if (sim_trace_make(lines[i].family, set, count, rate, o->seconds, o->seed, &t, &err) != PS_OK) fail(&err);
+        double capacity_ns = count == 1 ? capacity * (o->seconds - o->warm) * sim_unit_ns(set, set->target_ns) : 0;
+        compare(o, set, count, &t, lines[i].family, lines[i].model ? lines[i].model : "all", lines[i].load, capacity_ns,
+                &v);
+        sim_trace_clear(&t);
+        double rival = lines[i].load > 1.4 ? v.least_rival_over : v.least_rival;
+        if (v.least_low >= lines[i].of_offered && v.least_over >= lines[i].of_capacity && rival >= lines[i].of_rival)
+            continue;
+        printf("  below: %.3f of offered, %.3f of C, %.3f of the best rival\n", lines[i].of_offered,
+               lines[i].of_capacity, lines[i].of_rival);
+        failed = 1;
+    }
+    return failed;
+}
+
 int main(int argc, char **argv) {
     static sim_model models[SIM_MAX_MODELS];
     options o = { .seconds = 20, .warm = 3, .seed = 1 };
@@ -217,10 +281,9 @@ int main(int argc, char **argv) {
     const char *part = "all";
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
-        if (strcmp(argv[i], "--quick") == 0) {
-            o.quick = true;
-            continue;
-        }
+        o.quick = o.quick || strcmp(argv[i], "--quick") == 0;
+        o.verbose = o.verbose || strcmp(argv[i], "--verbose") == 0;
+        if (strcmp(argv[i], "--quick") == 0 || strcmp(argv[i], "--verbose") == 0) continue;
         i++;
         if (strcmp(argv[i - 1], "--part") == 0)
             part = value;
@@ -241,15 +304,15 @@ int main(int argc, char **argv) {
         else if (strcmp(argv[i - 1], "--csv") == 0)
             o.csv = fopen(value, "w");
         else {
-            fprintf(
-                stderr,
-                "usage: sched_sim [--part single|several|cost] [--model NAME] [--family NAME] [--load X] [--seconds S] "
-                "[--seed N] [--models FILE.json] [--trace FILE] [--csv FILE] [--quick]\n");
+            fprintf(stderr, "usage: sched_sim [--part single|several|cost|check] [--model NAME] [--family NAME] "
+                            "[--load X] [--seconds S] "
+                            "[--seed N] [--models FILE.json] [--trace FILE] [--csv FILE] [--quick] [--verbose]\n");
             return 2;
         }
     }
     int n = sim_models_builtin(models);
     if (o.models_file && sim_models_read(o.models_file, models, &n, &err) != PS_OK) fail(&err);
+    if (strcmp(part, "check") == 0) return run_check(&o, models, n);
     if (o.csv) csv_head(o.csv);
     bool all = strcmp(part, "all") == 0;
     if (o.trace_file)

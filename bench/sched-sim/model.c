@@ -118,13 +118,9 @@ ps_status sim_models_read(const char *path, sim_model *ret, int *ret_n, ps_error
 
 /* As if requests were a fluid that the device takes in at the rate of its most efficient batch: what waits for longer
  * than the longest target is lost, and nothing else is. */
-double sim_bound_ns(const sim_model *models, int n_models, const sim_trace *t, double warm_seconds) {
-    double unit[SIM_MAX_MODELS], longest = 0, queue = 0, done = 0, last = 0;
-    for (int m = 0; m < n_models; m++) {
-        unit[m] = sim_unit_ns(&models[m], models[m].target_ns);
-        longest = fmax(longest, models[m].target_ns);
-    }
-    double warm = warm_seconds * 1e9, end = t->seconds * 1e9 + longest;
+static double fluid_bound(const sim_model *models, const double *unit, double longest, const sim_trace *t,
+                          double warm) {
+    double queue = 0, done = 0, last = 0, end = t->seconds * 1e9 + longest;
     for (size_t i = 0; i <= t->n; i++) {
         double now = i < t->n ? (double)t->arrivals[i].ns : end;
         if (now < warm) continue;
@@ -135,4 +131,65 @@ double sim_bound_ns(const sim_model *models, int n_models, const sim_trace *t, d
         if (i < t->n) queue = fmin(queue + unit[t->arrivals[i].model] * models[t->arrivals[i].model].weight, longest);
     }
     return done;
+}
+
+/* Most arrivals of one model within any `window` ns. */
+static double most_within(const sim_trace *t, int model, double window) {
+    size_t from = 0;
+    double n = 0, most = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        if (t->arrivals[i].model != model) continue;
+        for (n++; (double)(t->arrivals[i].ns - t->arrivals[from].ns) > window; from++)
+            n -= t->arrivals[from].model == model;
+        most = fmax(most, n);
+    }
+    return most;
+}
+
+/* Least device time of a request: a batch in time holds only what came within target - l(b) before it. */
+static double least_time(const sim_model *m, const sim_trace *t, int model) {
+    double least = sim_time_ns(m, 1);
+    for (uint32_t b = 2; b <= m->max_batch; b += b < 8 ? 1 : 4) {
+        double ns = sim_time_ns(m, b);
+        if (ns > m->target_ns || ns / b >= least) continue;
+        double n = fmin(b, most_within(t, model, m->target_ns - ns));
+        least = fmin(least, sim_time_ns(m, n) / n);
+    }
+    return least;
+}
+
+/* The device's time, given to the models that make most of it. */
+static double knapsack_bound(const sim_model *models, int n, const double *unit, double longest, const sim_trace *t,
+                             double warm) {
+    double left = t->seconds * 1e9 - warm + longest, done = 0, wanted[SIM_MAX_MODELS] = { 0 }, each[SIM_MAX_MODELS];
+    for (size_t i = 0; i < t->n; i++)
+        wanted[t->arrivals[i].model] += (double)t->arrivals[i].ns >= warm;
+    for (int m = 0; m < n; m++)
+        each[m] = least_time(&models[m], t, m);
+    for (int round = 0; round < n && left > 0; round++) {
+        int best = -1;
+        double rate = 0;
+        for (int m = 0; m < n; m++) {
+            double r = unit[m] * models[m].weight / each[m];
+            if (wanted[m] > 0 && r > rate) {
+                rate = r;
+                best = m;
+            }
+        }
+        if (best < 0) break;
+        double time = fmin(left, wanted[best] * each[best]);
+        done += time * rate;
+        left -= time;
+        wanted[best] = 0;
+    }
+    return done;
+}
+
+double sim_bound_ns(const sim_model *models, int n_models, const sim_trace *t, double warm_seconds) {
+    double unit[SIM_MAX_MODELS], longest = 0, warm = warm_seconds * 1e9;
+    for (int m = 0; m < n_models; m++) {
+        unit[m] = sim_unit_ns(&models[m], models[m].target_ns);
+        longest = fmax(longest, models[m].target_ns);
+    }
+    return fmin(fluid_bound(models, unit, longest, t, warm), knapsack_bound(models, n_models, unit, longest, t, warm));
 }

@@ -111,10 +111,9 @@ static void enqueue(ps_sched *s, ps_sched_request *r) {
     r->state = PS_SCHED_QUEUED;
     r->serial = s->serial++;
     r->order_ns = s->policy->by_deadline ? place_in_share(s, r, &tenant_of(s, r)->tag_ns) : r->arrival_ns;
-    if (b->queue.count == 0)
-        activate(s, b);
-    else if (r->order_ns != r->due_ns || r->rank != b->queue.link[0]->rank)
-        b->mixed = true;
+    bool first = b->queue.count == 0;
+    if (first) activate(s, b);
+    b->mixed = b->mixed || r->order_ns != r->due_ns || (!first && r->rank != b->queue.link[0]->rank);
     ps_sched_queue_insert(&b->queue, r);
     b->backlog_ns += (double)r->cost;
     s->backlog_ns += (double)r->cost;
@@ -208,8 +207,8 @@ static ps_sched_request *last_if_late(const ps_sched_bucket *b) {
     return last->late ? last : NULL;
 }
 
-/* Room for one more. Where a queue is full of requests that are late already, one of them is refused instead of one that
- * can still be in time: of the same shape, or of the shape that has most of them. */
+/* Room for one more. Where a queue is full of requests that are late already, one of them is refused instead of one
+ * that can still be in time: of the same shape, or of the shape that has most of them. */
 static bool make_room(ps_sched *s, const ps_sched_bucket *b) {
     const ps_sched_model *m = b->model;
     bool model_full = m->queued >= m->max_queue;

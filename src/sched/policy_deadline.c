@@ -196,8 +196,8 @@ static void consider_skipping(ps_sched_bucket *b, candidate *c, uint32_t n, doub
     }
 }
 
-/* The first that can still be in time: on average, or where time is scarce with confidence, because half of those on the
- * edge would miss. Where none of the front's class can, the front itself, as one that is late. */
+/* The first that can still be in time: on average, or where time is scarce with confidence, because half of those on
+ * the edge would miss. Where none of the front's class can, the front itself, as one that is late. */
 static const ps_sched_request *first_in_time(const ps_sched_bucket *b, double scarce, int64_t now, uint32_t *ret_skip,
                                              int64_t *ret_due) {
     const ps_sched_request *front = b->queue.link[0], *r;
@@ -342,7 +342,8 @@ static double time_to_serve(const ps_sched_bucket *b, uint32_t items, double sca
     return before + last + scarce * (strict - last);
 }
 
-/* Means without any margin: what is refused here is never known to have been right, what is dropped later is. */
+/* Refused is what could not be in time even if its model had the device for itself: whether the others' requests will
+ * come first is not known yet, and what turns out to be too late is dropped. */
 static ps_sched_reason admit(ps_sched *s, ps_sched_bucket *b, const ps_sched_request *r, int64_t now,
                              ps_sched_verdict *verdict) {
     if (!b->profile.known) return PS_SCHED_OK;
@@ -356,8 +357,9 @@ static ps_sched_reason admit(ps_sched *s, ps_sched_bucket *b, const ps_sched_req
     double active = s->model_weight + (b->model->queued == 0 ? weight : 0);
     double share = own * (active / weight - 1); /* the others' part while this one is served */
     if (others > share) others = share;
-    verdict->finish_ns = ps_sched_free_at(s, now) + (int64_t)((own + (others > 0 ? others : 0)) / s->slots);
-    if (!r->deadline_ns || verdict->finish_ns <= r->deadline_ns) return PS_SCHED_OK;
+    int64_t alone = ps_sched_free_at(s, now) + (int64_t)(own / s->slots);
+    verdict->finish_ns = alone + (int64_t)((others > 0 ? others : 0) / s->slots);
+    if (!r->deadline_ns || alone <= r->deadline_ns) return PS_SCHED_OK;
     verdict->retry_after_ns = verdict->finish_ns - r->deadline_ns;
     return PS_SCHED_TOO_LATE;
 }

@@ -142,7 +142,7 @@ typedef struct ps_sched_stats {
     uint64_t admitted, completed, cancelled, batches, items;
     uint64_t refused[PS_SCHED_REASONS], dropped[PS_SCHED_REASONS];
     uint64_t on_time, late; /* of the completed: by deadline, or by target */
-    uint64_t queue_ns;      /* sum over the completed, of the time until their batch started */
+    uint64_t queue_ns;      /* sum over those that ran, of the time until their batch started */
     uint64_t run_ns;        /* sum over batches */
     uint64_t sizes[PS_SCHED_HISTOGRAM];
     uint32_t queued, running; /* now; requests, batches */

@@ -279,7 +279,6 @@ MISTAKES = [
     ("INVALID_ARGUMENT", "out of range for INT8", request("types", "in_INT8", "INT8", [1], contents={"int_contents": [128]})),
     ("INVALID_ARGUMENT", "out of range for UINT8", request("types", "in_UINT8", "UINT8", [1], contents={"uint_contents": [256]})),
     ("INVALID_ARGUMENT", "no form in contents", request("types", "in_FP16", "FP16", [1], contents={"fp32_contents": [1]})),
-    ("INVALID_ARGUMENT", "neither 0 nor 1", request("types", "in_BOOL", "BOOL", [1], raw=b"\x02")),
     ("INVALID_ARGUMENT", "reaches beyond", request("text", "s", "BYTES", [1], raw=b"\x05\0\0\0ab")),
     ("INVALID_ARGUMENT", "missing", pb.ModelInferRequest(model_name="add one")),
     ("INVALID_ARGUMENT", "2 raw_input_contents for 1", pb.ModelInferRequest(

@@ -8,6 +8,7 @@
 
 #include <microhttpd.h>
 
+#include "base/ticker.h"
 #include "server/coding.h"
 #include "server/http/http.h"
 #include "server/http/watch.h"
@@ -19,6 +20,8 @@ struct ps_http {
     ps_alloc_state *alloc;
     struct MHD_Daemon *daemon;
     ps_watch *watch;
+    ps_ticker *ticker;
+    size_t open; /* connections; guarded by lock */
     int64_t patience_ns; /* with slow clients */
     int listen_fd;       /* ours to close after ps_http_drain, else -1 */
     atomic_bool ready, draining;
