@@ -56,7 +56,7 @@ size_t ps_onnx_edit_node_count(const ps_onnx_edit *edit);
 ps_onnx_node_view ps_onnx_edit_node(const ps_onnx_edit *edit, size_t index);
 /* The new node stands at `index` afterwards. Everything is copied. */
 ps_status ps_onnx_edit_insert_node(ps_onnx_edit *edit, size_t index, const ps_onnx_node_spec *spec, ps_error *err);
-/* The input must be there (index < n_in). */
+/* index <= n_in: a node may get one more. */
 ps_status ps_onnx_edit_set_input(ps_onnx_edit *edit, size_t node, size_t index, const char *name, ps_error *err);
 ps_status ps_onnx_edit_set_output(ps_onnx_edit *edit, size_t node, size_t index, const char *name, ps_error *err);
 void ps_onnx_edit_remove_node(ps_onnx_edit *edit, size_t index);
@@ -96,5 +96,8 @@ typedef struct ps_onnx_write_options {
 /* Writes the model to path by renaming. options may be NULL. External weights start at multiples of 4096 bytes, so that
  * loading can map them. */
 ps_status ps_onnx_edit_write(ps_onnx_edit *edit, const char *path, const ps_onnx_write_options *options, ps_error *err);
+
+/* The file's bytes, uncompressed and with all weights inside; ps_free them. */
+ps_status ps_onnx_edit_pack(ps_onnx_edit *edit, void **ret_data, size_t *ret_size, ps_error *err);
 
 #endif

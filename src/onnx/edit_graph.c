@@ -161,7 +161,16 @@ ps_status ps_onnx_edit_insert_node(ps_onnx_edit *e, size_t index, const ps_onnx_
 }
 
 ps_status ps_onnx_edit_set_input(ps_onnx_edit *e, size_t node, size_t index, const char *name, ps_error *err) {
-    return set_text(e, &graph_of(e)->node[node]->input[index], name, err);
+    Onnx__NodeProto *n = graph_of(e)->node[node];
+    if (index < n->n_input) return set_text(e, &n->input[index], name, err);
+    char *copy = ps_onnx_edit_text(e, name, err);
+    if (!copy) return PS_NO_MEMORY;
+    ps_status status = ps_onnx_edit_open_gap(e, (void ***)&n->input, &n->n_input, n->n_input, err);
+    if (status == PS_OK)
+        n->input[n->n_input - 1] = copy;
+    else
+        ps_free(e->alloc, copy);
+    return status;
 }
 
 ps_status ps_onnx_edit_set_output(ps_onnx_edit *e, size_t node, size_t index, const char *name, ps_error *err) {

@@ -402,7 +402,8 @@ static ps_status per_channel(place *p, size_t index, int64_t groups, int64_t cha
 
 static ps_status groupnorm_21(place *p) {
     const ps_value *x = typed(p, p->node->input[0]);
-    const int64_t groups = attr_int(p->node, "num_groups", 0), channels = x && x->shape.rank > 1 ? x->shape.dims[1] : -1;
+    const int64_t groups = attr_int(p->node, "num_groups", 0);
+    const int64_t channels = x && x->shape.rank > 1 ? x->shape.dims[1] : -1;
     if (groups <= 0 || channels <= 0 || channels % groups)
         return refuse(p, 21, "the number of channels must be known to give each its scale");
     PS_TRY(per_channel(p, 1, groups, channels));
