@@ -88,7 +88,7 @@ typedef struct ps_job {
     uint64_t resized; /* bytes by which weights shrink, for estimates */
     size_t skipped;   /* samples */
     size_t equalized; /* pairs of layers */
-    size_t warnings;
+    size_t warnings, mixed_rounds;
     ps_judgement judged;
     double done, span; /* of the progress: where the stage began, its share */
     const char *stage;

@@ -4,7 +4,7 @@
 
 #include "compress/result.h"
 
-enum { DEFAULT_SAMPLES = 128, FEW_SAMPLES = 16, TIMED_RUNS = 15, MAX_ROUNDS = 12 };
+enum { DEFAULT_SAMPLES = 128, FEW_SAMPLES = 16 };
 
 /* ---- progress, warnings ---- */
 
@@ -107,6 +107,14 @@ static ps_status open_data(ps_job *job) {
 /* ---- the model ---- */
 
 static ps_status open_model(ps_job *job) {
+    char *in = NULL, *out = NULL;
+    bool same = false;
+    if (job->output && ps_path_real(job->alloc, job->input, &in, NULL) == PS_OK &&
+        ps_path_real(job->alloc, job->output, &out, NULL) == PS_OK)
+        same = strcmp(in, out) == 0;
+    ps_free(job->alloc, in);
+    ps_free(job->alloc, out);
+    PS_FAIL_IF(same, job->err, INVALID, "'%s' is input and output: the input is never overwritten", job->input);
     PS_TRY(ps_onnx_load_file(job->alloc, job->input, &job->graph, &job->info, job->err));
     PS_TRY(ps_ops_resolve(job->graph, job->err));
     PS_TRY(ps_ops_infer(job->graph, job->err));
@@ -131,8 +139,19 @@ static ps_status quantize(ps_job *job) {
     PS_TRY(ps_calibrate(job));
     ps_ranges_choose(job);
     PS_TRY(round_all(job));
-    (void)skip;
-    return PS_OK;
+    ps_job_stage(job, "rounding weights", 0.2);
+    if (!(skip & PS_COMPRESS_ROUNDING)) PS_TRY(ps_round_weights(job));
+    if (job->options.max_drop >= 0 && !(skip & PS_COMPRESS_MIXED)) {
+        bool changed;
+        ps_job_stage(job, "choosing layers", 0.1);
+        PS_TRY(ps_choose_mixed(job, &changed));
+    }
+    if (job->options.sensitivity) {
+        ps_job_stage(job, "measuring layers", 0.1);
+        PS_TRY(ps_measure_layers(job));
+    }
+    ps_job_stage(job, "measuring noise", 0.03);
+    return ps_measure_noise(job);
 }
 
 /* ---- the outcome ---- */
@@ -168,25 +187,53 @@ static ps_status make_edit(ps_job *job, ps_onnx_edit **ret) {
     return PS_OK;
 }
 
-static ps_status call_metric(ps_job *job, const ps_onnx_edit *edit, double *ret) {
-    (void)edit;
-    return job->options.metric(job->options.metric_ctx, job->input, ret, job->err);
+/* The user's judge sees a file of a temporary name. */
+static ps_status call_metric(ps_job *job, ps_onnx_edit *edit) {
+    char folder[256], path[300];
+    uint64_t tag;
+    ps_judgement *j = &job->judged;
+    const char *temp = getenv("TMPDIR");
+    PS_TRY(ps_random_bytes(&tag, sizeof tag, job->err));
+    ps_snprintf(folder, sizeof folder, "%.200s/polestar-%016llx", temp && *temp ? temp : "/tmp", (unsigned long long)tag);
+    ps_snprintf(path, sizeof path, "%s/model.onnx", folder);
+    PS_TRY(ps_dir_create(folder, 0700, job->err));
+    ps_status status = ps_onnx_edit_write(edit, path, NULL, job->err);
+    if (status == PS_OK && isnan(j->metric_before))
+        status = job->options.metric(job->options.metric_ctx, job->input, &j->metric_before, job->err);
+    if (status == PS_OK) status = job->options.metric(job->options.metric_ctx, path, &j->metric_after, job->err);
+    (void)ps_file_remove(path);
+    (void)ps_dir_remove(folder);
+    PS_TRY(status);
+    PS_FAIL_IF(j->metric_before == 0, job->err, INVALID, "the metric is 0 for the original: nothing can be lost");
+    j->drop = 100 * (j->metric_before - j->metric_after) / fabs(j->metric_before);
+    j->measure = "metric";
+    return PS_OK;
 }
 
 /* The file as it will be, loaded, beside the original on the validation samples. */
-static ps_status judge_file(ps_job *job, ps_onnx_edit *edit, ps_compress_result *result) {
+static ps_status judge_file(ps_job *job, ps_onnx_edit *edit, ps_model **ret_after, ps_compress_result *result) {
     void *data;
-    ps_model *after = NULL;
+    const double metric = job->judged.metric_before;
     PS_TRY(ps_onnx_edit_pack(edit, &data, &result->packed, job->err));
-    ps_status status = ps_model_load_memory(job->engine, data, result->packed, NULL, &after, job->err);
+    ps_status status = ps_model_load_memory(job->engine, data, result->packed, NULL, ret_after, job->err);
     ps_free(job->alloc, data);
     PS_TRY(status);
     if (job->n_validation)
-        status = ps_judge(job, job->original, after, &job->validation, job->first_validation, job->n_validation,
-                          &job->judged);
-    if (status == PS_OK && job->n_validation && !job->options.no_latency) status = ps_time_models(job, after);
-    ps_model_release(after);
-    return status;
+        PS_TRY(ps_judge(job, job->original, *ret_after, &job->validation, job->first_validation, job->n_validation,
+                        &job->judged));
+    job->judged.metric_before = metric;
+    return job->options.metric ? call_metric(job, edit) : PS_OK;
+}
+
+/* Keeps more layers in float if the judges are not content. */
+static ps_status once_more(ps_job *job, bool *ret) {
+    const ps_compress_options *o = &job->options;
+    *ret = false;
+    if (o->max_drop < 0 || !(job->judged.drop > o->max_drop)) return PS_OK;
+    if (o->type == PS_COMPRESS_INT8 && !(o->skip & PS_COMPRESS_MIXED)) PS_TRY(ps_choose_mixed(job, ret));
+    PS_FAIL_IF(!*ret, job->err, LIMIT, "the compressed model loses %.3g %% (%s), more than the %g %% of max_drop",
+               job->judged.drop, job->judged.measure, o->max_drop);
+    return PS_OK;
 }
 
 static ps_status write_file(ps_job *job, ps_onnx_edit *edit) {
@@ -198,15 +245,59 @@ static ps_status write_file(ps_job *job, ps_onnx_edit *edit) {
     return ps_onnx_edit_write(edit, job->output, &o, job->err);
 }
 
-static ps_status finish(ps_job *job, ps_compress_result *result) {
+/* How small the original would be, packed alike. */
+static ps_status pack_original(ps_job *job) {
     ps_onnx_edit *edit;
-    ps_job_stage(job, "measuring the result", 0.3);
+    const size_t n = strlen(job->output);
+    if (n < 5 || strcmp(job->output + n - 4, ".zst") != 0) return PS_OK;
+    PS_TRY(ps_onnx_edit_open(job->alloc, job->input, &edit, job->err));
+    ps_status status = ps_onnx_edit_packed_bytes(edit, job->options.zstd_level ? job->options.zstd_level : 19,
+                                                 &job->zstd_before, job->err);
+    ps_onnx_edit_close(edit);
+    return status;
+}
+
+static ps_status finish_once(ps_job *job, ps_compress_result *result, bool *ret_again) {
+    ps_onnx_edit *edit;
+    ps_model *after = NULL;
     PS_TRY(make_edit(job, &edit));
-    ps_status status = judge_file(job, edit, result);
-    if (status == PS_OK) {
+    ps_status status = judge_file(job, edit, &after, result);
+    if (status == PS_OK) status = once_more(job, ret_again);
+    if (status == PS_OK && !*ret_again) {
+        if (job->n_validation && !job->options.no_latency) status = ps_time_models(job, after);
         ps_job_stage(job, "writing", 0.02);
-        status = write_file(job, edit);
+        if (status == PS_OK) status = pack_original(job);
+        if (status == PS_OK) status = write_file(job, edit);
     }
+    ps_model_release(after);
+    ps_onnx_edit_close(edit);
+    return status;
+}
+
+static ps_status finish(ps_job *job, ps_compress_result *result) {
+    bool again = true;
+    ps_job_stage(job, "measuring the result", 0.3);
+    while (again) {
+        PS_TRY(finish_once(job, result, &again));
+        if (again && job->options.type == PS_COMPRESS_INT8) PS_TRY(ps_measure_noise(job));
+    }
+    return PS_OK;
+}
+
+/* What the file would be, without data: layers are found, weights rounded, nothing is run. */
+static ps_status estimate(ps_job *job, ps_compress_result *result) {
+    ps_onnx_edit *edit;
+    void *data;
+    if (job->options.type == PS_COMPRESS_INT8) {
+        PS_TRY(ps_sites_find(job));
+        PS_FAIL_IF(!job->layers.size, job->err, UNSUPPORTED,
+                   "the model has no layer with constant float weights to quantise");
+        ps_ranges_choose(job);
+        PS_TRY(round_all(job));
+    }
+    PS_TRY(make_edit(job, &edit));
+    ps_status status = ps_onnx_edit_pack(edit, &data, &result->packed, job->err);
+    if (status == PS_OK) ps_free(job->alloc, data);
     ps_onnx_edit_close(edit);
     return status;
 }
@@ -214,6 +305,10 @@ static ps_status finish(ps_job *job, ps_compress_result *result) {
 static ps_status work(ps_job *job, ps_compress_result *result) {
     ps_job_stage(job, "reading the model", 0.02);
     PS_TRY(open_model(job));
+    if (job->options.dry_run) {
+        PS_TRY(estimate(job, result));
+        return ps_result_fill(job, result);
+    }
     PS_TRY(open_data(job));
     if (job->options.type == PS_COMPRESS_INT8) PS_TRY(quantize(job));
     PS_TRY(finish(job, result));

@@ -43,7 +43,9 @@ static ps_status add_pair(builder *b, const ps_site *range, ps_value *v, ps_valu
     ps_value *in[3] = { v, NULL, NULL };
     PS_TRY(add_scalar(b, PS_DTYPE_F32, &range->scale, &in[1]));
     PS_TRY(add_scalar(b, PS_DTYPE_U8, &zero, &in[2]));
-    PS_TRY(add_op(b, before, "QuantizeLinear", in, &in[0]));
+    ps_value *codes;
+    PS_TRY(add_op(b, before, "QuantizeLinear", in, &codes));
+    in[0] = codes;
     return add_op(b, before, "DequantizeLinear", in, ret);
 }
 

@@ -97,6 +97,8 @@ typedef struct ps_onnx_write_options {
  * loading can map them. */
 ps_status ps_onnx_edit_write(ps_onnx_edit *edit, const char *path, const ps_onnx_write_options *options, ps_error *err);
 
+/* How many bytes a .zst of it would have at that level (1 … 19). */
+ps_status ps_onnx_edit_packed_bytes(ps_onnx_edit *edit, int zstd_level, uint64_t *ret, ps_error *err);
 /* The file's bytes, uncompressed and with all weights inside; ps_free them. */
 ps_status ps_onnx_edit_pack(ps_onnx_edit *edit, void **ret_data, size_t *ret_size, ps_error *err);
 

@@ -47,7 +47,8 @@ ps_status ps_onnx_unzstd(ps_alloc_state *alloc, const void *data, size_t size, s
 
 /* Bytes on their way into a file, compressed or not. */
 typedef struct ps_onnx_sink {
-    ps_file_writer *file; /* NULL: buffer keeps it all */
+    ps_file_writer *file; /* NULL: buffer keeps it all or, if it is compressed, only its length is kept */
+    uint64_t length;
     void *stream;         /* ZSTD_CCtx, or NULL */
     uint8_t *buffer;
     size_t room, used;

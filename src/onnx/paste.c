@@ -275,17 +275,17 @@ static ps_status check_options(const ps_onnx_write_options *o, ps_error *err) {
     return ps_onnx_check_name("external data name", o->external, err);
 }
 
-static ps_status pack_all(paster *p) {
+static ps_status pack_all(paster *p, int level) {
     uint64_t size = 0, written = 0;
     const ProtobufCMessageDescriptor *kind = p->edit->proto.message->descriptor;
     PS_TRY(put_message(p, kind, p->packed, p->n_packed, &size));
     PS_FAIL_IF(size > PS_ONNX_MAX_FILE, p->err, LIMIT, "the model would have %llu bytes, protobuf's limit is %zu",
                (unsigned long long)size, PS_ONNX_MAX_FILE);
-    PS_TRY(ps_onnx_sink_open(&p->sink, p->edit->alloc, NULL, 0, size, p->err));
+    PS_TRY(ps_onnx_sink_open(&p->sink, p->edit->alloc, NULL, level, size, p->err));
     p->writing = true;
     PS_TRY(put_message(p, kind, p->packed, p->n_packed, &written));
     PS_FAIL_IF(written != size, p->err, INTERNAL, "a model was measured wrongly");
-    return PS_OK;
+    return level ? ps_onnx_sink_finish(&p->sink, p->err) : PS_OK;
 }
 
 static ps_status pack_structure(paster *p, uint8_t **ret) {
@@ -297,21 +297,36 @@ static ps_status pack_structure(paster *p, uint8_t **ret) {
     return PS_OK;
 }
 
+/* The sink is the caller's to close. */
+static ps_status pack_into(ps_onnx_edit *e, int level, paster *p) {
+    uint8_t *packed = NULL;
+    ps_status status = pack_structure(p, &packed);
+    if (status == PS_OK) status = pack_all(p, level);
+    ps_free(e->alloc, packed);
+    ps_vec_release(e->alloc, &p->sizes);
+    ps_vec_release(e->alloc, &p->out);
+    return status;
+}
+
 ps_status ps_onnx_edit_pack(ps_onnx_edit *e, void **ret_data, size_t *ret_size, ps_error *err) {
     static const ps_onnx_write_options defaults;
     paster p = { .edit = e, .options = &defaults, .err = err };
-    uint8_t *packed = NULL;
-    ps_status status = pack_structure(&p, &packed);
-    if (status == PS_OK) status = pack_all(&p);
+    ps_status status = pack_into(e, 0, &p);
     if (status == PS_OK) {
         *ret_data = p.sink.buffer;
         *ret_size = p.sink.used;
         p.sink.buffer = NULL;
     }
     ps_onnx_sink_close(&p.sink);
-    ps_free(e->alloc, packed);
-    ps_vec_release(e->alloc, &p.sizes);
-    ps_vec_release(e->alloc, &p.out);
+    return status;
+}
+
+ps_status ps_onnx_edit_packed_bytes(ps_onnx_edit *e, int zstd_level, uint64_t *ret, ps_error *err) {
+    static const ps_onnx_write_options defaults;
+    paster p = { .edit = e, .options = &defaults, .err = err };
+    ps_status status = pack_into(e, zstd_level, &p);
+    if (status == PS_OK) *ret = p.sink.length;
+    ps_onnx_sink_close(&p.sink);
     return status;
 }
 
