@@ -45,13 +45,20 @@ typedef struct ps_layer {
     ps_tensor *weight, *bias; /* f32, working copies; bias may be NULL */
     ps_tensor *codes;         /* i8, of the weight's shape */
     float *scales;
-    bool weight_changed;      /* in[1]->constant of the graph is not the file's any more */
+    const char *weight_name;  /* in the file */
     bool quantized;
     const char *reason; /* why not; static */
     double weight_sqnr;
     double signal, noise; /* of its output */
     double alone;         /* dB */
 } ps_layer;
+
+/* node->in[index] is another constant than the file's, which is called `old` there. */
+typedef struct ps_rewire {
+    ps_node *node;
+    size_t index;
+    const char *old;
+} ps_rewire;
 
 /* A node that works on 8-bit values without weights: Add, Concat, pooling, what moves elements. */
 typedef struct ps_mover {
@@ -84,6 +91,7 @@ typedef struct ps_job {
     PS_VEC(ps_site) sites;
     PS_VEC(ps_layer) layers;
     PS_VEC(ps_mover) movers;
+    PS_VEC(ps_rewire) rewires;
     size_t *site_of; /* by value id; PS_NO_SITE */
     uint64_t resized; /* bytes by which weights shrink, for estimates */
     size_t skipped;   /* samples */

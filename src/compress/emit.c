@@ -128,18 +128,25 @@ static const char *first_output(const ps_node *n) {
     return "";
 }
 
+/* What the file calls a constant of the graph. */
+static const char *file_name(const ps_job *job, const ps_node *n, size_t index) {
+    for (size_t i = 0; i < job->rewires.size; i++)
+        if (job->rewires.data[i].node == n && job->rewires.data[i].index == index) return job->rewires.data[i].old;
+    return n->in[index]->name;
+}
+
 static ps_status emit_bias(ps_job *job, ps_onnx_edit *edit, const ps_layer *l, bool coded) {
     const ps_node *n = l->bias_node;
     const bool there = l->bias_index < n->n_in && n->in[l->bias_index];
-    const char *old = there ? n->in[l->bias_index]->name : first_output(l->node), *name;
+    const char *old = there ? file_name(job, n, l->bias_index) : first_output(l->node), *name;
     ps_tensor *codes, *scales;
     size_t at;
     if (!coded) {
-        if (there && l->bias == n->in[l->bias_index]->constant) return PS_OK;
+        if (there && l->bias == n->in[l->bias_index]->constant && old == n->in[l->bias_index]->name) return PS_OK;
         PS_TRY(add_tensor(job, edit, old, "corrected", l->bias, &name));
     } else {
         PS_TRY(ps_layer_bias(job, l, &codes, &scales, NULL));
-        ps_status status = emit_decoded(job, edit, first_output(n), there ? old : l->node->in[1]->name,
+        ps_status status = emit_decoded(job, edit, first_output(n), there ? old : l->weight_name,
                                         codes, scales->data, l->channels, 0, &name);
         ps_tensor_release(codes);
         ps_tensor_release(scales);
@@ -153,7 +160,7 @@ static ps_status emit_bias(ps_job *job, ps_onnx_edit *edit, const ps_layer *l, b
 
 static ps_status emit_layer(ps_job *job, ps_onnx_edit *edit, size_t index, const char **decoded) {
     ps_layer *l = &job->layers.data[index];
-    const char *old = l->node->in[1]->name;
+    const char *old = l->weight_name;
     if (!decoded[l->shared]) {
         const ps_layer *from = &job->layers.data[l->shared];
         PS_TRY(emit_decoded(job, edit, first_output(l->node), old, from->codes, from->scales, from->channels, from->axis,
@@ -164,15 +171,26 @@ static ps_status emit_layer(ps_job *job, ps_onnx_edit *edit, size_t index, const
     return l->bias ? emit_bias(job, edit, l, l->bias_node == l->node) : PS_OK;
 }
 
-/* A layer that stays in float, but whose weights or bias were changed. */
-static ps_status emit_float(ps_job *job, ps_onnx_edit *edit, ps_layer *l) {
-    ps_value *w = l->node->in[1];
-    const char *name, *old = w->name;
-    if (l->weight_changed) {
-        PS_TRY(add_tensor(job, edit, old, "equalized", w->constant, &name));
-        PS_TRY(rewire(job, edit, l->node, 1, name));
-        ps_emit_drop(edit, old);
+static const ps_layer *coded_layer(const ps_job *job, const ps_rewire *r) {
+    for (size_t i = 0; i < job->layers.size; i++) {
+        const ps_layer *l = &job->layers.data[i];
+        const bool weight = l->node == r->node && r->index == 1, bias = l->bias_node == r->node && l->bias_index == r->index;
+        if (l->quantized && (weight || (bias && l->bias))) return l;
     }
+    return NULL;
+}
+
+/* Constants that equalisation changed, where no coded weight or bias takes their place. The last change of an input
+ * holds them all; the first knows the file's name. */
+static ps_status emit_rewire(ps_job *job, ps_onnx_edit *edit, size_t index) {
+    const ps_rewire *r = &job->rewires.data[index];
+    const char *name;
+    for (size_t i = 0; i < index; i++)
+        if (job->rewires.data[i].node == r->node && job->rewires.data[i].index == r->index) return PS_OK;
+    if (coded_layer(job, r)) return PS_OK;
+    PS_TRY(add_tensor(job, edit, r->old, "equalized", r->node->in[r->index]->constant, &name));
+    PS_TRY(rewire(job, edit, r->node, r->index, name));
+    ps_emit_drop(edit, r->old);
     return PS_OK;
 }
 
@@ -180,9 +198,10 @@ ps_status ps_emit_static(ps_job *job, ps_onnx_edit *edit) {
     const char **decoded = ps_alloc_zero(job->alloc, (job->layers.size + 1) * sizeof *decoded);
     if (!decoded) return PS_FAIL_NOMEM(job->err, "a list of layers");
     ps_status status = PS_OK;
+    for (size_t i = 0; i < job->rewires.size && status == PS_OK; i++)
+        status = emit_rewire(job, edit, i);
     for (size_t i = 0; i < job->layers.size && status == PS_OK; i++)
-        status = job->layers.data[i].quantized ? emit_layer(job, edit, i, decoded)
-                                               : emit_float(job, edit, &job->layers.data[i]);
+        if (job->layers.data[i].quantized) status = emit_layer(job, edit, i, decoded);
     ps_free(job->alloc, decoded);
     for (size_t i = 0; i < job->sites.size && status == PS_OK; i++)
         if (job->sites.data[i].used) status = emit_site(job, edit, i);

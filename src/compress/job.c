@@ -135,6 +135,10 @@ static ps_status quantize(ps_job *job) {
     const unsigned skip = job->options.skip;
     PS_TRY(ps_sites_find(job));
     PS_FAIL_IF(!job->layers.size, job->err, UNSUPPORTED, "the model has no layer with constant float weights to quantise");
+    if (!(skip & PS_COMPRESS_EQUALIZE)) {
+        ps_job_stage(job, "equalising channels", 0.1);
+        PS_TRY(ps_equalize(job));
+    }
     ps_job_stage(job, "finding ranges", 0.2);
     PS_TRY(ps_calibrate(job));
     ps_ranges_choose(job);
@@ -343,6 +347,7 @@ static void release(ps_job *job) {
     ps_vec_release(job->alloc, &job->sites);
     ps_vec_release(job->alloc, &job->layers);
     ps_vec_release(job->alloc, &job->movers);
+    ps_vec_release(job->alloc, &job->rewires);
     ps_free(job->alloc, job->site_of);
     ps_dataset_close(&job->calibration);
     ps_dataset_close(&job->validation);

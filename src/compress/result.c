@@ -181,7 +181,7 @@ static void fill_layer(ps_job *job, ps_compress_result *r, const ps_layer *l, ps
         .size = sizeof *ret,
         .name = keep(r, *l->node->name ? l->node->name : ps_node_label(l->node, label, sizeof label)),
         .op = keep(r, l->node->op_type),
-        .weight = keep(r, l->node->in[1]->name),
+        .weight = keep(r, l->weight_name),
         .parameters = ps_tensor_count(l->weight),
         .quantized = l->quantized,
         .reason = l->reason,

@@ -95,6 +95,7 @@ static ps_status add_site(ps_job *job, ps_value *v, size_t *ret) {
 static ps_status add_layer(ps_job *job, ps_node *n) {
     ps_layer l = { .node = n, .axis = channel_axis(n), .shared = first_with(job, n->in[1]), .quantized = true };
     l.reason = "";
+    l.weight_name = n->in[1]->name;
     l.alone = NAN;
     l.channels = l.axis < 0 ? 1 : n->in[1]->constant->shape.dims[l.axis];
     find_bias(&l);
