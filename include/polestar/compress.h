@@ -56,23 +56,23 @@ typedef struct ps_compress_options {
     /* Data: a folder of photos (with labels.txt, lines of "file class", if there are labels), of .npy or .npz files, or
      * of test_data_set_* folders; or one .npy or .npz file whose first dim counts samples. */
     const char *calibration;
-    size_t calibration_samples; /* the first so many; 0: 128 */
-    const char *validation;     /* NULL: what of calibration was not used, or, if that is nothing, what was */
-    size_t validation_samples;  /* 0: all */
+    size_t calibration_samples;      /* the first so many; 0: 128 */
+    const char *validation;          /* NULL: what of calibration was not used, or, if that is nothing, what was */
+    size_t validation_samples;       /* 0: all */
     const ps_preprocess *preprocess; /* of photos; NULL: as they are */
     double max_drop;                 /* per cent of accuracy, or of agreement, that may be lost; negative: any */
     ps_compress_metric_fn metric;    /* NULL: labels if the data has them, else agreement with the original */
     void *metric_ctx;
     ps_compress_measure measure;
     ps_compress_range range;
-    unsigned skip;       /* PS_COMPRESS_EQUALIZE … */
-    int weight_bits;     /* 8, or 7: no sum of two products overflows 16 bits (CPUs without VNNI); 0: 8 */
-    bool sensitivity;    /* measure every layer alone, for the report, even if max_drop is kept */
-    int zstd_level;      /* for .onnx.zst; 0: 19 */
-    int64_t opset;       /* at least this version of ai.onnx (7 to 21); 0: the lowest that suffices */
-    uint64_t seed;       /* of the positions that are sampled in feature maps */
-    bool dry_run;        /* only estimate: nothing is written; output may be NULL */
-    bool no_latency;     /* do not time the two models */
+    unsigned skip;    /* PS_COMPRESS_EQUALIZE … */
+    int weight_bits;  /* 8, or 7: no sum of two products overflows 16 bits (CPUs without VNNI); 0: 8 */
+    bool sensitivity; /* measure every layer alone, for the report, even if max_drop is kept */
+    int zstd_level;   /* for .onnx.zst; 0: 19 */
+    int64_t opset;    /* at least this version of ai.onnx (7 to 21); 0: the lowest that suffices */
+    uint64_t seed;    /* of the positions that are sampled in feature maps */
+    bool dry_run;     /* only estimate: nothing is written; output may be NULL */
+    bool no_latency;  /* do not time the two models */
     ps_compress_progress_fn progress;
     void *progress_ctx;
     ps_compress_warn_fn warn;
@@ -96,21 +96,21 @@ typedef struct ps_compress_summary {
     uint64_t bytes_before, bytes_after; /* of the files; after a dry run an estimate */
     uint64_t zstd_before;               /* of the original at the level that the output has or would have */
     int64_t opset_before, opset_after;
-    size_t layers, layers_quantized;    /* with weights */
-    size_t calibrated, validated;       /* samples */
-    size_t skipped;                     /* samples that could not be read */
-    bool held_out;                      /* none of the validated samples was calibrated with */
-    double top1_before, top1_after;     /* per cent, if there are labels */
-    size_t lost, won;                   /* samples that only the original, only the result has right */
-    double drop_low, drop_high;         /* 95 % interval of the difference before - after, per cent, paired */
-    double agreement;                   /* per cent of samples (rows) with the same argmax */
-    double cosine, cosine_least;        /* mean and least over samples */
-    double sqnr;                        /* dB, mean over samples of the first output */
+    size_t layers, layers_quantized; /* with weights */
+    size_t calibrated, validated;    /* samples */
+    size_t skipped;                  /* samples that could not be read */
+    bool held_out;                   /* none of the validated samples was calibrated with */
+    double top1_before, top1_after;  /* per cent, if there are labels */
+    size_t lost, won;                /* samples that only the original, only the result has right */
+    double drop_low, drop_high;      /* 95 % interval of the difference before - after, per cent, paired */
+    double agreement;                /* per cent of samples (rows) with the same argmax */
+    double cosine, cosine_least;     /* mean and least over samples */
+    double sqnr;                     /* dB, mean over samples of the first output */
     double metric_before, metric_after;
-    double drop;                        /* what max_drop bounds, per cent */
-    const char *measure;                /* of it: "top-1", "argmax", "cosine", "metric" or "" */
-    double ms_before, ms_after;         /* median of one run, on this machine, all the engine's threads */
-    uint64_t peak_bytes;                /* of the compression, of the engine's allocator */
+    double drop;                /* what max_drop bounds, per cent */
+    const char *measure;        /* of it: "top-1", "argmax", "cosine", "metric" or "" */
+    double ms_before, ms_after; /* median of one run, on this machine, all the engine's threads */
+    uint64_t peak_bytes;        /* of the compression, of the engine's allocator */
     double seconds;
 } ps_compress_summary;
 PS_API ps_status ps_compress_summarize(const ps_compress_result *result, ps_compress_summary *ret);

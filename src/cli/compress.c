@@ -65,8 +65,8 @@ static ps_status run_metric(void *ctx, const char *path, double *ret, ps_error *
     const int code = pipe ? pclose(pipe) : -1;
     err->status = PS_UNAVAILABLE;
     if (code != 0)
-        snprintf(err->msg, sizeof err->msg, "the metric command failed with %s %d", WIFEXITED(code) ? "exit code" : "status",
-                 WIFEXITED(code) ? WEXITSTATUS(code) : code);
+        snprintf(err->msg, sizeof err->msg, "the metric command failed with %s %d",
+                 WIFEXITED(code) ? "exit code" : "status", WIFEXITED(code) ? WEXITSTATUS(code) : code);
     else if (!found)
         snprintf(err->msg, sizeof err->msg, "the metric command printed no number");
     return code == 0 && found ? PS_OK : PS_UNAVAILABLE;
@@ -195,8 +195,7 @@ static void print_result(const cli_args *args, const ps_compress_result *r) {
     printf("  size           %s -> %s, %s\n", cli_bytes_text((double)s.bytes_before, before, sizeof before),
            cli_bytes_text((double)s.bytes_after, after, sizeof after),
            ratio_text((double)s.bytes_before, (double)s.bytes_after, ratio, sizeof ratio));
-    if (s.zstd_before)
-        printf("  original .zst  %s\n", cli_bytes_text((double)s.zstd_before, before, sizeof before));
+    if (s.zstd_before) printf("  original .zst  %s\n", cli_bytes_text((double)s.zstd_before, before, sizeof before));
     if (s.opset_before != s.opset_after)
         printf("  opset          %lld -> %lld\n", (long long)s.opset_before, (long long)s.opset_after);
     if (s.layers) printf("  layers         %zu of %zu quantised\n", s.layers_quantized, s.layers);
@@ -287,17 +286,20 @@ static const cli_option options[] = {
     { "type", CLI_WORDS, "int8|int8-dynamic|fp16|bf16", "what numbers become; int8 needs --calibration", "int8" },
     { "bits", CLI_TEXT, "8|16", "short for --type int8 and fp16", NULL },
     { "sparsity", CLI_TEXT, "F", "share of weights to prune (a later version)", NULL },
-    { "calibration", CLI_FILE, "DATA", "typical inputs: a folder of photos, .npy, .npz or test_data_set_*; a .npy or .npz",
-      NULL },
+    { "calibration", CLI_FILE, "DATA",
+      "typical inputs: a folder of photos, .npy, .npz or test_data_set_*; a .npy or .npz", NULL },
     { "calibration-samples", CLI_TEXT, "N", "use the first N of them", "128" },
     { "validation", CLI_FILE, "DATA", "inputs to judge by", "the samples of --calibration that were not used" },
     { "validation-samples", CLI_TEXT, "N", "use the first N of them", "all" },
     { "max-drop", CLI_TEXT, "PCT", "keep layers in float until no more than this is lost", "no limit" },
-    { "metric", CLI_TEXT, "COMMAND", "judge by this: called with a model's path, it prints a number; larger is better", NULL },
+    { "metric", CLI_TEXT, "COMMAND", "judge by this: called with a model's path, it prints a number; larger is better",
+      NULL },
     { "measure", CLI_WORDS, "auto|argmax|cosine", "what --max-drop bounds without labels and metric", "auto" },
-    { "range", CLI_WORDS, "auto|minmax|percentile|entropy|mse", "how activation ranges are chosen", "auto: the best of each" },
+    { "range", CLI_WORDS, "auto|minmax|percentile|entropy|mse", "how activation ranges are chosen",
+      "auto: the best of each" },
     { "without", CLI_TEXT, "WAY", "leave out equalize, rounding, bias or mixed; may be repeated", NULL },
-    { "target-isa", CLI_WORDS, "any|avx2|avx512|vnni", "avx2, avx512: 7-bit weights, which never saturate without VNNI", "any" },
+    { "target-isa", CLI_WORDS, "any|avx2|avx512|vnni", "avx2, avx512: 7-bit weights, which never saturate without VNNI",
+      "any" },
     { "opset", CLI_TEXT, "N", "at least this version of ai.onnx", "the lowest that suffices" },
     { "sensitivity", CLI_FLAG, NULL, "measure every layer alone, for the report", NULL },
     { "report", CLI_FILE, "FILE", "write a .json or .html report; may be repeated", NULL },
@@ -316,7 +318,8 @@ const cli_command cli_compress = {
     "MODEL",
     CLI_FILE,
     "make a model smaller and measure what it costs",
-    "Writes a standard ONNX file: 8-bit integers (QuantizeLinear pairs with ranges from calibration data, or dynamic), or "
+    "Writes a standard ONNX file: 8-bit integers (QuantizeLinear pairs with ranges from calibration data, or dynamic), "
+    "or "
     "16-bit weights. Accuracy is measured by labels (labels.txt in a folder of photos: lines of \"file class\"), by a "
     "command of yours, or by agreement with the original; with --max-drop layers that cost too much stay in float. "
     "docs/compress.md explains the methods.",

@@ -83,7 +83,8 @@ static void warn_odd(ps_job *job) {
     for (size_t i = 0; i < job->sites.size; i++) {
         const ps_histogram *h = &job->sites.data[i].seen;
         if (h->odd)
-            ps_job_warn(job, "tensor '%.100s' holds %llu values that are infinite or no numbers; its range ignores them",
+            ps_job_warn(job,
+                        "tensor '%.100s' holds %llu values that are infinite or no numbers; its range ignores them",
                         job->sites.data[i].value->name, (unsigned long long)h->odd);
         constant += h->bins && h->min == h->max && job->sites.data[i].value->is_input;
     }

@@ -34,18 +34,18 @@ typedef struct ps_site {
 } ps_site;
 
 typedef struct ps_layer {
-    ps_node *node;    /* Conv, ConvTranspose, Gemm or MatMul of the root graph */
-    size_t site;      /* of in[0] */
-    int axis;         /* of the weight's output channels; -1: one scale for all */
-    int64_t channels; /* scales: 1 if axis is -1 */
+    ps_node *node;      /* Conv, ConvTranspose, Gemm or MatMul of the root graph */
+    size_t site;        /* of in[0] */
+    int axis;           /* of the weight's output channels; -1: one scale for all */
+    int64_t channels;   /* scales: 1 if axis is -1 */
     ps_node *bias_node; /* where the bias stands: node, or the Add behind it; NULL: there is none */
     size_t bias_index;  /* of bias_node->in; of node where no bias is there and one could be: n_in */
     bool can_bias;
-    size_t shared; /* index of the first layer with the same weight, else its own */
+    size_t shared;            /* index of the first layer with the same weight, else its own */
     ps_tensor *weight, *bias; /* f32, working copies; bias may be NULL */
     ps_tensor *codes;         /* i8, of the weight's shape */
     float *scales;
-    const char *weight_name;  /* in the file */
+    const char *weight_name; /* in the file */
     bool quantized;
     const char *reason; /* why not; static */
     double weight_sqnr;
@@ -63,13 +63,14 @@ typedef struct ps_rewire {
 /* A node that works on 8-bit values without weights: Add, Concat, pooling, what moves elements. */
 typedef struct ps_mover {
     ps_node *node;
-    size_t n_in;  /* its first so many inputs are sites */
-    bool active;  /* its result is used in 8 bits */
+    size_t n_in; /* its first so many inputs are sites */
+    bool active; /* its result is used in 8 bits */
 } ps_mover;
 
 /* The two models on the same data. */
 typedef struct ps_judgement {
-    size_t samples, rows, same, exact, /* exact: samples all of whose rows agree */ labelled, right_before, right_after, lost, won;
+    size_t samples, rows, same, exact, /* exact: samples all of whose rows agree */ labelled, right_before, right_after,
+        lost, won;
     double cosine, cosine_least, sqnr; /* sums, and the least */
     size_t sqnr_count;
     double metric_before, metric_after;
@@ -92,7 +93,7 @@ typedef struct ps_job {
     PS_VEC(ps_layer) layers;
     PS_VEC(ps_mover) movers;
     PS_VEC(ps_rewire) rewires;
-    size_t *site_of; /* by value id; PS_NO_SITE */
+    size_t *site_of;  /* by value id; PS_NO_SITE */
     uint64_t resized; /* bytes by which weights shrink, for estimates */
     size_t skipped;   /* samples */
     size_t equalized; /* pairs of layers */
@@ -166,8 +167,8 @@ ps_status ps_calibrate(ps_job *job);
 ps_status ps_equalize(ps_job *job);
 ps_status ps_correct_biases(ps_job *job);
 ps_status ps_round_weights(ps_job *job);
-ps_status ps_measure_layers(ps_job *job);           /* ->alone of each */
-ps_status ps_measure_noise(ps_job *job);            /* ->signal and ->noise of sites and layers */
+ps_status ps_measure_layers(ps_job *job);                  /* ->alone of each */
+ps_status ps_measure_noise(ps_job *job);                   /* ->signal and ->noise of sites and layers */
 ps_status ps_choose_mixed(ps_job *job, bool *ret_changed); /* keeps further layers in float */
 
 /* ---- evaluate.c ---- */

@@ -20,8 +20,8 @@ static bool ends_with(const char *path, const char *suffix) {
 }
 
 static bool is_photo(const char *name) {
-    static const char *const kinds[] = { ".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".pbm",
-                                         ".tif", ".tiff", ".webp", ".jp2" };
+    static const char *const kinds[] = { ".jpg", ".jpeg", ".png",  ".bmp",  ".ppm", ".pgm",
+                                         ".pbm", ".tif",  ".tiff", ".webp", ".jp2" };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (ends_with(name, kinds[i])) return true;
     return false;
@@ -114,7 +114,8 @@ static ps_status load_npz(const ps_dataset *d, const char *path, ps_tensor **ret
     for (size_t i = 0; i < d->n_inputs; i++) {
         ps_value_info info = { .size = sizeof info };
         ps_model_input(d->model, i, &info);
-        PS_FAIL_IF(!ret[i], err, NOT_FOUND, "%s: it has no array '%s', which is an input of the model", path, info.name);
+        PS_FAIL_IF(!ret[i], err, NOT_FOUND, "%s: it has no array '%s', which is an input of the model", path,
+                   info.name);
     }
     return PS_OK;
 }
@@ -360,7 +361,7 @@ void ps_dataset_close(ps_dataset *d) {
 static ps_status load_item(ps_dataset *d, size_t index, ps_tensor **ret, ps_error *err) {
     char *path;
     PS_TRY(join(d->alloc, d->path, d->items.data[index].name, &path, err));
-    ps_status status = d->kind == PS_DATA_PHOTOS  ? load_photo(d, path, ret, err)
+    ps_status status = d->kind == PS_DATA_PHOTOS   ? load_photo(d, path, ret, err)
                        : d->kind == PS_DATA_ARRAYS ? load_arrays(d, path, false, ret, err)
                                                    : load_set(d, path, ret, err);
     ps_free(d->alloc, path);

@@ -13,7 +13,7 @@
 typedef enum ps_data_kind { PS_DATA_PHOTOS, PS_DATA_ARRAYS, PS_DATA_SETS, PS_DATA_ROWS } ps_data_kind;
 
 typedef struct ps_data_item {
-    char *name; /* relative to the folder */
+    char *name;    /* relative to the folder */
     int64_t label; /* -1: none */
 } ps_data_item;
 

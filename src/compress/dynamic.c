@@ -31,11 +31,12 @@ static bool constant_matrix(const ps_value *v, size_t least) {
 }
 
 static bool takes(const ps_job *job, const ps_node *n) {
-    if (n->n_in < 2 || !n->in[0] || n->in[0]->constant || n->in[0]->dtype != PS_DTYPE_F32 || n->in[0]->graph != job->graph ||
-        !constant_matrix(n->in[1], LEAST_WEIGHTS))
+    if (n->n_in < 2 || !n->in[0] || n->in[0]->constant || n->in[0]->dtype != PS_DTYPE_F32 ||
+        n->in[0]->graph != job->graph || !constant_matrix(n->in[1], LEAST_WEIGHTS))
         return false;
     if (is(n, "MatMul")) return true;
-    return is(n, "Gemm") && !attr_int(n, "transA", 0) && attr_float(n, "alpha", 1) == 1 && attr_float(n, "beta", 1) == 1;
+    return is(n, "Gemm") && !attr_int(n, "transA", 0) && attr_float(n, "alpha", 1) == 1 &&
+           attr_float(n, "beta", 1) == 1;
 }
 
 static size_t find_node(const ps_onnx_edit *edit, const char *output) {
@@ -50,8 +51,14 @@ static size_t find_node(const ps_onnx_edit *edit, const char *output) {
 
 static ps_status add_node(dynamic *d, size_t *at, const char *op, const char *const *in, size_t n_in,
                           const char *const *out, size_t n_out, const ps_onnx_attr_spec *attr) {
-    const ps_onnx_node_spec spec = { .op_type = op, .name = out[0], .in = in, .n_in = n_in, .out = out, .n_out = n_out,
-                                     .attrs = attr, .n_attrs = attr ? 1 : 0 };
+    const ps_onnx_node_spec spec = { .op_type = op,
+                                     .name = out[0],
+                                     .in = in,
+                                     .n_in = n_in,
+                                     .out = out,
+                                     .n_out = n_out,
+                                     .attrs = attr,
+                                     .n_attrs = attr ? 1 : 0 };
     PS_TRY(ps_onnx_edit_insert_node(d->edit, *at, &spec, d->job->err));
     ++*at;
     return PS_OK;
@@ -88,8 +95,10 @@ static ps_status encode(const dynamic *d, const ps_tensor *w, bool transposed, p
         ((float *)(*ret_scales)->data)[c] = scale;
         for (int64_t r = 0; r < rows; r++) {
             const float code = nearbyintf(x[r * down + c * across] / scale);
-            ((int8_t *)(*ret_codes)->data)[r * cols + c] =
-                (int8_t)(code > max ? max : code < -max ? -max : code == code ? code : 0);
+            ((int8_t *)(*ret_codes)->data)[r * cols + c] = (int8_t)(code > max     ? max
+                                                                    : code < -max  ? -max
+                                                                    : code == code ? code
+                                                                                   : 0);
         }
     }
     return PS_OK;
@@ -115,7 +124,8 @@ static ps_status quantized_input(dynamic *d, const ps_value *v, size_t *at, cons
 /* y = Cast(MatMulInteger(codes of x, W, zero point of x)) * (scale of x * scales of W) [+ bias] */
 static ps_status replace(dynamic *d, const ps_node *n) {
     ps_job *job = d->job;
-    const char *y = n->out[0]->name, *w = n->in[1]->name, *const *x, *weight, *scales, *sums, *reals, *both, *product = y;
+    const char *y = n->out[0]->name, *w = n->in[1]->name, *const * x, *weight, *scales, *sums, *reals, *both,
+               *product = y;
     const char *bias = is(n, "Gemm") && n->n_in > 2 && n->in[2] ? n->in[2]->name : NULL;
     const ps_onnx_attr_spec to = { .name = "to", .type = PS_ATTR_INT, .i = PS_DTYPE_F32 };
     ps_tensor *codes, *list;
@@ -196,8 +206,9 @@ static ps_status replace_all(dynamic *d) {
         else if (takes_table(n))
             PS_TRY(replace_table(d, n));
     }
-    PS_FAIL_IF(!d->layers, d->job->err, UNSUPPORTED,
-               "the model has no MatMul, Gemm or lookup with a constant float matrix; static INT8 also takes convolutions");
+    PS_FAIL_IF(
+        !d->layers, d->job->err, UNSUPPORTED,
+        "the model has no MatMul, Gemm or lookup with a constant float matrix; static INT8 also takes convolutions");
     return PS_OK;
 }
 

@@ -50,11 +50,17 @@ void ps_emit_drop(ps_onnx_edit *edit, const char *name) {
     if (strcmp(v.op_type, "Constant") == 0 && !*v.domain) ps_onnx_edit_remove_node(edit, at);
 }
 
-static ps_status add_node(ps_job *job, ps_onnx_edit *edit, size_t *at, const char *op, const char *const *in, size_t n_in,
-                          const char *out, int64_t axis) {
+static ps_status add_node(ps_job *job, ps_onnx_edit *edit, size_t *at, const char *op, const char *const *in,
+                          size_t n_in, const char *out, int64_t axis) {
     const ps_onnx_attr_spec attr = { .name = "axis", .type = PS_ATTR_INT, .i = axis };
-    const ps_onnx_node_spec spec = { .op_type = op, .name = out, .in = in, .n_in = n_in, .out = &out, .n_out = 1,
-                                     .attrs = &attr, .n_attrs = axis >= 0 ? 1 : 0 };
+    const ps_onnx_node_spec spec = { .op_type = op,
+                                     .name = out,
+                                     .in = in,
+                                     .n_in = n_in,
+                                     .out = &out,
+                                     .n_out = 1,
+                                     .attrs = &attr,
+                                     .n_attrs = axis >= 0 ? 1 : 0 };
     PS_TRY(ps_onnx_edit_insert_node(edit, *at, &spec, job->err));
     ++*at;
     return PS_OK;
@@ -65,8 +71,7 @@ static ps_status node_of(ps_job *job, const ps_onnx_edit *edit, const ps_node *n
     *ret = SIZE_MAX;
     for (size_t k = 0; k < n->n_out && *ret == SIZE_MAX; k++)
         if (n->out[k]) *ret = find_node(edit, n->out[k]->name);
-    PS_FAIL_IF(*ret == SIZE_MAX, job->err, INTERNAL, "%s is not in the file",
-               ps_node_label(n, (char[160]) { 0 }, 160));
+    PS_FAIL_IF(*ret == SIZE_MAX, job->err, INTERNAL, "%s is not in the file", ps_node_label(n, (char[160]) { 0 }, 160));
     return PS_OK;
 }
 
@@ -146,8 +151,8 @@ static ps_status emit_bias(ps_job *job, ps_onnx_edit *edit, const ps_layer *l, b
         PS_TRY(add_tensor(job, edit, old, "corrected", l->bias, &name));
     } else {
         PS_TRY(ps_layer_bias(job, l, &codes, &scales, NULL));
-        ps_status status = emit_decoded(job, edit, first_output(n), there ? old : l->weight_name,
-                                        codes, scales->data, l->channels, 0, &name);
+        ps_status status = emit_decoded(job, edit, first_output(n), there ? old : l->weight_name, codes, scales->data,
+                                        l->channels, 0, &name);
         ps_tensor_release(codes);
         ps_tensor_release(scales);
         PS_TRY(status);
@@ -163,8 +168,8 @@ static ps_status emit_layer(ps_job *job, ps_onnx_edit *edit, size_t index, const
     const char *old = l->weight_name;
     if (!decoded[l->shared]) {
         const ps_layer *from = &job->layers.data[l->shared];
-        PS_TRY(emit_decoded(job, edit, first_output(l->node), old, from->codes, from->scales, from->channels, from->axis,
-                            &decoded[l->shared]));
+        PS_TRY(emit_decoded(job, edit, first_output(l->node), old, from->codes, from->scales, from->channels,
+                            from->axis, &decoded[l->shared]));
     }
     PS_TRY(rewire(job, edit, l->node, 1, decoded[l->shared]));
     ps_emit_drop(edit, old);
@@ -174,7 +179,8 @@ static ps_status emit_layer(ps_job *job, ps_onnx_edit *edit, size_t index, const
 static const ps_layer *coded_layer(const ps_job *job, const ps_rewire *r) {
     for (size_t i = 0; i < job->layers.size; i++) {
         const ps_layer *l = &job->layers.data[i];
-        const bool weight = l->node == r->node && r->index == 1, bias = l->bias_node == r->node && l->bias_index == r->index;
+        const bool weight = l->node == r->node && r->index == 1,
+                   bias = l->bias_node == r->node && l->bias_index == r->index;
         if (l->quantized && (weight || (bias && l->bias))) return l;
     }
     return NULL;

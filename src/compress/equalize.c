@@ -1,10 +1,11 @@
 /* equalize.c - channels of one tensor made equally large, so that one scale for all of them wastes no codes.
  *
- * A tensor that only layers read is divided by a number for each channel; the layers' weights are multiplied by the same,
- * and whatever made the tensor divides: weights and bias of a layer before it, the scale of a normalisation, a constant
- * factor (which becomes one for each channel). Between them may stand what a positive factor passes through: ReLU,
- * pooling. In float nothing changes. For depthwise layers the tensor's channels become equal; for others part of the way
- * is gone, so that weights do not pay more than activations gain, by the noise that both add to the layer's outputs.
+ * A tensor that only layers read is divided by a number for each channel; the layers' weights are multiplied by the
+ * same, and whatever made the tensor divides: weights and bias of a layer before it, the scale of a normalisation, a
+ * constant factor (which becomes one for each channel). Between them may stand what a positive factor passes through:
+ * ReLU, pooling. In float nothing changes. For depthwise layers the tensor's channels become equal; for others part of
+ * the way is gone, so that weights do not pay more than activations gain, by the noise that both add to the layer's
+ * outputs.
  *
  * Sources: Nagel et al., Data-Free Quantization through Weight Equalization and Bias Correction (2019); Xiao et al.,
  * SmoothQuant (2022). */
@@ -375,7 +376,8 @@ static ps_status apply(ps_job *job, plan *p, const double *f) {
     }
     for (size_t i = 0; i < job->layers.size; i++) /* an Add that is some layer's bias may have been scaled */
         for (size_t k = 0; k < p->n_changes; k++)
-            if (job->layers.data[i].bias_node == p->changes[k].node) PS_TRY(ps_layer_prepare(job, &job->layers.data[i]));
+            if (job->layers.data[i].bias_node == p->changes[k].node)
+                PS_TRY(ps_layer_prepare(job, &job->layers.data[i]));
     job->equalized++;
     return PS_OK;
 }

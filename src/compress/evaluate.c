@@ -145,8 +145,8 @@ static double drop_of(const ps_judgement *j) {
     return 100.0 * (1 - (double)j->exact / (double)j->samples);
 }
 
-/* Agresti and Min (2005): half a sample is added to each cell of the paired table, which keeps the interval honest where
- * few or no samples differ. */
+/* Agresti and Min (2005): half a sample is added to each cell of the paired table, which keeps the interval honest
+ * where few or no samples differ. */
 void ps_drop_interval(const ps_judgement *j, double *ret_low, double *ret_high) {
     *ret_low = *ret_high = NAN;
     if (!j->labelled) return;

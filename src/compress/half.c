@@ -51,8 +51,14 @@ static ps_status store(half_job *h, const ps_value *v, ps_tensor *half) {
     }
     PS_TRY(ps_onnx_edit_add_initializer(h->edit, name, half, job->err));
     const ps_onnx_attr_spec to = { .name = "to", .type = PS_ATTR_INT, .i = PS_DTYPE_F32 };
-    const ps_onnx_node_spec spec = { .op_type = "Cast", .name = name, .in = &name, .n_in = 1,
-                                     .out = (const char *const *)&v->name, .n_out = 1, .attrs = &to, .n_attrs = 1 };
+    const ps_onnx_node_spec spec = { .op_type = "Cast",
+                                     .name = name,
+                                     .in = &name,
+                                     .n_in = 1,
+                                     .out = (const char *const *)&v->name,
+                                     .n_out = 1,
+                                     .attrs = &to,
+                                     .n_attrs = 1 };
     return ps_onnx_edit_insert_node(h->edit, at, &spec, job->err);
 }
 
@@ -77,6 +83,7 @@ ps_status ps_emit_half(ps_job *job, ps_onnx_edit *edit) {
         PS_TRY(status);
     }
     if (h.too_large)
-        ps_job_warn(job, "%zu weight tensors hold numbers beyond 65504 and stay in float; bf16 can hold them", h.too_large);
+        ps_job_warn(job, "%zu weight tensors hold numbers beyond 65504 and stay in float; bf16 can hold them",
+                    h.too_large);
     return PS_OK;
 }

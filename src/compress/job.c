@@ -4,6 +4,7 @@
 
 #include "compress/result.h"
 
+#define SLACK 1e-6 /* per cent: float noise is no loss */
 enum { DEFAULT_SAMPLES = 128, FEW_SAMPLES = 16 };
 
 /* ---- progress, warnings ---- */
@@ -81,8 +82,8 @@ static ps_status open_data(ps_job *job) {
     const bool needs = o->type == PS_COMPRESS_INT8;
     PS_FAIL_IF(needs && !o->calibration, job->err, INVALID,
                "static INT8 needs calibration data: some hundred typical inputs; dynamic INT8 and FP16 need none");
-    PS_FAIL_IF(job->graph->n_inputs > PS_COMPRESS_MAX_INPUTS, job->err, LIMIT, "the model has %zu inputs, at most %d are read",
-               job->graph->n_inputs, PS_COMPRESS_MAX_INPUTS);
+    PS_FAIL_IF(job->graph->n_inputs > PS_COMPRESS_MAX_INPUTS, job->err, LIMIT,
+               "the model has %zu inputs, at most %d are read", job->graph->n_inputs, PS_COMPRESS_MAX_INPUTS);
     ps_job_stage(job, "reading samples", 0.1);
     if (o->calibration) {
         PS_TRY(ps_dataset_open(job->engine, job->original, o->calibration, o->preprocess, &job->calibration, job->err));
@@ -119,7 +120,8 @@ static ps_status open_model(ps_job *job) {
     PS_TRY(ps_ops_resolve(job->graph, job->err));
     PS_TRY(ps_ops_infer(job->graph, job->err));
     PS_TRY(ps_model_load(job->engine, job->input, NULL, &job->original, job->err));
-    if (ps_graph_opset(job->graph, "") <= 0) return PS_FAIL(job->err, UNSUPPORTED, "the model imports no version of ai.onnx");
+    if (ps_graph_opset(job->graph, "") <= 0)
+        return PS_FAIL(job->err, UNSUPPORTED, "the model imports no version of ai.onnx");
     return PS_OK;
 }
 
@@ -134,7 +136,8 @@ static ps_status round_all(ps_job *job) {
 static ps_status quantize(ps_job *job) {
     const unsigned skip = job->options.skip;
     PS_TRY(ps_sites_find(job));
-    PS_FAIL_IF(!job->layers.size, job->err, UNSUPPORTED, "the model has no layer with constant float weights to quantise");
+    PS_FAIL_IF(!job->layers.size, job->err, UNSUPPORTED,
+               "the model has no layer with constant float weights to quantise");
     if (!(skip & PS_COMPRESS_EQUALIZE)) {
         ps_job_stage(job, "equalising channels", 0.1);
         PS_TRY(ps_equalize(job));
@@ -198,7 +201,8 @@ static ps_status call_metric(ps_job *job, ps_onnx_edit *edit) {
     ps_judgement *j = &job->judged;
     const char *temp = getenv("TMPDIR");
     PS_TRY(ps_random_bytes(&tag, sizeof tag, job->err));
-    ps_snprintf(folder, sizeof folder, "%.200s/polestar-%016llx", temp && *temp ? temp : "/tmp", (unsigned long long)tag);
+    ps_snprintf(folder, sizeof folder, "%.200s/polestar-%016llx", temp && *temp ? temp : "/tmp",
+                (unsigned long long)tag);
     ps_snprintf(path, sizeof path, "%s/model.onnx", folder);
     PS_TRY(ps_dir_create(folder, 0700, job->err));
     ps_status status = ps_onnx_edit_write(edit, path, NULL, job->err);
@@ -233,7 +237,7 @@ static ps_status judge_file(ps_job *job, ps_onnx_edit *edit, ps_model **ret_afte
 static ps_status once_more(ps_job *job, bool *ret) {
     const ps_compress_options *o = &job->options;
     *ret = false;
-    if (o->max_drop < 0 || !(job->judged.drop > o->max_drop)) return PS_OK;
+    if (o->max_drop < 0 || !(job->judged.drop > o->max_drop + SLACK)) return PS_OK;
     if (o->type == PS_COMPRESS_INT8 && !(o->skip & PS_COMPRESS_MIXED)) PS_TRY(ps_choose_mixed(job, ret));
     PS_FAIL_IF(!*ret, job->err, LIMIT, "the compressed model loses %.3g %% (%s), more than the %g %% of max_drop",
                job->judged.drop, job->judged.measure, o->max_drop);
@@ -323,7 +327,8 @@ static ps_status check_options(const ps_compress_options *o, const char *output,
     const size_t n = output ? strlen(output) : 0;
     PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "options: not filled by PS_COMPRESS_OPTIONS_INIT");
     PS_FAIL_IF(!o->dry_run && (!output || !*output), err, INVALID, "the output has no name");
-    const bool named = (n > 5 && strcmp(output + n - 5, ".onnx") == 0) || (n > 9 && strcmp(output + n - 9, ".onnx.zst") == 0);
+    const bool named =
+        (n > 5 && strcmp(output + n - 5, ".onnx") == 0) || (n > 9 && strcmp(output + n - 9, ".onnx.zst") == 0);
     PS_FAIL_IF(output && !named, err, INVALID, "output '%s' ends neither in .onnx nor in .onnx.zst", output);
     PS_FAIL_IF(o->weight_bits != 0 && o->weight_bits != 7 && o->weight_bits != 8, err, INVALID,
                "weight_bits is %d: it is 7 or 8", o->weight_bits);
@@ -359,7 +364,9 @@ static void release(ps_job *job) {
 ps_status ps_compress(ps_engine *engine, const char *input, const char *output, const ps_compress_options *options,
                       ps_compress_result **ret, ps_error *reterr) {
     static const ps_compress_options defaults = PS_COMPRESS_OPTIONS_INIT;
-    ps_job job = { .engine = engine, .alloc = ps_engine_alloc(engine), .input = input, .output = output, .err = reterr };
+    ps_job job = {
+        .engine = engine, .alloc = ps_engine_alloc(engine), .input = input, .output = output, .err = reterr
+    };
     ps_compress_result *result;
     job.options = options ? *options : defaults;
     job.started_ns = ps_clock_ns();
@@ -368,6 +375,7 @@ ps_status ps_compress(ps_engine *engine, const char *input, const char *output, 
     PS_TRY(check_options(&job.options, output, reterr));
     PS_TRY(ps_result_new(job.alloc, &result, reterr));
     ps_status status = work(&job, result);
+    if (status == PS_CANCELLED) status = PS_FAIL(reterr, CANCELLED, "stopped while %s", job.stage);
     release(&job);
     if (status != PS_OK) {
         ps_compress_result_free(result);

@@ -92,7 +92,8 @@ static range entropy(const ps_histogram *h) {
     range best = { h->min, h->max };
     double least = INFINITY;
     const int zero = (int)fmin(fmax(-h->low / h->width, 0), BINS - 1);
-    const int first = (int)fmax(0, (h->min - h->low) / h->width), last = (int)fmin(BINS, (h->max - h->low) / h->width + 1);
+    const int first = (int)fmax(0, (h->min - h->low) / h->width),
+              last = (int)fmin(BINS, (h->max - h->low) / h->width + 1);
     for (int step = 0; step < 96; step++) {
         const double keep = 1 - step / 100.0;
         const int from = zero - (int)((zero - first) * keep), to = zero + (int)ceil((last - zero) * keep);

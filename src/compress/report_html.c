@@ -26,7 +26,8 @@ static void number(ps_str *out, double v, const char *unit) {
 }
 
 static const char style[] =
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}"
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 "
+    "1rem;color:#222;background:#fff}"
     "h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse;width:100%}"
     "td,th{padding:.25rem .6rem;text-align:left;border-bottom:1px solid #ddd}td.n,th.n{text-align:right;"
     "font-variant-numeric:tabular-nums}code{font-size:.9em}svg{width:100%;height:auto}"
@@ -58,7 +59,8 @@ static void put_figures(const ps_compress_result *r, ps_str *out) {
         ps_str_printf(out, "Measured on %zu samples%s: ", s->validated,
                       s->held_out ? ", none of them used to find the settings" : " that the settings were found with");
         if (isfinite(s->top1_before))
-            ps_str_printf(out, "%zu right ones lost, %zu won; the difference lies in %+.2f … %+.2f %% (95 %%, paired). ",
+            ps_str_printf(out,
+                          "%zu right ones lost, %zu won; the difference lies in %+.2f … %+.2f %% (95 %%, paired). ",
                           s->lost, s->won, -s->drop_high, -s->drop_low);
         ps_str_printf(out, "Same argmax: %.2f %%, cosine %.6f (least %.6f), SQNR %.2f dB.", s->agreement, s->cosine,
                       s->cosine_least, s->sqnr);
@@ -101,10 +103,11 @@ static void put_plot(const ps_compress_result *r, ps_str *out, const char *title
     most = ceil(most / 10) * 10;
     ps_str_printf(out, "<h2>%s</h2>\n<svg viewBox=\"0 0 %d %d\" role=img>\n", title, PLOT_WIDTH, PLOT_HEIGHT);
     for (double v = 0; v <= most; v += 10)
-        ps_str_printf(out,
-                      "<line x1=%d x2=%d y1=%.1f y2=%.1f stroke=#8884 /><text x=%d y=%.1f font-size=11 text-anchor=end>%g dB"
-                      "</text>\n",
-                      LEFT, PLOT_WIDTH, plot_y(v, most), plot_y(v, most), LEFT - 5, plot_y(v, most) + 4, v);
+        ps_str_printf(
+            out,
+            "<line x1=%d x2=%d y1=%.1f y2=%.1f stroke=#8884 /><text x=%d y=%.1f font-size=11 text-anchor=end>%g dB"
+            "</text>\n",
+            LEFT, PLOT_WIDTH, plot_y(v, most), plot_y(v, most), LEFT - 5, plot_y(v, most) + 4, v);
     const double step = (double)(PLOT_WIDTH - LEFT) / (double)r->n_layers;
     for (size_t i = 0; i < r->n_layers; i++) {
         const ps_compress_layer *l = &r->layers[i];
@@ -123,8 +126,9 @@ static void put_plot(const ps_compress_result *r, ps_str *out, const char *title
 
 static void put_layers(const ps_compress_result *r, ps_str *out) {
     if (!r->n_layers) return;
-    ps_str_append(out, "<h2>Layers</h2>\n<table><tr><th>layer</th><th>operator</th><th class=n>weights</th><th>input range"
-                       "</th><th class=n>weights, dB</th><th class=n>output, dB</th><th class=n>alone, dB</th></tr>\n");
+    ps_str_append(out,
+                  "<h2>Layers</h2>\n<table><tr><th>layer</th><th>operator</th><th class=n>weights</th><th>input range"
+                  "</th><th class=n>weights, dB</th><th class=n>output, dB</th><th class=n>alone, dB</th></tr>\n");
     for (size_t i = 0; i < r->n_layers; i++) {
         const ps_compress_layer *l = &r->layers[i];
         ps_str_append(out, l->quantized ? "<tr><td><code>" : "<tr class=kept><td><code>");
@@ -154,8 +158,9 @@ ps_status ps_report_html(const ps_compress_result *r, ps_str *out) {
     escape(out, r->input);
     ps_str_append(out, " → ");
     escape(out, r->output);
-    ps_str_printf(out, "</h1>\n<p>%s by polestar %s on %s, %d threads; %zu of %zu layers quantised; %.1f s, %.0f MB at "
-                       "the peak.</p>\n",
+    ps_str_printf(out,
+                  "</h1>\n<p>%s by polestar %s on %s, %d threads; %zu of %zu layers quantised; %.1f s, %.0f MB at "
+                  "the peak.</p>\n",
                   ps_compress_type_text(r->options.type), ps_version(), r->hardware, r->threads,
                   r->summary.layers_quantized, r->summary.layers, r->summary.seconds,
                   (double)r->summary.peak_bytes / 1e6);

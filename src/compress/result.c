@@ -51,7 +51,8 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static ps_status time_run(ps_job *job, ps_session *s, ps_tensor *const *in, ps_tensor **out, size_t n_out, double *ret) {
+static ps_status time_run(ps_job *job, ps_session *s, ps_tensor *const *in, ps_tensor **out, size_t n_out,
+                          double *ret) {
     for (size_t i = 0; i < n_out; i++)
         out[i] = NULL;
     const int64_t start = ps_clock_ns();
@@ -274,51 +275,55 @@ static json_t *text(const char *s) {
 static json_t *layer_json(const ps_compress_layer *l) {
     return json_pack("{s:o, s:o, s:o, s:I, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "name", text(l->name), "op",
                      text(l->op), "weight", text(l->weight), "parameters", (json_int_t)l->parameters, "quantized",
-                     (int)l->quantized, "reason", l->reason, "range", l->range, "low", real(l->low), "high", real(l->high),
-                     "weight_sqnr_db", real(l->weight_sqnr), "sqnr_db", real(l->sqnr), "alone_sqnr_db", real(l->alone));
+                     (int)l->quantized, "reason", l->reason, "range", l->range, "low", real(l->low), "high",
+                     real(l->high), "weight_sqnr_db", real(l->weight_sqnr), "sqnr_db", real(l->sqnr), "alone_sqnr_db",
+                     real(l->alone));
 }
 
 static json_t *settings_json(const ps_compress_result *r) {
     const ps_compress_options *o = &r->options;
-    json_t *j = json_pack("{s:s, s:s, s:I, s:i, s:b, s:b, s:b, s:b, s:o, s:o, s:o}", "type",
-                          ps_compress_type_text(o->type), "range", ps_compress_range_text(o->range), "seed",
-                          (json_int_t)o->seed, "weight_bits", o->weight_bits == 7 ? 7 : 8, "equalize",
-                          !(o->skip & PS_COMPRESS_EQUALIZE), "rounding", !(o->skip & PS_COMPRESS_ROUNDING), "bias",
-                          !(o->skip & PS_COMPRESS_BIAS), "mixed", !(o->skip & PS_COMPRESS_MIXED), "max_drop",
-                          o->max_drop >= 0 ? json_real(o->max_drop) : json_null(), "calibration", text(r->calibration),
-                          "validation", text(r->validation));
+    json_t *j =
+        json_pack("{s:s, s:s, s:I, s:i, s:b, s:b, s:b, s:b, s:o, s:o, s:o}", "type", ps_compress_type_text(o->type),
+                  "range", ps_compress_range_text(o->range), "seed", (json_int_t)o->seed, "weight_bits",
+                  o->weight_bits == 7 ? 7 : 8, "equalize", !(o->skip & PS_COMPRESS_EQUALIZE), "rounding",
+                  !(o->skip & PS_COMPRESS_ROUNDING), "bias", !(o->skip & PS_COMPRESS_BIAS), "mixed",
+                  !(o->skip & PS_COMPRESS_MIXED), "max_drop", o->max_drop >= 0 ? json_real(o->max_drop) : json_null(),
+                  "calibration", text(r->calibration), "validation", text(r->validation));
     if (!r->photos) return j;
     const ps_preprocess *p = &r->preprocess;
     json_object_set_new(j, "preprocess",
-                        json_pack("{s:i, s:i, s:s, s:[f,f,f], s:[f,f,f], s:s, s:s}", "resize", p->resize, "size", p->size,
-                                  "filter", p->bilinear ? "bilinear" : "bicubic", "mean", (double)p->mean[0],
+                        json_pack("{s:i, s:i, s:s, s:[f,f,f], s:[f,f,f], s:s, s:s}", "resize", p->resize, "size",
+                                  p->size, "filter", p->bilinear ? "bilinear" : "bicubic", "mean", (double)p->mean[0],
                                   (double)p->mean[1], (double)p->mean[2], "std", (double)p->std[0], (double)p->std[1],
                                   (double)p->std[2], "layout", p->nhwc ? "NHWC" : "NCHW", "color",
-                                  p->gray ? "gray" : p->bgr ? "BGR" : "RGB"));
+                                  p->gray  ? "gray"
+                                  : p->bgr ? "BGR"
+                                           : "RGB"));
     return j;
 }
 
 static json_t *accuracy_json(const ps_compress_summary *s) {
     return json_pack("{s:I, s:I, s:b, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "samples",
                      (json_int_t)s->validated, "skipped", (json_int_t)s->skipped, "held_out", (int)s->held_out,
-                     "top1_before", real(s->top1_before), "top1_after", real(s->top1_after), "lost", (json_int_t)s->lost,
-                     "won", (json_int_t)s->won, "drop_low", real(s->drop_low), "drop_high", real(s->drop_high),
-                     "agreement", real(s->agreement), "cosine", real(s->cosine), "cosine_least", real(s->cosine_least),
-                     "sqnr_db", real(s->sqnr), "metric_before", real(s->metric_before), "metric_after",
-                     real(s->metric_after), "drop", real(s->drop), "measure", s->measure ? s->measure : "");
+                     "top1_before", real(s->top1_before), "top1_after", real(s->top1_after), "lost",
+                     (json_int_t)s->lost, "won", (json_int_t)s->won, "drop_low", real(s->drop_low), "drop_high",
+                     real(s->drop_high), "agreement", real(s->agreement), "cosine", real(s->cosine), "cosine_least",
+                     real(s->cosine_least), "sqnr_db", real(s->sqnr), "metric_before", real(s->metric_before),
+                     "metric_after", real(s->metric_after), "drop", real(s->drop), "measure",
+                     s->measure ? s->measure : "");
 }
 
 static json_t *report_json(const ps_compress_result *r) {
     const ps_compress_summary *s = &r->summary;
     json_t *size = json_pack("{s:I, s:I, s:o, s:I, s:I}", "before", (json_int_t)s->bytes_before, "after",
                              (json_int_t)s->bytes_after, "ratio",
-                             real(s->bytes_after ? (double)s->bytes_before / (double)s->bytes_after : NAN), "zstd_before",
-                             (json_int_t)s->zstd_before, "unpacked_after", (json_int_t)r->packed);
+                             real(s->bytes_after ? (double)s->bytes_before / (double)s->bytes_after : NAN),
+                             "zstd_before", (json_int_t)s->zstd_before, "unpacked_after", (json_int_t)r->packed);
     json_t *machine = json_pack("{s:o, s:i}", "cpu", text(r->hardware), "threads", r->threads);
     return json_pack("{s:s, s:o, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:[I,I], s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:o}",
                      "polestar", ps_version(), "input", text(r->input), "output", text(r->output), "input_digest",
-                     r->digest_before, "output_digest", r->digest_after, "dry_run", (int)r->options.dry_run, "size", size,
-                     "accuracy", accuracy_json(s), "machine", machine, "opset", (json_int_t)s->opset_before,
+                     r->digest_before, "output_digest", r->digest_after, "dry_run", (int)r->options.dry_run, "size",
+                     size, "accuracy", accuracy_json(s), "machine", machine, "opset", (json_int_t)s->opset_before,
                      (json_int_t)s->opset_after, "layers_total", (json_int_t)s->layers, "layers_quantized",
                      (json_int_t)s->layers_quantized, "calibrated", (json_int_t)s->calibrated, "ms_before",
                      real(s->ms_before), "ms_after", real(s->ms_after), "seconds", real(s->seconds), "peak_bytes",
@@ -352,8 +357,8 @@ ps_status ps_compress_report(const ps_compress_result *r, const char *path, ps_e
         ps_str_release(&s);
         return status;
     }
-    PS_FAIL_IF(n < 6 || strcmp(path + n - 5, ".json") != 0, err, INVALID, "report '%s' ends neither in .json nor in .html",
-               path);
+    PS_FAIL_IF(n < 6 || strcmp(path + n - 5, ".json") != 0, err, INVALID,
+               "report '%s' ends neither in .json nor in .html", path);
     char *json;
     PS_TRY(ps_compress_report_text(r, &json, err));
     ps_status status = ps_file_write(path, json, strlen(json), 0644, err);

@@ -27,7 +27,7 @@ ps_status ps_recipe_write(ps_job *job, ps_onnx_edit *edit);
 /* Median times of both models, run in turn. */
 ps_status ps_time_models(ps_job *job, ps_model *after);
 
-const char *ps_compress_type_text(ps_compress_type type);   /* "int8" */
+const char *ps_compress_type_text(ps_compress_type type);    /* "int8" */
 const char *ps_compress_range_text(ps_compress_range range); /* "auto" */
 
 /* report_html.c */

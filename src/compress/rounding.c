@@ -2,18 +2,18 @@
  *
  * The error of a layer's outputs for an error e of one row of weights is e H e', H being the second moment of the
  * layer's inputs. Weights are rounded one after the other, each making up for the errors of those before it: with
- * H = U U' (U upper triangular) the error is |e U|^2, and term j of it holds e_j and earlier errors only. That is Babai's
- * nearest plane, and what OBQ and GPTQ compute. H is taken about the mean of the inputs; what the mean adds is a
- * constant for each channel, which the bias takes up.
+ * H = U U' (U upper triangular) the error is |e U|^2, and term j of it holds e_j and earlier errors only. That is
+ * Babai's nearest plane, and what OBQ and GPTQ compute. H is taken about the mean of the inputs; what the mean adds is
+ * a constant for each channel, which the bias takes up.
  *
  * Sources: Frantar et al., GPTQ (2022); Chen et al., The Geometry of LLM Quantization (2025); Nagel et al., Data-Free
  * Quantization through Weight Equalization and Bias Correction (2019) for the mean. */
 #include "compress/patches.h"
 
-#define PART_BYTES ((size_t)96 << 20)  /* of second moments held at once */
-#define MAX_COLS 4096                  /* a second moment of that side has 64 MiB */
+#define PART_BYTES ((size_t)96 << 20) /* of second moments held at once */
+#define MAX_COLS 4096                 /* a second moment of that side has 64 MiB */
 enum { BLOCK = 64, LEAST_PATCHES = 1024, MOST_PATCHES = 6144, ROWS = 8 };
-#define DAMPING 0.01                   /* of the mean diagonal: unseen directions must not run away */
+#define DAMPING 0.01 /* of the mean diagonal: unseen directions must not run away */
 
 /* What is known of one layer's inputs. */
 typedef struct moment {
@@ -145,8 +145,10 @@ static void add_sample(pass *p, moment *m, const ps_tensor *x, size_t sample) {
     uint64_t state = p->job->options.seed ^ (uint64_t)sample << 32 ^ (uint64_t)(m->layer - p->job->layers.data);
     const int64_t n = m->wanted < places ? m->wanted : places;
     for (int64_t k = 0; k < n; k++) /* one in each of n equal parts */
-        add_patch(p, m, x, n == places ? k : (int64_t)(((double)k + (double)(next_random(&state) >> 11) * 0x1p-53) *
-                                                       (double)places / (double)n));
+        add_patch(p, m, x,
+                  n == places ? k
+                              : (int64_t)(((double)k + (double)(next_random(&state) >> 11) * 0x1p-53) * (double)places /
+                                          (double)n));
 }
 
 static ps_status gather(pass *p, size_t done, size_t total) {

@@ -149,7 +149,8 @@ ps_status ps_choose_mixed(ps_job *job, bool *ret_changed) {
     rank *order = ps_alloc_array(job->alloc, job->layers.size, sizeof *order);
     if (!order) return PS_FAIL_NOMEM(job->err, "a list of layers");
     for (size_t i = 0; i < job->layers.size; i++)
-        order[i] = (rank) { job->layers.data[i].alone == job->layers.data[i].alone ? job->layers.data[i].alone : 1e9, i };
+        order[i] =
+            (rank) { job->layers.data[i].alone == job->layers.data[i].alone ? job->layers.data[i].alone : 1e9, i };
     qsort(order, job->layers.size, sizeof *order, loudest_first);
     ps_status status = PS_OK;
     if (job->mixed_rounds > 1) /* the samples that judge want more than those that chose */

@@ -1,5 +1,6 @@
 /* simulate.c - the compressed model before it is written: the graph with QuantizeLinear and DequantizeLinear behind
- * every tensor in use, and weights as their codes mean them, in float. Runs anywhere, and any value can be looked at. */
+ * every tensor in use, and weights as their codes mean them, in float. Runs anywhere, and any value can be looked at.
+ */
 #include "compress/compress_int.h"
 
 typedef struct builder {
@@ -138,8 +139,8 @@ ps_status ps_sim_run(ps_job *job, ps_sim *sim, ps_tensor *const *in) {
     o.cancel = job->options.cancel;
     for (size_t i = 0; i < sim->n_out + sim->n_extra; i++)
         sim->out[i] = NULL;
-    return ps_session_run(sim->session, (const ps_tensor *const *)in, sim->n_in, sim->out, sim->n_out + sim->n_extra, &o,
-                          job->err);
+    return ps_session_run(sim->session, (const ps_tensor *const *)in, sim->n_in, sim->out, sim->n_out + sim->n_extra,
+                          &o, job->err);
 }
 
 void ps_sim_close(ps_sim *sim) {

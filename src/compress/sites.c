@@ -108,11 +108,13 @@ static ps_status add_layer(ps_job *job, ps_node *n) {
 
 /* Values come out as they went in, or a largest of them: codes can take their place. */
 static bool moves(const ps_node *n) {
-    static const char *const ops[] = { "MaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice",
-                                       "Split", "Identity", "DepthToSpace", "SpaceToDepth", "Concat", "Gather" };
+    static const char *const ops[] = { "MaxPool",      "Reshape", "Flatten", "Squeeze",  "Unsqueeze",
+                                       "Transpose",    "Slice",   "Split",   "Identity", "DepthToSpace",
+                                       "SpaceToDepth", "Concat",  "Gather" };
     const ps_attr *mode = ps_node_attr(n, "mode");
     if (IS_ANY(n, ops)) return n->n_out == 1 || !is(n, "MaxPool");
-    if (is(n, "Resize") || is(n, "Upsample")) return !mode || mode->type != PS_ATTR_STRING || strcmp(mode->u.s, "cubic");
+    if (is(n, "Resize") || is(n, "Upsample"))
+        return !mode || mode->type != PS_ATTR_STRING || strcmp(mode->u.s, "cubic");
     return false;
 }
 

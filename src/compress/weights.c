@@ -69,7 +69,8 @@ static float choose_scale(const ps_job *job, const ps_layer *l, ps_channels c, i
     }
     if (!l->bias) return (float)best;
     const ps_site *s = &job->sites.data[job->sites.data[l->site].group];
-    const double least_scale = fabs((double)((const float *)l->bias->data)[channel]) / ((double)s->scale * 1073741824.0);
+    const double least_scale =
+        fabs((double)((const float *)l->bias->data)[channel]) / ((double)s->scale * 1073741824.0);
     return (float)(best < least_scale ? least_scale : best);
 }
 

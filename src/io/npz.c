@@ -44,8 +44,8 @@ static ps_status next_array(ps_alloc_state *a, unzFile zip, ps_npz_fn fn, void *
     if (n < 4 || strcmp(name + n - 4, ".npy") != 0) return PS_OK;
     name[n - 4] = 0;
     /* deflate gains a factor of 1032 at most: a size beyond was made up */
-    PS_FAIL_IF(info.uncompressed_size / 1032 > info.compressed_size + 1 || info.uncompressed_size > ps_memory_total(), err,
-               LIMIT, "array '%s' would have %llu bytes", name, (unsigned long long)info.uncompressed_size);
+    PS_FAIL_IF(info.uncompressed_size / 1032 > info.compressed_size + 1 || info.uncompressed_size > ps_memory_total(),
+               err, LIMIT, "array '%s' would have %llu bytes", name, (unsigned long long)info.uncompressed_size);
     PS_TRY(read_entry(a, zip, (size_t)info.uncompressed_size, name, &t, err));
     return fn(ctx, name, t, err);
 }

@@ -252,7 +252,8 @@ ps_status ps_onnx_edit_add_to(ps_onnx_edit *e, Onnx__GraphProto *g, const char *
     if (!made) return PS_FAIL_NOMEM(err, "a tensor");
     onnx__tensor_proto__init(made);
     ps_status status = set_text(e, &made->name, name, err);
-    if (status == PS_OK && !ps_vec_push(e->alloc, &e->tensors, made)) status = PS_FAIL_NOMEM(err, "the list of weights");
+    if (status == PS_OK && !ps_vec_push(e->alloc, &e->tensors, made))
+        status = PS_FAIL_NOMEM(err, "the list of weights");
     if (status != PS_OK) {
         ps_onnx_edit_free_message(e, &made->base);
         return status;
