@@ -5,8 +5,8 @@
 
 #include "cli.h"
 
-extern const cli_command cli_bench, cli_cache, cli_completion, cli_compress, cli_devices, cli_doctor, cli_help, cli_inspect,
-    cli_man, cli_run, cli_verify, cli_version;
+extern const cli_command cli_bench, cli_cache, cli_completion, cli_compress, cli_devices, cli_doctor, cli_help,
+    cli_inspect, cli_man, cli_run, cli_verify, cli_version;
 #ifdef PS_WITH_SERVER
 extern const cli_command cli_serve;
 #endif

@@ -34,26 +34,34 @@ def node(op, inputs, outputs=("y",), **attributes):
 X = floats(2, 3, 4, 6)
 # name: (opset, node, {input: array}, initializers)
 CASES = {
-    "upsample7_nearest": (7, node("Upsample", ["x"], mode="nearest", scales=[1., 1., 2., 2.]), X, []),
-    "upsample7_linear": (8, node("Upsample", ["x"], mode="linear", scales=[1., 1., 2., 1.5]), X, []),
+    "upsample7_nearest": (7, node("Upsample", ["x"], mode="nearest", scales=[1.0, 1.0, 2.0, 2.0]), X, []),
+    "upsample7_linear": (8, node("Upsample", ["x"], mode="linear", scales=[1.0, 1.0, 2.0, 1.5]), X, []),
     "upsample9": (9, node("Upsample", ["x", "s"], mode="nearest"), X, [tensor("s", np.float32([1, 1, 3, 2]))]),
     "resize10_up": (10, node("Resize", ["x", "s"], mode="nearest"), X, [tensor("s", np.float32([1, 1, 1.5, 2]))]),
-    "resize10_down": (10, node("Resize", ["x", "s"], mode="nearest"), X, [tensor("s", np.float32([1, 1, .5, .6]))]),
+    "resize10_down": (10, node("Resize", ["x", "s"], mode="nearest"), X, [tensor("s", np.float32([1, 1, 0.5, 0.6]))]),
     "resize10_linear": (10, node("Resize", ["x", "s"], mode="linear"), X, [tensor("s", np.float32([1, 1, 2.5, 2]))]),
-    "batchnorm8": (8, node("BatchNormalization", ["x", "g", "b", "m", "v"], spatial=1), X,
-                   [tensor(n, np.abs(floats(3, seed=k)) + 1) for k, n in enumerate("gbmv")]),
+    "batchnorm8": (
+        8,
+        node("BatchNormalization", ["x", "g", "b", "m", "v"], spatial=1),
+        X,
+        [tensor(n, np.abs(floats(3, seed=k)) + 1) for k, n in enumerate("gbmv")],
+    ),
     "slice9": (9, node("Slice", ["x"], starts=[1, 0], ends=[4, -2], axes=[2, 3]), X, []),
     "slice9_no_axes": (7, node("Slice", ["x"], starts=[0, 1], ends=[2, 3]), X, []),
     "topk9": (9, node("TopK", ["x"], ["y", "i"], k=3, axis=2), X, []),
-    "dropout7": (7, node("Dropout", ["x"], ratio=.3), X, []),
-    "dropout10": (10, node("Dropout", ["x"], ratio=.3), X, []),
-    "clip6": (7, node("Clip", ["x"], min=-.3, max=.5), X, []),
-    "clip6_max": (10, node("Clip", ["x"], max=.5), X, []),
+    "dropout7": (7, node("Dropout", ["x"], ratio=0.3), X, []),
+    "dropout10": (10, node("Dropout", ["x"], ratio=0.3), X, []),
+    "clip6": (7, node("Clip", ["x"], min=-0.3, max=0.5), X, []),
+    "clip6_max": (10, node("Clip", ["x"], max=0.5), X, []),
     "clip6_none": (10, node("Clip", ["x"]), X, []),
     "pad2": (7, node("Pad", ["x"], pads=[0, 0, 1, 2, 0, 0, 0, 1], value=1.5), X, []),
     "pad2_reflect": (10, node("Pad", ["x"], mode="reflect", pads=[0, 0, 1, 2, 0, 0, 0, 1]), X, []),
-    "scatter9": (9, node("Scatter", ["x", "i", "u"], axis=1), floats(2, 5),
-                 [tensor("i", np.int64([[1, 3], [0, 2]])), tensor("u", np.float32([[9, 8], [7, 6]]))]),
+    "scatter9": (
+        9,
+        node("Scatter", ["x", "i", "u"], axis=1),
+        floats(2, 5),
+        [tensor("i", np.int64([[1, 3], [0, 2]])), tensor("u", np.float32([[9, 8], [7, 6]]))],
+    ),
     "softmax_axis1": (11, node("Softmax", ["x"], axis=1), X, []),
     "softmax_default": (7, node("Softmax", ["x"]), X, []),
     "softmax_last": (11, node("Softmax", ["x"], axis=3), X, []),
@@ -68,19 +76,46 @@ CASES = {
     "split": (11, node("Split", ["x"], ["y", "z"], axis=3, split=[2, 4]), X, []),
     "split_equal": (11, node("Split", ["x"], ["y", "z"], axis=3), X, []),
     "split13_equal": (13, node("Split", ["x"], ["y", "z"], axis=2), X, []),
-    "roialign10": (10, node("RoiAlign", ["x", "r", "b"], output_height=2, output_width=3, spatial_scale=.5), X,
-                   [tensor("r", np.float32([[0, 0, 8, 6], [1, 2, 7, 7]])), tensor("b", np.int64([0, 1]))]),
-    **{f"reduce_{op[6:].lower()}": (17, node(op, ["x"], axes=[-1, 1], keepdims=1), np.abs(X) + .1, [])
-       for op in ("ReduceMax", "ReduceMin", "ReduceMean", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum",
-                  "ReduceLogSumExp", "ReduceSumSquare")},
-    "gridsample16": (16, node("GridSample", ["x", "g"], mode="bilinear", padding_mode="border"), X,
-                     [tensor("g", np.clip(floats(2, 3, 3, 2, seed=5), -1.2, 1.2))]),
-    "gridsample16_cubic": (16, node("GridSample", ["x", "g"], mode="bicubic"), X,
-                           [tensor("g", np.clip(floats(2, 3, 3, 2, seed=5), -1, 1))]),
+    "roialign10": (
+        10,
+        node("RoiAlign", ["x", "r", "b"], output_height=2, output_width=3, spatial_scale=0.5),
+        X,
+        [tensor("r", np.float32([[0, 0, 8, 6], [1, 2, 7, 7]])), tensor("b", np.int64([0, 1]))],
+    ),
+    **{
+        f"reduce_{op[6:].lower()}": (17, node(op, ["x"], axes=[-1, 1], keepdims=1), np.abs(X) + 0.1, [])
+        for op in (
+            "ReduceMax",
+            "ReduceMin",
+            "ReduceMean",
+            "ReduceProd",
+            "ReduceL1",
+            "ReduceL2",
+            "ReduceLogSum",
+            "ReduceLogSumExp",
+            "ReduceSumSquare",
+        )
+    },
+    "gridsample16": (
+        16,
+        node("GridSample", ["x", "g"], mode="bilinear", padding_mode="border"),
+        X,
+        [tensor("g", np.clip(floats(2, 3, 3, 2, seed=5), -1.2, 1.2))],
+    ),
+    "gridsample16_cubic": (
+        16,
+        node("GridSample", ["x", "g"], mode="bicubic"),
+        X,
+        [tensor("g", np.clip(floats(2, 3, 3, 2, seed=5), -1, 1))],
+    ),
     "dft17": (17, node("DFT", ["x"], axis=2), floats(2, 3, 8, 1), []),
     "dft17_length": (17, node("DFT", ["x", "n"]), floats(1, 8, 1), [tensor("n", np.int64(6))]),
-    "groupnorm18": (18, node("GroupNormalization", ["x", "s", "b"], num_groups=2, epsilon=1e-3), floats(2, 6, 3, 2),
-                    [tensor("s", np.float32([1.5, -2])), tensor("b", np.float32([.1, .7]))]),
+    "groupnorm18": (
+        18,
+        node("GroupNormalization", ["x", "s", "b"], num_groups=2, epsilon=1e-3),
+        floats(2, 6, 3, 2),
+        [tensor("s", np.float32([1.5, -2])), tensor("b", np.float32([0.1, 0.7]))],
+    ),
 }
 TYPES = {"i": I}
 
@@ -110,8 +145,13 @@ def model_of(opset, made, array, weights):
 def run(model, array, folder):
     folder.mkdir()
     np.save(folder / "x.npy", array)
-    subprocess.run([TOOL, "run", model, f"x={folder / 'x.npy'}", "--device", "ref", "--no-fusion", "--output-dir", folder / "out"],
-                   check=True, capture_output=True, text=True, timeout=60)
+    subprocess.run(
+        [TOOL, "run", model, f"x={folder / 'x.npy'}", "--device", "ref", "--no-fusion", "--output-dir", folder / "out"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     return {p.stem: np.load(p) for p in sorted((folder / "out").iterdir())}
 
 
@@ -140,13 +180,28 @@ def test_outputs_stay(name, target, tmp_path):
 
 def test_rules_reach_subgraphs(tmp_path):
     """A Softmax over rows inside both branches of an If, and a Clip of the outer graph that a branch captures."""
-    branches = [helper.make_graph([helper.make_node("Softmax", ["c"], ["t"], axis=1), helper.make_node(op, ["t"], ["z"])],
-                                  op, [], [helper.make_tensor_value_info("z", F, None)]) for op in ("Neg", "Abs")]
-    nodes = [helper.make_node("Clip", ["x"], ["c"], min=-1.), helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
-             helper.make_node("Greater", ["m", "limit"], ["big"]),
-             helper.make_node("If", ["big"], ["y"], then_branch=branches[0], else_branch=branches[1])]
-    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", F, X.shape)],
-                              [helper.make_tensor_value_info("y", F, None)], [tensor("limit", np.float32(100))])
+    branches = [
+        helper.make_graph(
+            [helper.make_node("Softmax", ["c"], ["t"], axis=1), helper.make_node(op, ["t"], ["z"])],
+            op,
+            [],
+            [helper.make_tensor_value_info("z", F, None)],
+        )
+        for op in ("Neg", "Abs")
+    ]
+    nodes = [
+        helper.make_node("Clip", ["x"], ["c"], min=-1.0),
+        helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
+        helper.make_node("Greater", ["m", "limit"], ["big"]),
+        helper.make_node("If", ["big"], ["y"], then_branch=branches[0], else_branch=branches[1]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", F, X.shape)],
+        [helper.make_tensor_value_info("y", F, None)],
+        [tensor("limit", np.float32(100))],
+    )
     before, after = tmp_path / "before.onnx", tmp_path / "after.onnx"
     onnx.save(shaped(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 10)], ir_version=4)), before)
     for k, array in enumerate((X, X + 200)):
@@ -155,11 +210,14 @@ def test_rules_reach_subgraphs(tmp_path):
         np.testing.assert_array_equal(run(before, array, tmp_path / f"a{k}")["y"], run(after, array, tmp_path / f"b{k}")["y"])
 
 
-@pytest.mark.parametrize("opset, made, word", [
-    (8, node("BatchNormalization", ["x", "g", "b", "m", "v"], spatial=0), "spatial"),
-    (7, node("Dropout", ["x"], ["y", "mask"]), "mask"),
-    (6, node("Abs", ["x"]), "oldest"),
-])
+@pytest.mark.parametrize(
+    "opset, made, word",
+    [
+        (8, node("BatchNormalization", ["x", "g", "b", "m", "v"], spatial=0), "spatial"),
+        (7, node("Dropout", ["x"], ["y", "mask"]), "mask"),
+        (6, node("Abs", ["x"]), "oldest"),
+    ],
+)
 def test_no_equivalent(opset, made, word, tmp_path):
     weights = [tensor(n, np.abs(floats(*X.shape[1:], seed=k)) + 1) for k, n in enumerate("gbmv")] if "g" in made.input else []
     before = tmp_path / "before.onnx"
@@ -172,8 +230,11 @@ MODELS = Path(os.environ.get("POLESTAR_MODELS", TOP.parent / "shared/models"))
 
 
 @pytest.mark.parametrize("target", [13, 21])
-@pytest.mark.parametrize("folder", sorted(p.parent for p in [*MODELS.glob("*/model.onnx"), *(TOP / "tests/models").glob("*/model.onnx")]),
-                         ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "folder",
+    sorted(p.parent for p in [*MODELS.glob("*/model.onnx"), *(TOP / "tests/models").glob("*/model.onnx")]),
+    ids=lambda p: p.name,
+)
 def test_models_stay(folder, target, tmp_path):
     """Every shared model, run before and after on the same random input."""
     if max(o.version for o in onnx.load(folder / "model.onnx").opset_import if o.domain == "") >= target:
@@ -185,5 +246,7 @@ def test_models_stay(folder, target, tmp_path):
     onnx.checker.check_model(after)
     for data in sorted(folder.glob("test_data_set_*")):
         (after.parent / data.name).symlink_to(data)
-    done = subprocess.run([TOOL, "verify", after.parent, "--device", "cpu"], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [TOOL, "verify", after.parent, "--device", "cpu"], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
