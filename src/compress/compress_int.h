@@ -163,9 +163,8 @@ void ps_sim_close(ps_sim *sim);
 /* ---- calibrate.c ---- */
 ps_status ps_calibrate(ps_job *job);
 
-/* ---- equalize.c, bias.c, rounding.c, sensitivity.c ---- */
+/* ---- equalize.c, rounding.c, sensitivity.c ---- */
 ps_status ps_equalize(ps_job *job);
-ps_status ps_correct_biases(ps_job *job);
 ps_status ps_round_weights(ps_job *job);
 ps_status ps_measure_layers(ps_job *job);                  /* ->alone of each */
 ps_status ps_measure_noise(ps_job *job);                   /* ->signal and ->noise of sites and layers */

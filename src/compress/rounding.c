@@ -216,11 +216,11 @@ typedef struct solver {
 } solver;
 
 /* The centred moment with its order reversed, damped. */
-static void centre(const moment *m, int64_t g, float *ret) {
+static void centre(const pass *p, const moment *m, int64_t g, float *ret) {
     const int64_t cols = m->view.cols;
     const float *h = m->h + g * cols * cols;
     const double *sum = m->sum + g * cols, count = (double)m->count;
-    const bool mean = m->layer->can_bias;
+    const bool mean = m->layer->can_bias && !(p->job->options.skip & PS_COMPRESS_BIAS);
     double trace = 0;
     for (int64_t i = 0; i < cols; i++) {
         for (int64_t j = 0; j <= i; j++) {
@@ -283,7 +283,7 @@ static ps_status solve_group(pass *p, moment *m, int64_t g, double *shift) {
     if (status == PS_OK) {
         for (int64_t c = 0; c < cols; c++)
             mean[c] = m->sum[g * cols + c] / (double)m->count;
-        centre(m, g, u);
+        centre(p, m, g, u);
         solver s = { p, m, g, u, mean, shift };
         if (cholesky(u, cols)) ps_parallel_for(m->view.rows, 1, p->job->engine->threads, round_rows, &s);
     }
@@ -294,7 +294,7 @@ static ps_status solve_group(pass *p, moment *m, int64_t g, double *shift) {
 
 /* The mean error of every channel goes into the bias. */
 static ps_status shift_bias(ps_job *job, ps_layer *l, const ps_weight_view *v, const double *shift) {
-    if (!l->can_bias || l->axis < 0 || v->rows_per_scale != 1) return PS_OK;
+    if ((job->options.skip & PS_COMPRESS_BIAS) || !l->can_bias || l->axis < 0 || v->rows_per_scale != 1) return PS_OK;
     const int64_t dims[] = { l->channels };
     const ps_shape shape = ps_shape_make(1, dims);
     ps_tensor *t;
