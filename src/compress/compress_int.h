@@ -101,6 +101,12 @@ typedef struct ps_job {
     ps_judgement judged;
     double done, span; /* of the progress: where the stage began, its share */
     const char *stage;
+    int64_t stage_ns; /* when it began */
+    struct {
+        const char *name; /* static */
+        double seconds;
+    } stages[16];
+    size_t n_stages;
     int64_t started_ns, opset_after;
     uint64_t zstd_before;
     double ms_before, ms_after;
@@ -109,6 +115,7 @@ typedef struct ps_job {
 
 /* ---- job.c ---- */
 void ps_job_stage(ps_job *job, const char *stage, double share);
+void ps_job_stage_end(ps_job *job);
 /* done of total in the stage; PS_CANCELLED if the caller wants to stop. */
 ps_status ps_job_step(ps_job *job, size_t done, size_t total);
 /* A sample, or (*ret_skipped) none: it could not be read, which is told once. Wrong shapes and types are errors. */

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { BINS = PS_HISTOGRAM_BINS };
+enum { BINS = PS_HISTOGRAM_BINS, LANES = 16, MOST_COUNTED = 65536 };
 
 /* Twice the range, upwards or downwards: neighbours become one bin. */
 static void widen(ps_histogram *h, bool down) {
@@ -40,18 +40,38 @@ static bool cover(ps_alloc_state *alloc, ps_histogram *h, double min, double max
 
 /* The finite values' ends; *ret_odd of the others. */
 static void ends(const float *x, size_t n, float *ret_min, float *ret_max, uint64_t *ret_odd) {
-    float min = INFINITY, max = -INFINITY;
+    float min = INFINITY, max = -INFINITY, low[LANES], high[LANES], wrong[LANES];
     uint64_t odd = 0;
-    for (size_t i = 0; i < n; i++) {
-        const float v = x[i];
-        min = v < min ? v : min;
-        max = v > max ? v : max;
-        odd += !(v - v == 0);
+    size_t i = 0;
+    for (int k = 0; k < LANES; k++) {
+        low[k] = INFINITY;
+        high[k] = -INFINITY;
+        wrong[k] = 0;
+    }
+    for (; i + LANES <= n; i += LANES) {
+        for (int k = 0; k < LANES; k++) {
+            const float v = x[i + (size_t)k];
+            low[k] = v < low[k] ? v : low[k];
+            high[k] = v > high[k] ? v : high[k];
+            wrong[k] += v - v; /* NaN once a value is no finite number */
+        }
+    }
+    for (int k = 0; k < LANES; k++) {
+        min = low[k] < min ? low[k] : min;
+        max = high[k] > max ? high[k] : max;
+        odd += !(wrong[k] == 0);
+    }
+    for (; i < n; i++) {
+        min = x[i] < min ? x[i] : min;
+        max = x[i] > max ? x[i] : max;
+        odd += !isfinite(x[i]);
     }
     if (odd) {
         min = INFINITY;
         max = -INFINITY;
-        for (size_t i = 0; i < n; i++) {
+        odd = 0;
+        for (i = 0; i < n; i++) {
+            odd += !isfinite(x[i]);
             if (!isfinite(x[i])) continue;
             min = fminf(min, x[i]);
             max = fmaxf(max, x[i]);
@@ -73,11 +93,13 @@ bool ps_histogram_add(ps_alloc_state *alloc, ps_histogram *h, const float *x, si
     if (!h->bins || max > h->max) h->max = max;
     if (!cover(alloc, h, min, max)) return false;
     const float low = (float)h->low, per = (float)(1 / h->width);
-    for (size_t i = 0; i < n; i++) {
+    const size_t step = n / MOST_COUNTED + 1; /* the ends are exact, what lies between is sampled */
+    for (size_t i = (size_t)(h->count % step); i < n; i += step) {
         if (odd && !isfinite(x[i])) continue;
         int bin = (int)((x[i] - low) * per);
         bin = bin < 0 ? 0 : bin >= BINS ? BINS - 1 : bin;
         h->bins[bin]++;
+        h->counted++;
     }
     return true;
 }
@@ -88,6 +110,7 @@ bool ps_histogram_merge(ps_alloc_state *alloc, ps_histogram *h, const ps_histogr
     if (!h->bins || from->max > h->max) h->max = from->max;
     if (!cover(alloc, h, from->min, from->max)) return false;
     h->count += from->count;
+    h->counted += from->counted;
     h->odd += from->odd;
     for (int i = 0; i < BINS; i++) {
         const double x = from->low + (i + 0.5) * from->width;

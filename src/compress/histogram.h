@@ -14,6 +14,7 @@ typedef struct ps_histogram {
     double low, width; /* of bin 0, of a bin */
     float min, max;
     uint64_t count, odd; /* values, and those among them that are NaN or infinite (in no bin) */
+    uint64_t counted;    /* in the bins: of large tensors some 65,536, evenly spread */
 } ps_histogram;
 
 /* false: out of memory */

@@ -18,7 +18,18 @@ ps_status ps_job_step(ps_job *job, size_t done, size_t total) {
     return PS_OK;
 }
 
+void ps_job_stage_end(ps_job *job) {
+    const int64_t now = ps_clock_ns();
+    if (job->stage && job->n_stages < sizeof job->stages / sizeof *job->stages) {
+        job->stages[job->n_stages].name = job->stage;
+        job->stages[job->n_stages++].seconds = (double)(now - job->stage_ns) / 1e9;
+    }
+    job->stage_ns = now;
+    job->stage = NULL;
+}
+
 void ps_job_stage(ps_job *job, const char *stage, double share) {
+    ps_job_stage_end(job);
     job->done += job->span;
     job->span = share;
     job->stage = stage;
@@ -320,6 +331,7 @@ static ps_status work(ps_job *job, ps_compress_result *result) {
     PS_TRY(open_data(job));
     if (job->options.type == PS_COMPRESS_INT8) PS_TRY(quantize(job));
     PS_TRY(finish(job, result));
+    ps_job_stage_end(job);
     return ps_result_fill(job, result);
 }
 

@@ -39,7 +39,7 @@ static double squared_error(const ps_histogram *h, range r) {
 }
 
 static range percentile(const ps_histogram *h, double outside) {
-    const double limit = outside * (double)(h->count - h->odd);
+    const double limit = outside * (double)h->counted;
     range r = { h->min, h->max };
     double sum = 0;
     for (int i = 0; i < BINS; i++) {

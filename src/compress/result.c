@@ -245,6 +245,10 @@ ps_status ps_result_fill(ps_job *job, ps_compress_result *r) {
         fill_layer(job, r, &job->layers.data[i], &r->layers[i]);
         s->layers_quantized += job->layers.data[i].quantized;
     }
+    for (r->n_stages = 0; r->n_stages < job->n_stages; r->n_stages++) {
+        r->stages[r->n_stages].name = job->stages[r->n_stages].name;
+        r->stages[r->n_stages].seconds = job->stages[r->n_stages].seconds;
+    }
     r->options = job->options;
     r->input = keep(r, job->input);
     r->output = keep(r, job->output);
@@ -335,6 +339,10 @@ ps_status ps_compress_report_text(const ps_compress_result *r, char **ret, ps_er
     for (size_t i = 0; i < r->n_layers; i++)
         json_array_append_new(layers, layer_json(&r->layers[i]));
     if (j) json_object_set_new(j, "layers", layers);
+    json_t *stages = json_object();
+    for (size_t i = 0; i < r->n_stages; i++)
+        json_object_set_new(stages, r->stages[i].name, json_real(r->stages[i].seconds));
+    if (j) json_object_set_new(j, "stages", stages);
     char *dumped = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     *ret = dumped ? ps_strdup(r->alloc, dumped) : NULL;
     free(dumped);

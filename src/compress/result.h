@@ -15,6 +15,11 @@ struct ps_compress_result {
     ps_compress_options options; /* without pointers */
     ps_preprocess preprocess;
     bool photos;
+    struct {
+        const char *name;
+        double seconds;
+    } stages[16];
+    size_t n_stages;
     char hardware[128];
     int threads;
     char digest_before[24], digest_after[24];

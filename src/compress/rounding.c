@@ -8,11 +8,12 @@
  *
  * Sources: Frantar et al., GPTQ (2022); Chen et al., The Geometry of LLM Quantization (2025); Nagel et al., Data-Free
  * Quantization through Weight Equalization and Bias Correction (2019) for the mean. */
+#include "backend/cpu/simd.h"
 #include "compress/patches.h"
 
 #define PART_BYTES ((size_t)96 << 20) /* of second moments held at once */
 #define MAX_COLS 4096                 /* a second moment of that side has 64 MiB */
-enum { BLOCK = 64, LEAST_PATCHES = 1024, MOST_PATCHES = 6144, ROWS = 8 };
+enum { BLOCK = 128, CHUNK = 32, LEAST_PATCHES = 1024, MOST_PATCHES = 6144 };
 #define DAMPING 0.01 /* of the mean diagonal: unseen directions must not run away */
 
 /* What is known of one layer's inputs. */
@@ -22,6 +23,7 @@ typedef struct moment {
     float *h;             /* [groups][cols][cols], lower triangle: sum of x x' as the compressed model sees x */
     double *sum, *before; /* [groups][cols]: of x as it is coded, and as it was */
     float *block;         /* [groups][BLOCK][cols] */
+    float *scratch;       /* [threads][CHUNK][cols] */
     int filled;
     int64_t count, wanted; /* patches so far, and for each sample */
 } moment;
@@ -57,20 +59,22 @@ static ps_status add_moment(pass *p, ps_layer *l) {
     const size_t cols = (size_t)m.view.cols, n = (size_t)m.view.groups * cols;
     m.h = ps_alloc_data_zero(a, n * cols * sizeof *m.h);
     m.block = ps_alloc_data_zero(a, n * BLOCK * sizeof *m.block);
+    m.scratch = ps_alloc_data(a, (size_t)p->job->engine->threads * CHUNK * cols * sizeof *m.scratch);
     m.sum = ps_alloc_zero(a, n * sizeof *m.sum);
     m.before = ps_alloc_zero(a, n * sizeof *m.before);
-    const int64_t patches = 2 * m.view.cols < LEAST_PATCHES  ? LEAST_PATCHES
-                            : 2 * m.view.cols > MOST_PATCHES ? MOST_PATCHES
-                                                             : 2 * m.view.cols;
+    const int64_t twice = 2 * m.view.cols;
+    const int64_t patches = twice < LEAST_PATCHES ? LEAST_PATCHES : twice > MOST_PATCHES ? MOST_PATCHES : twice;
     m.wanted = (patches + (int64_t)p->job->n_calibration - 1) / (int64_t)p->job->n_calibration;
     if (!ps_vec_push(a, &p->moments, m)) {
         ps_free(a, m.h);
         ps_free(a, m.block);
+        ps_free(a, m.scratch);
         ps_free(a, m.sum);
         ps_free(a, m.before);
         return PS_FAIL_NOMEM(p->job->err, "a list of layers");
     }
-    return m.h && m.block && m.sum && m.before ? PS_OK : PS_FAIL_NOMEM(p->job->err, "moments of a layer's inputs");
+    return m.h && m.block && m.scratch && m.sum && m.before ? PS_OK
+                                                            : PS_FAIL_NOMEM(p->job->err, "moments of a layer's inputs");
 }
 
 static void clear(pass *p) {
@@ -78,35 +82,33 @@ static void clear(pass *p) {
         moment *m = &p->moments.data[i];
         ps_free(p->job->alloc, m->h);
         ps_free(p->job->alloc, m->block);
+        ps_free(p->job->alloc, m->scratch);
         ps_free(p->job->alloc, m->sum);
         ps_free(p->job->alloc, m->before);
     }
     ps_vec_release(p->job->alloc, &p->moments);
 }
 
-/* Row i of the lower triangle: h[i][0 … i] += sum over the block. */
-static void add_row(float *restrict h, const float *restrict x, int64_t cols, int64_t i) {
-    for (int b = 0; b < BLOCK; b += ROWS) {
-        const float *r = x + b * cols;
-        const float c0 = r[i], c1 = r[cols + i], c2 = r[2 * cols + i], c3 = r[3 * cols + i];
-        const float c4 = r[4 * cols + i], c5 = r[5 * cols + i], c6 = r[6 * cols + i], c7 = r[7 * cols + i];
-        for (int64_t j = 0; j <= i; j++)
-            h[j] += c0 * r[j] + c1 * r[cols + j] + c2 * r[2 * cols + j] + c3 * r[3 * cols + j] + c4 * r[4 * cols + j] +
-                    c5 * r[5 * cols + j] + c6 * r[6 * cols + j] + c7 * r[7 * cols + j];
-    }
-}
-
-/* Items are pairs of a short and a long row, so that ranges are equally long. */
-static void add_pairs(void *ctx, int64_t begin, int64_t end, int thread) {
+/* Item: CHUNK rows of the lower triangle; h += X' X over the block. Long and short ones take turns. */
+static void add_chunks(void *ctx, int64_t begin, int64_t end, int thread) {
     moment *m = ctx;
-    const int64_t cols = m->view.cols, half = (cols + 1) / 2;
-    (void)thread;
+    const ps_simd *simd = ps_simd_pick();
+    const int64_t cols = m->view.cols, chunks = (cols + CHUNK - 1) / CHUNK;
+    float turned[CHUNK * BLOCK];
+    float *sums = m->scratch + thread * CHUNK * cols;
     for (int64_t k = begin; k < end; k++) {
-        const int64_t g = k / half, i = k % half, j = cols - 1 - i;
-        float *h = m->h + g * cols * cols;
+        const int64_t g = k / chunks, c = k % chunks, half = (chunks + 1) / 2;
+        const int64_t first = (c < half ? 2 * c : 2 * (c - half) + 1) * CHUNK;
+        const int64_t rows = cols - first < CHUNK ? cols - first : CHUNK, n = first + rows;
         const float *x = m->block + g * BLOCK * cols;
-        add_row(h + i * cols, x, cols, i);
-        if (j != i) add_row(h + j * cols, x, cols, j);
+        float *h = m->h + (g * cols + first) * cols;
+        for (int64_t r = 0; r < rows; r++)
+            for (int b = 0; b < BLOCK; b++)
+                turned[r * BLOCK + b] = x[b * cols + first + r];
+        simd->gemm_small(turned, BLOCK, x, cols, NULL, sums, n, rows, n, BLOCK);
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t j = 0; j < n; j++)
+                h[r * cols + j] += sums[r * n + j];
     }
 }
 
@@ -115,7 +117,7 @@ static void flush(pass *p, moment *m) {
     if (!m->filled) return;
     for (int64_t g = 0; g < m->view.groups; g++)
         memset(m->block + (g * BLOCK + m->filled) * cols, 0, (size_t)((BLOCK - m->filled) * cols) * sizeof *m->block);
-    ps_parallel_for(m->view.groups * ((cols + 1) / 2), 16, p->job->engine->threads, add_pairs, m);
+    ps_parallel_for(m->view.groups * ((cols + CHUNK - 1) / CHUNK), 1, p->job->engine->threads, add_chunks, m);
     m->filled = 0;
 }
 

@@ -89,13 +89,18 @@ ps_status ps_measure_noise(ps_job *job) {
 /* ---- mixed precision ---- */
 
 typedef struct rank {
-    double alone;
+    double worth;
     size_t layer;
 } rank;
 
+/* Noise for the root of what the layer weighs: small loud layers cost the least to keep. */
+static double worth(const ps_layer *l) {
+    return isnan(l->alone) ? INFINITY : l->alone + 5 * log10((double)ps_tensor_count(l->weight));
+}
+
 static int loudest_first(const void *a, const void *b) {
     const rank *x = a, *y = b;
-    if (x->alone != y->alone) return x->alone < y->alone ? -1 : 1;
+    if (x->worth != y->worth) return x->worth < y->worth ? -1 : 1;
     return x->layer < y->layer ? -1 : 1;
 }
 
@@ -149,8 +154,7 @@ ps_status ps_choose_mixed(ps_job *job, bool *ret_changed) {
     rank *order = ps_alloc_array(job->alloc, job->layers.size, sizeof *order);
     if (!order) return PS_FAIL_NOMEM(job->err, "a list of layers");
     for (size_t i = 0; i < job->layers.size; i++)
-        order[i] =
-            (rank) { job->layers.data[i].alone == job->layers.data[i].alone ? job->layers.data[i].alone : 1e9, i };
+        order[i] = (rank) { worth(&job->layers.data[i]), i };
     qsort(order, job->layers.size, sizeof *order, loudest_first);
     ps_status status = PS_OK;
     if (job->mixed_rounds > 1) /* the samples that judge want more than those that chose */
