@@ -164,8 +164,8 @@ def start_polestar(folder, options):
                                   [helper.make_tensor_value_info("OUTPUT0", TensorProto.FLOAT, ["n", 4])],
                                   [numpy_helper.from_array(numpy.float32(1), "one")])
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), model)
-    grpc = ["--grpc-port", "{grpc}"] if "grpc" in options.protocols else []
-    return Server("polestar", [BINARY, "serve", model, "--http-port", "{http}", *grpc, *options.serve.split()], folder)
+    return Server("polestar", [BINARY, "serve", model, "--http-port", "{http}", "--grpc-port", "{grpc}",
+                               *options.serve.split()], folder)
 
 
 def start_triton(folder, options):
@@ -199,7 +199,7 @@ def run_wrk(server, script, connections, seconds):
     if "Non-2xx" in text or "Socket errors" in text:
         sys.exit(f"front_end: {server.label} gave errors:\n{text}")
     count, rate = re.search(r"(\d+) requests in", text), re.search(r"Requests/sec:\s+([\d.]+)", text)
-    p50, p99 = (milliseconds(re.search(rf"{p}%\s+(\S+)", text).group(1)) for p in (50, 99))
+    p50, p99 = (milliseconds(re.search(rf"^ +{p}% +(\S+)$", text, re.M).group(1)) for p in (50, 99))
     return int(count.group(1)), float(rate.group(1)), p50, p99
 
 

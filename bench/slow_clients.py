@@ -89,7 +89,8 @@ def pin(cpus):
 
 def start_server(folder, connections, cpus):
     save_model(folder / "soak.onnx")
-    command = [BINARY, "serve", folder / "soak.onnx", "--http-port", "0", "--max-connections", str(connections)]
+    command = [BINARY, "serve", folder / "soak.onnx", "--http-port", "0", "--grpc-port", "-1"]
+    command += ["--max-connections", str(connections)]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, preexec_fn=pin(cpus))
     return process, process.stdout.readline().strip().rpartition("//")[2]

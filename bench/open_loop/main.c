@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "open_loop.h"
 
@@ -37,7 +38,8 @@ void ol_die(const char *fmt, ...) {
     vfprintf(stderr, fmt, ap);
     fprintf(stderr, "\n");
     va_end(ap);
-    exit(2);
+    fflush(stdout);
+    _exit(2); /* what is being built is nobody's any more: no leak to report */
 }
 
 void *ol_alloc(size_t n, size_t size) {
@@ -187,14 +189,15 @@ static void release(settings *s, ol_model *models, size_t n) {
 
 int main(int argc, char **argv) {
     static ol_model models[OL_MAX_MODELS];
-    settings s = { .pattern = "poisson",
-                   .period = 1,
-                   .ratio = 4,
-                   .seed = 1,
-                   .model = { .samples = 8 },
-                   .run = { .warmup = 1, .duration = 10, .drain = 2, .connections = 512 },
-                   .output = { .late_ms = 1 } };
-    ol_server server;
+    static ol_server server;
+    static settings s; /* names and notes stay until the end */
+    s = (settings) { .pattern = "poisson",
+                     .period = 1,
+                     .ratio = 4,
+                     .seed = 1,
+                     .model = { .samples = 8 },
+                     .run = { .warmup = 1, .duration = 10, .drain = 2, .connections = 512 },
+                     .output = { .late_ms = 1 } };
     read_options(argc, argv, &s);
     s.run.random = s.seed;
     models[0] = s.model;

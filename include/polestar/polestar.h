@@ -10,6 +10,7 @@
 #ifndef POLESTAR_POLESTAR_H
 #define POLESTAR_POLESTAR_H
 
+#include "polestar/compress.h"
 #include "polestar/engine.h"
 #include "polestar/error.h"
 #include "polestar/io.h"

@@ -42,10 +42,19 @@ typedef struct ps_server_options {
     int client_seconds;
     int grpc_port;    /* 0: any free one, see ps_server_grpc_port; -1: no gRPC. Without effect in builds without gRPC */
     int grpc_threads; /* 0: 1 */
+    int max_batch; /* rows that may share a run, of models whose rows are independent; 0: 32, 1: no batching */
+    /* Milliseconds that every request may take: what cannot be answered in time is refused. 0: automatic, the larger of
+     * 100 and twice the time of one row alone, which steers the size of batches and refuses nothing. */
+    int latency_target_ms;
+    /* "deadline" (NULL), or, for comparison, "fixed", "triton", "aimd" or "linear": docs/scheduling.md */
+    const char *batch_policy;
+    int batch_size;       /* fixed, triton: the size; 0: max_batch */
+    int batch_delay_ms;   /* fixed, triton: longest wait for it */
+    int queue_timeout_ms; /* fixed, triton: what waits for longer is answered with an error; 0: no end */
 } ps_server_options;
 
 #define PS_SERVER_OPTIONS_INIT                                                                                         \
-    { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8001, 0 }
+    { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8001, 0, 0, 0, 0, 0, 0, 0 }
 
 PS_API ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, ps_server **ret_server,
                                  ps_error *reterr);

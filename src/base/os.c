@@ -314,6 +314,14 @@ bool ps_dir_exists(const char *path) {
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+bool ps_file_remove(const char *path) {
+    return unlink(path) == 0;
+}
+
+bool ps_dir_remove(const char *path) {
+    return rmdir(path) == 0;
+}
+
 ps_status ps_path_real(ps_alloc_state *a, const char *path, char **ret_real, ps_error *err) {
     char real[PATH_MAX];
     if (!realpath(path, real)) return ps_fail_errno(err, "resolve", path, errno);

@@ -53,6 +53,9 @@ bool ps_dir_exists(const char *path);
 ps_status ps_path_real(ps_alloc_state *a, const char *path, char **ret_real, ps_error *err);
 /* Creates the folder and its parents with the mode. */
 ps_status ps_dir_create(const char *path, int mode, ps_error *err);
+/* A file, or an empty folder; false if it is not gone. */
+bool ps_file_remove(const char *path);
+bool ps_dir_remove(const char *path);
 /* Names in a folder without "." and "..", sorted by byte value; free with ps_dir_free. */
 ps_status ps_dir_list(ps_alloc_state *a, const char *path, char ***ret_names, size_t *ret_count, ps_error *err);
 void ps_dir_free(ps_alloc_state *a, char **names, size_t count);

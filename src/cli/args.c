@@ -111,8 +111,9 @@ static int add_value(cli_args *args, const cli_option *option, const char *text)
 
 /* --name, --name=value, --name value. *i moves past a value taken from the next word. */
 static int parse_option(cli_args *args, int argc, char **argv, int *i) {
-    const char *name = strcmp(argv[*i], "-h") == 0 ? "help" : argv[*i] + 2;
-    if (argv[*i][1] != '-' && name == argv[*i] + 2)
+    const char *word = argv[*i];
+    const char *name = strcmp(word, "-h") == 0 ? "help" : strcmp(word, "-o") == 0 ? "output" : word + 2;
+    if (word[1] != '-' && name == word + 2)
         return cli_usage(args, "no option '%s'; options are written with two dashes", argv[*i]);
     const size_t length = strcspn(name, "=");
     const cli_option *option = find_option(args->command, name, length);

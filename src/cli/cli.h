@@ -57,6 +57,13 @@ typedef struct cli_command {
         "shape", CLI_TEXT, "NAME=1x3x224x224", "shape of an input whose dims the file leaves open; may be repeated",   \
             "1 for every open dim"                                                                                     \
     }
+#define CLI_OPT_PHOTOS \
+    { "preset", CLI_TEXT, "NAME", "photo preparation by name, such as imagenet", \
+      "MODEL.preprocess.json if it is there" }, \
+    { "image-size", CLI_TEXT, "N", "square crop of photos in pixels", "what the model's input says" }, \
+    { "image-resize", CLI_TEXT, "N", "shorter side of photos before the crop; 0: as they are", "0" }, \
+    { "image-mean", CLI_TEXT, "M[,M,M]", "subtracted from the pixels (0 to 255)", "0" }, \
+    { "image-std", CLI_TEXT, "S[,S,S]", "divides the pixels after that", "1" }
 #define CLI_OPT_NO_FUSION                                                                                              \
     { "no-fusion", CLI_FLAG, NULL, "run the graph as it stands in the file", NULL }
 #define CLI_OPT_END                                                                                                    \
@@ -189,6 +196,9 @@ int cli_engine_open(const cli_args *args, ps_log_fn log, void *log_ctx, ps_engin
 int cli_model_open(const cli_args *args, const char *path, cli_model *ret);
 ps_status cli_model_load(const cli_args *args, ps_engine *engine, const char *path, ps_model **ret, ps_error *err);
 void cli_model_close(cli_model *m);
+
+/* The settings for photos: a preset or MODEL.preprocess.json, then flags (CLI_OPT_PHOTOS). CLI_OK or an exit code. */
+int cli_preprocess(const cli_args *args, ps_engine *engine, const char *model, ps_preprocess *ret);
 
 /* Shapes of all inputs: --shape, then symbols shared with inputs given that way, then 1. batch > 0 sets the first dim
  * of every input that leaves it open. CLI_OK or a usage error. */

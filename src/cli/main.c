@@ -5,14 +5,14 @@
 
 #include "cli.h"
 
-extern const cli_command cli_bench, cli_cache, cli_completion, cli_devices, cli_doctor, cli_help, cli_inspect, cli_man,
-    cli_run, cli_verify, cli_version;
+extern const cli_command cli_bench, cli_cache, cli_completion, cli_compress, cli_devices, cli_doctor, cli_help,
+    cli_inspect, cli_man, cli_run, cli_verify, cli_version;
 #ifdef PS_WITH_SERVER
 extern const cli_command cli_serve;
 #endif
 
 const cli_command *const cli_commands[] = {
-    &cli_inspect, &cli_run,    &cli_verify, &cli_bench,
+    &cli_inspect, &cli_run,    &cli_verify, &cli_bench, &cli_compress,
 #ifdef PS_WITH_SERVER
     &cli_serve,
 #endif
@@ -55,7 +55,7 @@ static int run_command(const cli_command *command, int argc, char **argv) {
  * long. A short spin costs nothing on an idle machine. libgomp reads this once, before main: so start again with it. */
 static void spin_briefly(const cli_command *command, char **argv) {
     const cli_command *const running[] = {
-        &cli_run,   &cli_verify, &cli_bench, &cli_inspect,
+        &cli_run,   &cli_verify, &cli_bench, &cli_inspect, &cli_compress,
 #ifdef PS_WITH_SERVER
         &cli_serve,
 #endif

@@ -11,56 +11,6 @@
 
 /* ---- photos ---- */
 
-/* One number for all channels, or three. */
-static bool parse_channels(const cli_args *args, const char *name, float ret[3]) {
-    const char *text = cli_get(args, name);
-    if (!text) return true;
-    size_t n = 0;
-    for (const char *at = text; n < 3; n++) {
-        char *end;
-        ret[n] = strtof(at, &end);
-        if (end == at || !isfinite(ret[n]) || (*end && *end != ',')) break;
-        if (!*end) {
-            if (n == 0) ret[1] = ret[2] = ret[0];
-            if (n != 1) return true;
-            break;
-        }
-        at = end + 1;
-    }
-    cli_usage(args, "--%s is one number or three (123.7,116.3,103.5), not '%s'", name, text);
-    return false;
-}
-
-/* MODEL.preprocess.json beside MODEL.onnx, if it is there. free() it. */
-static char *preprocess_path(const char *model) {
-    size_t n = strlen(model);
-    if (n > 4 && strcmp(model + n - 4, ".zst") == 0) n -= 4;
-    if (n > 5 && memcmp(model + n - 5, ".onnx", 5) == 0) n -= 5;
-    if (n > 4 && memcmp(model + n - 4, ".pt2", 4) == 0) n -= 4;
-    return cli_format("%.*s.preprocess.json", (int)n, model);
-}
-
-/* Preset or file, then flags. */
-static int read_preprocess(const cli_args *args, ps_engine *engine, const char *model, ps_preprocess *ret) {
-    ps_error err = PS_ERROR_INIT;
-    const char *preset = cli_get(args, "preset");
-    char *beside = preprocess_path(model);
-    ps_status status = PS_OK;
-    ret->size_of = sizeof *ret;
-    ps_preprocess_init(ret);
-    if (preset)
-        status = ps_preprocess_preset(preset, ret, &err);
-    else if (cli_is_file(beside))
-        status = ps_preprocess_load(engine, beside, ret, &err);
-    free(beside);
-    if (status != PS_OK) return preset ? cli_usage(args, "%s", err.msg) : cli_fail_error(args, &err);
-    if (!cli_get_int(args, "image-size", 1, 16384, &ret->size)) return CLI_USAGE;
-    if (!cli_get_int(args, "image-resize", 0, 16384, &ret->resize)) return CLI_USAGE;
-    if (!parse_channels(args, "image-mean", ret->mean)) return CLI_USAGE;
-    if (!parse_channels(args, "image-std", ret->std)) return CLI_USAGE;
-    return CLI_OK;
-}
-
 static bool has_suffix(const char *path, const char *suffix) {
     const size_t n = strlen(path), m = strlen(suffix);
     return n >= m && strcasecmp(path + n - m, suffix) == 0;
@@ -447,7 +397,7 @@ static int prepare(job *j) {
     if (code != CLI_OK) return code;
     j->n_in = ps_model_input_count(j->m.model);
     j->n_out = ps_model_output_count(j->m.model);
-    code = read_preprocess(j->args, j->m.engine, j->model_path, &j->preprocess);
+    code = cli_preprocess(j->args, j->m.engine, j->model_path, &j->preprocess);
     if (code != CLI_OK) return code;
     if (!labels && j->preprocess.labels[0]) labels = j->preprocess.labels;
     if (labels && cli_has(j->args, "top")) code = read_labels(j, labels);
@@ -483,12 +433,7 @@ static const cli_option options[] = {
     { "top", CLI_TEXT, "K", "print the K best classes of the first output", NULL },
     { "labels", CLI_FILE, "FILE", "names of the classes, one a line", "those the preprocess file names" },
     { "softmax", CLI_FLAG, NULL, "turn the scores of --top into probabilities", NULL },
-    { "preset", CLI_TEXT, "NAME", "photo preparation by name, such as imagenet",
-      "MODEL.preprocess.json if it is there" },
-    { "image-size", CLI_TEXT, "N", "square crop of photos in pixels", "what the model's input says" },
-    { "image-resize", CLI_TEXT, "N", "shorter side of photos before the crop; 0: as they are", "0" },
-    { "image-mean", CLI_TEXT, "M[,M,M]", "subtracted from the pixels (0 to 255)", "0" },
-    { "image-std", CLI_TEXT, "S[,S,S]", "divides the pixels after that", "1" },
+    CLI_OPT_PHOTOS,
     CLI_OPT_SHAPE,
     CLI_OPT_DEVICE,
     CLI_OPT_PRECISION,

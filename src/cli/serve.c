@@ -37,14 +37,36 @@ static int check_paths(const cli_args *args, const ps_server_options *o) {
     return CLI_OK;
 }
 
+static bool read_grpc(const cli_args *args, ps_server_options *o) {
+    if (!cli_get_int(args, "grpc-port", -1, 65535, &o->grpc_port) ||
+        !cli_get_int(args, "grpc-threads", 1, 256, &o->grpc_threads))
+        return false;
+#ifndef PS_WITH_GRPC
+    if (cli_get(args, "grpc-port") && o->grpc_port >= 0) {
+        (void)cli_usage(args, "--grpc-port: this polestar was built without gRPC");
+        return false;
+    }
+#endif
+    return true;
+}
+
+static bool read_batching(const cli_args *args, ps_server_options *o) {
+    const char *target = cli_get(args, "latency-target");
+    bool automatic = !target || strcmp(target, "auto") == 0;
+    o->batch_policy = cli_get(args, "batch-policy");
+    return (automatic || cli_get_int(args, "latency-target", 1, 1 << 20, &o->latency_target_ms)) &&
+           cli_get_int(args, "max-batch", 1, 1024, &o->max_batch) &&
+           cli_get_int(args, "batch-size", 1, 1024, &o->batch_size) &&
+           cli_get_int(args, "batch-delay", 0, 1 << 20, &o->batch_delay_ms) &&
+           cli_get_int(args, "queue-timeout", 1, 1 << 20, &o->queue_timeout_ms);
+}
+
 static bool read_options(const cli_args *args, ps_server_options *o) {
     o->host = cli_get(args, "host");
     o->device = cli_get(args, "device");
     o->model_repository = cli_get(args, "model-repository");
     o->shared_memory = cli_get(args, "shared-memory");
-    return cli_get_int(args, "http-port", 0, 65535, &o->http_port) &&
-           cli_get_int(args, "grpc-port", -1, 65535, &o->grpc_port) &&
-           cli_get_int(args, "grpc-threads", 1, 256, &o->grpc_threads) &&
+    return cli_get_int(args, "http-port", 0, 65535, &o->http_port) && read_grpc(args, o) && read_batching(args, o) &&
            cli_get_int(args, "max-connections", 1, 1 << 20, &o->max_connections) &&
            cli_get_int(args, "http-threads", 1, 256, &o->http_threads) &&
            cli_get_int(args, "runners", 1, 1024, &o->runners) &&
@@ -62,6 +84,7 @@ static void block_signals(sigset_t *set) {
     sigaddset(set, SIGINT);
     sigprocmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    setenv("GRPC_VERBOSITY", "NONE", 0); /* grpc core would write lines of its own between ours */
 }
 
 /* Said when a client's first request will be answered: models are loaded or refused. A signal ends the wait. */
@@ -79,13 +102,12 @@ static void say_ready(ps_server *server, const char *host, const sigset_t *signa
     fflush(stdout);
 }
 
-static int serve(const cli_args *args, ps_engine *engine, const ps_server_options *o, const sigset_t *signals,
-                 serve_log *log) {
+static int serve(ps_engine *engine, const ps_server_options *o, const sigset_t *signals, serve_log *log,
+                 ps_error *err) {
     ps_server *server = NULL;
-    ps_error err = PS_ERROR_INIT;
     char line[128];
     int signal_number = 0;
-    if (ps_server_start(engine, o, &server, &err) != PS_OK) return cli_fail_error(args, &err);
+    if (ps_server_start(engine, o, &server, err) != PS_OK) return CLI_FAILED;
     say_ready(server, o->host ? o->host : "127.0.0.1", signals);
     sigwait(signals, &signal_number);
     snprintf(line, sizeof line, "event=stop signal=%s", signal_number == SIGINT ? "SIGINT" : "SIGTERM");
@@ -98,6 +120,7 @@ static int serve(const cli_args *args, ps_engine *engine, const ps_server_option
 
 static int check_and_serve(const cli_args *args, ps_server_options *o) {
     ps_engine *engine = NULL;
+    ps_error err = PS_ERROR_INIT;
     sigset_t signals;
     if (!read_options(args, o)) return CLI_USAGE;
     if (!o->model_count && !o->model_repository)
@@ -110,9 +133,10 @@ static int check_and_serve(const cli_args *args, ps_server_options *o) {
     if (code == CLI_OK && cli_has(args, "check-config"))
         printf("polestar: the configuration is valid\n");
     else if (code == CLI_OK)
-        code = serve(args, engine, o, &signals, log);
+        code = serve(engine, o, &signals, log, &err);
     ps_engine_free(engine);
     serve_log_stop(log);
+    if (err.status != PS_OK) (void)cli_fail_error(args, &err); /* the last word, behind the lines of the log */
     return code;
 }
 
@@ -144,6 +168,14 @@ static const cli_option options[] = {
     { "http-threads", CLI_TEXT, "N", "threads that read and write HTTP requests", "1" },
     { "grpc-threads", CLI_TEXT, "N", "threads that take gRPC calls", "1" },
     { "runners", CLI_TEXT, "N", "models running at once", "one for each core" },
+    { "latency-target", CLI_TEXT, "auto|MS",
+      "milliseconds a request may take, what would be late is refused; auto: steers batches only", "auto" },
+    { "max-batch", CLI_TEXT, "N", "requests that may share a run; 1: no batching", "32" },
+    { "batch-policy", CLI_WORDS, "deadline|fixed|triton|aimd|linear",
+      "how batches are made; all but the first are for comparison (docs/scheduling.md)", "deadline" },
+    { "batch-size", CLI_TEXT, "N", "policies fixed and triton: the size", "--max-batch" },
+    { "batch-delay", CLI_TEXT, "MS", "policies fixed and triton: longest wait for a full batch", "0" },
+    { "queue-timeout", CLI_TEXT, "MS", "policies fixed and triton: longest wait in the queue", "none" },
     { "client-seconds", CLI_TEXT, "S", "patience with slow clients", "30" },
     { "shared-memory", CLI_WORDS, "auto|on|off",
       "may clients register POSIX shared memory; auto: if only this machine reaches the server", "auto" },

@@ -13,6 +13,12 @@ ps_status ps_npy_read(ps_alloc_state *a, const void *data, size_t size, ps_tenso
 /* The file's bytes, format 1.0, C order; ps_free them. Types that numpy lacks are refused. */
 ps_status ps_npy_write(ps_alloc_state *a, const ps_tensor *t, void **ret_data, size_t *ret_size, ps_error *err);
 
+/* ---- npz ---- */
+/* Takes the tensor, also on failure. */
+typedef ps_status (*ps_npz_fn)(void *ctx, const char *name, ps_tensor *take, ps_error *err);
+/* Reads the arrays of a .npz file one after the other, in the order of its directory. Sentences start with the path. */
+ps_status ps_npz_read(ps_alloc_state *a, const char *path, ps_npz_fn fn, void *ctx, ps_error *err);
+
 /* ---- photos ---- */
 typedef enum ps_filter { PS_FILTER_BICUBIC, PS_FILTER_BILINEAR } ps_filter;
 

@@ -275,16 +275,68 @@ static ps_status check_options(const ps_onnx_write_options *o, ps_error *err) {
     return ps_onnx_check_name("external data name", o->external, err);
 }
 
+static ps_status pack_all(paster *p, int level) {
+    uint64_t size = 0, written = 0;
+    const ProtobufCMessageDescriptor *kind = p->edit->proto.message->descriptor;
+    PS_TRY(put_message(p, kind, p->packed, p->n_packed, &size));
+    PS_FAIL_IF(size > PS_ONNX_MAX_FILE, p->err, LIMIT, "the model would have %llu bytes, protobuf's limit is %zu",
+               (unsigned long long)size, PS_ONNX_MAX_FILE);
+    PS_TRY(ps_onnx_sink_open(&p->sink, p->edit->alloc, NULL, level, size, p->err));
+    p->writing = true;
+    PS_TRY(put_message(p, kind, p->packed, p->n_packed, &written));
+    PS_FAIL_IF(written != size, p->err, INTERNAL, "a model was measured wrongly");
+    return level ? ps_onnx_sink_finish(&p->sink, p->err) : PS_OK;
+}
+
+static ps_status pack_structure(paster *p, uint8_t **ret) {
+    p->n_packed = protobuf_c_message_get_packed_size(p->edit->proto.message);
+    *ret = ps_alloc(p->edit->alloc, p->n_packed ? p->n_packed : 1);
+    if (!*ret) return PS_FAIL_NOMEM(p->err, "writing a model");
+    protobuf_c_message_pack(p->edit->proto.message, *ret);
+    p->packed = *ret;
+    return PS_OK;
+}
+
+/* The sink is the caller's to close. */
+static ps_status pack_into(ps_onnx_edit *e, int level, paster *p) {
+    uint8_t *packed = NULL;
+    ps_status status = pack_structure(p, &packed);
+    if (status == PS_OK) status = pack_all(p, level);
+    ps_free(e->alloc, packed);
+    ps_vec_release(e->alloc, &p->sizes);
+    ps_vec_release(e->alloc, &p->out);
+    return status;
+}
+
+ps_status ps_onnx_edit_pack(ps_onnx_edit *e, void **ret_data, size_t *ret_size, ps_error *err) {
+    static const ps_onnx_write_options defaults;
+    paster p = { .edit = e, .options = &defaults, .err = err };
+    ps_status status = pack_into(e, 0, &p);
+    if (status == PS_OK) {
+        *ret_data = p.sink.buffer;
+        *ret_size = p.sink.used;
+        p.sink.buffer = NULL;
+    }
+    ps_onnx_sink_close(&p.sink);
+    return status;
+}
+
+ps_status ps_onnx_edit_packed_bytes(ps_onnx_edit *e, int zstd_level, uint64_t *ret, ps_error *err) {
+    static const ps_onnx_write_options defaults;
+    paster p = { .edit = e, .options = &defaults, .err = err };
+    ps_status status = pack_into(e, zstd_level, &p);
+    if (status == PS_OK) *ret = p.sink.length;
+    ps_onnx_sink_close(&p.sink);
+    return status;
+}
+
 ps_status ps_onnx_edit_write(ps_onnx_edit *e, const char *path, const ps_onnx_write_options *options, ps_error *err) {
     static const ps_onnx_write_options defaults;
     paster p = { .edit = e, .options = options ? options : &defaults, .err = err };
     PS_TRY(check_options(p.options, err));
-    p.n_packed = protobuf_c_message_get_packed_size(e->proto.message);
-    uint8_t *packed = ps_alloc(e->alloc, p.n_packed);
-    if (!packed) return PS_FAIL_NOMEM(err, "writing a model");
-    protobuf_c_message_pack(e->proto.message, packed);
-    p.packed = packed;
-    ps_status status = write_all(&p, path);
+    uint8_t *packed = NULL;
+    ps_status status = pack_structure(&p, &packed);
+    if (status == PS_OK) status = write_all(&p, path);
     ps_free(e->alloc, packed);
     ps_vec_release(e->alloc, &p.sizes);
     ps_vec_release(e->alloc, &p.out);

@@ -84,8 +84,8 @@ ps_status ps_onnx_unzstd(ps_alloc_state *alloc, const void *data, size_t size, s
 
 ps_status ps_onnx_sink_open(ps_onnx_sink *s, ps_alloc_state *alloc, ps_file_writer *file, int level, uint64_t size,
                             ps_error *err) {
-    *s = (ps_onnx_sink) { .file = file, .alloc = alloc, .room = ZSTD_CStreamOutSize() };
-    s->buffer = ps_alloc(alloc, s->room);
+    *s = (ps_onnx_sink) { .file = file, .alloc = alloc, .room = file || level ? ZSTD_CStreamOutSize() : (size_t)size };
+    s->buffer = ps_alloc(alloc, s->room ? s->room : 1);
     if (!s->buffer) return PS_FAIL_NOMEM(err, "writing a model");
     if (!level) return PS_OK;
     s->stream = ZSTD_createCCtx();
@@ -99,6 +99,10 @@ ps_status ps_onnx_sink_open(ps_onnx_sink *s, ps_alloc_state *alloc, ps_file_writ
 
 static ps_status flush(ps_onnx_sink *s, ps_error *err) {
     size_t n = s->used;
+    if (!s->file) {
+        s->length += s->stream ? n : 0;
+        return PS_OK;
+    }
     s->used = 0;
     return ps_file_writer_append(s->file, s->buffer, n, err);
 }
@@ -119,6 +123,7 @@ static ps_status compress(ps_onnx_sink *s, const void *data, size_t size, ZSTD_E
 ps_status ps_onnx_sink_put(ps_onnx_sink *s, const void *data, size_t size, ps_error *err) {
     if (!size) return PS_OK;
     if (s->stream) return compress(s, data, size, ZSTD_e_continue, err);
+    PS_FAIL_IF(!s->file && !s->stream && size > s->room - s->used, err, INTERNAL, "a model was measured wrongly");
     if (size > s->room - s->used) PS_TRY(flush(s, err));
     if (size > s->room) return ps_file_writer_append(s->file, data, size, err);
     memcpy(s->buffer + s->used, data, size);

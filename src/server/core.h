@@ -10,14 +10,15 @@
  * and valid only until it returns. `done` is called exactly once, on the same thread, with status and error set; from
  * then on the core does not touch the request, and `served` is NULL already.
  *
- * A request that takes microseconds may be run by ps_core_submit itself, on the thread that calls it, if the front end
- * allows that (`may_run_here`): then `encode` and `done` have been called when it returns. Every other request changes
- * threads, and `park` is called before. */
+ * A request that is known to take at most `here_ns` may be run by ps_core_submit itself, on the thread that calls it:
+ * then `encode` and `done` have been called when it returns. Every other request changes threads, and `park` is called
+ * before. */
 #ifndef PS_SERVER_CORE_H
 #define PS_SERVER_CORE_H
 
 #include "base/arena.h"
 #include "base/str.h"
+#include "sched/sched.h"
 #include "server/pool.h"
 #include "server/repository.h"
 #include "server/shared_memory.h"
@@ -48,7 +49,7 @@ typedef struct ps_infer_want {
 typedef struct ps_runner ps_runner;
 typedef struct ps_infer ps_infer;
 struct ps_infer {
-    ps_job job; /* first */
+    ps_sched_request request; /* first; the runner's */
     ps_engine *engine;
     ps_arena arena;
     const char *id; /* "" if there is none */
@@ -71,7 +72,7 @@ struct ps_infer {
     ps_status (*prepare)(ps_infer *infer, ps_error *err);
     ps_status (*encode)(ps_infer *infer, ps_error *err);
     void (*done)(ps_infer *infer);
-    bool may_run_here;
+    int64_t here_ns;               /* 0, PS_QUICK_SHARED_NS or PS_QUICK_ALONE_NS */
     void (*park)(ps_infer *infer); /* NULL, or called once at most, on the submitting thread, before another has it */
     uint32_t form;                 /* of the reply: requests whose encoding takes another time differ in it */
     void *ctx;                     /* of the front end */
@@ -88,8 +89,10 @@ struct ps_infer {
     ps_infer *next_of_sequence; /* of those that wait for their turn */
 
     ps_infer_tensor *results; /* one per want, for `encode` */
+    ps_stats_sample sample;
     ps_status status;         /* for `done` */
     ps_error error;
+    int64_t retry_after_ns; /* of a refusal: when the request would have been taken, from then; 0: not known */
 };
 
 void ps_infer_init(ps_infer *infer, ps_engine *engine);
@@ -110,6 +113,8 @@ void ps_core_count_failure(ps_served *served, int64_t arrived_ns);
 /* JSON documents of the protocol, appended to out. */
 void ps_core_write_server(bool shared_memory, ps_str *out);
 void ps_core_write_metadata(const ps_served *served, ps_str *out);
+/* Dims of an input or output as the configuration states them: a batched model's without the first. */
+ps_shape ps_core_config_shape(const ps_served *served, const ps_shape *shape);
 void ps_core_write_config(const ps_served *served, ps_str *out);
 
 /* The names of the protocol extensions; returns how many. */

@@ -91,30 +91,45 @@ void ps_core_write_metadata(const ps_served *served, ps_str *out) {
     ps_str_char(out, '}');
 }
 
-static void write_config_tensors(const ps_value_info *v, size_t n, ps_str *out) {
+ps_shape ps_core_config_shape(const ps_served *served, const ps_shape *shape) {
+    ps_shape s = *shape;
+    if (served->max_batch > 1 && s.rank > 0) memmove(s.dims, s.dims + 1, (size_t)--s.rank * sizeof *s.dims);
+    return s;
+}
+
+static void write_config_tensors(const ps_served *served, const ps_value_info *v, size_t n, ps_str *out) {
     ps_str_char(out, '[');
     for (size_t i = 0; i < n; i++) {
         const char *type = v[i].dtype == PS_DTYPE_STRING ? "STRING" : ps_dtype_v2_name(v[i].dtype);
         ps_str_append(out, i ? ",{\"name\":" : "{\"name\":");
         ps_json_write_string(out, v[i].name);
         ps_str_printf(out, ",\"data_type\":\"TYPE_%s\",\"dims\":", type);
-        write_dims(&v[i].shape, out);
+        ps_shape shape = ps_core_config_shape(served, &v[i].shape);
+        write_dims(&shape, out);
         ps_str_char(out, '}');
     }
     ps_str_char(out, ']');
 }
 
-/* max_batch_size 0: the server does not batch, so dims are those of the file, the batch dim included. */
+/* max_batch_size 0: requests for this model are not put together, and dims are those of the file. */
 void ps_core_write_config(const ps_served *served, ps_str *out) {
     ps_str_append(out, "{\"name\":");
     ps_json_write_string(out, served->name);
+    bool batched = served->max_batch > 1;
     ps_str_printf(out,
                   ",\"platform\":\"%s\",\"backend\":\"%s\",\"version_policy\":{\"latest\":{\"num_versions\":1}},"
-                  "\"max_batch_size\":0,\"input\":",
-                  ps_core_platform, ps_core_backend);
-    write_config_tensors(served->inputs, served->n_inputs, out);
+                  "\"max_batch_size\":%u,\"input\":",
+                  ps_core_platform, ps_core_backend, batched ? served->max_batch : 0);
+    write_config_tensors(served, served->inputs, served->n_inputs, out);
     ps_str_append(out, ",\"output\":");
-    write_config_tensors(served->outputs, served->n_outputs, out);
+    write_config_tensors(served, served->outputs, served->n_outputs, out);
+    if (batched) {
+        ps_str_append(out, ",\"dynamic_batching\":{}");
+    } else {
+        ps_str_append(out, ",\"parameters\":{\"unbatched_because\":{\"string_value\":");
+        ps_json_write_string(out, served->unbatched);
+        ps_str_append(out, "}}");
+    }
     ps_sequences_write_config(served->sequences, out);
     ps_str_append(out, "}");
 }

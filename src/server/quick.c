@@ -2,7 +2,7 @@
 
 #include <stddef.h>
 
-#define MOST_NS (8u * PS_QUICK_NS) /* of one run in the mean, so that one that was interrupted decides nothing */
+#define MOST_NS (2u * PS_QUICK_ALONE_NS) /* of one run in the mean, so that one that was interrupted decides little */
 #define MOST_STRIKES 12u
 #define RUNS_PER_STRIKE 256u /* quick ones that take a strike back */
 
@@ -25,9 +25,9 @@ static bool is_of(const ps_quick_kind *k, uint64_t key) {
     return atomic_load_explicit(&k->key, memory_order_relaxed) == key;
 }
 
-bool ps_quick_is(const ps_quick *quick, uint64_t key) {
+bool ps_quick_is(const ps_quick *quick, uint64_t key, int64_t max_ns) {
     const ps_quick_kind *k = &quick->kinds[key % PS_QUICK_KINDS];
-    return is_of(k, key) && get(&k->to_show) == 0 && get(&k->mean_ns) <= PS_QUICK_NS;
+    return is_of(k, key) && get(&k->to_show) == 0 && get(&k->mean_ns) <= max_ns;
 }
 
 static void forget_strikes(ps_quick_kind *k) {

@@ -2,9 +2,14 @@
  * them.
  *
  * Requests are told apart by what fixes their time: the shapes of their inputs and the form of their reply. A kind of
- * request is quick when its latest runs, encoding included, took at most PS_QUICK_NS on average; at first none is. A
- * quick run that stops at PS_QUICK_LIMIT_NS is a strike: after each the kind has to show twice as many runs elsewhere
- * before it is quick again. So a kind whose time its shapes do not fix ends up where it cannot hold up others.
+ * request is quick when its latest runs, encoding included, took at most so long on average; at first none is. Two
+ * bounds: below PS_QUICK_SHARED_NS a run costs the thread less than the hand-over would, so it is always better there;
+ * below PS_QUICK_ALONE_NS it is better for a client that is alone, while with several the runners work beside each
+ * other.
+ *
+ * A quick run that is stopped at PS_QUICK_LIMIT_NS is a strike: after each the kind has to show twice as many runs
+ * elsewhere before it is quick again. So a kind whose time its shapes do not fix ends up where it cannot hold up
+ * others.
  *
  * Any thread may call these: entries are words that are read and written one by one, and a mixed-up estimate only sends
  * a request the other way. */
@@ -15,7 +20,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PS_QUICK_NS 50000
+#define PS_QUICK_SHARED_NS 10000
+#define PS_QUICK_ALONE_NS 50000
 #define PS_QUICK_LIMIT_NS INT64_C(2000000)
 #define PS_QUICK_KINDS 32 /* of one model that are known at once */
 #define PS_QUICK_FIRST_RUNS 4u
@@ -35,7 +41,7 @@ typedef struct ps_quick {
 /* Joins what tells kinds apart; start from 0. */
 uint64_t ps_quick_mix(uint64_t key, uint64_t more);
 
-bool ps_quick_is(const ps_quick *quick, uint64_t key);
+bool ps_quick_is(const ps_quick *quick, uint64_t key, int64_t max_ns);
 /* A run took so long; `here`: on the thread that read the request. */
 void ps_quick_count(ps_quick *quick, uint64_t key, int64_t ns, bool here);
 /* A quick run was stopped at the limit. */

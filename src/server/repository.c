@@ -22,6 +22,7 @@ struct ps_repository {
     ps_alloc_state *alloc;
     ps_log log;
     char *dir, *device;
+    ps_served_options served;
     atomic_bool stop_loading;
     ps_mutex load_lock; /* one load or unload at a time; taken before lock */
     ps_mutex lock;
@@ -125,7 +126,10 @@ static ps_status scan(ps_repository *repo, ps_error *err) {
 
 static ps_status fill(ps_repository *repo, const ps_repository_options *o, ps_error *err) {
     if (o->dir && !(repo->dir = ps_strdup(repo->alloc, o->dir))) return PS_FAIL_NOMEM(err, "the repository's path");
-    if (o->device && !(repo->device = ps_strdup(repo->alloc, o->device))) return PS_FAIL_NOMEM(err, "a device's name");
+    if (o->served.device && !(repo->device = ps_strdup(repo->alloc, o->served.device)))
+        return PS_FAIL_NOMEM(err, "a device's name");
+    repo->served = o->served;
+    repo->served.device = repo->device;
     PS_FAIL_IF(o->dir && !ps_dir_exists(o->dir), err, NOT_FOUND, "model repository '%s' is no folder", o->dir);
     for (size_t i = 0; i < o->model_count; i++)
         PS_TRY(add_explicit(repo, &o->models[i], err));
@@ -202,9 +206,11 @@ static void load_failed(ps_repository *repo, entry *e, const ps_error *reason) {
 static ps_status load_file(ps_repository *repo, entry *e, ps_served **ret, ps_error *err) {
     char *file = NULL, version[PS_MODEL_VERSION_TEXT];
     PS_TRY(ps_model_path_resolve(repo->alloc, e->path, &file, version, err));
-    ps_served_options options = {
-        .name = e->name, .version = version, .path = file, .device = repo->device, .states = e->states
-    };
+    ps_served_options options = repo->served;
+    options.name = e->name;
+    options.version = version;
+    options.path = file;
+    options.states = e->states;
     ps_status status = ps_served_load(repo->engine, &options, ret, err);
     ps_free(repo->alloc, file);
     return status;
@@ -221,7 +227,8 @@ static ps_status load_entry(ps_repository *repo, entry *e, ps_error *err) {
     double ms = (double)(ps_clock_ns() - start) / 1e6;
     const char *name = ps_log_quote(e->name, quoted, sizeof quoted);
     if (status == PS_OK) {
-        ps_log_line(&repo->log, PS_LOG_INFO, "event=load model=%s version=%s ms=%.1f", name, served->version, ms);
+        ps_log_line(&repo->log, PS_LOG_INFO, "event=load model=%s version=%s ms=%.1f max_batch=%u", name,
+                    served->version, ms, served->max_batch);
         replace(repo, e, served);
         return PS_OK;
     }

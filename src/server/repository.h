@@ -34,7 +34,7 @@ typedef struct ps_repository_options {
     const ps_server_model *models; /* explicit ones; a name twice is refused */
     size_t model_count;
     const char *dir; /* may be NULL */
-    const char *device;
+    ps_served_options served;
 } ps_repository_options;
 
 /* Learns the names; loads nothing. Options are copied. */

@@ -16,6 +16,8 @@
 
 #define DEFAULT_BODY ((size_t)64 << 20)
 #define MAX_BODY ((size_t)4 << 30)
+#define DEFAULT_BATCH 32
+#define MAX_BATCH 1024
 #define LOADER_QUEUE 256
 #define OTHER_FILES 256 /* than connections: models, devices, the log */
 /* bodies of all requests together, and their inputs in shared memory: this, or four of the largest body */
@@ -28,6 +30,7 @@ struct ps_server {
     ps_log log; /* through the filter */
     ps_log_filter log_filter;
     ps_trace *trace;
+    ps_cache *cache; /* NULL: none */
     ps_shm_table *shm;
     int drain_seconds;
     ps_repository *repository;
@@ -129,6 +132,12 @@ static ps_status check_options(const ps_server_options *o, ps_error *err) {
                err, INVALID, "shared memory is '%.32s', not auto, on or off", o->shared_memory);
     PS_FAIL_IF(o->client_seconds < 0 || o->client_seconds > 86400, err, INVALID,
                "client_seconds is %d, not between 0 and 86400", o->client_seconds);
+    PS_FAIL_IF(o->max_batch < 0 || o->max_batch > MAX_BATCH, err, INVALID, "max_batch is %d, not between 0 and %d",
+               o->max_batch, MAX_BATCH);
+    PS_FAIL_IF(o->batch_size < 0 || o->batch_size > MAX_BATCH, err, INVALID, "batch_size is %d, not between 0 and %d",
+               o->batch_size, MAX_BATCH);
+    PS_FAIL_IF(o->latency_target_ms < 0 || o->batch_delay_ms < 0 || o->queue_timeout_ms < 0, err, INVALID,
+               "a time of the scheduler is negative");
     PS_FAIL_IF(o->drain_seconds < 0, err, INVALID, "drain_seconds is %d, which is negative", o->drain_seconds);
     return PS_OK;
 }
@@ -193,20 +202,48 @@ static ps_status start_http(ps_server *s, const ps_server_options *o, ps_error *
     return PS_OK;
 }
 
+static ps_served_options served_options(const ps_server *s, const ps_server_options *o) {
+    return (ps_served_options) { .device = o->device,
+                                 .max_batch = (uint32_t)(o->max_batch ? o->max_batch : DEFAULT_BATCH),
+                                 .digest = s->cache != NULL };
+}
+
+static ps_status start_runner(ps_server *s, const ps_server_options *o, ps_error *err) {
+    ps_runner_options options = { .threads = o->runners,
+                                  .policy = o->batch_policy,
+                                  .target_ns = o->latency_target_ms * INT64_C(1000000),
+                                  .trace = s->trace,
+                                  .cache = s->cache };
+    int size = o->batch_size ? o->batch_size : o->max_batch ? o->max_batch : DEFAULT_BATCH;
+    options.knobs.batch = options.knobs.preferred[0] = (uint32_t)size;
+    options.knobs.delay_ns = o->batch_delay_ms * INT64_C(1000000);
+    options.knobs.timeout_ns = o->queue_timeout_ms * INT64_C(1000000);
+    return ps_runner_create(s->alloc, &options, &s->runner, err);
+}
+
+/* Without a cache the server learns models' times anew after each start: nothing to stop for. */
+static void open_cache(ps_server *s) {
+    ps_error err = PS_ERROR_INIT;
+    if (ps_cache_open(s->alloc, NULL, 0, &s->cache, &err) == PS_OK) return;
+    char why[sizeof err.msg + 16];
+    ps_log_line(&s->log, PS_LOG_WARN, "event=no_cache reason=%s", ps_log_quote(err.msg, why, sizeof why));
+}
+
 static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) {
+    open_cache(s);
     ps_repository_options repository = { .engine = s->engine,
                                          .log = s->log,
                                          .models = o->models,
                                          .model_count = o->model_count,
                                          .dir = o->model_repository,
-                                         .device = o->device };
+                                         .served = served_options(s, o) };
     PS_TRY(ps_repository_create(&repository, &s->repository, err));
     size_t body = o->max_body_bytes ? o->max_body_bytes : DEFAULT_BODY;
     size_t shared = body > LEAST_SHARED / 4 ? 4 * body : LEAST_SHARED;
     s->bodies.max = shared;
     PS_TRY(ps_shm_table_create(s->alloc, allows_shared_memory(o), shared, &s->shm, err));
     PS_TRY(ps_trace_create(s->alloc, &s->log, &s->trace, err));
-    PS_TRY(ps_runner_create(s->alloc, o->runners, s->trace, &s->runner, err));
+    PS_TRY(start_runner(s, o, err));
     PS_TRY(ps_pool_create(s->alloc, "ps-load", 1, LOADER_QUEUE, &s->loader, err));
     PS_TRY(start_http(s, o, err));
     s->load_all.run = run_load_all;
@@ -284,11 +321,10 @@ void ps_server_stop(ps_server *s) {
         }
     }
     ps_pool_free(s->loader);
-    ps_runner_free(s->runner);
+    if (s->runner) ps_runner_stop(s->runner);
     ps_http_free(s->http);
     free_grpc(s);
     s->loader = NULL;
-    s->runner = NULL;
     s->http = NULL;
     ps_log_line(&s->log, PS_LOG_INFO, "event=stopped");
 }
@@ -297,6 +333,8 @@ void ps_server_free(ps_server *s) {
     if (!s) return;
     ps_server_stop(s);
     ps_repository_free(s->repository);
+    ps_runner_free(s->runner);
+    ps_cache_close(s->cache);
     ps_trace_free(s->trace);
     ps_shm_table_free(s->shm);
     ps_cond_destroy(&s->changed);

@@ -28,10 +28,19 @@ static ps_status read_strings(ps_arena *arena, ps_infer_tensor *t, const uint8_t
     return PS_OK;
 }
 
-static ps_status check_bools(const ps_infer_tensor *t, const uint8_t *data, size_t size, ps_error *err) {
+/* Kernels rely on 0 and 1, but perf_analyzer sends any byte for a BOOL: all but 0 is true, as in C. NULL: the bytes are
+ * what they should be; else a copy that is. *ret_failed: out of memory. */
+static const uint8_t *clean_bools(ps_arena *arena, const uint8_t *data, size_t size, bool *ret_failed) {
+    uint8_t any = 0, *clean;
+    *ret_failed = false;
     for (size_t i = 0; i < size; i++)
-        PS_FAIL_IF(data[i] > 1, err, FORMAT, "input '%s': element %zu of BOOL is neither 0 nor 1", t->name, i);
-    return PS_OK;
+        any |= data[i];
+    if (any <= 1) return NULL;
+    clean = ps_arena_memdup(arena, data, size);
+    *ret_failed = !clean;
+    for (size_t i = 0; clean && i < size; i++)
+        clean[i] = clean[i] != 0;
+    return clean;
 }
 
 ps_status ps_tensor_raw_read(ps_arena *arena, ps_infer_tensor *t, const void *data, size_t size, ps_error *err) {
@@ -42,8 +51,13 @@ ps_status ps_tensor_raw_read(ps_arena *arena, ps_infer_tensor *t, const void *da
     PS_FAIL_IF(ps_mul_overflow_size(t->elements, element, &bytes) || bytes != size, err, SHAPE,
                "input '%s' has %zu bytes of raw data, but %zu elements of %s take %zu bytes", t->name, size,
                t->elements, ps_dtype_v2_name(t->dtype), t->elements * element);
-    if (t->dtype == PS_DTYPE_BOOL) PS_TRY(check_bools(t, data, size, err));
-    t->data = (uintptr_t)data % element == 0 ? data : ps_arena_memdup(arena, data, size ? size : 1);
+    if (t->dtype == PS_DTYPE_BOOL) {
+        bool failed;
+        const uint8_t *clean = clean_bools(arena, data, size, &failed);
+        if (failed) return PS_FAIL_NOMEM(err, "an input of the request");
+        if (clean) data = clean;
+    }
+    t->data = (uintptr_t)data % element == 0 ? data : ps_arena_memdup(arena, data, size); /* not NULL for no bytes */
     return t->data ? PS_OK : PS_FAIL_NOMEM(err, "an input of the request");
 }
 

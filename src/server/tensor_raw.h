@@ -1,4 +1,4 @@
-/* tensor_raw.h - the data of one tensor as raw bytes: little-endian, row-major; BOOL as bytes 0 and 1; BYTES as a
+/* tensor_raw.h - the data of one tensor as raw bytes: little-endian, row-major; BOOL as bytes (0 or not); BYTES as a
  * 32-bit length and the bytes per element. The same in bodies, messages and shared memory. */
 #ifndef PS_SERVER_TENSOR_RAW_H
 #define PS_SERVER_TENSOR_RAW_H

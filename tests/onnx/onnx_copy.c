@@ -1,12 +1,14 @@
 /* onnx_copy.c - opens a model to be edited and writes it again.
  *
- *     onnx_copy IN OUT [external=NAME] [bytes=N] [zstd=LEVEL] [negate=NAME] [half=NAME]
+ *     onnx_copy IN OUT [external=NAME] [bytes=N] [zstd=LEVEL] [negate=NAME] [half=NAME] [opset=N]
  *
+ * opset: the model rewritten for that version of ai.onnx.
  * negate: the f32 initializer NAME with every sign changed. half: the same halved in rows (its first dim), as f64. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "onnx/edit.h"
+#include "ops/ops.h"
 
 static ps_status changed(ps_alloc_state *a, const ps_tensor *t, bool half, ps_tensor **ret, ps_error *err) {
     PS_FAIL_IF(t->dtype != PS_DTYPE_F32, err, TYPE, "the tensor to change is no f32");
@@ -38,6 +40,18 @@ static ps_status change(ps_alloc_state *a, ps_onnx_edit *e, const char *which, b
     return PS_FAIL(err, NOT_FOUND, "no initializer '%s'", which);
 }
 
+static ps_status upgraded(ps_alloc_state *a, ps_onnx_edit *e, const char *path, int64_t version, ps_error *err) {
+    ps_graph *g;
+    ps_onnx_info info;
+    PS_TRY(ps_onnx_load_file(a, path, &g, &info, err));
+    ps_status status = ps_ops_resolve(g, err);
+    if (status == PS_OK) status = ps_ops_infer(g, err);
+    if (status == PS_OK) status = ps_onnx_edit_upgrade(e, version, g, err);
+    ps_graph_free(g);
+    ps_onnx_info_release(&info);
+    return status;
+}
+
 static const char *option(int argc, char **argv, const char *name) {
     size_t n = strlen(name);
     for (int i = 3; i < argc; i++) {
@@ -55,6 +69,8 @@ static ps_status run(ps_alloc_state *a, int argc, char **argv, ps_error *err) {
     ps_status status = PS_OK;
     if (option(argc, argv, "negate")) status = change(a, e, option(argc, argv, "negate"), false, err);
     if (option(argc, argv, "half") && status == PS_OK) status = change(a, e, option(argc, argv, "half"), true, err);
+    if (option(argc, argv, "opset") && status == PS_OK)
+        status = upgraded(a, e, argv[1], strtol(option(argc, argv, "opset"), NULL, 10), err);
     if (status == PS_OK) status = ps_onnx_edit_write(e, argv[2], &o, err);
     ps_onnx_edit_close(e);
     return status;

@@ -40,8 +40,11 @@ class Server:
         self.url = f"127.0.0.1:{self.port}"
         self.base = f"http://{self.url}"
         self.log = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill up and stop the server
+        # what servers of other tests learnt of a model's times would change what this one refuses
+        self.cache = tempfile.TemporaryDirectory()
         self.process = subprocess.Popen([BINARY, "serve", "--grpc-port", "0", *map(str, arguments),
-                                         "--http-port", str(self.port)], stderr=self.log, stdout=subprocess.DEVNULL)
+                                         "--http-port", str(self.port)], stderr=self.log, stdout=subprocess.DEVNULL,
+                                        env=os.environ | {"XDG_CACHE_HOME": self.cache.name})
         try:
             self.wait_ready()
         except Exception:
@@ -63,7 +66,17 @@ class Server:
     @property
     def grpc(self):
         """ADDRESS:PORT"""
-        return "127.0.0.1:" + re.search(r"event=listen protocol=grpc .*port=(\d+)", self.read_log()).group(1)
+        return "127.0.0.1:" + self.wait_log(r"event=listen protocol=grpc .*port=(\d+)")[0]
+
+    def wait_log(self, pattern, count=1):
+        """The first `count` matches or more, as re.findall gives them: lines may come after the reply."""
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            found = re.findall(pattern, self.read_log())
+            if len(found) >= count:
+                return found
+            assert time.monotonic() < deadline, f"'{pattern}' is not in the log {count} times"
+            time.sleep(0.02)
 
     def memory_kb(self):
         status = Path(f"/proc/{self.process.pid}/status").read_text()

@@ -1,6 +1,7 @@
 """Too many connections: idle and slow ones make room for others, busy ones stay, and the limit of open files is met."""
 
 import resource
+import signal
 import socket
 import subprocess
 import tempfile
@@ -24,9 +25,10 @@ def folder(tmp_path_factory):
     return made
 
 
-@pytest.fixture()
-def narrow(folder):
-    running = Server(folder / "plain.onnx", folder / "slow.onnx", "--max-connections", LIMIT, "--runners", 1)
+@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
+def narrow(folder, request):
+    running = Server(folder / "plain.onnx", folder / "slow.onnx", "--max-connections", LIMIT, "--runners", 1,
+                     "--http-threads", request.param)
     yield running
     code, log = running.stop()
     assert code == 0, log
@@ -110,11 +112,31 @@ def test_a_busy_connection_stays(narrow):
         s.close()
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("count", [128, 255, 256])
+def test_as_many_at_once_as_the_daemon_takes_in_portions(folder, threads, count):
+    """libmicrohttpd takes 128 events at a time and once waited for more of them before it handled those it had."""
+    running = Server(folder / "plain.onnx", "--http-threads", threads)
+    held = [connect(running) for _ in range(count)]
+    for s in held:
+        s.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200 OK" in s.recv(1000)
+    running.process.send_signal(signal.SIGSTOP)
+    for s in held:
+        s.sendall(b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
+    running.process.send_signal(signal.SIGCONT)
+    for s in held:
+        assert b"200 OK" in s.recv(1000)
+        s.close()
+    assert running.stop()[0] == 0
+
+
 def start_with_files(folder, soft, hard, connections):
     """(process, port, log): `polestar serve` that may have so many files open."""
     log = tempfile.TemporaryFile("w+")
-    process = subprocess.Popen([BINARY, "serve", folder / "plain.onnx", "--http-port", "0", "--max-connections", str(connections)],
-                               stdout=subprocess.PIPE, stderr=log, text=True,
+    command = [BINARY, "serve", folder / "plain.onnx", "--http-port", "0", "--grpc-port", "-1"]
+    command += ["--max-connections", str(connections)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True,
                                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)))
     return process, int(process.stdout.readline().rpartition(":")[2]), log
 

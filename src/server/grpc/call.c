@@ -6,7 +6,10 @@
 #include <string.h>
 
 #include "base/os.h"
+#include "server/access_log.h"
 #include "server/trace_context.h"
+
+#define KEPT_MEMORY ((size_t)16 << 10) /* of a call, for the next one */
 
 /* ---- arrival ---- */
 
@@ -36,10 +39,10 @@ static void begin(ps_call *c) {
     ps_grpc *g = c->grpc;
     c->arrived_ns = ps_clock_ns();
     atomic_store_explicit(&g->last_call, c->arrived_ns, memory_order_relaxed);
-    ps_infer_init(&c->infer, g->options.engine);
+    if (!c->infer.engine) ps_infer_init(&c->infer, g->options.engine);
     read_traceparent(c);
     ps_mutex_lock(&g->lock);
-    g->active++;
+    c->infer.here_ns = g->active++ ? PS_QUICK_SHARED_NS : PS_QUICK_ALONE_NS;
     ps_mutex_unlock(&g->lock);
 }
 
@@ -114,15 +117,20 @@ const char *ps_call_code_name(int code) {
 
 void ps_call_log(const ps_call *c, const char *model, const ps_infer *infer, int code, size_t in, size_t out,
                  bool aborted) {
-    char name[PS_MODEL_NAME_MAX + 8], id[136];
-    const ps_log *log = &c->grpc->options.log;
-    if (!log->fn) return;
-    ps_log_line(log, PS_LOG_INFO,
-                "event=request method=gRPC path=%s status=%s in=%zu out=%zu ms=%.3f model=%s id=%s%s%s%s%s%s",
-                c->method ? c->method->path : "?", ps_call_code_name(code), in, out,
-                (double)(ps_clock_ns() - infer->arrived_ns) / 1e6, ps_log_quote(model ? model : "", name, sizeof name),
-                ps_log_quote(infer->id, id, sizeof id), *c->trace_id ? " trace=" : "", c->trace_id,
-                *c->parent_id ? " parent=" : "", c->parent_id, aborted ? " aborted=true" : "");
+    ps_access access = {
+        .method = "gRPC",
+        .path = c->method ? c->method->path : "?",
+        .status = ps_call_code_name(code),
+        .model = model ? model : "",
+        .id = infer->id,
+        .trace_id = c->trace_id,
+        .parent_id = c->parent_id,
+        .in = in,
+        .out = out,
+        .ns = ps_clock_ns() - infer->arrived_ns,
+        .aborted = aborted,
+    };
+    ps_access_log(&c->grpc->options.log, &access);
 }
 
 void ps_call_ended(ps_call *c) {
@@ -209,13 +217,13 @@ void ps_call_fail(ps_call *c, ps_status status) {
 
 void ps_call_release(ps_call *c) {
     ps_grpc *g = c->grpc;
-    if (c->infer.engine) ps_infer_release(&c->infer);
+    if (c->infer.engine) ps_infer_recycle(&c->infer, KEPT_MEMORY);
     ps_message_release(g, &c->message);
     if (c->reply) grpc_byte_buffer_destroy(c->reply);
     if (!c->method) grpc_call_details_destroy(&c->details);
     grpc_metadata_array_destroy(&c->metadata); /* its texts are the call's */
     if (c->call) grpc_call_unref(c->call);
-    *c = (ps_call) { 0 };
+    *c = (ps_call) { .infer = c->infer };
     ps_mutex_lock(&g->lock);
     c->next = g->spare;
     g->spare = c;
@@ -226,6 +234,7 @@ void ps_call_free_spare(ps_grpc *g) {
     while (g->spare) {
         ps_call *c = g->spare;
         g->spare = c->next;
+        if (c->infer.engine) ps_infer_release(&c->infer);
         ps_free(g->alloc, c);
     }
 }

@@ -46,9 +46,8 @@ struct ps_grpc {
     atomic_llong last_call;                /* ps_clock_ns of the last arrival */
     int64_t drain_ns;                      /* when draining began */
     ps_mutex lock;
-    ps_cond idle;  /* no call is active, or the server has stopped */
-    size_t active; /* calls in progress; guarded by lock, like all below */
-    bool has_stopped;
+    ps_cond idle;   /* no call is active, or the server has stopped */
+    size_t active;  /* calls in progress; guarded by lock, like all below */
     ps_call *spare; /* calls to use again */
     ps_stream *streams;
 };

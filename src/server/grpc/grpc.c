@@ -12,9 +12,11 @@
 #include "server/address.h"
 #include "server/grpc/call.h"
 
-#define QUIET_NS INT64_C(50000000)      /* without a call before the server shuts down … */
-#define MAX_QUIET_NS INT64_C(500000000) /* … but no longer than that after the drain began */
-#define GOODBYE_NS INT64_C(100000000)   /* for clients to answer that they know */
+/* Core holds a message until it is whole, and only then sees that it is too large. Its memory is bounded by a quota:
+ * beyond that it reads less and then cancels calls. */
+#define QUOTA_MORE ((size_t)64 << 20)
+#define QUIET_NS INT64_C(200000000)      /* without a call before the server shuts down … */
+#define MAX_QUIET_NS INT64_C(1000000000) /* … but no longer than that after the drain began */
 
 enum {
     MAX_STREAMS = 1000,      /* calls at once on one connection */
@@ -53,11 +55,18 @@ static grpc_arg integer(const char *key, int value) {
     return (grpc_arg) { .type = GRPC_ARG_INTEGER, .key = (char *)key, .value.integer = value };
 }
 
+static grpc_arg pointer(const char *key, void *value, const grpc_arg_pointer_vtable *vtable) {
+    return (grpc_arg) { .type = GRPC_ARG_POINTER, .key = (char *)key, .value.pointer = { value, vtable } };
+}
+
 /* What core would do beyond carrying messages is off: it unpacks without our limits, and the rest costs time. */
 static grpc_server *create_server(const ps_grpc_options *o) {
+    grpc_resource_quota *quota = grpc_resource_quota_create("polestar");
+    grpc_resource_quota_resize(quota, o->bodies->max + QUOTA_MORE);
     int patience_ms = (o->client_seconds > MAX_CLIENT_SECONDS ? MAX_CLIENT_SECONDS : o->client_seconds) * 1000;
     grpc_arg args[] = {
         integer(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, o->max_body_bytes > INT_MAX ? -1 : (int)o->max_body_bytes),
+        pointer(GRPC_ARG_RESOURCE_QUOTA, quota, grpc_resource_quota_arg_vtable()),
         integer(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1),
         integer(GRPC_ARG_MAX_CONCURRENT_STREAMS, MAX_STREAMS),
         integer(GRPC_ARG_MAX_METADATA_SIZE, MAX_METADATA),
@@ -75,7 +84,9 @@ static grpc_server *create_server(const ps_grpc_options *o) {
         integer(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, PING_MS),
     };
     grpc_channel_args list = { sizeof args / sizeof *args, args };
-    return grpc_server_create(&list, NULL);
+    grpc_server *server = grpc_server_create(&list, NULL);
+    grpc_resource_quota_unref(quota);
+    return server;
 }
 
 /* "ADDRESS:PORT" in numbers, as grpc core wants it. */
@@ -127,10 +138,6 @@ static ps_status post_calls(ps_grpc *g, ps_error *err) {
 
 static void did_stop(ps_tag *tag, bool ok) {
     ps_grpc *g = (ps_grpc *)((char *)tag - offsetof(ps_grpc, stopped));
-    ps_mutex_lock(&g->lock);
-    g->has_stopped = true;
-    ps_cond_broadcast(&g->idle);
-    ps_mutex_unlock(&g->lock);
     grpc_completion_queue_shutdown(g->queue);
 }
 
@@ -204,16 +211,12 @@ bool ps_grpc_wait_idle(ps_grpc *g, int64_t deadline_ns) {
     return idle;
 }
 
-/* Tells clients; those that do not answer are cut off. */
+/* Calls that come from now on would be cancelled one by one; as connections are closed in the same moment, clients
+ * learn instead that the server is away. */
 static void stop(ps_grpc *g) {
-    int64_t deadline = ps_clock_ns() + GOODBYE_NS;
     ps_grpc_drain(g);
     atomic_store(&g->stopping, true);
     grpc_server_shutdown_and_notify(g->server, g->queue, &g->stopped);
-    ps_mutex_lock(&g->lock);
-    while (!g->has_stopped && g->n_threads && ps_clock_ns() < deadline)
-        (void)ps_cond_wait_until(&g->idle, &g->lock, deadline);
-    ps_mutex_unlock(&g->lock);
     grpc_server_cancel_all_calls(g->server);
 }
 

@@ -139,6 +139,12 @@ static int data_type(ps_dtype dtype) {
     return 0;
 }
 
+/* Dims of a batched model come without the batch's. */
+static int64_t *config_dims(ps_call *c, const ps_served *s, const ps_shape *shape, size_t *ret_n) {
+    ps_shape rest = ps_core_config_shape(s, shape);
+    return copy_dims(c, &rest, ret_n);
+}
+
 static bool fill_inputs(ps_call *c, const ps_served *s, Oip__ModelConfig *m) {
     m->n_input = s->n_inputs;
     m->input = ps_control_list(c, s->n_inputs, sizeof **m->input);
@@ -147,7 +153,7 @@ static bool fill_inputs(ps_call *c, const ps_served *s, Oip__ModelConfig *m) {
         oip__config_input__init(in);
         in->name = (char *)s->inputs[i].name;
         in->data_type = data_type(s->inputs[i].dtype);
-        in->dims = copy_dims(c, &s->inputs[i].shape, &in->n_dims);
+        in->dims = config_dims(c, s, &s->inputs[i].shape, &in->n_dims);
         if (!in->dims) return false;
     }
     return m->input != NULL;
@@ -161,7 +167,7 @@ static bool fill_outputs(ps_call *c, const ps_served *s, Oip__ModelConfig *m) {
         oip__config_output__init(out);
         out->name = (char *)s->outputs[i].name;
         out->data_type = data_type(s->outputs[i].dtype);
-        out->dims = copy_dims(c, &s->outputs[i].shape, &out->n_dims);
+        out->dims = config_dims(c, s, &s->outputs[i].shape, &out->n_dims);
         if (!out->dims) return false;
     }
     return m->output != NULL;
@@ -183,19 +189,32 @@ static bool fill_states(ps_call *c, const ps_served *s, Oip__SequenceBatching *m
     return m->state != NULL;
 }
 
-/* As ps_core_write_config: no batching, dims include the batch dim. */
+/* As ps_core_write_config. */
 static ps_status describe_config(ps_call *c, const ps_served *s, ps_error *err) {
     Oip__ModelConfigReply reply = OIP__MODEL_CONFIG_REPLY__INIT;
     Oip__ModelConfig m = OIP__MODEL_CONFIG__INIT;
     Oip__VersionPolicy policy = OIP__VERSION_POLICY__INIT;
     Oip__Latest latest = OIP__LATEST__INIT;
     Oip__SequenceBatching sequences = OIP__SEQUENCE_BATCHING__INIT;
+    Oip__DynamicBatching batching = OIP__DYNAMIC_BATCHING__INIT;
+    Oip__ConfigText why = OIP__CONFIG_TEXT__INIT;
+    Oip__ConfigParameter unbatched = OIP__CONFIG_PARAMETER__INIT, *parameters[] = { &unbatched };
     latest.num_versions = 1;
     policy.latest = &latest;
     m.name = (char *)s->name;
     m.platform = (char *)ps_core_platform;
     m.backend = (char *)ps_core_backend;
     m.version_policy = &policy;
+    if (s->max_batch > 1) {
+        m.max_batch_size = (int32_t)s->max_batch;
+        m.dynamic_batching = &batching;
+    } else {
+        why.string_value = (char *)s->unbatched;
+        unbatched.key = (char *)"unbatched_because";
+        unbatched.value = &why;
+        m.n_parameters = 1;
+        m.parameters = parameters;
+    }
     bool ok = fill_inputs(c, s, &m) && fill_outputs(c, s, &m) && fill_states(c, s, &sequences);
     if (!ok) return PS_FAIL_NOMEM(err, "a reply");
     if (sequences.n_state) {
@@ -213,11 +232,16 @@ void ps_grpc_handle_config(ps_call *c) {
 
 /* ---- statistics ---- */
 
-/* One model's, with the messages inside of it. */
+/* One size of batch, with the messages inside of it. */
+typedef struct batch_stats {
+    Oip__BatchStatistics m;
+    Oip__Duration input, compute, output;
+} batch_stats;
+
+/* One model's. */
 typedef struct model_stats {
     Oip__ModelStatistics m;
     Oip__InferStatistics infer;
-    Oip__BatchStatistics batch, *batches[1];
     Oip__Duration success, fail, queue, input, compute, output, none;
 } model_stats;
 
@@ -228,18 +252,25 @@ static Oip__Duration *put_duration(Oip__Duration *to, ps_duration d) {
     return to;
 }
 
-static void fill_batch(model_stats *to, const ps_stats_values *v) {
-    oip__batch_statistics__init(&to->batch);
-    to->batches[0] = &to->batch;
-    to->batch.batch_size = 1;
-    to->batch.compute_input = &to->input;
-    to->batch.compute_infer = &to->compute;
-    to->batch.compute_output = &to->output;
-    to->m.n_batch_stats = v->executions ? 1 : 0;
-    to->m.batch_stats = to->batches;
+static bool fill_batches(ps_call *c, model_stats *to, const ps_stats_values *v) {
+    size_t n = 0;
+    while (n < PS_STATS_SIZES && v->sizes[n].items)
+        n++;
+    batch_stats **list = ps_control_list(c, n, sizeof **list);
+    for (size_t i = 0; list && i < n; i++) {
+        const ps_stats_size *size = &v->sizes[i];
+        oip__batch_statistics__init(&list[i]->m);
+        list[i]->m.batch_size = size->items;
+        list[i]->m.compute_input = put_duration(&list[i]->input, size->input);
+        list[i]->m.compute_infer = put_duration(&list[i]->compute, size->infer);
+        list[i]->m.compute_output = put_duration(&list[i]->output, size->output);
+    }
+    to->m.n_batch_stats = n;
+    to->m.batch_stats = (Oip__BatchStatistics **)list; /* their first member */
+    return list != NULL;
 }
 
-static void fill_stats(ps_served *s, model_stats *to) {
+static bool fill_stats(ps_call *c, ps_served *s, model_stats *to) {
     ps_stats_values v = ps_stats_get(&s->stats);
     oip__model_statistics__init(&to->m);
     oip__infer_statistics__init(&to->infer);
@@ -256,7 +287,7 @@ static void fill_stats(ps_served *s, model_stats *to) {
     to->infer.compute_infer = put_duration(&to->compute, v.infer);
     to->infer.compute_output = put_duration(&to->output, v.output);
     to->infer.cache_hit = to->infer.cache_miss = put_duration(&to->none, (ps_duration) { 0, 0 });
-    fill_batch(to, &v);
+    return fill_batches(c, to, &v);
 }
 
 static ps_status reply_stats(ps_call *c, ps_served **all, size_t n, ps_error *err) {
@@ -264,7 +295,7 @@ static ps_status reply_stats(ps_call *c, ps_served **all, size_t n, ps_error *er
     model_stats **list = ps_control_list(c, n, sizeof **list);
     if (!list) return PS_FAIL_NOMEM(err, "a reply");
     for (size_t i = 0; i < n; i++)
-        fill_stats(all[i], list[i]);
+        if (!fill_stats(c, all[i], list[i])) return PS_FAIL_NOMEM(err, "a reply");
     reply.n_model_stats = n;
     reply.model_stats = (Oip__ModelStatistics **)list; /* their first member */
     ps_control_reply(c, &reply.base);

@@ -6,7 +6,7 @@
 #include "server/grpc/handlers.h"
 #include "server/grpc/infer_wire.h"
 
-enum { STREAM_INFER_RESPONSE = 2 };
+enum { STREAM_INFER_RESPONSE = 2, RAW_FORM = 1 << 16 /* none of HTTP's */ };
 
 ps_status ps_grpc_acquire(ps_grpc *g, const char *name, const char *version, ps_served **ret, ps_error *err) {
     PS_FAIL_IF(!*name, err, INVALID, "the request names no model");
@@ -51,6 +51,8 @@ static ps_status submit(ps_grpc *g, ps_infer *infer, const ps_message *m, const 
 ps_status ps_grpc_submit(ps_grpc *g, ps_infer *infer, const ps_message *m, const char **ret_model) {
     ps_error err = PS_ERROR_INIT;
     infer->shm = g->options.shm;
+    infer->want_binary = true;
+    infer->form = RAW_FORM;
     ps_status status = submit(g, infer, m, ret_model, &err);
     if (status == PS_OK) return status;
     infer->status = status;
@@ -86,13 +88,17 @@ static void infer_done(ps_infer *infer) {
         ps_call_fail(c, infer->status);
 }
 
+static void watch(ps_infer *infer) {
+    ps_call_watch(infer->ctx);
+}
+
 void ps_grpc_handle_infer(ps_call *c) {
     ps_infer *infer = &c->infer;
     infer->arrived_ns = c->arrived_ns;
     infer->deadline_ns = ps_grpc_deadline(c->deadline);
     infer->encode = encode;
     infer->done = infer_done;
+    infer->park = watch; /* a run on this thread is over before anybody could give it up */
     infer->ctx = c;
-    ps_call_watch(c);
     if (ps_grpc_submit(c->grpc, infer, &c->message, &c->model) != PS_OK) ps_call_fail(c, infer->status);
 }

@@ -165,6 +165,7 @@ static item *item_create(ps_stream *s) {
     i->infer.deadline_ns = ps_grpc_deadline(c->deadline);
     i->infer.encode = encode;
     i->infer.done = infer_done;
+    i->infer.here_ns = PS_QUICK_SHARED_NS;
     i->message.buffer = s->received;
     s->received = NULL;
     return i;

@@ -6,7 +6,7 @@
 #include "base/os.h"
 #include "server/json_number.h"
 
-#define FIRST_ROOM ((size_t)16 << 10)
+#define FIRST_ROOM ((size_t)64 << 10)
 
 static const char *header(const ps_exchange *x, const char *name) {
     return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
@@ -54,10 +54,13 @@ void ps_body_expect(ps_exchange *x) {
     }
 }
 
-/* Room for `need` bytes of body: doubling, but not beyond what was announced. */
+/* Room for `need` bytes of body: in fourfold steps up to what was announced, so that little is copied again, or else
+ * doubling. */
 static bool grow(ps_exchange *x, size_t need) {
-    size_t limit = x->http->options.max_body_bytes, room = x->body_room ? x->body_room * 2 : FIRST_ROOM;
-    if (x->content_length < limit) limit = (size_t)x->content_length;
+    size_t limit = x->http->options.max_body_bytes, room = FIRST_ROOM;
+    bool announced = x->content_length < limit;
+    if (announced) limit = (size_t)x->content_length;
+    if (x->body_room) room = x->body_room * (announced ? 4 : 2);
     if (room < need) room = need;
     if (room > limit && limit >= need) room = limit;
     size_t more = room - x->body_room;

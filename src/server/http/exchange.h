@@ -8,6 +8,7 @@
 
 #include <microhttpd.h>
 
+#include "base/ticker.h"
 #include "server/coding.h"
 #include "server/http/http.h"
 #include "server/http/watch.h"
@@ -19,6 +20,8 @@ struct ps_http {
     ps_alloc_state *alloc;
     struct MHD_Daemon *daemon;
     ps_watch *watch;
+    ps_ticker *ticker;
+    size_t open; /* connections; guarded by lock */
     int64_t patience_ns; /* with slow clients */
     int listen_fd;       /* ours to close after ps_http_drain, else -1 */
     atomic_bool ready, draining;
@@ -28,7 +31,9 @@ struct ps_http {
     size_t answering;          /* of them, those whose body has arrived */
     struct ps_exchange *spare; /* ended ones, kept for their memory */
     unsigned n_spare;
-    atomic_llong last_upload; /* ps_clock_ns of the last piece of any body */
+    atomic_llong last_upload;         /* ps_clock_ns of the last piece of any body */
+    atomic_uintptr_t last_connection; /* of the last inference, only to be compared */
+    atomic_llong shared_at; /* ps_clock_ns of the last one that came over another connection than the one before */
 };
 
 typedef struct ps_exchange ps_exchange;
@@ -43,6 +48,7 @@ struct ps_exchange {
         suspended;      /* the handler was; it left the reply to another thread. Touched by the daemon's thread only */
     ps_handler handler; /* NULL: the reply is decided already */
     const char *allow;  /* for 405 */
+    int64_t retry_after_ns; /* for 503 */
     int64_t arrived_ns;
 
     char method[12], path[160];                                          /* for the log, cut off */

@@ -166,7 +166,11 @@ static void add_headers(const ps_exchange *x, struct MHD_Response *response) {
     }
     if (x->traceparent) MHD_add_response_header(response, "traceparent", x->traceparent);
     if (x->allow) MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, x->allow);
-    if (x->code == 503) MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+    if (x->code == 503) {
+        int64_t seconds = (x->retry_after_ns + 999999999) / 1000000000; /* the header knows whole ones only */
+        snprintf(number, sizeof number, "%lld", (long long)(seconds > 1 ? seconds : 1));
+        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, number);
+    }
     if (atomic_load(&x->http->draining)) MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 }
 
@@ -212,6 +216,26 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
     return send_reply(x);
 }
 
+/* libmicrohttpd takes its events in portions of 128. After a full one it asks for more, and waits for it, before it
+ * handles those that it has: where exactly 128 connections, or a multiple, have something at once, and no other
+ * follows, all of them would hang until a connection times out. Ticks end that wait. */
+#define PORTION 128u
+#define TICK_NS INT64_C(2000000)
+
+/* One more; NULL: one less. */
+static void count_connection(ps_http *http, struct MHD_Connection *connection) {
+    ps_mutex_lock(&http->lock);
+    size_t before = http->open;
+    http->open = connection ? before + 1 : before - 1;
+    if (connection ? http->open == PORTION : before == PORTION) ps_ticker_set(http->ticker, connection ? TICK_NS : 0);
+    bool join = connection && http->open >= PORTION;
+    ps_mutex_unlock(&http->lock);
+    if (!join) return;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_DAEMON);
+    const union MHD_DaemonInfo *set = info ? MHD_get_daemon_info(info->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
+    if (set) ps_ticker_join(http->ticker, set->epoll_fd); /* of the thread that has this connection */
+}
+
 static void on_connection(void *arg, struct MHD_Connection *connection, void **slot,
                           enum MHD_ConnectionNotificationCode what) {
     ps_http *http = arg;
@@ -219,7 +243,9 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **s
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         ps_watch_remove(*slot);
         *slot = NULL;
+        count_connection(http, NULL);
     } else if (info) {
+        count_connection(http, connection);
         *slot = ps_watch_add(http->watch, info->connect_fd);
         ps_watch_expect(*slot, ps_clock_ns(), HEADERS_PATIENCE * http->patience_ns);
     }
@@ -281,7 +307,9 @@ ps_status ps_http_start(const ps_http_options *options, ps_http **ret, ps_error 
         return PS_FAIL_NOMEM(err, "the HTTP front end");
     }
     http->patience_ns = options->client_seconds * INT64_C(1000000000);
-    ps_status status = ps_watch_create(alloc, &http->options.log, (size_t)options->max_connections, &http->watch, err);
+    ps_status status = ps_ticker_create(alloc, &http->ticker, err);
+    if (status == PS_OK)
+        status = ps_watch_create(alloc, &http->options.log, (size_t)options->max_connections, &http->watch, err);
     if (status == PS_OK) status = start_daemon(http, err);
     if (status != PS_OK) {
         ps_http_free(http);
@@ -332,6 +360,7 @@ void ps_http_free(ps_http *http) {
         next = x->next_spare;
         spare_free(http, x);
     }
+    ps_ticker_free(http->ticker);
     ps_watch_free(http->watch);
     ps_listener_close(http->listen_fd);
     ps_cond_destroy(&http->idle);

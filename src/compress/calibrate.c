@@ -1,0 +1,124 @@
+/* calibrate.c - one pass of the original model over the calibration data: a histogram of every site. Where the tensors
+ * of one run would take too much memory, the pass is made again for each part of them. */
+#include "compress/compress_int.h"
+
+#define PART_BYTES ((size_t)192 << 20) /* of tensors looked at in one run */
+
+typedef struct collector {
+    ps_job *job;
+    size_t *sites; /* of this part */
+    size_t n;
+    ps_tensor **tensors; /* of the run at hand */
+    atomic_bool failed;
+} collector;
+
+/* Tensors get smaller from front to back, so threads take turns: item k is tensor k % each * threads + k / each. */
+static int64_t even_count(const collector *c) {
+    const int64_t threads = c->job->engine->threads;
+    return ((int64_t)c->n + threads - 1) / threads * threads;
+}
+
+static void add_range(void *ctx, int64_t begin, int64_t end, int thread) {
+    collector *c = ctx;
+    const int64_t each = even_count(c) / c->job->engine->threads;
+    (void)thread;
+    for (int64_t k = begin; k < end; k++) {
+        const int64_t i = k % each * c->job->engine->threads + k / each;
+        if (i >= (int64_t)c->n) continue;
+        const ps_tensor *t = c->tensors[i];
+        if (!t || t->dtype != PS_DTYPE_F32) continue;
+        if (!ps_histogram_add(c->job->alloc, &c->job->sites.data[c->sites[i]].seen, t->data, ps_tensor_count(t)))
+            atomic_store(&c->failed, true);
+    }
+}
+
+static ps_status one_sample(collector *c, ps_sim *sim, size_t index) {
+    ps_job *job = c->job;
+    ps_tensor *in[PS_COMPRESS_MAX_INPUTS];
+    bool skipped;
+    PS_TRY(ps_job_sample(job, &job->calibration, index, in, &skipped));
+    if (skipped) return PS_OK;
+    ps_status status = ps_sim_run(job, sim, in);
+    if (status == PS_OK) {
+        c->tensors = sim->out + sim->n_out;
+        ps_parallel_for(even_count(c), 1, job->engine->threads, add_range, c);
+        if (atomic_load(&c->failed)) status = PS_FAIL_NOMEM(job->err, "a histogram");
+    }
+    ps_job_release(job, in);
+    return status;
+}
+
+/* Looks at the sites [*begin, end) that fit; *begin moves behind them. */
+static ps_status one_part(collector *c, size_t *begin, size_t budget) {
+    ps_job *job = c->job;
+    const size_t n = job->sites.size - *begin < budget ? job->sites.size - *begin : budget;
+    ps_value **extra = ps_alloc_array(job->alloc, n, sizeof *extra);
+    if (!extra) return PS_FAIL_NOMEM(job->err, "a list of tensors");
+    for (size_t i = 0; i < n; i++) {
+        c->sites[i] = *begin + i;
+        extra[i] = job->sites.data[*begin + i].value;
+    }
+    c->n = n;
+    ps_sim sim;
+    ps_status status = ps_sim_open(job, false, PS_NO_SITE, extra, n, &sim);
+    ps_free(job->alloc, extra);
+    PS_TRY(status);
+    for (size_t i = 0; i < job->n_calibration && status == PS_OK; i++) {
+        status = one_sample(c, &sim, i);
+        if (status == PS_OK)
+            status = ps_job_step(job, *begin * job->n_calibration + n * i, job->sites.size * job->n_calibration);
+    }
+    ps_sim_close(&sim);
+    *begin += n;
+    return status;
+}
+
+/* So many sites that their tensors, as far as shapes are known, fit into PART_BYTES. */
+static size_t part_size(const ps_job *job, size_t begin) {
+    size_t bytes = 0, n = 0;
+    for (size_t i = begin; i < job->sites.size; i++, n++) {
+        const ps_shape *s = &job->sites.data[i].value->shape;
+        int64_t count = 1;
+        for (int d = 0; d < s->rank; d++)
+            count *= s->dims[d] > 0 && s->dims[d] < 1 << 20 ? s->dims[d] : 1;
+        if (n && bytes + (size_t)count * sizeof(float) > PART_BYTES) break;
+        bytes += (size_t)count * sizeof(float);
+    }
+    return n;
+}
+
+static void warn_odd(ps_job *job) {
+    size_t constant = 0;
+    for (size_t i = 0; i < job->sites.size; i++) {
+        const ps_histogram *h = &job->sites.data[i].seen;
+        if (h->odd)
+            ps_job_warn(job,
+                        "tensor '%.100s' holds %llu values that are infinite or no numbers; its range ignores them",
+                        job->sites.data[i].value->name, (unsigned long long)h->odd);
+        constant += h->bins && h->min == h->max && job->sites.data[i].value->is_input;
+    }
+    if (constant)
+        ps_job_warn(job, "the calibration data is constant: ranges found with it fit nothing else, expect a useless "
+                         "model on real data");
+}
+
+ps_status ps_calibrate(ps_job *job) {
+    collector c = { .job = job };
+    size_t begin = 0;
+    ps_status status = PS_OK;
+    c.sites = ps_alloc_array(job->alloc, job->sites.size + 1, sizeof *c.sites);
+    if (!c.sites) return PS_FAIL_NOMEM(job->err, "a list of tensors");
+    while (begin < job->sites.size && status == PS_OK)
+        status = one_part(&c, &begin, part_size(job, begin));
+    ps_free(job->alloc, c.sites);
+    PS_TRY(status);
+    warn_odd(job);
+    for (size_t i = 0; i < job->sites.size; i++) {
+        const size_t group = job->sites.data[i].group;
+        if (group == i) continue;
+        if (!ps_histogram_merge(job->alloc, &job->sites.data[group].seen, &job->sites.data[i].seen))
+            return PS_FAIL_NOMEM(job->err, "a histogram");
+        ps_histogram_release(job->alloc, &job->sites.data[i].seen);
+    }
+    return PS_OK;
+}

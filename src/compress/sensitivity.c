@@ -1,0 +1,167 @@
+/* sensitivity.c - what each layer costs, and which layers stay in float so that the model loses no more than allowed.
+ *
+ * Every layer's noise is measured alone, in an otherwise untouched model: at 8 bits the noises of layers add up, so the
+ * loudest layers are the ones to keep. How many of them is found by halving, with all other layers quantised, on
+ * calibration data: the samples that judge the result choose nothing. */
+#include <stdlib.h>
+
+#include "compress/compress_int.h"
+
+enum { ALONE_SAMPLES = 6, NOISE_SAMPLES = 8, CHOOSE_SAMPLES = 96 };
+
+static size_t first_samples(const ps_job *job, size_t n) {
+    return job->n_calibration < n ? job->n_calibration : n;
+}
+
+/* The compressed model as it stands, or with one layer alone quantised. */
+static ps_status judge_sim(ps_job *job, size_t only, size_t samples, ps_judgement *ret) {
+    ps_sim sim;
+    PS_TRY(ps_sim_open(job, true, only, NULL, 0, &sim));
+    const double done = job->done, span = job->span;
+    job->span = 0; /* the bar stands still: the caller moves it */
+    ps_status status = ps_judge(job, job->original, sim.model, &job->calibration, 0, first_samples(job, samples), ret);
+    job->done = done;
+    job->span = span;
+    ps_sim_close(&sim);
+    return status;
+}
+
+ps_status ps_measure_layers(ps_job *job) {
+    for (size_t i = 0; i < job->layers.size; i++) {
+        ps_judgement j;
+        if (!isnan(job->layers.data[i].alone)) continue;
+        PS_TRY(judge_sim(job, i, ALONE_SAMPLES, &j));
+        job->layers.data[i].alone = j.sqnr_count ? j.sqnr / (double)j.sqnr_count : NAN;
+        PS_TRY(ps_job_step(job, i + 1, job->layers.size));
+    }
+    return PS_OK;
+}
+
+/* ---- noise inside of the compressed model ---- */
+
+static void add_noise(ps_layer *l, const ps_tensor *a, const ps_tensor *b) {
+    const size_t n = ps_tensor_count(a);
+    const float *x = a->data, *y = b->data;
+    if (a->dtype != PS_DTYPE_F32 || b->dtype != PS_DTYPE_F32 || ps_tensor_count(b) != n) return;
+    for (size_t i = 0; i < n; i++) {
+        l->signal += (double)x[i] * x[i];
+        l->noise += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
+    }
+}
+
+static ps_status noise_of(ps_job *job, ps_sim *before, ps_sim *after, size_t sample) {
+    ps_tensor *in[PS_COMPRESS_MAX_INPUTS];
+    bool skipped;
+    PS_TRY(ps_job_sample(job, &job->calibration, sample, in, &skipped));
+    if (skipped) return PS_OK;
+    ps_status status = ps_sim_run(job, before, in);
+    if (status == PS_OK) status = ps_sim_run(job, after, in);
+    for (size_t i = 0; i < job->layers.size && status == PS_OK; i++)
+        add_noise(&job->layers.data[i], before->out[before->n_out + i], after->out[after->n_out + i]);
+    ps_job_release(job, in);
+    return status;
+}
+
+ps_status ps_measure_noise(ps_job *job) {
+    ps_sim before, after;
+    const size_t n = first_samples(job, NOISE_SAMPLES);
+    ps_value **extra = ps_alloc_array(job->alloc, job->layers.size, sizeof *extra);
+    if (!extra) return PS_FAIL_NOMEM(job->err, "a list of tensors");
+    for (size_t i = 0; i < job->layers.size; i++) {
+        const ps_layer *l = &job->layers.data[i];
+        extra[i] = (l->bias_node && l->can_bias ? l->bias_node : l->node)->out[0];
+        job->layers.data[i].signal = job->layers.data[i].noise = 0;
+    }
+    ps_status status = ps_sim_open(job, false, PS_NO_SITE, extra, job->layers.size, &before);
+    if (status == PS_OK) {
+        status = ps_sim_open(job, true, PS_NO_SITE, extra, job->layers.size, &after);
+        for (size_t i = 0; i < n && status == PS_OK; i++) {
+            status = noise_of(job, &before, &after, i);
+            if (status == PS_OK) status = ps_job_step(job, i + 1, n);
+        }
+        if (after.model) ps_sim_close(&after);
+        ps_sim_close(&before);
+    }
+    ps_free(job->alloc, extra);
+    return status;
+}
+
+/* ---- mixed precision ---- */
+
+typedef struct rank {
+    double worth;
+    size_t layer;
+} rank;
+
+/* Noise for the root of what the layer weighs: small loud layers cost the least to keep. */
+static double worth(const ps_layer *l) {
+    return isnan(l->alone) ? INFINITY : l->alone + 5 * log10((double)ps_tensor_count(l->weight));
+}
+
+static int loudest_first(const void *a, const void *b) {
+    const rank *x = a, *y = b;
+    if (x->worth != y->worth) return x->worth < y->worth ? -1 : 1;
+    return x->layer < y->layer ? -1 : 1;
+}
+
+/* The first n of the order in float, all others quantised. */
+static void keep_first(ps_job *job, const rank *order, size_t n) {
+    for (size_t i = 0; i < job->layers.size; i++) {
+        ps_layer *l = &job->layers.data[order[i].layer];
+        l->quantized = i >= n;
+        l->reason = l->quantized ? "" : "it costs too much accuracy";
+    }
+    ps_sites_refresh(job);
+}
+
+static ps_status acceptable(ps_job *job, bool *ret) {
+    ps_judgement j;
+    PS_TRY(judge_sim(job, PS_NO_SITE, CHOOSE_SAMPLES, &j));
+    *ret = j.drop <= job->options.max_drop;
+    return PS_OK;
+}
+
+static ps_status halve(ps_job *job, const rank *order, size_t kept) {
+    size_t low = kept, high = job->layers.size; /* high is known to do: nothing is quantised then */
+    while (low < high) {
+        /* Few layers are looked for first: they are the rule. */
+        const size_t middle = high == job->layers.size && low < 8 ? low : low + (high - low) / 2;
+        bool ok;
+        keep_first(job, order, middle);
+        PS_TRY(acceptable(job, &ok));
+        if (ok)
+            high = middle;
+        else
+            low = middle + 1;
+        PS_TRY(ps_job_step(job, 1, 2));
+    }
+    keep_first(job, order, high);
+    return PS_OK;
+}
+
+ps_status ps_choose_mixed(ps_job *job, bool *ret_changed) {
+    size_t kept = 0;
+    bool ok = false;
+    *ret_changed = false;
+    for (size_t i = 0; i < job->layers.size; i++)
+        kept += !job->layers.data[i].quantized;
+    if (!job->mixed_rounds++) {
+        PS_TRY(acceptable(job, &ok));
+        if (ok) return PS_OK;
+    }
+    if (kept == job->layers.size) return PS_OK;
+    PS_TRY(ps_measure_layers(job));
+    rank *order = ps_alloc_array(job->alloc, job->layers.size, sizeof *order);
+    if (!order) return PS_FAIL_NOMEM(job->err, "a list of layers");
+    for (size_t i = 0; i < job->layers.size; i++)
+        order[i] = (rank) { worth(&job->layers.data[i]), i };
+    qsort(order, job->layers.size, sizeof *order, loudest_first);
+    ps_status status = PS_OK;
+    if (job->mixed_rounds > 1) /* the samples that judge want more than those that chose */
+        keep_first(job, order, kept + 1 + kept / 2 < job->layers.size ? kept + 1 + kept / 2 : job->layers.size);
+    else
+        status = halve(job, order, 1);
+    ps_free(job->alloc, order);
+    *ret_changed = true;
+    return status;
+}
