@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Int8 beside ONNX Runtime: makes the int8 forms of models with ONNX Runtime's quantiser, compares results and times.
 
-    tools/python --bench bench/int8.py FOLDER [--models lite0,resnet50,minilm,rec] [--shared ../shared/models] [--isa AVX2] [--times]
+    tools/python --bench bench/int8.py FOLDER [--models lite0,resnet50,minilm,rec] [--shared DIR] [--isa AVX2] [--times]
 
 Forms: static QDQ with u8 and with i8 activations, QOperator, dynamic with i8 and u8 weights; weights per channel. Written to FOLDER
 once. One line a form: largest difference and signal-to-noise ratio against ONNX Runtime, and that of ONNX Runtime with all its
