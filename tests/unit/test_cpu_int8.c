@@ -188,11 +188,24 @@ static void test_pools(void **state) {
     }
 }
 
+/* NaN, infinities and what overflows included. */
+static void test_linear(void **state) {
+    static const char *const scales[] = { "0.05", "1e-30", "3e30" };
+    cmp_values = CMP_SPECIAL;
+    for (int k = 0; k < 6; k++) {
+        const char *t = types[k & 1];
+        check("cpu.quantize",
+              "graph (x: f32[3,333]) -> (q, y) opset 17 { s: f32 = {%s} z: %s = {%d} r: f32 = {0.07}\n"
+              " q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, r, z) }",
+              scales[k / 2], t, k & 1 ? -5 : 118);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        CMP_TEST(test_conv),  CMP_TEST(test_extremes), CMP_TEST(test_result_f32),
-        CMP_TEST(test_range), CMP_TEST(test_matmul),   CMP_TEST(test_matmul_batched),
-        CMP_TEST(test_pairs), CMP_TEST(test_lookup),   CMP_TEST(test_pools),
+        CMP_TEST(test_conv),   CMP_TEST(test_extremes),       CMP_TEST(test_result_f32), CMP_TEST(test_range),
+        CMP_TEST(test_matmul), CMP_TEST(test_matmul_batched), CMP_TEST(test_pairs),      CMP_TEST(test_lookup),
+        CMP_TEST(test_pools),  CMP_TEST(test_linear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

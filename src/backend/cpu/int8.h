@@ -56,6 +56,10 @@ typedef struct ps_q8 {
      * rounding as in the reference kernels; low and high hold the zero point. b of one element where `one`. */
     void (*add)(const ps_q8_pair *p, const uint8_t *a, const uint8_t *b, bool one, uint8_t *y, int64_t n);
     void (*mul)(const ps_q8_pair *p, const uint8_t *a, const uint8_t *b, bool one, uint8_t *y, int64_t n);
+    /* Codes of x / scale, rounded half to even, clamped to [low, high] (less the zero point; NaN: low), plus zero; and
+     * (x - zero) scale. */
+    void (*quantize)(const float *x, uint8_t *y, int64_t n, float scale, float low, float high, int32_t zero);
+    void (*dequantize)(const uint8_t *x, float *y, int64_t n, float scale, float zero, bool is_signed);
     /* sum[c] += x[row][c], and acc[c] = max(acc[c], x[c]) */
     void (*sum)(const uint8_t *x, int64_t rows, int64_t n, bool is_signed, int32_t *sum);
     void (*max)(uint8_t *acc, const uint8_t *x, int64_t n, bool is_signed);

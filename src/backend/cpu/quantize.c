@@ -3,13 +3,12 @@
  *
  * Arithmetic is that of the reference kernel: the division rounds in f32, then to even, and saturates; NaN becomes the
  * lower end. */
-#include <math.h>
-
 #include "backend/cpu/cpu_int.h"
 #include "ops/quant.h"
 
 typedef struct linear_kernel {
     ps_kernel base;
+    const ps_q8 *q;
     bool quantize, is_signed, has_zero;
     int64_t n;
     int threads;
@@ -22,40 +21,16 @@ typedef struct linear_job {
     float scale, zero, low, high; /* low, high: of a code without the zero point */
 } linear_job;
 
-#define QUANTIZE(type)                                                                                                 \
-    do {                                                                                                               \
-        const float *x = j->x;                                                                                         \
-        type *y = j->y;                                                                                                \
-        for (int64_t i = begin; i < end; i++) {                                                                        \
-            float v = nearbyintf(x[i] / scale);                                                                        \
-            v = v > low ? v : low; /* NaN too */                                                                       \
-            v = v < high ? v : high;                                                                                   \
-            y[i] = (type)(int32_t)(v + zero);                                                                          \
-        }                                                                                                              \
-    } while (0)
-
-#define DEQUANTIZE(type)                                                                                               \
-    do {                                                                                                               \
-        const type *x = j->x;                                                                                          \
-        float *y = j->y;                                                                                               \
-        for (int64_t i = begin; i < end; i++)                                                                          \
-            y[i] = ((float)x[i] - zero) * scale;                                                                       \
-    } while (0)
-
 static void linear_range(void *ctx, int64_t begin, int64_t end, int thread) {
     const linear_job *j = ctx;
-    const float scale = j->scale, zero = j->zero, low = j->low, high = j->high;
-    if (j->k->quantize) {
-        if (j->k->is_signed)
-            QUANTIZE(int8_t);
-        else
-            QUANTIZE(uint8_t);
-    } else if (j->k->is_signed) {
-        DEQUANTIZE(int8_t);
-    } else {
-        DEQUANTIZE(uint8_t);
-    }
+    const ps_q8 *q = j->k->q;
     (void)thread;
+    if (j->k->quantize)
+        q->quantize((const float *)j->x + begin, (uint8_t *)j->y + begin, end - begin, j->scale, j->low, j->high,
+                    (int32_t)j->zero);
+    else
+        q->dequantize((const uint8_t *)j->x + begin, (float *)j->y + begin, end - begin, j->scale, j->zero,
+                      j->k->is_signed);
 }
 
 static ps_status linear_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
@@ -73,7 +48,7 @@ static bool one_number(const ps_value *v) {
     return ps_shape_product(&v->shape, 0, v->shape.rank) == 1;
 }
 
-static ps_status lower(ps_lowering *l, bool quantize, ps_error *err) {
+static ps_status lower(ps_device *device, ps_lowering *l, bool quantize, ps_error *err) {
     static const ps_kernel_ops ops = { linear_run, cpu_kernel_free, NULL, NULL };
     const ps_node *n = l->node;
     const ps_value *real = quantize ? n->in[0] : n->out[0], *code = quantize ? n->out[0] : n->in[0];
@@ -83,6 +58,7 @@ static ps_status lower(ps_lowering *l, bool quantize, ps_error *err) {
     if (ps_has_in(n, 2) && (n->in[2]->dtype != code->dtype || !one_number(n->in[2]))) return PS_OK;
     if (ps_node_attr(n, "precision")) return PS_OK;
     PS_TRY(ps_kernel_new(l->alloc, sizeof *k, &ops, quantize ? "cpu.quantize" : "cpu.dequantize", &k, err));
+    k->q = cpu_of(device)->q8;
     k->quantize = quantize;
     k->is_signed = code->dtype == PS_DTYPE_I8;
     k->has_zero = ps_has_in(n, 2);
@@ -119,6 +95,7 @@ ps_status cpu_lower_dynamic_quantize(ps_device *device, ps_lowering *l, ps_error
     dynamic_kernel *k;
     if (n->in[0]->dtype != PS_DTYPE_F32 || !ps_has_out(n, 0) || !ps_has_out(n, 1) || !ps_has_out(n, 2)) return PS_OK;
     PS_TRY(ps_kernel_new(l->alloc, sizeof *k, &ops, "cpu.dynamicquantize", &k, err));
+    k->linear.q = cpu_of(device)->q8;
     k->linear.quantize = true;
     k->linear.n = ps_shape_product(&n->in[0]->shape, 0, n->in[0]->shape.rank);
     k->linear.threads = l->threads;
@@ -128,9 +105,9 @@ ps_status cpu_lower_dynamic_quantize(ps_device *device, ps_lowering *l, ps_error
 }
 
 ps_status cpu_lower_quantize(ps_device *device, ps_lowering *l, ps_error *err) {
-    return lower(l, true, err);
+    return lower(device, l, true, err);
 }
 
 ps_status cpu_lower_dequantize(ps_device *device, ps_lowering *l, ps_error *err) {
-    return lower(l, false, err);
+    return lower(device, l, false, err);
 }
