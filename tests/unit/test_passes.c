@@ -1001,6 +1001,29 @@ static void codes_of_operators(void **state) {
                NULL);
 }
 
+/* The same with codes: products, a table of Swish, moves, a sum. */
+static ps_status everything_on_codes(ps_alloc_state *a, void *ctx) {
+    ps_graph *g = NULL;
+    ps_status status = ps_graph_parse(a, ctx, &g, NULL);
+    if (status == PS_OK) status = ps_ops_resolve(g, NULL);
+    if (status == PS_OK) status = ps_passes_run(g, PS_PASSES_ALL, &int8_caps, NULL);
+    ps_graph_free(g);
+    return status;
+}
+
+static void codes_survive_allocation_failure(void **state) {
+    (void)state;
+    static const char text[] =
+        "graph (x: f32[1,3,6,6], m: f32[2,6]) -> (y, v) opset 17 {\n" CONV_CODES
+        " zi: i8 = {-3} q = QuantizeLinear(x, s, zi) xf = DequantizeLinear(q, s, zi)\n"
+        " c = Conv(xf, wf) {pads=[1,1,1,1]} r = Relu(c) d = QuantizeLinear(r, ys, yz)\n"
+        " e = DequantizeLinear(d, ys, yz) g = Sigmoid(e) h = Mul(e, g) i = QuantizeLinear(h, s, z)\n"
+        " j = DequantizeLinear(i, s, z) k = Add(e, j) l = Transpose(k) y = QuantizeLinear(l, s, z)\n"
+        " n, ns, nz = DynamicQuantizeLinear(m) p: i8[6,4] = random(1) ps: f32 = {0.01}\n"
+        " o = MatMulInteger(n, p, nz) t = Cast(o) {to=1} u = Mul(ns, ps) v = Mul(t, u)\n}";
+    assert_true(ps_test_sweep(everything_on_codes, (void *)(uintptr_t)text) > 100);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(einsum_to_products),
@@ -1036,6 +1059,7 @@ int main(void) {
         cmocka_unit_test(codes_of_products),
         cmocka_unit_test(codes_of_pairs_and_tables),
         cmocka_unit_test(codes_of_operators),
+        cmocka_unit_test(codes_survive_allocation_failure),
         cmocka_unit_test(survives_allocation_failure),
     };
     return cmocka_run_group_tests_name("passes", tests, setup, teardown);
