@@ -42,8 +42,8 @@ def start_server(folder):
     """(process, address)"""
     save_model(folder / "soak.onnx")
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen([BINARY, "serve", folder / "soak.onnx", "--http-port", "0"], stdout=subprocess.PIPE,
-                                   stderr=log, text=True)
+        process = subprocess.Popen([BINARY, "serve", folder / "soak.onnx", "--http-port", "0", "--grpc-port", "-1"],
+                                   stdout=subprocess.PIPE, stderr=log, text=True)
     return process, process.stdout.readline().strip().rpartition("//")[2]
 
 

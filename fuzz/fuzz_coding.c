@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/http/coding.h"
-#include "server/http/trace_context.h"
+#include "server/coding.h"
+#include "server/trace_context.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

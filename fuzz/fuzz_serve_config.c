@@ -25,6 +25,9 @@ static json_t *write_again(const cli_config *c) {
         json_t *m = json_object();
         if (c->models[i].name) json_object_set_new(m, "name", json_string(c->models[i].name));
         json_object_set_new(m, "path", json_string(c->models[i].path));
+        json_t *states = c->models[i].states ? json_loads(c->models[i].states, 0, NULL) : NULL;
+        if (c->models[i].states && (!states || json_object_update(m, states) != 0)) abort();
+        json_decref(states);
         json_array_append_new(models, m);
     }
     json_object_set_new(root, "models", models);
@@ -43,8 +46,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!text) abort();
     if (!cli_config_parse(&command, text, strlen(text), &again, &err)) abort();
     if (again.n_values != first.n_values || again.n_models != first.n_models) abort();
-    for (size_t i = 0; i < first.n_models; i++)
+    for (size_t i = 0; i < first.n_models; i++) {
+        const char *a = first.models[i].states, *b = again.models[i].states;
         if (strcmp(first.models[i].path, again.models[i].path) != 0) abort();
+        if (!a != !b || (a && strcmp(a, b) != 0)) abort();
+    }
     free(text);
     json_decref(root);
     cli_config_release(&first);

@@ -71,7 +71,7 @@ static void change_attribute(Onnx__AttributeProto *a) {
 
 /* An integer attribute that the operator knows. */
 static void add_attribute(Onnx__NodeProto *n) {
-    const ps_op *op = ps_ops_find(n->op_type, n->domain ? n->domain : "", 28);
+    const ps_op *op = n->op_type ? ps_ops_find(n->op_type, n->domain ? n->domain : "", 28) : NULL;
     size_t count = 0;
     for (const ps_attr_def *d = op ? op->attrs : NULL; d && d->name; d++)
         count++;

@@ -152,7 +152,8 @@ def resident_megabytes(pid):
 @contextlib.contextmanager
 def serving(models, names):
     port = free_port()
-    command = [BINARY, "serve", *[f"{name}={models / name / 'model.onnx'}" for name in names], "--http-port", str(port)]
+    command = [BINARY, "serve", *[f"{name}={models / name / 'model.onnx'}" for name in names], "--http-port", str(port),
+               "--grpc-port", "-1"]
     with open(TOP / "build/demo-server.log", "wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
     try:

@@ -16,6 +16,9 @@ typedef struct ps_server ps_server;
 typedef struct ps_server_model {
     const char *name; /* NULL: derived from the path */
     const char *path; /* model.onnx or model.pt2, or a folder that holds one */
+    /* What would stand in MODEL.state.json (docs/serving.md, Sequences), as JSON text; NULL: that file, if there is
+     * one. */
+    const char *states;
 } ps_server_model;
 
 typedef struct ps_server_options {
@@ -37,14 +40,26 @@ typedef struct ps_server_options {
     /* Patience with slow clients; 0: 30. A body or a reply may take so long and the time it takes at 8 KiB/s; a
      * connection may be silent for twice, headers may take three times as long. */
     int client_seconds;
+    int grpc_port;    /* 0: any free one, see ps_server_grpc_port; -1: no gRPC. Without effect in builds without gRPC */
+    int grpc_threads; /* 0: 1 */
+    int max_batch; /* rows that may share a run, of models whose rows are independent; 0: 32, 1: no batching */
+    /* Milliseconds that every request may take: what cannot be answered in time is refused. 0: automatic, the larger of
+     * 100 and twice the time of one row alone, which steers the size of batches and refuses nothing. */
+    int latency_target_ms;
+    /* "deadline" (NULL), or, for comparison, "fixed", "triton", "aimd" or "linear": docs/scheduling.md */
+    const char *batch_policy;
+    int batch_size;       /* fixed, triton: the size; 0: max_batch */
+    int batch_delay_ms;   /* fixed, triton: longest wait for it */
+    int queue_timeout_ms; /* fixed, triton: what waits for longer is answered with an error; 0: no end */
 } ps_server_options;
 
 #define PS_SERVER_OPTIONS_INIT                                                                                         \
-    { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8001, 0, 0, 0, 0, 0, 0, 0 }
 
 PS_API ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, ps_server **ret_server,
                                  ps_error *reterr);
 PS_API int ps_server_http_port(const ps_server *server);
+PS_API int ps_server_grpc_port(const ps_server *server); /* -1: it does not speak gRPC */
 /* true once every model named at the start has been loaded or refused; false after `milliseconds` (0: ask only). */
 PS_API bool ps_server_wait_ready(ps_server *server, int milliseconds);
 /* Stops accepting, answers what is in flight (at most drain_seconds), closes. Blocks. */

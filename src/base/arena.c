@@ -30,6 +30,21 @@ void ps_arena_release(ps_arena *arena) {
     arena->bytes = 0;
 }
 
+void ps_arena_reset(ps_arena *arena, size_t max_bytes) {
+    ps_arena_block *kept = arena->head;
+    if (!kept || kept->room > max_bytes) {
+        ps_arena_release(arena);
+        return;
+    }
+    arena->head = kept->next;
+    ps_arena_release(arena);
+    memset(kept + 1, 0, kept->used); /* allocations are zeroed */
+    kept->used = 0;
+    kept->next = NULL;
+    arena->head = kept;
+    arena->bytes = kept->room + sizeof *kept;
+}
+
 static ps_arena_block *new_block(ps_arena *arena, size_t room) {
     size_t total;
     if (ps_add_overflow_size(room, sizeof(ps_arena_block), &total)) return NULL;

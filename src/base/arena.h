@@ -14,6 +14,8 @@ typedef struct ps_arena {
 
 void ps_arena_init(ps_arena *arena, ps_alloc_state *alloc);
 void ps_arena_release(ps_arena *arena);
+/* The same, but one block is kept for the next allocations if it has at most so many bytes. */
+void ps_arena_reset(ps_arena *arena, size_t max_bytes);
 
 /* Zeroed, 16-byte aligned; NULL on failure. */
 void *ps_arena_alloc(ps_arena *arena, size_t size);

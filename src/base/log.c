@@ -50,7 +50,9 @@ static size_t escape(unsigned char c, char out[4]) {
 const char *ps_log_quote(const char *value, char *buf, size_t size) {
     if (size == 0) return "";
     if (!needs_quotes(value)) {
-        snprintf(buf, size, "%s", value);
+        size_t n = strnlen(value, size - 1);
+        memcpy(buf, value, n);
+        buf[n] = '\0';
         return buf;
     }
     if (size < 3) {

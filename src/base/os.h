@@ -66,6 +66,9 @@ int ps_cpu_count(void);
 uint64_t ps_memory_total(void);
 /* Resident bytes of this process. */
 uint64_t ps_memory_resident(void);
+/* Raises this process's own limit of open files to `want`, as far as the hard limit lets it. Returns how many there may
+ * be now, which may be more or fewer. */
+uint64_t ps_open_files_allow(uint64_t want);
 /* "AMD EPYC 9654" or the architecture's name. */
 void ps_cpu_model(char *buf, size_t size);
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -186,6 +187,17 @@ uint64_t ps_memory_resident(void) {
     unsigned long long resident;
     if (!read_first_line("/proc/self/statm", line, sizeof line) || sscanf(line, "%*s %llu", &resident) != 1) return 0;
     return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+uint64_t ps_open_files_allow(uint64_t want) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return want;
+    if (limit.rlim_cur < want && limit.rlim_cur < limit.rlim_max) {
+        rlim_t before = limit.rlim_cur;
+        limit.rlim_cur = limit.rlim_max < want ? limit.rlim_max : (rlim_t)want;
+        if (setrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = before;
+    }
+    return limit.rlim_cur;
 }
 
 void ps_cpu_model(char *buf, size_t size) {

@@ -123,6 +123,7 @@ enum { CLI_CONFIG_MAX = 1 << 20 }; /* bytes of a file */
 
 typedef struct cli_config_model {
     char *name, *path; /* name NULL: derived from the path */
+    char *states;      /* for ps_server_model, or NULL */
 } cli_config_model;
 
 /* What a file said: texts are its own. */
@@ -137,8 +138,12 @@ typedef struct cli_config {
  * for anything else. */
 bool cli_config_parse(const cli_command *command, const char *text, size_t size, cli_config *ret, ps_error *err);
 void cli_config_release(cli_config *config);
+void cli_config_model_release(cli_config_model *model);
 /* "PATH" or "NAME=PATH"; free() both. */
 void cli_config_model_split(const char *text, cli_config_model *ret);
+/* An object of the list of models; `where` starts the sentences. The model is to be released in any case. */
+bool cli_config_model_read(json_t *object, const char *where, cli_config_model *ret, ps_error *err);
+bool cli_config_fail(ps_error *err, const char *fmt, ...) PS_PRINTF(2, 3); /* false */
 /* args with the values of --config FILE behind them. CLI_OK, then free ret->values and release the configuration, which
  * must stay as long; or CLI_USAGE after a sentence. */
 int cli_config_apply(const cli_args *args, cli_args *ret, cli_config *ret_config);

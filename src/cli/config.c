@@ -12,8 +12,7 @@ static bool is_flag_only(const char *name) {
     return strcmp(name, "config") == 0 || strcmp(name, "check-config") == 0;
 }
 
-static bool fail(ps_error *err, const char *fmt, ...) PS_PRINTF(2, 3);
-static bool fail(ps_error *err, const char *fmt, ...) {
+bool cli_config_fail(ps_error *err, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(err->msg, sizeof err->msg, fmt, ap);
@@ -37,10 +36,10 @@ static const char *next_key(const void *ctx, size_t i) {
 
 static bool unknown_key(const cli_command *command, const char *key, ps_error *err) {
     const char *near = cli_nearest(key, next_key, command->options);
-    if (is_flag_only(key)) return fail(err, "'%s' is for the command line only", key);
-    if (near) return fail(err, "no key '%.*s'; did you mean '%s'?", SHOWN, key, near);
-    return fail(err, "no key '%.*s'; the keys are the options of 'polestar %s' and '%s'", SHOWN, key, command->name,
-                models_key);
+    if (is_flag_only(key)) return cli_config_fail(err, "'%s' is for the command line only", key);
+    if (near) return cli_config_fail(err, "no key '%.*s'; did you mean '%s'?", SHOWN, key, near);
+    return cli_config_fail(err, "no key '%.*s'; the keys are the options of 'polestar %s' and '%s'", SHOWN, key,
+                           command->name, models_key);
 }
 
 static const cli_option *find_key(const cli_command *command, const char *key) {
@@ -55,7 +54,7 @@ static const cli_option *find_key(const cli_command *command, const char *key) {
 static bool read_value(const cli_option *o, const json_t *v, char **ret, ps_error *err) {
     *ret = NULL;
     if (o->kind == CLI_FLAG) {
-        if (!json_is_boolean(v)) return fail(err, "'%s' is neither true nor false", o->name);
+        if (!json_is_boolean(v)) return cli_config_fail(err, "'%s' is neither true nor false", o->name);
         if (json_is_true(v)) *ret = cli_format("%s", "");
         return true;
     }
@@ -64,9 +63,9 @@ static bool read_value(const cli_option *o, const json_t *v, char **ret, ps_erro
     else if (json_is_string(v))
         *ret = cli_format("%s", json_string_value(v));
     else
-        return fail(err, "'%s' is neither a string nor an integer", o->name);
+        return cli_config_fail(err, "'%s' is neither a string nor an integer", o->name);
     if (o->kind != CLI_WORDS || cli_is_word(o->arg, *ret)) return true;
-    fail(err, "'%s' is one of %s, not '%.*s'", o->name, o->arg, SHOWN, *ret);
+    cli_config_fail(err, "'%s' is one of %s, not '%.*s'", o->name, o->arg, SHOWN, *ret);
     free(*ret);
     return false;
 }
@@ -86,46 +85,37 @@ static bool valid_name(const char *name) {
     return name[0] && strlen(name) <= MAX_NAME && !strpbrk(name, "/=");
 }
 
-static bool read_model_object(const json_t *v, size_t i, cli_config_model *m, ps_error *err) {
-    const char *key;
-    json_t *item;
-    json_object_foreach((json_t *)(uintptr_t)v, key, item) {
-        char **to = strcmp(key, "name") == 0 ? &m->name : strcmp(key, "path") == 0 ? &m->path : NULL;
-        if (!to) return fail(err, "%s[%zu]: no key '%.*s'; there are 'name' and 'path'", models_key, i, SHOWN, key);
-        if (!json_is_string(item)) return fail(err, "%s[%zu]: '%s' is not a string", models_key, i, key);
-        *to = cli_format("%s", json_string_value(item));
-    }
-    return true;
-}
-
 /* "PATH" and "NAME=PATH" as on the command line; a '=' after a '/' belongs to the path. */
 void cli_config_model_split(const char *text, cli_config_model *ret) {
     const size_t n = cli_name_length(text);
     const bool named = n && !memchr(text, '/', n);
     ret->name = named ? cli_format("%.*s", (int)n, text) : NULL;
     ret->path = cli_format("%s", named ? text + n + 1 : text);
+    ret->states = NULL;
 }
 
 static bool check_model(const cli_config_model *m, size_t i, ps_error *err) {
-    if (!m->path || !m->path[0]) return fail(err, "%s[%zu] has no 'path'", models_key, i);
+    if (!m->path || !m->path[0]) return cli_config_fail(err, "%s[%zu] has no 'path'", models_key, i);
     if (m->name && !valid_name(m->name))
-        return fail(err, "%s[%zu]: a name has 1 to %d bytes without '/' and '='", models_key, i, MAX_NAME);
+        return cli_config_fail(err, "%s[%zu]: a name has 1 to %d bytes without '/' and '='", models_key, i, MAX_NAME);
     return true;
 }
 
 static bool read_models(const json_t *list, cli_config *config, ps_error *err) {
-    if (!json_is_array(list)) return fail(err, "'%s' is not a list", models_key);
+    if (!json_is_array(list)) return cli_config_fail(err, "'%s' is not a list", models_key);
     const size_t n = json_array_size(list);
     config->models = cli_alloc(n, sizeof *config->models);
     for (size_t i = 0; i < n; i++) {
-        const json_t *v = json_array_get(list, i);
+        json_t *v = json_array_get(list, i);
+        char where[32];
+        snprintf(where, sizeof where, "%s[%zu]", models_key, i);
         cli_config_model *m = &config->models[config->n_models++];
         if (json_is_object(v)) {
-            if (!read_model_object(v, i, m, err)) return false;
+            if (!cli_config_model_read(v, where, m, err)) return false;
         } else if (json_is_string(v) && json_string_length(v)) {
             cli_config_model_split(json_string_value(v), m);
         } else {
-            return fail(err, "%s[%zu] is neither a path nor an object", models_key, i);
+            return cli_config_fail(err, "%s[%zu] is neither a path nor an object", models_key, i);
         }
         if (!check_model(m, i, err)) return false;
     }
@@ -137,7 +127,7 @@ static bool read_models(const json_t *list, cli_config *config, ps_error *err) {
 static bool read_document(const cli_command *command, const json_t *root, cli_config *config, ps_error *err) {
     const char *key;
     json_t *v;
-    if (!json_is_object(root)) return fail(err, "the configuration is not a JSON object");
+    if (!json_is_object(root)) return cli_config_fail(err, "the configuration is not a JSON object");
     json_object_foreach((json_t *)(uintptr_t)root, key, v) {
         const cli_option *o = find_key(command, key);
         if (strcmp(key, models_key) == 0) {
@@ -155,20 +145,25 @@ bool cli_config_parse(const cli_command *command, const char *text, size_t size,
     json_error_t where;
     *ret = (cli_config) { 0 };
     json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &where);
-    if (!root) return fail(err, "line %d: %s", where.line, where.text);
+    if (!root) return cli_config_fail(err, "line %d: %s", where.line, where.text);
     const bool ok = read_document(command, root, ret, err);
     json_decref(root);
     if (!ok) cli_config_release(ret);
     return ok;
 }
 
+void cli_config_model_release(cli_config_model *model) {
+    free(model->name);
+    free(model->path);
+    free(model->states);
+    *model = (cli_config_model) { 0 };
+}
+
 void cli_config_release(cli_config *config) {
     for (size_t i = 0; i < config->n_values; i++)
         free((char *)(uintptr_t)config->values[i].text);
-    for (size_t i = 0; i < config->n_models; i++) {
-        free(config->models[i].name);
-        free(config->models[i].path);
-    }
+    for (size_t i = 0; i < config->n_models; i++)
+        cli_config_model_release(&config->models[i]);
     free(config->values);
     free(config->models);
     *config = (cli_config) { 0 };
@@ -178,7 +173,7 @@ void cli_config_release(cli_config *config) {
 
 static bool read_file(const char *path, char **ret_text, size_t *ret_size, ps_error *err) {
     FILE *file = fopen(path, "rb");
-    if (!file) return fail(err, "cannot be opened");
+    if (!file) return cli_config_fail(err, "cannot be opened");
     char *text = cli_alloc(CLI_CONFIG_MAX + 1, 1);
     *ret_size = fread(text, 1, CLI_CONFIG_MAX + 1, file);
     const bool bad = ferror(file) != 0;
@@ -187,7 +182,7 @@ static bool read_file(const char *path, char **ret_text, size_t *ret_size, ps_er
     if (!bad && *ret_size <= CLI_CONFIG_MAX) return true;
     free(text);
     *ret_text = NULL;
-    return fail(err, bad ? "cannot be read" : "is larger than a configuration may be (1 MiB)");
+    return cli_config_fail(err, bad ? "cannot be read" : "is larger than a configuration may be (1 MiB)");
 }
 
 /* The file's values first: the last one of a name counts, so the command line wins. */

@@ -176,8 +176,8 @@ static void check_ports(examination *e) {
         if (!port_free(port)) snprintf(taken + n, sizeof taken - n, "%s%d", n ? ", " : "", port);
     }
     if (taken[0])
-        note(e, false, "ports", "%s in use: 'polestar serve' needs another --http-port, or end the program there",
-             taken);
+        note(e, false, "ports",
+             "%s in use: 'polestar serve' needs another --http-port and --grpc-port, or end the program there", taken);
     else
         note(e, true, "ports", "8000, 8001 and 8002 are free");
 }

@@ -1,55 +1,18 @@
 /* serve.c - the server in the foreground, until SIGTERM or SIGINT. */
-#include <poll.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "cli.h"
-
-/* ---- log lines on stderr ---- */
-
-static const char *const level_names[] = { "error", "warn", "info", "debug" };
-
-/* Lines that found stderr full: whoever should read it does not, and requests must not wait for that. */
-typedef struct log_sink {
-    atomic_ulong dropped;
-} log_sink;
-
-static bool stderr_takes_more(void) {
-    struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
-    return poll(&p, 1, 0) != 0; /* an error is for fprintf to meet */
-}
-
-static void log_line(void *ctx, ps_log_level level, const char *line) {
-    log_sink *sink = ctx;
-    struct timespec now;
-    struct tm t;
-    char when[32] = "", missing[48] = "";
-    if (level > PS_LOG_INFO) return;
-    if (!stderr_takes_more()) {
-        atomic_fetch_add(&sink->dropped, 1);
-        return;
-    }
-    unsigned long dropped = atomic_exchange(&sink->dropped, 0);
-    if (dropped) snprintf(missing, sizeof missing, " dropped_lines=%lu", dropped);
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (gmtime_r(&now.tv_sec, &t)) strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &t);
-    /* one call a line, so that lines of several threads do not mix */
-    fprintf(stderr, "time=%s.%03ldZ level=%s %s%s\n", when, now.tv_nsec / 1000000, level_names[level], line, missing);
-}
+#include "serve_log.h"
 
 /* ---- models ---- */
 
 /* Those of the command line; only without any, those of the configuration. Free the list; names and paths belong to
  * `config`. */
 static size_t list_models(const cli_args *args, cli_config *config, ps_server_model **ret) {
-    for (size_t i = 0; i < config->n_models && args->n_words; i++) {
-        free(config->models[i].name);
-        free(config->models[i].path);
-    }
+    for (size_t i = 0; i < config->n_models && args->n_words; i++)
+        cli_config_model_release(&config->models[i]);
     if (args->n_words) {
         config->models = cli_realloc(config->models, args->n_words, sizeof *config->models);
         config->n_models = args->n_words;
@@ -57,8 +20,10 @@ static size_t list_models(const cli_args *args, cli_config *config, ps_server_mo
             cli_config_model_split(args->words[i], &config->models[i]);
     }
     *ret = cli_alloc(config->n_models, sizeof **ret);
-    for (size_t i = 0; i < config->n_models; i++)
-        (*ret)[i] = (ps_server_model) { config->models[i].name, config->models[i].path };
+    for (size_t i = 0; i < config->n_models; i++) {
+        const cli_config_model *m = &config->models[i];
+        (*ret)[i] = (ps_server_model) { .name = m->name, .path = m->path, .states = m->states };
+    }
     return config->n_models;
 }
 
@@ -72,12 +37,36 @@ static int check_paths(const cli_args *args, const ps_server_options *o) {
     return CLI_OK;
 }
 
+static bool read_grpc(const cli_args *args, ps_server_options *o) {
+    if (!cli_get_int(args, "grpc-port", -1, 65535, &o->grpc_port) ||
+        !cli_get_int(args, "grpc-threads", 1, 256, &o->grpc_threads))
+        return false;
+#ifndef PS_WITH_GRPC
+    if (cli_get(args, "grpc-port") && o->grpc_port >= 0) {
+        (void)cli_usage(args, "--grpc-port: this polestar was built without gRPC");
+        return false;
+    }
+#endif
+    return true;
+}
+
+static bool read_batching(const cli_args *args, ps_server_options *o) {
+    const char *target = cli_get(args, "latency-target");
+    bool automatic = !target || strcmp(target, "auto") == 0;
+    o->batch_policy = cli_get(args, "batch-policy");
+    return (automatic || cli_get_int(args, "latency-target", 1, 1 << 20, &o->latency_target_ms)) &&
+           cli_get_int(args, "max-batch", 1, 1024, &o->max_batch) &&
+           cli_get_int(args, "batch-size", 1, 1024, &o->batch_size) &&
+           cli_get_int(args, "batch-delay", 0, 1 << 20, &o->batch_delay_ms) &&
+           cli_get_int(args, "queue-timeout", 1, 1 << 20, &o->queue_timeout_ms);
+}
+
 static bool read_options(const cli_args *args, ps_server_options *o) {
     o->host = cli_get(args, "host");
     o->device = cli_get(args, "device");
     o->model_repository = cli_get(args, "model-repository");
     o->shared_memory = cli_get(args, "shared-memory");
-    return cli_get_int(args, "http-port", 0, 65535, &o->http_port) &&
+    return cli_get_int(args, "http-port", 0, 65535, &o->http_port) && read_grpc(args, o) && read_batching(args, o) &&
            cli_get_int(args, "max-connections", 1, 1 << 20, &o->max_connections) &&
            cli_get_int(args, "http-threads", 1, 256, &o->http_threads) &&
            cli_get_int(args, "runners", 1, 1024, &o->runners) &&
@@ -95,6 +84,7 @@ static void block_signals(sigset_t *set) {
     sigaddset(set, SIGINT);
     sigprocmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    setenv("GRPC_VERBOSITY", "NONE", 0); /* grpc core would write lines of its own between ours */
 }
 
 /* Said when a client's first request will be answered: models are loaded or refused. A signal ends the wait. */
@@ -105,21 +95,23 @@ static void say_ready(ps_server *server, const char *host, const sigset_t *signa
         sigpending(&pending);
         if (sigismember(&pending, SIGTERM) || sigismember(&pending, SIGINT)) return;
     }
-    printf("polestar: ready on http://%s%s%s:%d\n", six ? "[" : "", host, six ? "]" : "", ps_server_http_port(server));
+    printf("polestar: ready on http://%s%s%s:%d", six ? "[" : "", host, six ? "]" : "", ps_server_http_port(server));
+    if (ps_server_grpc_port(server) >= 0)
+        printf(" grpc://%s%s%s:%d", six ? "[" : "", host, six ? "]" : "", ps_server_grpc_port(server));
+    putchar('\n');
     fflush(stdout);
 }
 
-static int serve(const cli_args *args, ps_engine *engine, const ps_server_options *o, const sigset_t *signals,
-                 log_sink *sink) {
+static int serve(ps_engine *engine, const ps_server_options *o, const sigset_t *signals, serve_log *log,
+                 ps_error *err) {
     ps_server *server = NULL;
-    ps_error err = PS_ERROR_INIT;
     char line[128];
     int signal_number = 0;
-    if (ps_server_start(engine, o, &server, &err) != PS_OK) return cli_fail_error(args, &err);
+    if (ps_server_start(engine, o, &server, err) != PS_OK) return CLI_FAILED;
     say_ready(server, o->host ? o->host : "127.0.0.1", signals);
     sigwait(signals, &signal_number);
     snprintf(line, sizeof line, "event=stop signal=%s", signal_number == SIGINT ? "SIGINT" : "SIGTERM");
-    log_line(sink, PS_LOG_INFO, line);
+    serve_log_line(log, PS_LOG_INFO, line);
     sigprocmask(SIG_UNBLOCK, signals, NULL); /* a second signal ends the process at once */
     ps_server_stop(server);
     ps_server_free(server);
@@ -128,19 +120,23 @@ static int serve(const cli_args *args, ps_engine *engine, const ps_server_option
 
 static int check_and_serve(const cli_args *args, ps_server_options *o) {
     ps_engine *engine = NULL;
+    ps_error err = PS_ERROR_INIT;
     sigset_t signals;
-    log_sink sink = { 0 };
     if (!read_options(args, o)) return CLI_USAGE;
     if (!o->model_count && !o->model_repository)
         return cli_usage(args, "needs a MODEL, --model-repository DIR or a --config that names either");
     int code = check_paths(args, o);
     block_signals(&signals);
-    if (code == CLI_OK) code = cli_engine_open(args, log_line, &sink, &engine);
+    serve_log *log = code == CLI_OK ? serve_log_start() : NULL;
+    if (code == CLI_OK && !log) code = cli_fail(args, "no thread or memory for the log");
+    if (code == CLI_OK) code = cli_engine_open(args, serve_log_line, log, &engine);
     if (code == CLI_OK && cli_has(args, "check-config"))
         printf("polestar: the configuration is valid\n");
     else if (code == CLI_OK)
-        code = serve(args, engine, o, &signals, &sink);
+        code = serve(engine, o, &signals, log, &err);
     ps_engine_free(engine);
+    serve_log_stop(log);
+    if (err.status != PS_OK) (void)cli_fail_error(args, &err); /* the last word, behind the lines of the log */
     return code;
 }
 
@@ -165,11 +161,21 @@ static const cli_option options[] = {
     { "check-config", CLI_FLAG, NULL, "check options, configuration and paths, load nothing, and end", NULL },
     { "model-repository", CLI_DIR, "DIR", "serve every model of DIR/<model>/<version>/model.onnx", NULL },
     { "host", CLI_TEXT, "ADDRESS", "address to listen on", "127.0.0.1" },
-    { "http-port", CLI_TEXT, "PORT", "port to listen on; 0: any free one", "8000" },
+    { "http-port", CLI_TEXT, "PORT", "port for HTTP; 0: any free one", "8000" },
+    { "grpc-port", CLI_TEXT, "PORT", "port for gRPC; 0: any free one, -1: no gRPC", "8001" },
     { "max-connections", CLI_TEXT, "N", "connections at once", "1024" },
     { "max-body", CLI_TEXT, "SIZE", "largest request body", "64M" },
-    { "http-threads", CLI_TEXT, "N", "threads that read and write requests", "1" },
+    { "http-threads", CLI_TEXT, "N", "threads that read and write HTTP requests", "1" },
+    { "grpc-threads", CLI_TEXT, "N", "threads that take gRPC calls", "1" },
     { "runners", CLI_TEXT, "N", "models running at once", "one for each core" },
+    { "latency-target", CLI_TEXT, "auto|MS",
+      "milliseconds a request may take, what would be late is refused; auto: steers batches only", "auto" },
+    { "max-batch", CLI_TEXT, "N", "requests that may share a run; 1: no batching", "32" },
+    { "batch-policy", CLI_WORDS, "deadline|fixed|triton|aimd|linear",
+      "how batches are made; all but the first are for comparison (docs/scheduling.md)", "deadline" },
+    { "batch-size", CLI_TEXT, "N", "policies fixed and triton: the size", "--max-batch" },
+    { "batch-delay", CLI_TEXT, "MS", "policies fixed and triton: longest wait for a full batch", "0" },
+    { "queue-timeout", CLI_TEXT, "MS", "policies fixed and triton: longest wait in the queue", "none" },
     { "client-seconds", CLI_TEXT, "S", "patience with slow clients", "30" },
     { "shared-memory", CLI_WORDS, "auto|on|off",
       "may clients register POSIX shared memory; auto: if only this machine reaches the server", "auto" },
@@ -183,8 +189,8 @@ const cli_command cli_serve = {
     "serve",
     "[MODEL | NAME=MODEL]...",
     CLI_FILE,
-    "serve models over HTTP (Open Inference Protocol, KServe v2)",
-    "Prints one line with the address when all models have been tried, log lines (key=value) on standard error. "
+    "serve models over HTTP and gRPC (Open Inference Protocol, KServe v2)",
+    "Prints one line with the addresses when all models have been tried, log lines (key=value) on standard error. "
     "SIGTERM or SIGINT stop accepting, answer what is in flight and end with code 0; a second one ends at once.",
     options,
     0,

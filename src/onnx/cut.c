@@ -5,8 +5,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/wire.h"
 #include "onnx/onnx_int.h"
-#include "onnx/wire.h"
 
 enum {
     TENSOR_RAW_DATA = 9,

@@ -1,8 +1,8 @@
 /* edit.c - see edit.h; paste.c writes. */
 #include <string.h>
 
+#include "base/wire.h"
 #include "onnx/edit_int.h"
-#include "onnx/wire.h"
 
 /* ---- all graphs of a model ---- */
 

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "base/wire.h"
 #include "onnx/edit_int.h"
-#include "onnx/wire.h"
 
 enum { FIELD_RAW = 9, FIELD_EXTERNAL = 13, FIELD_LOCATION = 14, FILE_ALIGN = 4096, ENTRY_ROOM = 64 };
 

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "base/vec.h"
+#include "base/wire.h"
 #include "onnx/onnx.h"
 #include "onnx/onnx_int.h"
-#include "onnx/wire.h"
 
 enum { /* fields of SequenceProto and, but for the plural, of OptionalProto */
        NAME = 1,

@@ -3,8 +3,8 @@
  * Source: onnx.proto, message TensorProto, comments of its fields. */
 #include <string.h>
 
+#include "base/wire.h"
 #include "onnx/onnx_int.h"
-#include "onnx/wire.h"
 #include "tensor/convert.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__

@@ -7,10 +7,15 @@
  *
  * Nothing a file asks for here takes long or much memory: what is made is bounded as above before it is made, text by
  * the text it is made of, and a result whose size only the kernel knows is made of small inputs only, and never a
- * picture. */
+ * picture. All nodes together may touch a few times the bytes of the constants that the model has; the rest is left to
+ * the run. */
+#include <math.h>
+
 #include "passes/rewrite.h"
 
 #define MAX_GROWN_BYTES (64 * 1024)
+#define WORK_OF_A_MODEL 1e9      /* bytes touched and multiplications: a second or two of the reference kernels */
+#define WORK_OF_A_WEIGHT_BYTE 16 /* a weight may be transposed, scaled, sliced … */
 
 static bool inputs_known(const ps_node *n) {
     bool shape_only = n->op->traits & PS_OP_SHAPE_ONLY;
@@ -108,6 +113,35 @@ static bool worth_folding(const ps_node *n) {
     return out - 1 <= limit;
 }
 
+/* ---- the budget ---- */
+
+/* Multiplications of a product [m,k] x [k,n] are the root of the product of the three sizes, which for what else costs
+ * more than a few operations for each byte (convolutions, sorting pairs of boxes) is near enough. */
+static double work_of(const ps_node *n) {
+    static const char *const linear[] = { "Transpose", "Reshape", "Add", "Sub", "Mul", "Div", "Concat", "Slice",
+                                          "Cast", "Gather", "Unsqueeze", "Squeeze", "DequantizeLinear", "Pad" };
+    double in = (double)input_bytes(n), out = (double)output_bytes(n), operands[2] = { 1, 1 };
+    for (size_t i = 0; i < sizeof linear / sizeof *linear; i++)
+        if (ps_is(n, linear[i])) return in + out;
+    for (uint32_t i = 0; i < n->n_in && i < 2; i++)
+        if (ps_const(n->in[i])) operands[i] = 1 + (double)ps_tensor_count(n->in[i]->constant);
+    return in + out + sqrt(operands[0] * operands[1] * out);
+}
+
+static double budget_of(const ps_graph *root) {
+    double bytes = 0;
+    for (const ps_value *v = root->all_values; v; v = v->next_all)
+        if (v->constant) bytes += (double)v->constant->bytes;
+    return WORK_OF_A_MODEL + WORK_OF_A_WEIGHT_BYTE * bytes;
+}
+
+static bool affordable(ps_rw *rw, const ps_node *n) {
+    double work = work_of(n);
+    if (work > rw->fold_left) return false;
+    rw->fold_left -= work;
+    return true;
+}
+
 typedef struct job {
     const ps_tensor **in;
     ps_tensor **out;
@@ -155,7 +189,7 @@ static ps_status run(ps_rw *rw, ps_node *n, job *j) {
 static ps_status fold_node(ps_rw *rw, ps_node *n) {
     /* Shapes may be known only now that an earlier node of this sweep was folded. */
     if (inputs_known(n) && output_bytes(n) == 0) PS_TRY(ps_ops_infer_node(n, rw->err));
-    if (!worth_folding(n)) return PS_OK;
+    if (!worth_folding(n) || !affordable(rw, n)) return PS_OK;
     uint32_t n_out = n->n_out;
     size_t n_in = n->n_in ? n->n_in : 1;
     job j;
@@ -184,5 +218,6 @@ static ps_status fold(ps_rw *rw, ps_node *n) {
 }
 
 ps_status ps_pass_fold(ps_rw *rw) {
+    if (rw->fold_left == 0) rw->fold_left = budget_of(rw->root);
     return ps_rw_each(rw, fold);
 }

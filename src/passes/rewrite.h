@@ -14,6 +14,7 @@ typedef struct ps_rw {
     const ps_caps *caps; /* never NULL */
     ps_error *err;
     size_t changes;
+    double fold_left; /* what `fold` may still spend: bytes and multiplications; 0 before it starts */
 } ps_rw;
 
 typedef ps_status (*ps_rw_fn)(ps_rw *rw, ps_node *n);

@@ -1,6 +1,6 @@
 /* core.h - the v2 protocol without a wire: requests, replies and descriptions as the server's core sees them.
  *
- * A front end (http/, later grpc/) turns bytes into a ps_infer, submits it, and turns the results into bytes in
+ * A front end (http/, grpc/) turns bytes into a ps_infer, submits it, and turns the results into bytes in
  * `encode`. The core checks the request against the model, runs it, and counts. Life of a ps_infer:
  *
  *     ps_infer_init → front end fills the request → ps_core_submit ─ error ─────────────────────► ps_infer_release
@@ -8,12 +8,17 @@
  *
  * `encode` is called on a runner's thread after a run that succeeded; the result tensors are the session's own memory
  * and valid only until it returns. `done` is called exactly once, on the same thread, with status and error set; from
- * then on the core does not touch the request, and `served` is NULL already. */
+ * then on the core does not touch the request, and `served` is NULL already.
+ *
+ * A request that is known to take at most `here_ns` may be run by ps_core_submit itself, on the thread that calls it:
+ * then `encode` and `done` have been called when it returns. Every other request changes threads, and `park` is called
+ * before. */
 #ifndef PS_SERVER_CORE_H
 #define PS_SERVER_CORE_H
 
 #include "base/arena.h"
 #include "base/str.h"
+#include "sched/sched.h"
 #include "server/pool.h"
 #include "server/repository.h"
 #include "server/shared_memory.h"
@@ -44,7 +49,7 @@ typedef struct ps_infer_want {
 typedef struct ps_runner ps_runner;
 typedef struct ps_infer ps_infer;
 struct ps_infer {
-    ps_job job; /* first */
+    ps_sched_request request; /* first; the runner's */
     ps_engine *engine;
     ps_arena arena;
     const char *id; /* "" if there is none */
@@ -55,17 +60,22 @@ struct ps_infer {
     /* The sequence extension: "" for none, else 'i' and a number or 's' and a text, which are different ids. */
     const char *sequence_id;
     bool sequence_start, sequence_end;
-    uint32_t priority;  /* 1 runs first; 0, for none, runs after all others */
-    int64_t timeout_us; /* from arrival until the run must end; 0: none */
-    bool want_binary;   /* `binary` of outputs that are not listed */
-    ps_shm_table *shm;  /* regions that the request may name; NULL: none */
-    size_t shm_bytes;   /* reserved in it */
-    int64_t arrived_ns; /* of ps_clock_ns; the start of the request for statistics */
+    uint32_t priority;     /* 1 runs first; 0, for none, runs after all others */
+    int64_t timeout_us;    /* from arrival until the run must end; 0: none */
+    bool want_binary;      /* `binary` of outputs that are not listed */
+    ps_shm_table *shm;     /* regions that the request may name; NULL: none */
+    size_t shm_bytes;      /* reserved in it */
+    int64_t arrived_ns;    /* of ps_clock_ns; the start of the request for statistics */
+    int64_t deadline_ns;   /* of ps_clock_ns; 0: none. The front end may set one; a timeout can only make it earlier */
+    atomic_bool abandoned; /* any thread, at any time: the client is gone; a run that has not begun is not begun */
     /* NULL, or called before `encode`, before the run: fills slots of `tensors` that are costly to make */
     ps_status (*prepare)(ps_infer *infer, ps_error *err);
     ps_status (*encode)(ps_infer *infer, ps_error *err);
     void (*done)(ps_infer *infer);
-    void *ctx; /* of the front end */
+    int64_t here_ns;               /* 0, PS_QUICK_SHARED_NS or PS_QUICK_ALONE_NS */
+    void (*park)(ps_infer *infer); /* NULL, or called once at most, on the submitting thread, before another has it */
+    uint32_t form;                 /* of the reply: requests whose encoding takes another time differ in it */
+    void *ctx;                     /* of the front end */
 
     /* set by the core */
     ps_served *served;   /* a reference */
@@ -73,17 +83,22 @@ struct ps_infer {
     size_t n_tensors;
     int *selected; /* model output of each want */
     ps_runner *runner;
-    int64_t queued_ns, deadline_ns;
+    int64_t queued_ns;
+    uint64_t quick_key;         /* 0: may not run on the submitting thread */
     ps_sequence *sequence;      /* from ps_sequence_enter to ps_sequence_leave */
     ps_infer *next_of_sequence; /* of those that wait for their turn */
 
     ps_infer_tensor *results; /* one per want, for `encode` */
+    ps_stats_sample sample;
     ps_status status;         /* for `done` */
     ps_error error;
+    int64_t retry_after_ns; /* of a refusal: when the request would have been taken, from then; 0: not known */
 };
 
 void ps_infer_init(ps_infer *infer, ps_engine *engine);
 void ps_infer_release(ps_infer *infer);
+/* The same, but keeps some memory for the next request, at most so many bytes; as after ps_infer_init. */
+void ps_infer_recycle(ps_infer *infer, size_t max_bytes);
 /* Gives the reference to the model back before the request is released: an unload waits for it. */
 void ps_infer_drop_served(ps_infer *infer);
 
@@ -98,9 +113,17 @@ void ps_core_count_failure(ps_served *served, int64_t arrived_ns);
 /* JSON documents of the protocol, appended to out. */
 void ps_core_write_server(bool shared_memory, ps_str *out);
 void ps_core_write_metadata(const ps_served *served, ps_str *out);
+/* Dims of an input or output as the configuration states them: a batched model's without the first. */
+ps_shape ps_core_config_shape(const ps_served *served, const ps_shape *shape);
 void ps_core_write_config(const ps_served *served, ps_str *out);
 
-/* The HTTP status for an error: the one table. */
+/* The names of the protocol extensions; returns how many. */
+#define PS_CORE_EXTENSIONS 11
+size_t ps_core_extensions(bool shared_memory, const char *ret[PS_CORE_EXTENSIONS]);
+extern const char ps_core_platform[], ps_core_backend[];
+
+/* The HTTP status and the gRPC status code for an error: the one table. */
 int ps_status_http(ps_status status);
+int ps_status_grpc(ps_status status);
 
 #endif

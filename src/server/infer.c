@@ -12,14 +12,18 @@ void ps_infer_init(ps_infer *infer, ps_engine *engine) {
 }
 
 void ps_infer_release(ps_infer *infer) {
+    ps_infer_recycle(infer, 0);
+}
+
+void ps_infer_recycle(ps_infer *infer, size_t max_bytes) {
     for (size_t i = 0; i < infer->n_tensors; i++)
         ps_tensor_release(infer->tensors[i]);
     for (size_t i = 0; i < infer->n_wants; i++)
         ps_shm_release(infer->wants[i].shm);
     ps_shm_unreserve(infer->shm, infer->shm_bytes);
     ps_infer_drop_served(infer);
-    ps_arena_release(&infer->arena);
-    *infer = (ps_infer) { .engine = infer->engine, .id = "", .sequence_id = "" };
+    ps_arena_reset(&infer->arena, max_bytes);
+    *infer = (ps_infer) { .engine = infer->engine, .arena = infer->arena, .id = "", .sequence_id = "" };
 }
 
 void ps_infer_drop_served(ps_infer *infer) {
@@ -125,7 +129,7 @@ ps_status ps_core_submit(ps_runner *runner, ps_infer *infer, ps_served *take_ser
     infer->served = take_served;
     PS_TRY(bind_inputs(infer, err));
     PS_TRY(select_outputs(infer, err));
-    infer->job.rank = infer->priority;
-    if (infer->timeout_us) infer->deadline_ns = infer->arrived_ns + infer->timeout_us * 1000;
+    int64_t until = infer->timeout_us ? infer->arrived_ns + infer->timeout_us * 1000 : 0;
+    if (until && (!infer->deadline_ns || until < infer->deadline_ns)) infer->deadline_ns = until;
     return ps_runner_submit(runner, infer, err);
 }

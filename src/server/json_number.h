@@ -13,7 +13,8 @@
 #define PS_NUMBER_MAX_CHARS 1024 /* of one number; 767 digits decide any double, more is an attack */
 #define PS_NUMBER_TEXT 32        /* room for any number written here, with NUL */
 
-/* A number token: (-1)^negative * digits * 10^exp10, exact unless `truncated`. */
+/* A number token: (-1)^negative * digits * 10^exp10, exact unless `truncated`. `digits` and exp10 of an integer of more
+ * than 19 digits are those of its first 19. */
 typedef struct ps_number {
     const char *begin, *end;
     uint64_t digits; /* the first 19 significant digits */
@@ -32,6 +33,12 @@ bool ps_number_f64(const ps_number *n, double *ret);
 bool ps_number_f32(const ps_number *n, float *ret);
 bool ps_number_i64(const ps_number *n, int64_t *ret);
 bool ps_number_u64(const ps_number *n, uint64_t *ret);
+
+/* Scan and convert in one, for rows of numbers. NULL: no number, or one that does not fit; the above say which. */
+const char *ps_number_read_f64(const char *p, const char *end, double *ret);
+const char *ps_number_read_f32(const char *p, const char *end, float *ret);
+const char *ps_number_read_i64(const char *p, const char *end, int64_t *ret);
+const char *ps_number_read_u64(const char *p, const char *end, uint64_t *ret);
 
 /* Write without NUL to buf (PS_NUMBER_TEXT bytes); return the length. Floats must be finite. */
 size_t ps_number_write_f32(char *buf, float value);

@@ -6,13 +6,23 @@
 
 __extension__ typedef unsigned __int128 ps_u128;
 
-#define PS_POW5_MAX 27 /* 5^27 < 2^63 */
-extern const uint64_t ps_pow5[PS_POW5_MAX + 1];
+/* 10^q = 2^(p - 127) * (high * 2^64 + low), p = ps_pow10_exponent(q): exact for 0 <= q <= 55, rounded up for
+ * -27 <= q <= -1, else cut off. high has its highest bit set. */
+typedef struct ps_pow10_bits {
+    uint64_t high, low;
+} ps_pow10_bits;
 
-static inline int ps_u128_bits(ps_u128 v) {
-    uint64_t high = (uint64_t)(v >> 64), low = (uint64_t)v;
-    if (high) return 128 - __builtin_clzll(high);
-    return low ? 64 - __builtin_clzll(low) : 0;
+#define PS_POW10_LEAST (-342)
+#define PS_POW10_MOST 324
+extern const ps_pow10_bits ps_pow10[PS_POW10_MOST - PS_POW10_LEAST + 1];
+
+static inline const ps_pow10_bits *ps_pow10_of(int q) {
+    return &ps_pow10[q - PS_POW10_LEAST];
+}
+
+/* floor(q * log2(10)), exact for |q| <= 1233. */
+static inline int ps_pow10_exponent(int q) {
+    return (int)((q * INT64_C(1741647)) >> 19);
 }
 
 #endif

@@ -10,7 +10,7 @@
 
 /* One known name. Entries live as long as the repository. */
 typedef struct entry {
-    char *name, *path;
+    char *name, *path, *states;          /* states NULL: a file beside the model may name them */
     ps_model_state state;                /* guarded by the repository's lock, like the two below */
     ps_served *served;                   /* not NULL in state READY, and while a loaded model is reloaded */
     ps_error reason;                     /* of state FAILED, and of READY when a reload failed; else empty */
@@ -22,6 +22,7 @@ struct ps_repository {
     ps_alloc_state *alloc;
     ps_log log;
     char *dir, *device;
+    ps_served_options served;
     atomic_bool stop_loading;
     ps_mutex load_lock; /* one load or unload at a time; taken before lock */
     ps_mutex lock;
@@ -43,16 +44,18 @@ static void entry_free(ps_repository *repo, entry *e) {
     ps_served_release(e->served);
     ps_free(repo->alloc, e->name);
     ps_free(repo->alloc, e->path);
+    ps_free(repo->alloc, e->states);
     ps_free(repo->alloc, e);
 }
 
 /* Called with the lock held, or before the repository is shared. The name must be new. */
-static ps_status add_entry(ps_repository *repo, const char *name, const char *path, ps_error *err) {
+static ps_status add_entry(ps_repository *repo, const char *name, const char *path, const char *states, ps_error *err) {
     entry *e = ps_alloc_zero(repo->alloc, sizeof *e);
     if (!e) return PS_FAIL_NOMEM(err, "a model's entry");
     e->name = ps_strdup(repo->alloc, name);
     e->path = ps_strdup(repo->alloc, path);
-    if (!e->name || !e->path || !ps_vec_push(repo->alloc, &repo->sorted, e)) {
+    e->states = states ? ps_strdup(repo->alloc, states) : NULL;
+    if (!e->name || !e->path || (states && !e->states) || !ps_vec_push(repo->alloc, &repo->sorted, e)) {
         entry_free(repo, e);
         return PS_FAIL_NOMEM(err, "a model's entry");
     }
@@ -81,7 +84,7 @@ static ps_status add_explicit(ps_repository *repo, const ps_server_model *m, ps_
             "starting with '.'",
             name, PS_MODEL_NAME_MAX);
     if (ps_map_get(&repo->by_name, name)) PS_FAIL_OUT(err, INVALID, "two models are named '%s'", name);
-    status = add_entry(repo, name, m->path, err);
+    status = add_entry(repo, name, m->path, m->states, err);
 out:
     ps_free(repo->alloc, name);
     return status;
@@ -101,7 +104,7 @@ static ps_status scan_item(ps_repository *repo, const char *item, ps_error *err)
     if (!name) PS_FAIL_OUT(err, NO_MEMORY, "out of memory for a model's name");
     if (!ps_model_name_valid(name)) goto out;
     ps_mutex_lock(&repo->lock);
-    if (!find(repo, name)) status = add_entry(repo, name, path, err);
+    if (!find(repo, name)) status = add_entry(repo, name, path, NULL, err);
     ps_mutex_unlock(&repo->lock);
 out:
     ps_free(repo->alloc, path);
@@ -123,7 +126,10 @@ static ps_status scan(ps_repository *repo, ps_error *err) {
 
 static ps_status fill(ps_repository *repo, const ps_repository_options *o, ps_error *err) {
     if (o->dir && !(repo->dir = ps_strdup(repo->alloc, o->dir))) return PS_FAIL_NOMEM(err, "the repository's path");
-    if (o->device && !(repo->device = ps_strdup(repo->alloc, o->device))) return PS_FAIL_NOMEM(err, "a device's name");
+    if (o->served.device && !(repo->device = ps_strdup(repo->alloc, o->served.device)))
+        return PS_FAIL_NOMEM(err, "a device's name");
+    repo->served = o->served;
+    repo->served.device = repo->device;
     PS_FAIL_IF(o->dir && !ps_dir_exists(o->dir), err, NOT_FOUND, "model repository '%s' is no folder", o->dir);
     for (size_t i = 0; i < o->model_count; i++)
         PS_TRY(add_explicit(repo, &o->models[i], err));
@@ -200,7 +206,12 @@ static void load_failed(ps_repository *repo, entry *e, const ps_error *reason) {
 static ps_status load_file(ps_repository *repo, entry *e, ps_served **ret, ps_error *err) {
     char *file = NULL, version[PS_MODEL_VERSION_TEXT];
     PS_TRY(ps_model_path_resolve(repo->alloc, e->path, &file, version, err));
-    ps_status status = ps_served_load(repo->engine, e->name, version, file, repo->device, ret, err);
+    ps_served_options options = repo->served;
+    options.name = e->name;
+    options.version = version;
+    options.path = file;
+    options.states = e->states;
+    ps_status status = ps_served_load(repo->engine, &options, ret, err);
     ps_free(repo->alloc, file);
     return status;
 }
@@ -216,7 +227,8 @@ static ps_status load_entry(ps_repository *repo, entry *e, ps_error *err) {
     double ms = (double)(ps_clock_ns() - start) / 1e6;
     const char *name = ps_log_quote(e->name, quoted, sizeof quoted);
     if (status == PS_OK) {
-        ps_log_line(&repo->log, PS_LOG_INFO, "event=load model=%s version=%s ms=%.1f", name, served->version, ms);
+        ps_log_line(&repo->log, PS_LOG_INFO, "event=load model=%s version=%s ms=%.1f max_batch=%u", name,
+                    served->version, ms, served->max_batch);
         replace(repo, e, served);
         return PS_OK;
     }
@@ -373,32 +385,40 @@ ps_status ps_repository_acquire_all(ps_repository *repo, ps_served ***ret, size_
     return PS_OK;
 }
 
-/* Called with the lock held. A model that was never loaded has only its name, as in Triton's index. */
-static void write_entry(const entry *e, ps_str *out) {
+static ps_index_entry index_entry(const entry *e) {
     static const char *const states[] = { "", "LOADING", "READY", "UNAVAILABLE", "UNLOADING", "UNAVAILABLE" };
+    if (e->state == PS_MODEL_KNOWN) return (ps_index_entry) { .name = e->name };
+    return (ps_index_entry) { e->name, *e->version ? e->version : "1", states[e->state], reason_of(e) };
+}
+
+void ps_repository_visit(ps_repository *repo, bool ready_only, void (*visit)(void *ctx, const ps_index_entry *e),
+                         void *ctx) {
+    (void)scan(repo, NULL); /* an unreadable folder leaves the index as it was */
+    ps_mutex_lock(&repo->lock);
+    for (size_t i = 0; i < repo->sorted.size; i++) {
+        if (ready_only && !repo->sorted.data[i]->served) continue;
+        ps_index_entry e = index_entry(repo->sorted.data[i]);
+        visit(ctx, &e);
+    }
+    ps_mutex_unlock(&repo->lock);
+}
+
+static void write_entry(void *ctx, const ps_index_entry *e) {
+    ps_str *out = ctx;
+    if (out->data[out->size - 1] != '[') ps_str_char(out, ',');
     ps_str_append(out, "{\"name\":");
     ps_json_write_string(out, e->name);
-    if (e->state != PS_MODEL_KNOWN) {
+    if (e->version) {
         ps_str_append(out, ",\"version\":");
-        ps_json_write_string(out, *e->version ? e->version : "1");
-        ps_str_printf(out, ",\"state\":\"%s\",\"reason\":", states[e->state]);
-        ps_json_write_string(out, reason_of(e));
+        ps_json_write_string(out, e->version);
+        ps_str_printf(out, ",\"state\":\"%s\",\"reason\":", e->state);
+        ps_json_write_string(out, e->reason);
     }
     ps_str_char(out, '}');
 }
 
 void ps_repository_write_index(ps_repository *repo, bool ready_only, ps_str *out) {
-    bool first = true;
-    (void)scan(repo, NULL); /* an unreadable folder leaves the index as it was */
     ps_str_char(out, '[');
-    ps_mutex_lock(&repo->lock);
-    for (size_t i = 0; i < repo->sorted.size; i++) {
-        const entry *e = repo->sorted.data[i];
-        if (ready_only && !e->served) continue;
-        if (!first) ps_str_char(out, ',');
-        first = false;
-        write_entry(e, out);
-    }
-    ps_mutex_unlock(&repo->lock);
+    if (!out->failed) ps_repository_visit(repo, ready_only, write_entry, out);
     ps_str_char(out, ']');
 }

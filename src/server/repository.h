@@ -34,7 +34,7 @@ typedef struct ps_repository_options {
     const ps_server_model *models; /* explicit ones; a name twice is refused */
     size_t model_count;
     const char *dir; /* may be NULL */
-    const char *device;
+    ps_served_options served;
 } ps_repository_options;
 
 /* Learns the names; loads nothing. Options are copied. */
@@ -58,8 +58,16 @@ ps_status ps_repository_acquire(ps_repository *repo, const char *name, const cha
                                 ps_error *err);
 /* References to all loaded models, in order of name; ps_alloc'ed array, release each. */
 ps_status ps_repository_acquire_all(ps_repository *repo, ps_served ***ret, size_t *ret_count, ps_error *err);
-/* The index as a JSON array in order of name; only loaded models if ready_only. Looks for new models in the folder
- * first. */
+/* One model of the index. A model that was never loaded has only its name: the others are NULL, as in Triton's. */
+typedef struct ps_index_entry {
+    const char *name, *version, *state, *reason;
+} ps_index_entry;
+
+/* All models in order of name; only loaded ones if ready_only. Looks for new models in the folder first. `visit` is
+ * called under the repository's lock. */
+void ps_repository_visit(ps_repository *repo, bool ready_only, void (*visit)(void *ctx, const ps_index_entry *e),
+                         void *ctx);
+/* The same as a JSON array. */
 void ps_repository_write_index(ps_repository *repo, bool ready_only, ps_str *out);
 
 /* Not empty, at most PS_MODEL_NAME_MAX bytes of UTF-8 without '/', '\' and control characters, not starting with '.'.

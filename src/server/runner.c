@@ -1,84 +1,46 @@
 #include "server/runner.h"
 
 #include "base/os.h"
-#include "server/classify.h"
+#include "server/batch.h"
+#include "server/schedule.h"
+
+typedef struct worker {
+    ps_runner *runner;
+    ps_thread thread;
+    ps_cond wake;
+    struct worker *next_idle;
+    bool idle; /* in the runner's list */
+    ps_batch_room room;
+    PS_VEC(ps_infer *) infers; /* of the batch that runs */
+} worker;
 
 struct ps_runner {
     ps_alloc_state *alloc;
-    ps_pool *pool;
-    ps_trace *trace;
-    int threads;
+    ps_runner_options options;
+    ps_mutex lock;
+    ps_sched *sched; /* guarded by lock, like all below */
+    worker *idle;    /* last in, first out: the thread whose caches are warm */
+    atomic_size_t queued; /* admitted and not yet taken to run or dropped; may be read without the lock */
+    int busy;
+    bool stopping;
     int cancel; /* atomic; ps_run_options.cancel of every run */
+    worker *workers;
+    int n_workers, started;
 };
 
-/* A request that is alone gets all threads of the engine; requests that share the machine get one each. */
-static ps_session_kind choose_kind(ps_runner *runner) {
-    return runner->threads > 1 && ps_pool_load(runner->pool) > 1 ? PS_SESSION_NARROW : PS_SESSION_WIDE;
+static ps_infer *infer_of(ps_sched_request *r) {
+    return (ps_infer *)r; /* its first member */
 }
 
-static ps_status collect(ps_infer *infer, ps_tensor *const *outputs, ps_error *err) {
-    for (size_t i = 0; i < infer->n_wants; i++) {
-        const ps_infer_want *w = &infer->wants[i];
-        const ps_tensor *t = outputs[infer->selected[i]];
-        infer->results[i] = (ps_infer_tensor) { w->name, ps_tensor_dtype(t), *ps_tensor_shape(t), ps_tensor_elements(t),
-                                                ps_tensor_data_const(t) };
-        if (w->classes > 0) PS_TRY(ps_classify(infer->served, &infer->arena, w->classes, &infer->results[i], err));
-    }
-    return PS_OK;
-}
-
-static ps_status run_session(ps_infer *infer, ps_session *session, ps_stats_sample *sample, ps_error *err) {
-    const ps_served *s = infer->served;
-    ps_run_options options = PS_RUN_OPTIONS_INIT;
-    int64_t start = ps_clock_ns();
-    ps_tensor **outputs = ps_arena_array(&infer->arena, s->n_outputs + 1, sizeof *outputs);
-    if (!outputs) return PS_FAIL_NOMEM(err, "the outputs of a request");
-    options.cancel = &infer->runner->cancel;
-    options.deadline_ns = infer->deadline_ns;
-    if (infer->sequence) PS_TRY(ps_sequence_bind(infer, err));
-    if (infer->prepare) PS_TRY(infer->prepare(infer, err));
-    int64_t bound = ps_clock_ns();
-    ps_status status = ps_session_run(session, (const ps_tensor *const *)infer->tensors, s->n_inputs, outputs,
-                                      s->n_outputs, &options, err);
-    if (status != PS_OK) {
-        ps_error_prefix(err, "model '%s'", s->name);
-        return status;
-    }
-    int64_t ran = ps_clock_ns();
-    PS_TRY(collect(infer, outputs, err));
-    PS_TRY(infer->encode(infer, err));
-    if (infer->sequence) PS_TRY(ps_sequence_keep(infer, outputs, err));
-    sample->input = bound - start;
-    sample->infer = ran - bound;
-    sample->output = ps_clock_ns() - ran;
-    return PS_OK;
-}
-
-static ps_status run_infer(ps_infer *infer, ps_stats_sample *sample, ps_error *err) {
-    ps_session *session;
-    ps_session_kind kind = choose_kind(infer->runner);
-    PS_FAIL_IF(__atomic_load_n(&infer->runner->cancel, __ATOMIC_RELAXED), err, UNAVAILABLE,
-               "the server is shutting down");
-    PS_FAIL_IF(infer->deadline_ns && ps_clock_ns() >= infer->deadline_ns, err, DEADLINE,
-               "model '%s': the request waited for longer than its timeout of %lld microseconds", infer->served->name,
-               (long long)infer->timeout_us);
-    PS_TRY(ps_served_take_session(infer->served, kind, &session, err));
-    ps_status status = run_session(infer, session, sample, err);
-    ps_served_put_session(infer->served, kind, session);
-    if (status == PS_NO_MEMORY) ps_served_drop_idle(infer->served); /* what earlier, larger requests left */
-    return status;
-}
-
-/* Puts the request into the queue. */
-static ps_status enqueue(ps_infer *infer, ps_error *err) {
-    return ps_pool_submit(infer->runner->pool, &infer->job, err);
-}
+/* ---- ends ---- */
 
 /* The last that the core does with a request. */
 static void finish(ps_infer *infer) {
     ps_infer_drop_served(infer); /* not when the reply has been sent: a slow client must not hold a model */
     infer->done(infer);
 }
+
+static ps_status enqueue(ps_infer *infer, ps_error *err);
 
 /* The request gives its turn to the next of its sequence, if it has one. */
 static void leave_sequence(ps_infer *infer) {
@@ -91,50 +53,215 @@ static void leave_sequence(ps_infer *infer) {
     }
 }
 
-static void run_job(ps_job *job) {
-    ps_infer *infer = (ps_infer *)job; /* its first member */
-    ps_stats_sample sample = { .queue = ps_clock_ns() - infer->queued_ns };
-    infer->status = run_infer(infer, &sample, &infer->error);
-    sample.total = ps_clock_ns() - infer->arrived_ns;
+static void end(ps_runner *runner, ps_infer *infer) {
+    infer->sample.total = ps_clock_ns() - infer->arrived_ns;
     if (infer->status == PS_OK)
-        ps_stats_success(&infer->served->stats, &sample);
+        ps_stats_success(&infer->served->stats, &infer->sample);
     else
-        ps_stats_fail(&infer->served->stats, sample.total);
-    ps_trace_request(infer->runner->trace, infer, &sample);
+        ps_stats_fail(&infer->served->stats, infer->sample.total);
+    ps_trace_request(runner->options.trace, infer, &infer->sample);
     leave_sequence(infer);
     finish(infer);
 }
 
-ps_status ps_runner_create(ps_alloc_state *alloc, int runners, ps_trace *trace, ps_runner **ret, ps_error *err) {
-    ps_runner *runner = ps_alloc_zero(alloc, sizeof *runner);
-    if (!runner) return PS_FAIL_NOMEM(err, "the runners");
-    runner->alloc = alloc;
-    runner->trace = trace;
-    runner->threads = runners ? runners : ps_cpu_count();
-    ps_status status = ps_pool_create(alloc, "ps-run", runner->threads, PS_RUNNER_MAX_QUEUE, &runner->pool, err);
-    if (status != PS_OK) {
-        ps_free(alloc, runner);
-        return status;
+/* Without the lock. */
+static void end_dropped(ps_runner *runner, ps_sched_request *dropped) {
+    while (dropped) {
+        ps_infer *infer = infer_of(dropped);
+        dropped = dropped->next;
+        infer->status = ps_schedule_dropped(infer, &infer->error);
+        end(runner, infer);
     }
-    *ret = runner;
-    return PS_OK;
 }
 
-void ps_runner_free(ps_runner *runner) {
-    if (!runner) return;
-    ps_pool_free(runner->pool);
-    ps_free(runner->alloc, runner);
+/* ---- quick requests ---- */
+
+static uint64_t quick_key(const ps_infer *infer) {
+    uint64_t key = ps_quick_mix(infer->form, infer->n_inputs);
+    for (size_t i = 0; i < infer->n_tensors; i++) {
+        const ps_tensor *t = infer->tensors[i];
+        const ps_shape *shape = t ? ps_tensor_shape(t) : NULL;
+        key = ps_quick_mix(key, shape ? (uint64_t)shape->rank : UINT64_MAX);
+        for (int k = 0; shape && k < shape->rank; k++)
+            key = ps_quick_mix(key, (uint64_t)shape->dims[k]);
+    }
+    for (size_t i = 0; i < infer->n_wants; i++) {
+        const ps_infer_want *w = &infer->wants[i];
+        key = ps_quick_mix(key, (uint64_t)infer->selected[i] << 2 | (uint64_t)w->binary << 1 | (w->shm != NULL));
+        key = ps_quick_mix(key, (uint64_t)w->classes);
+    }
+    return key ? key : 1;
+}
+
+static void count_quick(ps_infer *infer, bool here) {
+    const ps_stats_sample *sample = &infer->sample;
+    if (infer->quick_key && infer->status == PS_OK && sample->batch)
+        ps_quick_count(&infer->served->quick, infer->quick_key, sample->input + sample->infer + sample->output, here);
+}
+
+/* Only while nobody waits, so that no request overtakes another. A quick request gains nothing from more threads.
+ * false: the run was stopped because it is not quick at all; nothing has happened to the request. */
+static bool run_here(ps_runner *runner, ps_infer *infer) {
+    ps_quick *quick = &infer->served->quick;
+    ps_batch_run run = { .kind = PS_SESSION_NARROW, .cancel = &runner->cancel };
+    if (atomic_load_explicit(&runner->queued, memory_order_relaxed) ||
+        !ps_quick_is(quick, infer->quick_key, infer->here_ns))
+        return false;
+    infer->sample = (ps_stats_sample) { 0 };
+    run.stop_ns = infer->queued_ns + PS_QUICK_LIMIT_NS;
+    ps_batch_run_all(&run, &infer, 1);
+    if (infer->status == PS_DEADLINE && !(infer->deadline_ns && ps_clock_ns() >= infer->deadline_ns)) {
+        ps_quick_strike(quick, infer->quick_key);
+        infer->error = (ps_error)PS_ERROR_INIT;
+        return false;
+    }
+    count_quick(infer, true);
+    end(runner, infer);
+    return true;
+}
+
+/* ---- threads ---- */
+
+static void wake_one(ps_runner *runner) {
+    worker *w = runner->idle;
+    if (!w) return;
+    runner->idle = w->next_idle;
+    w->idle = false;
+    ps_cond_signal(&w->wake);
+}
+
+/* Until it is woken, or until_ns (0: no end). */
+static void sleep_until(worker *w, int64_t until_ns) {
+    ps_runner *runner = w->runner;
+    w->idle = true;
+    w->next_idle = runner->idle;
+    runner->idle = w;
+    while (w->idle) {
+        if (!until_ns)
+            ps_cond_wait(&w->wake, &runner->lock);
+        else if (!ps_cond_wait_until(&w->wake, &runner->lock, until_ns))
+            break;
+    }
+    for (worker **at = &runner->idle; w->idle && *at; at = &(*at)->next_idle)
+        if (*at == w) {
+            *at = w->next_idle;
+            w->idle = false;
+            break;
+        }
+}
+
+/* Those of a batch as an array, as far as there is room. */
+static size_t list_infers(worker *w, const ps_sched_batch *batch) {
+    int64_t now = ps_clock_ns();
+    w->infers.size = 0;
+    for (ps_sched_request *r = batch->first; r; r = r->next) {
+        ps_infer *infer = infer_of(r);
+        infer->sample = (ps_stats_sample) { .queue = now - infer->queued_ns };
+        infer->status = PS_NO_MEMORY;
+        if (ps_vec_push(w->runner->alloc, &w->infers, infer)) continue;
+        (void)PS_FAIL_NOMEM(&infer->error, "a batch");
+    }
+    return w->infers.size;
+}
+
+static void run_batch(worker *w, const ps_sched_batch *batch, bool alone, int64_t *ret_measured) {
+    ps_runner *runner = w->runner;
+    ps_batch_run run = { .cancel = &runner->cancel, .room = &w->room };
+    /* A request that is alone gets all threads of the engine; runs that share the machine get one each. */
+    run.kind = runner->n_workers > 1 && !alone ? PS_SESSION_NARROW : PS_SESSION_WIDE;
+    size_t n = list_infers(w, batch);
+    if (n) ps_batch_run_all(&run, w->infers.data, n);
+    *ret_measured = run.measured_ns;
+}
+
+/* The lock is held before and after. */
+static void run_next(worker *w, ps_sched_batch *batch) {
+    ps_runner *runner = w->runner;
+    int64_t measured = 0;
+    runner->queued -= batch->requests;
+    runner->busy++;
+    bool alone = runner->busy == 1 && runner->queued == 0;
+    if (runner->queued) wake_one(runner);
+    ps_mutex_unlock(&runner->lock);
+    run_batch(w, batch, alone, &measured);
+    ps_mutex_lock(&runner->lock);
+    runner->busy--;
+    ps_sched_complete(runner->sched, batch, measured, ps_clock_ns());
+    ps_mutex_unlock(&runner->lock);
+    for (ps_sched_request *r = batch->first, *next; r; r = next) {
+        next = r->next;
+        count_quick(infer_of(r), false);
+        end(runner, infer_of(r));
+    }
+    ps_mutex_lock(&runner->lock);
+}
+
+static size_t count(const ps_sched_request *r) {
+    size_t n = 0;
+    for (; r; r = r->next)
+        n++;
+    return n;
+}
+
+static void work(void *ctx) {
+    worker *w = ctx;
+    ps_runner *runner = w->runner;
+    ps_mutex_lock(&runner->lock);
+    for (;;) {
+        ps_sched_batch batch;
+        int64_t until_ns = 0;
+        ps_sched_action action = ps_sched_next(runner->sched, ps_clock_ns(), &batch, &until_ns);
+        ps_sched_request *dropped = ps_sched_take_dropped(runner->sched);
+        if (dropped) {
+            runner->queued -= count(dropped);
+            ps_mutex_unlock(&runner->lock);
+            end_dropped(runner, dropped);
+            ps_mutex_lock(&runner->lock);
+        }
+        if (action == PS_SCHED_RUN)
+            run_next(w, &batch);
+        else if (runner->stopping && !runner->queued)
+            break;
+        else if (!dropped)
+            sleep_until(w, action == PS_SCHED_WAIT ? until_ns : 0);
+    }
+    while (runner->idle)
+        wake_one(runner);
+    ps_mutex_unlock(&runner->lock);
+}
+
+/* ---- submitting ---- */
+
+/* Puts the request into the scheduler's queue. */
+static ps_status enqueue(ps_infer *infer, ps_error *err) {
+    ps_runner *runner = infer->runner;
+    ps_sched_verdict verdict = { .reason = PS_SCHED_REMOVED };
+    ps_schedule_fill(infer, runner->options.target_ns);
+    ps_mutex_lock(&runner->lock);
+    ps_status status = PS_OK;
+    if (!runner->stopping) status = ps_schedule_model(runner->sched, &runner->options, runner, infer->served, err);
+    if (!runner->stopping && status == PS_OK)
+        verdict = ps_sched_admit(runner->sched, infer->served->schedule, &infer->request, ps_clock_ns());
+    runner->queued += verdict.reason == PS_SCHED_OK;
+    wake_one(runner); /* also after a refusal, which may have dropped others */
+    ps_mutex_unlock(&runner->lock);
+    if (status != PS_OK || verdict.reason == PS_SCHED_OK) return status;
+    return ps_schedule_refused(infer, &verdict, err);
 }
 
 ps_status ps_runner_submit(ps_runner *runner, ps_infer *infer, ps_error *err) {
     infer->runner = runner;
-    infer->job.run = run_job;
     infer->queued_ns = ps_clock_ns();
     bool waits = false;
+    if (infer->here_ns && !*infer->sequence_id) {
+        infer->quick_key = quick_key(infer);
+        if (run_here(runner, infer)) return PS_OK;
+    }
+    if (infer->park) infer->park(infer);
     if (*infer->sequence_id) PS_TRY(ps_sequence_enter(infer, &waits, err));
     if (waits) return PS_OK; /* it belongs to whoever runs before it */
     ps_status status = enqueue(infer, err);
-    if (status == PS_OK || !infer->sequence) return status; /* if OK, it belongs to a thread of the pool */
+    if (status == PS_OK || !infer->sequence) return status; /* if OK, it belongs to a thread */
     infer->status = status;
     leave_sequence(infer);
     return status;
@@ -142,4 +269,86 @@ ps_status ps_runner_submit(ps_runner *runner, ps_infer *infer, ps_error *err) {
 
 void ps_runner_cancel(ps_runner *runner) {
     __atomic_store_n(&runner->cancel, 1, __ATOMIC_RELAXED);
+}
+
+void ps_runner_forget(ps_runner *runner, ps_served *s) {
+    ps_schedule_keep(&runner->options, s, &runner->lock);
+    ps_mutex_lock(&runner->lock);
+    ps_sched_remove_model(runner->sched, s->schedule);
+    ps_mutex_unlock(&runner->lock);
+    s->schedule = NULL;
+}
+
+void ps_runner_write_stats(ps_runner *runner, const ps_served *served, ps_str *out) {
+    ps_sched_stats stats;
+    ps_mutex_lock(&runner->lock);
+    bool known = served->schedule != NULL;
+    if (known) ps_sched_model_stats(served->schedule, &stats);
+    ps_mutex_unlock(&runner->lock);
+    if (known) ps_schedule_write_stats(&stats, out);
+}
+
+/* ---- life ---- */
+
+static ps_status start(ps_runner *runner, ps_error *err) {
+    ps_sched_options o = { .policy = runner->options.policy,
+                           .slots = (uint32_t)runner->n_workers,
+                           .max_queue = PS_RUNNER_MAX_QUEUE,
+                           .knobs = runner->options.knobs };
+    if (o.slots > PS_SCHED_MAX_SLOTS) o.slots = PS_SCHED_MAX_SLOTS;
+    PS_TRY(ps_sched_create(runner->alloc, &o, &runner->sched, err));
+    runner->workers = ps_alloc_zero(runner->alloc, (size_t)runner->n_workers * sizeof *runner->workers);
+    if (!runner->workers) return PS_FAIL_NOMEM(err, "the runners");
+    for (int i = 0; i < runner->n_workers; i++) {
+        worker *w = &runner->workers[i];
+        w->runner = runner;
+        if (!ps_cond_init(&w->wake) || !ps_thread_start(&w->thread, "ps-run", work, w))
+            return PS_FAIL(err, NO_MEMORY, "no thread for the runners could be started");
+        runner->started++;
+    }
+    return PS_OK;
+}
+
+ps_status ps_runner_create(ps_alloc_state *alloc, const ps_runner_options *options, ps_runner **ret, ps_error *err) {
+    ps_runner *runner = ps_alloc_zero(alloc, sizeof *runner);
+    if (!runner) return PS_FAIL_NOMEM(err, "the runners");
+    if (!ps_mutex_init(&runner->lock)) {
+        ps_free(alloc, runner);
+        return PS_FAIL_NOMEM(err, "the runners");
+    }
+    runner->alloc = alloc;
+    runner->options = *options;
+    runner->n_workers = options->threads ? options->threads : ps_cpu_count();
+    ps_status status = start(runner, err);
+    if (status != PS_OK) {
+        ps_runner_free(runner);
+        return status;
+    }
+    *ret = runner;
+    return PS_OK;
+}
+
+void ps_runner_stop(ps_runner *runner) {
+    ps_mutex_lock(&runner->lock);
+    runner->stopping = true;
+    while (runner->idle)
+        wake_one(runner);
+    ps_mutex_unlock(&runner->lock);
+    for (int i = 0; i < runner->started; i++)
+        ps_thread_join(runner->workers[i].thread);
+    runner->started = 0;
+}
+
+void ps_runner_free(ps_runner *runner) {
+    if (!runner) return;
+    ps_runner_stop(runner);
+    for (int i = 0; runner->workers && i < runner->n_workers; i++) {
+        ps_batch_room_release(runner->alloc, &runner->workers[i].room);
+        ps_vec_release(runner->alloc, &runner->workers[i].infers);
+        ps_cond_destroy(&runner->workers[i].wake);
+    }
+    ps_sched_free(runner->sched);
+    ps_mutex_destroy(&runner->lock);
+    ps_free(runner->alloc, runner->workers);
+    ps_free(runner->alloc, runner);
 }

@@ -1,22 +1,36 @@
-/* runner.h - runs requests: a pool of threads, each taking a session of the model for one run.
+/* runner.h - runs requests: threads that ask the scheduler (src/sched) what to run next, and run it.
  *
- * This is the seam for the scheduler: whoever decides order, batches and devices takes the place of the pool's plain
- * queue behind ps_runner_submit and calls the same run function. */
+ * The scheduler decides order, batches and refusals in one lock of the runner; the threads run what it chose outside of
+ * it. A request whose deadline has become impossible is answered without being run. */
 #ifndef PS_SERVER_RUNNER_H
 #define PS_SERVER_RUNNER_H
 
+#include "base/cache.h"
 #include "server/core.h"
 #include "server/trace.h"
 
 #define PS_RUNNER_MAX_QUEUE 4096
 
-/* runners 0: one per core of the process. `trace` outlives the runner. */
-ps_status ps_runner_create(ps_alloc_state *alloc, int runners, ps_trace *trace, ps_runner **ret, ps_error *err);
-/* Every request that was accepted gets its `done` before this returns. NULL is allowed. */
+typedef struct ps_runner_options {
+    int threads;               /* 0: one per core of the process */
+    const char *policy;        /* NULL: the scheduler's default */
+    ps_sched_knobs knobs;      /* of the policies that have any */
+    int64_t target_ns;         /* latency that the operator asks for, a deadline of every request; 0: automatic, which
+                                  steers batch sizes and refuses nothing */
+    ps_trace *trace;           /* outlives the runner */
+    ps_cache *cache;           /* keeps what was learnt of models' times; NULL: nothing is kept. Outlives the runner */
+} ps_runner_options;
+
+ps_status ps_runner_create(ps_alloc_state *alloc, const ps_runner_options *options, ps_runner **ret, ps_error *err);
+/* Every request that was accepted gets its `done` before this returns; none is accepted any more. */
+void ps_runner_stop(ps_runner *runner);
+/* Stops first; models that it has run are gone. NULL is allowed. */
 void ps_runner_free(ps_runner *runner);
-/* PS_UNAVAILABLE when the queue is full. */
+/* PS_UNAVAILABLE when a queue is full or the deadline cannot be met, with infer->retry_after_ns. */
 ps_status ps_runner_submit(ps_runner *runner, ps_infer *infer, ps_error *err);
 /* Runs in progress stop soon and queued ones do not start: all end with PS_UNAVAILABLE or PS_CANCELLED. */
 void ps_runner_cancel(ps_runner *runner);
+/* The model's scheduling, as members of a statistics object: ,"scheduler":{…}. Nothing before the first request. */
+void ps_runner_write_stats(ps_runner *runner, const ps_served *served, ps_str *out);
 
 #endif

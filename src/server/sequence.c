@@ -65,20 +65,29 @@ static ps_sequences *create(ps_engine *engine) {
     return s;
 }
 
-ps_status ps_sequences_load(ps_engine *engine, const char *model_file, const ps_value_info *inputs, size_t n_inputs,
-                            const ps_value_info *outputs, size_t n_outputs, ps_sequences **ret, ps_error *err) {
+/* What the server's configuration says of the model. */
+static ps_status read_text(ps_sequences *s, const char *text, size_t n_inputs, size_t n_outputs, ps_error *err) {
+    ps_status status =
+        ps_state_file_read(text, strlen(text), s->inputs, n_inputs, s->outputs, n_outputs, &s->arena, &s->file, err);
+    if (status != PS_OK) ps_error_prefix(err, "the model's configuration");
+    return status;
+}
+
+ps_status ps_sequences_load(ps_engine *engine, const char *model_file, const char *text, const ps_value_info *inputs,
+                            size_t n_inputs, const ps_value_info *outputs, size_t n_outputs, ps_sequences **ret,
+                            ps_error *err) {
     ps_alloc_state *alloc = ps_engine_alloc(engine);
     char *path = ps_model_file_beside(alloc, model_file, ".state.json");
     ps_sequences *s = NULL;
     ps_status status = PS_OK;
     *ret = NULL;
     if (!path) return PS_FAIL_NOMEM(err, "a path");
-    if (!ps_file_exists(path)) goto out;
+    if (!text && !ps_file_exists(path)) goto out;
     s = create(engine);
     if (!s) PS_FAIL_OUT(err, NO_MEMORY, "out of memory for the sequences of a model");
     s->inputs = inputs;
     s->outputs = outputs;
-    PS_TRY_OUT(read_file(s, path, n_inputs, n_outputs, err));
+    PS_TRY_OUT(text ? read_text(s, text, n_inputs, n_outputs, err) : read_file(s, path, n_inputs, n_outputs, err));
     *ret = s;
 out:
     if (status != PS_OK) ps_sequences_free(s);
@@ -195,7 +204,8 @@ static ps_status enter(ps_sequences *s, ps_infer *infer, bool *ret_waits, ps_err
 
 ps_status ps_sequence_enter(ps_infer *infer, bool *ret_waits, ps_error *err) {
     ps_sequences *s = infer->served->sequences;
-    PS_FAIL_IF(!s, err, UNSUPPORTED, "model '%s' keeps no state: there is no .state.json beside its file",
+    PS_FAIL_IF(!s, err, UNSUPPORTED,
+               "model '%s' keeps no state: neither its configuration nor a .state.json beside its file names one",
                infer->served->name);
     ps_mutex_lock(&s->lock);
     ps_status status = enter(s, infer, ret_waits, err);
@@ -273,10 +283,23 @@ ps_infer *ps_sequence_leave(ps_infer *infer) {
 
 /* ---- description ---- */
 
+size_t ps_sequences_states(const ps_sequences *s) {
+    return s ? s->file.n_pairs : 0;
+}
+
+ps_sequence_state ps_sequences_state(const ps_sequences *s, size_t i) {
+    const ps_state_pair *p = &s->file.pairs[i];
+    return (ps_sequence_state) { p->input, p->output, p->shape };
+}
+
+int64_t ps_sequences_idle_us(const ps_sequences *s) {
+    return s->file.idle_seconds * 1000000;
+}
+
 void ps_sequences_write_config(const ps_sequences *s, ps_str *out) {
     if (!s) return;
     ps_str_printf(out, ",\"sequence_batching\":{\"max_sequence_idle_microseconds\":%" PRId64 ",\"state\":[",
-                  s->file.idle_seconds * 1000000);
+                  ps_sequences_idle_us(s));
     for (size_t i = 0; i < s->file.n_pairs; i++) {
         const ps_state_pair *p = &s->file.pairs[i];
         ps_str_append(out, i ? ",{\"input_name\":" : "{\"input_name\":");

@@ -3,6 +3,11 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/map.h"
+#include "base/os.h"
+#include "server/probe.h"
+
+#define DIGEST_STEP ((size_t)1 << 20)
 
 typedef ps_status (*info_fn)(const ps_model *model, size_t index, ps_value_info *ret_info);
 
@@ -33,24 +38,59 @@ static ps_status read_values(ps_served *s, info_fn get, size_t n, const char *wh
     return PS_OK;
 }
 
-static ps_status fill(ps_served *s, ps_engine *engine, const char *name, const char *version, const char *path,
-                      const char *device, ps_error *err) {
+/* A model that cannot be batched is served all the same; only out of memory is an error. */
+static ps_status allow_batches(ps_served *s, ps_engine *engine, uint32_t max_batch, ps_error *err) {
+    ps_error why = PS_ERROR_INIT;
+    ps_probe probe = { engine, s->model, s->inputs, s->outputs, s->n_inputs, s->n_outputs };
+    s->max_batch = 1;
+    s->unbatched = "batching is off";
+    if (max_batch < 2) return PS_OK;
+    s->unbatched = "it keeps state between requests";
+    if (s->sequences) return PS_OK;
+    ps_status status = ps_probe_batching(&probe, &why);
+    if (status == PS_OK) {
+        s->max_batch = max_batch;
+        return PS_OK;
+    }
+    s->unbatched = ps_arena_strdup(&s->arena, why.msg);
+    return s->unbatched ? PS_OK : PS_FAIL_NOMEM(err, "a served model");
+}
+
+/* Read once more, from the page cache; what cannot be read has none. */
+static void digest_file(ps_served *s, const char *path) {
+    ps_error ignored = PS_ERROR_INIT;
+    ps_file_map map;
+    if (ps_file_map_open(path, &map, &ignored) != PS_OK) return;
+    for (size_t at = 0; at < map.size; at += DIGEST_STEP) {
+        size_t n = map.size - at < DIGEST_STEP ? map.size - at : DIGEST_STEP;
+        s->digest[0] = ps_hash_bytes(map.data + at, n, s->digest[0]);
+        s->digest[1] = ps_hash_bytes(map.data + at, n, s->digest[1] + 1);
+        ps_file_map_drop(&map, at, n);
+    }
+    s->has_digest = true;
+    ps_file_map_close(&map);
+}
+
+static ps_status fill(ps_served *s, ps_engine *engine, const ps_served_options *o, ps_error *err) {
     ps_model_options options = PS_MODEL_OPTIONS_INIT;
-    options.device = device;
-    s->name = ps_arena_strdup(&s->arena, name);
-    s->version = ps_arena_strdup(&s->arena, version);
-    if (!s->name || !s->version) return PS_FAIL_NOMEM(err, "a model's name");
-    PS_TRY(ps_model_load(engine, path, &options, &s->model, err));
+    options.device = o->device;
+    s->name = ps_arena_strdup(&s->arena, o->name);
+    s->version = ps_arena_strdup(&s->arena, o->version);
+    s->device = ps_arena_strdup(&s->arena, o->device ? o->device : "cpu");
+    if (!s->name || !s->version || !s->device) return PS_FAIL_NOMEM(err, "a model's name");
+    PS_TRY(ps_model_load(engine, o->path, &options, &s->model, err));
+    if (o->digest) digest_file(s, o->path);
     s->n_inputs = ps_model_input_count(s->model);
     s->n_outputs = ps_model_output_count(s->model);
     PS_TRY(read_values(s, ps_model_input, s->n_inputs, "input", &s->inputs, err));
     PS_TRY(read_values(s, ps_model_output, s->n_outputs, "output", &s->outputs, err));
-    PS_TRY(ps_photo_load(engine, path, &s->arena, &s->photo, err));
-    return ps_sequences_load(engine, path, s->inputs, s->n_inputs, s->outputs, s->n_outputs, &s->sequences, err);
+    PS_TRY(ps_photo_load(engine, o->path, &s->arena, &s->photo, err));
+    PS_TRY(ps_sequences_load(engine, o->path, o->states, s->inputs, s->n_inputs, s->outputs, s->n_outputs,
+                             &s->sequences, err));
+    return allow_batches(s, engine, o->max_batch, err);
 }
 
-ps_status ps_served_load(ps_engine *engine, const char *name, const char *version, const char *path, const char *device,
-                         ps_served **ret, ps_error *err) {
+ps_status ps_served_load(ps_engine *engine, const ps_served_options *options, ps_served **ret, ps_error *err) {
     ps_alloc_state *alloc = ps_engine_alloc(engine);
     ps_served *s = ps_alloc_zero(alloc, sizeof *s);
     if (!s) return PS_FAIL_NOMEM(err, "a served model");
@@ -66,7 +106,7 @@ ps_status ps_served_load(ps_engine *engine, const char *name, const char *versio
         ps_free(alloc, s);
         return PS_FAIL_NOMEM(err, "a served model");
     }
-    ps_status status = fill(s, engine, name, version, path, device, err);
+    ps_status status = fill(s, engine, options, err);
     if (status != PS_OK) {
         ps_served_release(s);
         return status;
@@ -92,6 +132,7 @@ void ps_served_release(ps_served *s) {
     if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1) return;
     void (*on_gone)(void *ctx) = s->on_gone;
     void *ctx = s->gone_ctx;
+    if (s->unschedule) s->unschedule(s->runner, s);
     free_idle(s);
     ps_sequences_free(s->sequences);
     ps_model_release(s->model);

@@ -12,12 +12,16 @@
 #include "base/thread.h"
 #include "base/vec.h"
 #include "polestar/session.h"
+#include "sched/sched.h"
 #include "server/photo.h"
+#include "server/quick.h"
 #include "server/sequence.h"
 #include "server/stats.h"
 
 /* Sessions that run on all threads of the engine, and sessions that run on one. */
 typedef enum ps_session_kind { PS_SESSION_WIDE, PS_SESSION_NARROW, PS_SESSION_KINDS } ps_session_kind;
+
+typedef struct ps_runner ps_runner;
 
 typedef struct ps_served {
     atomic_int refs;
@@ -29,6 +33,15 @@ typedef struct ps_served {
     ps_photo_settings photo;
     ps_sequences *sequences; /* NULL: the model keeps no state */
     ps_stats stats;
+    ps_quick quick;
+    uint32_t max_batch; /* rows that may share a run; 1: requests run alone, for the reason in `unbatched` */
+    const char *unbatched;
+    bool has_digest;
+    uint64_t digest[2];       /* of the model file */
+    const char *device;       /* never NULL; in the arena */
+    ps_sched_model *schedule; /* the runner's, from the first request on; guarded by its lock */
+    void (*unschedule)(ps_runner *runner, struct ps_served *s); /* set with it, called before the model is freed */
+    ps_runner *runner;
 
     void (*on_gone)(void *ctx); /* NULL, or called when all is freed; set before the last reference can go */
     void *gone_ctx;
@@ -39,10 +52,17 @@ typedef struct ps_served {
     ps_arena arena;
 } ps_served;
 
+typedef struct ps_served_options {
+    const char *name, *version, *path;
+    const char *device; /* may be NULL, like the next */
+    const char *states; /* instead of the model's .state.json: its text */
+    uint32_t max_batch; /* 1: no batching; else the most rows of a run, if the model allows it (probe.h) */
+    bool digest;        /* fill in ps_served.digest */
+} ps_served_options;
+
 /* Loads the file; slow. Fails with the loader's sentence, or if an input or output has an element type that the
- * protocol cannot carry. device may be NULL. */
-ps_status ps_served_load(ps_engine *engine, const char *name, const char *version, const char *path, const char *device,
-                         ps_served **ret, ps_error *err);
+ * protocol cannot carry. */
+ps_status ps_served_load(ps_engine *engine, const ps_served_options *options, ps_served **ret, ps_error *err);
 ps_served *ps_served_retain(ps_served *s);
 void ps_served_release(ps_served *s); /* NULL is allowed */
 void ps_served_retire(ps_served *s);

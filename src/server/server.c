@@ -1,10 +1,14 @@
 /* The public object: options, start, drain, stop. */
 #include "polestar/server.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/os.h"
 #include "base/thread.h"
+#ifdef PS_WITH_GRPC
+#include "server/grpc/grpc.h"
+#endif
 #include "server/http/http.h"
 #include "server/repository.h"
 #include "server/runner.h"
@@ -12,8 +16,12 @@
 
 #define DEFAULT_BODY ((size_t)64 << 20)
 #define MAX_BODY ((size_t)4 << 30)
+#define DEFAULT_BATCH 32
+#define MAX_BATCH 1024
 #define LOADER_QUEUE 256
-#define LEAST_SHARED ((size_t)256 << 20)          /* inputs in shared memory of all requests: this, or four bodies */
+#define OTHER_FILES 256 /* than connections: models, devices, the log */
+/* bodies of all requests together, and their inputs in shared memory: this, or four of the largest body */
+#define LEAST_SHARED ((size_t)256 << 20)
 #define LAST_REPLIES_NS (2 * INT64_C(1000000000)) /* for replies to requests that the drain cut short */
 
 struct ps_server {
@@ -22,25 +30,96 @@ struct ps_server {
     ps_log log; /* through the filter */
     ps_log_filter log_filter;
     ps_trace *trace;
+    ps_cache *cache; /* NULL: none */
     ps_shm_table *shm;
     int drain_seconds;
     ps_repository *repository;
     ps_runner *runner;
     ps_pool *loader; /* one thread: loads and unloads, in order */
     ps_http *http;
+#ifdef PS_WITH_GRPC
+    ps_grpc *grpc;
+#endif
+    ps_budget bodies;
     ps_job load_all;
-    int port;
+    int port, grpc_port; /* grpc_port -1: none */
     atomic_bool stopped;
     ps_mutex lock;
     ps_cond changed;
-    bool ready; /* guarded by lock */
+    bool starting, ready; /* guarded by lock */
 };
+
+/* ---- gRPC, in builds that have it ---- */
+
+#ifdef PS_WITH_GRPC
+static ps_status start_grpc(ps_server *s, const ps_server_options *o, ps_error *err) {
+    ps_grpc_options grpc = {
+        .engine = s->engine,
+        .log = s->log,
+        .repository = s->repository,
+        .runner = s->runner,
+        .loader = s->loader,
+        .trace = s->trace,
+        .shm = s->shm,
+        .log_filter = &s->log_filter,
+        .bodies = &s->bodies,
+        .host = o->host ? o->host : "127.0.0.1",
+        .port = o->grpc_port,
+        .max_body_bytes = o->max_body_bytes ? o->max_body_bytes : DEFAULT_BODY,
+        .threads = o->grpc_threads ? o->grpc_threads : 1,
+        .client_seconds = o->client_seconds ? o->client_seconds : 30,
+    };
+    if (o->grpc_port < 0) return PS_OK;
+    PS_TRY(ps_grpc_start(&grpc, &s->grpc, err));
+    s->grpc_port = ps_grpc_port(s->grpc);
+    ps_log_line(&s->log, PS_LOG_INFO, "event=listen protocol=grpc host=%s port=%d", grpc.host, s->grpc_port);
+    return PS_OK;
+}
+
+static void set_grpc_ready(ps_server *s) {
+    if (s->grpc) ps_grpc_set_ready(s->grpc, true);
+}
+
+static void drain_grpc(ps_server *s) {
+    if (s->grpc) ps_grpc_drain(s->grpc);
+}
+
+static bool wait_grpc_idle(ps_server *s, int64_t deadline_ns) {
+    return !s->grpc || ps_grpc_wait_idle(s->grpc, deadline_ns);
+}
+
+static void free_grpc(ps_server *s) {
+    ps_grpc_free(s->grpc);
+    s->grpc = NULL;
+}
+#else
+static ps_status start_grpc(ps_server *s, const ps_server_options *o, ps_error *err) {
+    if (o->grpc_port >= 0) ps_log_line(&s->log, PS_LOG_INFO, "event=no_grpc reason=\"built without it\"");
+    return PS_OK;
+}
+
+static void set_grpc_ready(ps_server *s) {}
+
+static void drain_grpc(ps_server *s) {}
+
+static bool wait_grpc_idle(ps_server *s, int64_t deadline_ns) {
+    return true;
+}
+
+static void free_grpc(ps_server *s) {}
+#endif
+
+/* ---- start ---- */
 
 static ps_status check_options(const ps_server_options *o, ps_error *err) {
     PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_server_options.size is %zu, this library expects %zu", o->size,
                sizeof *o);
     PS_FAIL_IF(o->http_port < 0 || o->http_port > 65535, err, INVALID, "HTTP port %d is not between 0 and 65535",
                o->http_port);
+    PS_FAIL_IF(o->grpc_port < -1 || o->grpc_port > 65535, err, INVALID, "gRPC port %d is not between -1 and 65535",
+               o->grpc_port);
+    PS_FAIL_IF(o->grpc_threads < 0 || o->grpc_threads > 256, err, INVALID, "%d gRPC threads are not between 0 and 256",
+               o->grpc_threads);
     PS_FAIL_IF(o->max_body_bytes > MAX_BODY, err, INVALID, "the body limit of %zu bytes is above %zu",
                o->max_body_bytes, MAX_BODY);
     PS_FAIL_IF(o->max_connections < 0 || o->max_connections > 1000000, err, INVALID,
@@ -53,6 +132,12 @@ static ps_status check_options(const ps_server_options *o, ps_error *err) {
                err, INVALID, "shared memory is '%.32s', not auto, on or off", o->shared_memory);
     PS_FAIL_IF(o->client_seconds < 0 || o->client_seconds > 86400, err, INVALID,
                "client_seconds is %d, not between 0 and 86400", o->client_seconds);
+    PS_FAIL_IF(o->max_batch < 0 || o->max_batch > MAX_BATCH, err, INVALID, "max_batch is %d, not between 0 and %d",
+               o->max_batch, MAX_BATCH);
+    PS_FAIL_IF(o->batch_size < 0 || o->batch_size > MAX_BATCH, err, INVALID, "batch_size is %d, not between 0 and %d",
+               o->batch_size, MAX_BATCH);
+    PS_FAIL_IF(o->latency_target_ms < 0 || o->batch_delay_ms < 0 || o->queue_timeout_ms < 0, err, INVALID,
+               "a time of the scheduler is negative");
     PS_FAIL_IF(o->drain_seconds < 0, err, INVALID, "drain_seconds is %d, which is negative", o->drain_seconds);
     return PS_OK;
 }
@@ -67,12 +152,28 @@ static bool allows_shared_memory(const ps_server_options *o) {
 static void run_load_all(ps_job *job) {
     ps_server *s = (ps_server *)((char *)job - offsetof(ps_server, load_all));
     ps_repository_load_all(s->repository);
+    ps_mutex_lock(&s->lock);
+    while (s->starting)
+        ps_cond_wait(&s->changed, &s->lock);
+    ps_mutex_unlock(&s->lock);
     ps_http_set_ready(s->http, true);
+    set_grpc_ready(s);
     ps_mutex_lock(&s->lock);
     s->ready = true;
     ps_cond_broadcast(&s->changed);
     ps_mutex_unlock(&s->lock);
     ps_log_line(&s->log, PS_LOG_INFO, "event=ready");
+}
+
+/* As many connections as the process may have files open, and files are needed for other things as well. */
+static int allowed_connections(const ps_server *s, int want) {
+    uint64_t need = (uint64_t)want + (uint64_t)ps_http_spare_connections(want) + OTHER_FILES;
+    uint64_t files = ps_open_files_allow(need);
+    if (files >= need) return want;
+    int fit = files > 2 * OTHER_FILES ? (int)(files - OTHER_FILES) / 17 * 16 : OTHER_FILES / 2;
+    if (fit > want) fit = want;
+    ps_log_line(&s->log, PS_LOG_WARN, "event=open_files limit=%" PRIu64 " connections=%d wanted=%d", files, fit, want);
+    return fit;
 }
 
 static ps_status start_http(ps_server *s, const ps_server_options *o, ps_error *err) {
@@ -85,6 +186,7 @@ static ps_status start_http(ps_server *s, const ps_server_options *o, ps_error *
         .trace = s->trace,
         .shm = s->shm,
         .log_filter = &s->log_filter,
+        .bodies = &s->bodies,
         .host = o->host ? o->host : "127.0.0.1",
         .port = o->http_port,
         .max_body_bytes = o->max_body_bytes ? o->max_body_bytes : DEFAULT_BODY,
@@ -92,30 +194,67 @@ static ps_status start_http(ps_server *s, const ps_server_options *o, ps_error *
         .threads = o->http_threads ? o->http_threads : 1,
         .client_seconds = o->client_seconds ? o->client_seconds : 30,
     };
+    http.max_connections = allowed_connections(s, http.max_connections);
     if (http.max_connections < http.threads) http.max_connections = http.threads;
     PS_TRY(ps_http_start(&http, &s->http, err));
     s->port = ps_http_port(s->http);
-    ps_log_line(&s->log, PS_LOG_INFO, "event=listen host=%s port=%d", http.host, s->port);
+    ps_log_line(&s->log, PS_LOG_INFO, "event=listen protocol=http host=%s port=%d", http.host, s->port);
     return PS_OK;
 }
 
+static ps_served_options served_options(const ps_server *s, const ps_server_options *o) {
+    return (ps_served_options) { .device = o->device,
+                                 .max_batch = (uint32_t)(o->max_batch ? o->max_batch : DEFAULT_BATCH),
+                                 .digest = s->cache != NULL };
+}
+
+static ps_status start_runner(ps_server *s, const ps_server_options *o, ps_error *err) {
+    ps_runner_options options = { .threads = o->runners,
+                                  .policy = o->batch_policy,
+                                  .target_ns = o->latency_target_ms * INT64_C(1000000),
+                                  .trace = s->trace,
+                                  .cache = s->cache };
+    int size = o->batch_size ? o->batch_size : o->max_batch ? o->max_batch : DEFAULT_BATCH;
+    options.knobs.batch = options.knobs.preferred[0] = (uint32_t)size;
+    options.knobs.delay_ns = o->batch_delay_ms * INT64_C(1000000);
+    options.knobs.timeout_ns = o->queue_timeout_ms * INT64_C(1000000);
+    return ps_runner_create(s->alloc, &options, &s->runner, err);
+}
+
+/* Without a cache the server learns models' times anew after each start: nothing to stop for. */
+static void open_cache(ps_server *s) {
+    ps_error err = PS_ERROR_INIT;
+    if (ps_cache_open(s->alloc, NULL, 0, &s->cache, &err) == PS_OK) return;
+    char why[sizeof err.msg + 16];
+    ps_log_line(&s->log, PS_LOG_WARN, "event=no_cache reason=%s", ps_log_quote(err.msg, why, sizeof why));
+}
+
 static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) {
+    open_cache(s);
     ps_repository_options repository = { .engine = s->engine,
                                          .log = s->log,
                                          .models = o->models,
                                          .model_count = o->model_count,
                                          .dir = o->model_repository,
-                                         .device = o->device };
+                                         .served = served_options(s, o) };
     PS_TRY(ps_repository_create(&repository, &s->repository, err));
     size_t body = o->max_body_bytes ? o->max_body_bytes : DEFAULT_BODY;
     size_t shared = body > LEAST_SHARED / 4 ? 4 * body : LEAST_SHARED;
+    s->bodies.max = shared;
     PS_TRY(ps_shm_table_create(s->alloc, allows_shared_memory(o), shared, &s->shm, err));
     PS_TRY(ps_trace_create(s->alloc, &s->log, &s->trace, err));
-    PS_TRY(ps_runner_create(s->alloc, o->runners, s->trace, &s->runner, err));
+    PS_TRY(start_runner(s, o, err));
     PS_TRY(ps_pool_create(s->alloc, "ps-load", 1, LOADER_QUEUE, &s->loader, err));
     PS_TRY(start_http(s, o, err));
     s->load_all.run = run_load_all;
-    return ps_pool_submit(s->loader, &s->load_all, err);
+    s->starting = true;
+    PS_TRY(ps_pool_submit(s->loader, &s->load_all, err));
+    ps_status status = start_grpc(s, o, err); /* while the first model loads */
+    ps_mutex_lock(&s->lock);
+    s->starting = false;
+    ps_cond_broadcast(&s->changed);
+    ps_mutex_unlock(&s->lock);
+    return status;
 }
 
 ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, ps_server **ret_server,
@@ -133,6 +272,7 @@ ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, p
     s->engine = engine;
     s->alloc = alloc;
     s->log = ps_log_filter_init(&s->log_filter, ps_engine_log(engine));
+    s->port = s->grpc_port = -1;
     s->drain_seconds = o->drain_seconds ? o->drain_seconds : 30;
     ps_status status = start(s, o, reterr);
     if (status != PS_OK) {
@@ -157,24 +297,34 @@ int ps_server_http_port(const ps_server *server) {
     return server->port;
 }
 
+int ps_server_grpc_port(const ps_server *server) {
+    return server->grpc_port;
+}
+
+static bool wait_idle(ps_server *s, int64_t deadline_ns) {
+    bool http = ps_http_wait_idle(s->http, deadline_ns);
+    return wait_grpc_idle(s, deadline_ns) && http;
+}
+
 /* Pools first: they resume every suspended connection, which the daemon needs before it can stop. */
 void ps_server_stop(ps_server *s) {
     if (atomic_exchange(&s->stopped, true)) return;
     if (s->http) {
         ps_log_line(&s->log, PS_LOG_INFO, "event=drain seconds=%d", s->drain_seconds);
         ps_http_drain(s->http);
+        drain_grpc(s);
         ps_repository_stop_loading(s->repository);
-        if (!ps_http_wait_idle(s->http, ps_clock_ns() + s->drain_seconds * INT64_C(1000000000))) {
+        if (!wait_idle(s, ps_clock_ns() + s->drain_seconds * INT64_C(1000000000))) {
             ps_log_line(&s->log, PS_LOG_WARN, "event=drain_timeout seconds=%d", s->drain_seconds);
             ps_runner_cancel(s->runner);
-            (void)ps_http_wait_idle(s->http, ps_clock_ns() + LAST_REPLIES_NS);
+            (void)wait_idle(s, ps_clock_ns() + LAST_REPLIES_NS);
         }
     }
     ps_pool_free(s->loader);
-    ps_runner_free(s->runner);
+    if (s->runner) ps_runner_stop(s->runner);
     ps_http_free(s->http);
+    free_grpc(s);
     s->loader = NULL;
-    s->runner = NULL;
     s->http = NULL;
     ps_log_line(&s->log, PS_LOG_INFO, "event=stopped");
 }
@@ -183,6 +333,8 @@ void ps_server_free(ps_server *s) {
     if (!s) return;
     ps_server_stop(s);
     ps_repository_free(s->repository);
+    ps_runner_free(s->runner);
+    ps_cache_close(s->cache);
     ps_trace_free(s->trace);
     ps_shm_table_free(s->shm);
     ps_cond_destroy(&s->changed);

@@ -139,24 +139,34 @@ void ps_shm_unregister(ps_shm_table *t, const char *name) {
     ps_mutex_unlock(&t->lock);
 }
 
-ps_status ps_shm_write_status(ps_shm_table *t, const char *name, ps_str *out, ps_error *err) {
-    bool first = true;
-    ps_str_char(out, '[');
+ps_status ps_shm_visit(ps_shm_table *t, const char *name, ps_shm_visit_fn visit, void *ctx, ps_error *err) {
+    bool found = false;
     ps_mutex_lock(&t->lock);
     for (size_t i = 0; i < t->regions.size; i++) {
         const ps_shm_region *r = t->regions.data[i];
         if (name && strcmp(r->name, name) != 0) continue;
-        ps_str_append(out, first ? "{\"name\":" : ",{\"name\":");
-        ps_json_write_string(out, r->name);
-        ps_str_append(out, ",\"key\":");
-        ps_json_write_string(out, r->key);
-        ps_str_printf(out, ",\"offset\":%zu,\"byte_size\":%zu}", r->offset, r->size);
-        first = false;
+        visit(ctx, r->name, r->key, r->offset, r->size);
+        found = true;
     }
     ps_mutex_unlock(&t->lock);
-    ps_str_char(out, ']');
-    PS_FAIL_IF(name && first, err, NOT_FOUND, "no shared memory region '%.128s' is registered", name);
+    PS_FAIL_IF(name && !found, err, NOT_FOUND, "no shared memory region '%.128s' is registered", name);
     return PS_OK;
+}
+
+static void write_region(void *ctx, const char *name, const char *key, size_t offset, size_t byte_size) {
+    ps_str *out = ctx;
+    ps_str_append(out, out->size && out->data[out->size - 1] == '[' ? "{\"name\":" : ",{\"name\":");
+    ps_json_write_string(out, name);
+    ps_str_append(out, ",\"key\":");
+    ps_json_write_string(out, key);
+    ps_str_printf(out, ",\"offset\":%zu,\"byte_size\":%zu}", offset, byte_size);
+}
+
+ps_status ps_shm_write_status(ps_shm_table *t, const char *name, ps_str *out, ps_error *err) {
+    ps_str_char(out, '[');
+    ps_status status = ps_shm_visit(t, name, write_region, out, err);
+    ps_str_char(out, ']');
+    return status;
 }
 
 /* ---- use ---- */

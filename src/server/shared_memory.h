@@ -25,7 +25,10 @@ ps_status ps_shm_register(ps_shm_table *t, const char *name, const char *key, si
                           ps_error *err);
 /* NULL: all. Unknown names are fine. */
 void ps_shm_unregister(ps_shm_table *t, const char *name);
-/* Appends a JSON array of one region or, for NULL, of all in order of registration. */
+/* One region or, for NULL, all in order of registration; `visit` is called under the table's lock. */
+typedef void (*ps_shm_visit_fn)(void *ctx, const char *name, const char *key, size_t offset, size_t byte_size);
+ps_status ps_shm_visit(ps_shm_table *t, const char *name, ps_shm_visit_fn visit, void *ctx, ps_error *err);
+/* The same as a JSON array, appended. */
 ps_status ps_shm_write_status(ps_shm_table *t, const char *name, ps_str *out, ps_error *err);
 
 /* A reference to a region, for [offset, offset + size) of it, which must lie inside. t may be NULL. */

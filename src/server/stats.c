@@ -19,13 +19,25 @@ static void add(ps_duration *d, int64_t ns) {
     d->ns += ns > 0 ? (uint64_t)ns : 0;
 }
 
+static void add_run(ps_stats_values *v, const ps_stats_sample *sample) {
+    size_t i = 0;
+    while (i < PS_STATS_SIZES - 1 && v->sizes[i].items && v->sizes[i].items != sample->batch)
+        i++;
+    ps_stats_size *size = &v->sizes[i];
+    size->items = sample->batch;
+    v->executions++;
+    add(&size->input, sample->input);
+    add(&size->infer, sample->infer);
+    add(&size->output, sample->output);
+}
+
 void ps_stats_success(ps_stats *stats, const ps_stats_sample *sample) {
     uint64_t now_ms = (uint64_t)ps_clock_wall_ns() / 1000000;
     ps_mutex_lock(&stats->lock);
     ps_stats_values *v = &stats->values;
     v->last_inference_ms = now_ms;
-    v->inferences++;
-    v->executions++;
+    v->inferences += sample->items;
+    if (sample->batch) add_run(v, sample);
     add(&v->success, sample->total);
     add(&v->queue, sample->queue);
     add(&v->input, sample->input);
@@ -40,24 +52,31 @@ void ps_stats_fail(ps_stats *stats, int64_t total_ns) {
     ps_mutex_unlock(&stats->lock);
 }
 
+ps_stats_values ps_stats_get(ps_stats *stats) {
+    ps_mutex_lock(&stats->lock);
+    ps_stats_values v = stats->values;
+    ps_mutex_unlock(&stats->lock);
+    return v;
+}
+
 static void write_duration(ps_str *out, const char *key, ps_duration d) {
     ps_str_printf(out, ",\"%s\":{\"count\":%" PRIu64 ",\"ns\":%" PRIu64 "}", key, d.count, d.ns);
 }
 
-static void write_batch(ps_str *out, const ps_stats_values *v) {
-    if (v->executions == 0) return;
-    ps_str_append(out, "{\"batch_size\":1");
-    write_duration(out, "compute_input", v->input);
-    write_duration(out, "compute_infer", v->infer);
-    write_duration(out, "compute_output", v->output);
-    ps_str_char(out, '}');
+static void write_batches(ps_str *out, const ps_stats_values *v) {
+    for (size_t i = 0; i < PS_STATS_SIZES && v->sizes[i].items; i++) {
+        const ps_stats_size *size = &v->sizes[i];
+        ps_str_printf(out, "%s{\"batch_size\":%" PRIu64, i ? "," : "", size->items);
+        write_duration(out, "compute_input", size->input);
+        write_duration(out, "compute_infer", size->infer);
+        write_duration(out, "compute_output", size->output);
+        ps_str_char(out, '}');
+    }
 }
 
 void ps_stats_write(ps_stats *stats, const char *name, const char *version, ps_str *out) {
     static const ps_duration none = { 0, 0 };
-    ps_mutex_lock(&stats->lock);
-    ps_stats_values v = stats->values;
-    ps_mutex_unlock(&stats->lock);
+    ps_stats_values v = ps_stats_get(stats);
     ps_str_append(out, "{\"name\":");
     ps_json_write_string(out, name);
     ps_str_append(out, ",\"version\":");
@@ -74,6 +93,6 @@ void ps_stats_write(ps_stats *stats, const char *name, const char *version, ps_s
     write_duration(out, "cache_hit", none);
     write_duration(out, "cache_miss", none);
     ps_str_append(out, "},\"response_stats\":{},\"batch_stats\":[");
-    write_batch(out, &v);
-    ps_str_append(out, "],\"memory_usage\":[]}");
+    write_batches(out, &v);
+    ps_str_append(out, "],\"memory_usage\":[]");
 }

@@ -1,5 +1,6 @@
 """The command line's contract: every command, exit codes 0/1/2, one sentence on stderr, one JSON document with --json."""
 
+import http.client
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 import urllib.request
 
 import numpy as np
@@ -106,6 +108,7 @@ def test_bash_completion_answers(tool, tmp_path):
     (["help", "rnu"], ["'run'"]),
     (["serve"], ["MODEL"]),
     (["serve", "m.onnx", "--http-port", "70000"], ["--http-port"]),
+    (["serve", "m.onnx", "--grpc-port", "-2"], ["--grpc-port"]),
     (["serve", "m.onnx", "--max-body", "0"], ["--max-body"]),
 ])
 def test_usage_error(tool, words, hints):
@@ -325,11 +328,12 @@ def test_bench_wrong(tool, classifier, photo_model, tmp_path):
 # ---- serve ----
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_serve(classifier, stop):
-    server = subprocess.Popen([BINARY, "serve", f"mine={classifier / 'model.onnx'}", "--http-port", "0"], text=True,
+    server = subprocess.Popen([BINARY, "serve", f"mine={classifier / 'model.onnx'}", "--http-port", "0", "--grpc-port", "0"],
+                              text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         ready = server.stdout.readline()
-        address = re.fullmatch(r"polestar: ready on (http://127\.0\.0\.1:\d+)\n", ready).group(1)
+        address = re.fullmatch(r"polestar: ready on (http://127\.0\.0\.1:\d+)(?: grpc://127\.0\.0\.1:\d+)?\n", ready).group(1)
         body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 0, 0, 0]}]}).encode()
         request = urllib.request.Request(f"{address}/v2/models/mine/infer", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -345,14 +349,17 @@ def test_serve(classifier, stop):
 
 
 def test_serve_goes_on_when_nobody_reads_its_log(classifier):
-    server = subprocess.Popen([BINARY, "serve", f"mine={classifier / 'model.onnx'}", "--http-port", "0"], text=True,
+    server = subprocess.Popen([BINARY, "serve", f"mine={classifier / 'model.onnx'}", "--http-port", "0", "--grpc-port", "0"],
+                              text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
-        address = server.stdout.readline().split()[-1]
-        for _ in range(1200):  # some 100 bytes a line: well over the 64 KiB of a pipe
-            with urllib.request.urlopen(f"{address}/v2/health/live", timeout=10) as answer:
-                assert answer.status == 200
+        address = re.search(r"http://\S+", server.stdout.readline()).group()
+        connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=10)
+        for _ in range(3000):  # some 280 bytes a line: well over the 64 KiB of a pipe and the 512 KiB that the server keeps
+            connection.request("GET", "/" + "x" * 155)
+            assert connection.getresponse().read().startswith(b'{"error"')
         os.read(server.stderr.fileno(), 1 << 20)  # somebody reads after all: the next line says what is missing
+        time.sleep(0.1)
         urllib.request.urlopen(f"{address}/v2/health/live", timeout=10).close()
     finally:
         server.send_signal(signal.SIGTERM)
@@ -366,7 +373,9 @@ def test_serve_port_in_use(tool, classifier):
         taken.listen()
         port = taken.getsockname()[1]
         done = tool("serve", classifier, "--http-port", port)
-    assert done.code == 1 and str(port) in done.err.splitlines()[-1]
+        assert done.code == 1 and str(port) in done.err.splitlines()[-1]
+        done = tool("serve", classifier, "--http-port", "0", "--grpc-port", port)
+    assert done.code == 1 and f"{port} for gRPC: Address already in use" in done.err.splitlines()[-1]
 
 
 # ---- strings, sequences, maps ----

@@ -71,8 +71,8 @@ def test_serve(tmp_path):
         port = s.getsockname()[1]
     base = f"http://127.0.0.1:{port}/v2/models/tied"
     with open(tmp_path / "log", "w", encoding="utf-8") as log:
-        server = subprocess.Popen([BINARY, "serve", "--model-repository", repository, "--http-port", str(port)], stderr=log,
-                                  stdout=subprocess.DEVNULL)
+        command = [BINARY, "serve", "--model-repository", repository, "--http-port", str(port), "--grpc-port", "-1"]
+        server = subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL)
     try:
         for _ in range(300):
             try:

@@ -1,11 +1,14 @@
-"""kserve's own client (package kserve), REST, and gRPC where the server has it."""
+"""kserve's own client (package kserve), REST and gRPC."""
 
 import asyncio
 
+import grpc
 import httpx
 import numpy as np
 import pytest
-from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
+from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 from kserve.protocol.infer_type import RequestedOutput
 
 
@@ -93,3 +96,59 @@ def test_errors_are_sentences(server):
                                model_name="plain")
 
     run(server.base, work)
+
+
+# ---- gRPC ----
+
+
+def run_grpc(url, work):
+    async def inside():
+        async with InferenceGRPCClient(url=url) as client:
+            return await work(client)
+
+    return asyncio.run(inside())
+
+
+def test_grpc_health(server):
+    async def work(client):
+        assert await client.is_server_live() and await client.is_server_ready() and await client.is_model_ready("plain")
+
+    run_grpc(server.grpc, work)
+
+
+@pytest.mark.parametrize("binary", [True, False])  # raw_input_contents, or contents
+def test_grpc_infer(server, binary):
+    x, texts = np.arange(12, dtype=np.float32).reshape(3, 4), np.array(["one", "", "zwölf"], object)
+    a, b = np.arange(6, dtype=np.int32).reshape(2, 3), np.full((2, 3), 7, np.int32)
+
+    async def work(client):
+        reply = await client.infer(request("plain", [tensor("x", x, "FP32", binary)], request_id="7"))
+        np.testing.assert_array_equal(reply.get_output_by_name("y").as_numpy(), x + np.float32(1))
+        assert reply.id == "7" and reply.model_name == "plain"
+        reply = await client.infer(request("pair", [tensor("b", b, "INT32", binary), tensor("a", a, "INT32", binary)]))
+        np.testing.assert_array_equal(reply.get_output_by_name("difference").as_numpy(), a - b)
+        reply = await client.infer(request("text", [tensor("s", texts, "BYTES", binary)]))
+        assert [w.decode() if isinstance(w, bytes) else w for w in reply.outputs[0].as_numpy().tolist()] == texts.tolist()
+
+    run_grpc(server.grpc, work)
+
+
+def test_grpc_errors(server):
+    async def work(client):
+        for model, name, code in (("nothing", "x", grpc.StatusCode.NOT_FOUND), ("plain", "z", grpc.StatusCode.INVALID_ARGUMENT)):
+            with pytest.raises(grpc.RpcError) as error:
+                await client.infer(request(model, [tensor(name, np.zeros((1, 4), np.float32), "FP32", True)]))
+            assert error.value.code() == code and error.value.details()
+
+    run_grpc(server.grpc, work)
+
+
+def test_grpc_load_and_unload_have_the_name_in_field_1(server):
+    """As in kserve's own .proto; in Triton's field 1 is a repository and the name is field 2."""
+    with grpc.insecure_channel(server.grpc) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        gone = stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="pair"), timeout=20)
+        assert not stub.ModelReady(pb.ModelReadyRequest(name="pair"), timeout=20).ready
+        there = stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="pair"), timeout=20)
+        assert stub.ModelReady(pb.ModelReadyRequest(name="pair"), timeout=20).ready
+    assert (gone.model_name, gone.isUnloaded, there.model_name, there.isLoaded) == ("pair", True, "pair", True)

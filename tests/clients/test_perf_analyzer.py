@@ -34,15 +34,24 @@ def test_http(server, form, how):
 
 def test_texts_and_many_types(server):
     analyze(server.url, "text", "--shape", "s:3", "--string-length", "5")
-    assert_shapes = [f"--shape=in_{kind}:2" for kind in
-                     "FP32 FP64 FP16 BF16 INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 BOOL".split()]
-    analyze(server.url, "types", *assert_shapes)
+    shapes = [f"--shape=in_{kind}:2" for kind in
+              "FP32 FP64 FP16 BF16 INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 BOOL".split()]
+    analyze(server.url, "types", *shapes)  # its BOOLs are any bytes
+    analyze(server.grpc, "types", "-i", "grpc", *shapes)
+
+
+@pytest.mark.parametrize("how", [[], ["--async"], ["--async", "--streaming"]], ids=["sync", "async", "streaming"])
+def test_grpc(server, how):
+    analyze(server.grpc, "plain", "-i", "grpc", "--shape", "x:1,4", "--concurrency-range", "1:2", *how)
+    analyze(server.grpc, "text", "-i", "grpc", "--shape", "s:3", *how)
 
 
 def test_request_rates(server):
     analyze(server.url, "plain", "--shape", "x:1,4", "--request-rate-range", "100:200:100", "--request-distribution", "poisson")
 
 
-def test_a_wrong_model_is_an_error_with_our_sentence(server):
-    done = subprocess.run([TOOL, "-m", "nothing", "-u", server.url, *SHORT], capture_output=True, text=True, timeout=120)
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_wrong_model_is_an_error_with_our_sentence(server, protocol):
+    url = server.url if protocol == "http" else server.grpc
+    done = subprocess.run([TOOL, "-m", "nothing", "-u", url, "-i", protocol, *SHORT], capture_output=True, text=True, timeout=120)
     assert done.returncode != 0 and "is not known" in done.stdout + done.stderr

@@ -1,6 +1,7 @@
 """A running server for the tests: `polestar serve` with small models made here."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -39,8 +40,11 @@ class Server:
         self.url = f"127.0.0.1:{self.port}"
         self.base = f"http://{self.url}"
         self.log = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill up and stop the server
-        self.process = subprocess.Popen([BINARY, "serve", *map(str, arguments), "--http-port", str(self.port)],
-                                        stderr=self.log, stdout=subprocess.DEVNULL)
+        # what servers of other tests learnt of a model's times would change what this one refuses
+        self.cache = tempfile.TemporaryDirectory()
+        self.process = subprocess.Popen([BINARY, "serve", "--grpc-port", "0", *map(str, arguments),
+                                         "--http-port", str(self.port)], stderr=self.log, stdout=subprocess.DEVNULL,
+                                        env=os.environ | {"XDG_CACHE_HOME": self.cache.name})
         try:
             self.wait_ready()
         except Exception:
@@ -59,6 +63,21 @@ class Server:
             time.sleep(0.02)
         raise TimeoutError("the server does not become ready")
 
+    @property
+    def grpc(self):
+        """ADDRESS:PORT"""
+        return "127.0.0.1:" + self.wait_log(r"event=listen protocol=grpc .*port=(\d+)")[0]
+
+    def wait_log(self, pattern, count=1):
+        """The first `count` matches or more, as re.findall gives them: lines may come after the reply."""
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            found = re.findall(pattern, self.read_log())
+            if len(found) >= count:
+                return found
+            assert time.monotonic() < deadline, f"'{pattern}' is not in the log {count} times"
+            time.sleep(0.02)
+
     def memory_kb(self):
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0])
@@ -73,8 +92,8 @@ class Server:
         return self.process.wait(timeout=60), self.read_log()
 
     def read_log(self):
-        self.log.seek(0)
-        return self.log.read()
+        with open(f"/proc/self/fd/{self.log.fileno()}", encoding="utf-8") as log:  # of its own: the server's position stays
+            return log.read()
 
 
 def save(path, nodes, inputs, outputs, initializers=()):
@@ -96,11 +115,11 @@ def add_model(path, amount):
                 [numpy_helper.from_array(np.array(amount, np.float32), "c")])
 
 
-def identity_model(path):
-    """One input and output [n] of every type of numbers."""
-    nodes = [helper.make_node("Identity", [f"in_{t}"], [f"out_{t}"]) for t in IDENTITY_TYPES]
-    return save(path, nodes, [value(f"in_{t}", d, ["n"]) for t, d in IDENTITY_TYPES.items()],
-                [value(f"out_{t}", d, ["n"]) for t, d in IDENTITY_TYPES.items()])
+def identity_model(path, types=IDENTITY_TYPES):
+    """One input and output [n] of each type: of numbers, of every one."""
+    nodes = [helper.make_node("Identity", [f"in_{t}"], [f"out_{t}"]) for t in types]
+    return save(path, nodes, [value(f"in_{t}", IDENTITY_TYPES[t], ["n"]) for t in types],
+                [value(f"out_{t}", IDENTITY_TYPES[t], ["n"]) for t in types])
 
 
 def text_model(path):

@@ -19,7 +19,7 @@ async def everything(url):
     async with aio.InferenceServerClient(url) as c:
         assert await c.is_server_live() and await c.is_server_ready() and await c.is_model_ready("plain")
         assert (await c.get_model_metadata("plain"))["inputs"][0]["name"] == "x"
-        assert (await c.get_model_config("plain"))["max_batch_size"] == 0
+        assert (await c.get_model_config("plain"))["max_batch_size"] == 32
         assert "plain" in [m["name"] for m in await c.get_model_repository_index()]
         assert (await c.get_trace_settings())["trace_level"] == ["OFF"]
         assert (await c.get_log_settings())["log_info"] is True

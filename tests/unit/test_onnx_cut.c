@@ -1,6 +1,6 @@
 /* The walk that cuts weights out of a model: what it takes, what it leaves, and that it alone bounds depth and size. */
 #include "onnx/onnx_int.h"
-#include "onnx/wire.h"
+#include "base/wire.h"
 #include "onnx_files.h"
 
 enum { WEIGHT = 1 << 20 };

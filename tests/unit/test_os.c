@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -204,6 +206,21 @@ static void test_machine(void **state) {
     assert_true(strlen(model) > 0 && model[0] != ' ');
 }
 
+/* In a process of its own: a hard limit cannot be taken back. */
+static void test_open_files(void **state) {
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        struct rlimit limit = { 40, 60 };
+        bool ok = setrlimit(RLIMIT_NOFILE, &limit) == 0;
+        ok = ok && ps_open_files_allow(10) == 40 && ps_open_files_allow(50) == 50 && ps_open_files_allow(40) == 50;
+        ok = ok && ps_open_files_allow(1000) == 60 && getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur == 60;
+        _exit(ok ? 0 : 1); /* style-ok: no-exit the child process after fork */
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_clock),
@@ -215,6 +232,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_cgroup_v1_in_container, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cgroup_none, setup, teardown),
         cmocka_unit_test(test_machine),
+        cmocka_unit_test(test_open_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

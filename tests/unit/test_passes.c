@@ -137,6 +137,27 @@ static void folds(void **state) {
           "graph () -> (y) opset 17 {\n  n: i64[1] = {16385}\n  y = ConstantOfShape(n)\n}\n");
 }
 
+/* A file of many products of constants is loaded in bounded time: what is left over is computed by runs. */
+static void folds_within_a_budget(void **state) {
+    (void)state;
+    enum { PRODUCTS = 400 };
+    ps_error err = PS_ERROR_INIT;
+    ps_str s;
+    ps_str_init(&s, &alloc);
+    ps_str_append(&s, "graph (x: f32[120,120]) -> (y) opset 17 { w: f32[120,120] = {0.1, ...} a0 = MatMul(w, w)\n");
+    for (int i = 1; i < PRODUCTS; i++)
+        ps_str_printf(&s, "a%d = MatMul(a%d, w)\n", i, i - 1);
+    ps_str_printf(&s, "y = Add(a%d, x) }", PRODUCTS - 1);
+    ps_graph *g = load(s.data);
+    assert_int_equal(ps_passes_run(g, PS_PASSES_ALL, &all_caps, &err), PS_OK);
+    int left = 0;
+    for (const ps_node *n = g->first; n; n = n->next)
+        left++;
+    assert_in_range(left, 2, PRODUCTS - 100);
+    ps_graph_free(g);
+    ps_str_release(&s);
+}
+
 /* Half-precision arithmetic is left to inputs and outputs; a second run finds nothing to do. */
 static void widens_halves(void **state) {
     (void)state;
@@ -886,6 +907,7 @@ int main(void) {
         cmocka_unit_test(einsum_to_products),
         cmocka_unit_test(folds),
         cmocka_unit_test(folds_dequantized_weights),
+        cmocka_unit_test(folds_within_a_budget),
         cmocka_unit_test(widens_halves),
         cmocka_unit_test(folds_nothing_huge),
         cmocka_unit_test(folds_text_within_bounds),

@@ -13,7 +13,7 @@
 
 #include "base/os.h"
 #include "server/core.h"
-#include "server/http/coding.h"
+#include "server/coding.h"
 #include "server/trace.h"
 #include "test_alloc_fail.h"
 
@@ -149,10 +149,11 @@ static ps_status ask(const model *m, ps_served *served, bool start, bool end, fl
     return status;
 }
 
-static ps_status use_sequences(const model *m) {
+/* text NULL: of the file beside the model */
+static ps_status use_sequences(const model *m, const char *text) {
     ps_served served = { .name = "m" };
     float value = -1;
-    ps_status status = ps_sequences_load(m->engine, m->file, &m->in, 1, &m->out, 1, &served.sequences, NULL);
+    ps_status status = ps_sequences_load(m->engine, m->file, text, &m->in, 1, &m->out, 1, &served.sequences, NULL);
     if (status == PS_OK) {
         assert_int_equal(ask(m, &served, false, false, &value), PS_INVALID);
         for (int i = 0; i < 3 && status == PS_OK; i++) {
@@ -186,7 +187,8 @@ static void test_sequences(void **state) {
     for (; status != PS_OK; nth++) {
         assert_true(nth < 1000);
         atomic_store(&t.left, nth);
-        status = use_sequences(&m);
+        status = use_sequences(&m, NULL);
+        if (status == PS_OK) status = use_sequences(&m, text);
         assert_true(status == PS_OK || (status == PS_NO_MEMORY && atomic_load(&t.failed)));
         assert_int_equal(atomic_load(&t.live), before);
         atomic_store(&t.failed, false);

@@ -40,6 +40,7 @@ static ps_status start_and_stop(ps_engine *engine, const ps_server_options *opti
     ps_status status = ps_server_start(engine, options, &server, err);
     if (status == PS_OK) {
         assert_true(ps_server_http_port(server) > 0);
+        assert_true(ps_server_grpc_port(server) != 0);
         ps_server_stop(server);
         ps_server_free(server);
     }
@@ -50,6 +51,7 @@ static ps_server_options good_options(void) {
     static const ps_server_model models[] = { { "missing", "/does/not/exist.onnx" }, { NULL, PS_TEST_DATA } };
     ps_server_options options = PS_SERVER_OPTIONS_INIT;
     options.http_port = 0;
+    options.grpc_port = 0;
     options.runners = 2;
     options.models = models;
     options.model_count = 2;
@@ -110,6 +112,9 @@ static void test_port_in_use(void **state) {
     assert_int_equal(ps_server_start(engine, &options, &first, NULL), PS_OK);
     options.http_port = ps_server_http_port(first);
     check_refused(engine, &options, "cannot listen on 127.0.0.1");
+    options.http_port = 0;
+    options.grpc_port = ps_server_grpc_port(first);
+    if (options.grpc_port > 0) check_refused(engine, &options, "for gRPC: Address already in use");
     ps_server_free(first);
     ps_engine_free(engine);
 }

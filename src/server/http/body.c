@@ -6,7 +6,7 @@
 #include "base/os.h"
 #include "server/json_number.h"
 
-#define FIRST_ROOM ((size_t)16 << 10)
+#define FIRST_ROOM ((size_t)64 << 10)
 
 static const char *header(const ps_exchange *x, const char *name) {
     return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
@@ -54,23 +54,23 @@ void ps_body_expect(ps_exchange *x) {
     }
 }
 
-/* Room for `need` bytes of body: doubling, but not beyond what was announced. */
+/* Room for `need` bytes of body: in fourfold steps up to what was announced, so that little is copied again, or else
+ * doubling. */
 static bool grow(ps_exchange *x, size_t need) {
-    size_t limit = x->http->options.max_body_bytes, room = x->body_room ? x->body_room * 2 : FIRST_ROOM;
-    if (x->content_length < limit) limit = (size_t)x->content_length;
+    size_t limit = x->http->options.max_body_bytes, room = FIRST_ROOM;
+    bool announced = x->content_length < limit;
+    if (announced) limit = (size_t)x->content_length;
+    if (x->body_room) room = x->body_room * (announced ? 4 : 2);
     if (room < need) room = need;
     if (room > limit && limit >= need) room = limit;
     size_t more = room - x->body_room;
-    if (atomic_fetch_add(&x->http->body_bytes, more) + more > x->http->max_body_total) {
-        atomic_fetch_sub(&x->http->body_bytes, more);
-        return false;
-    }
+    if (!ps_budget_take(x->http->options.bodies, more)) return false;
     /* the byte behind the JSON part gets the alignment of the block */
     size_t pad = x->has_json_size ? (PS_ALIGN - x->json_size % PS_ALIGN) % PS_ALIGN : 0;
     char *block =
         x->block ? ps_realloc(x->http->alloc, x->block, pad + room) : ps_alloc_data(x->http->alloc, pad + room);
     if (!block) {
-        atomic_fetch_sub(&x->http->body_bytes, more);
+        ps_budget_give(x->http->options.bodies, more);
         return false;
     }
     x->block = block;
@@ -97,15 +97,14 @@ static bool keep(ps_exchange *x, const char *data, size_t size) {
     return true;
 }
 
-static bool too_slow(const ps_exchange *x) {
-    return ps_clock_ns() - x->arrived_ns > ps_exchange_allowed_ns(x, x->body_total);
-}
-
 bool ps_body_take(ps_exchange *x, const char *data, size_t size) {
     size_t limit = x->http->options.max_body_bytes;
+    int64_t now = ps_clock_ns();
     x->body_total += size;
-    atomic_store_explicit(&x->http->last_upload, ps_clock_ns(), memory_order_relaxed);
-    if (too_slow(x) || x->body_total > 2 * limit) return false;
+    atomic_store_explicit(&x->http->last_upload, now, memory_order_relaxed);
+    int64_t due = x->arrived_ns + ps_slow_ns(x->body_total);
+    ps_watch_expect(x->watched, due, x->http->patience_ns);
+    if (now > due + x->http->patience_ns || x->body_total > 2 * limit) return false;
     if (!x->handler) return true; /* the reply is decided */
     (void)keep(x, data, size);
     return true;
@@ -124,7 +123,7 @@ void ps_body_finish(ps_exchange *x) {
     x->body_pad = x->body_size = x->body_room = 0;
     x->content_length = UINT64_MAX; /* of the packed one */
     ps_status status = ps_coding_unpack(x->http->alloc, x->coding, packed + pad, size, keep_unpacked, x, &err);
-    atomic_fetch_sub(&x->http->body_bytes, room);
+    ps_budget_give(x->http->options.bodies, room);
     ps_free(x->http->alloc, packed);
     if (status == PS_OK || !x->handler) return; /* keep has set the reply */
     x->handler = NULL;
@@ -133,7 +132,7 @@ void ps_body_finish(ps_exchange *x) {
 }
 
 void ps_body_release(ps_exchange *x) {
-    atomic_fetch_sub(&x->http->body_bytes, x->body_room);
+    ps_budget_give(x->http->options.bodies, x->body_room);
     ps_free(x->http->alloc, x->block);
     x->block = NULL;
     x->body_pad = x->body_size = x->body_room = 0;

@@ -12,10 +12,8 @@ void ps_exchange_ok(ps_exchange *x) {
 }
 
 void ps_exchange_pack(ps_exchange *x) {
-    ps_coding coding =
-        ps_coding_choose(MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT_ENCODING));
-    if (coding == PS_CODING_IDENTITY || x->reply.size < LEAST_PACKED || x->reply.failed) return;
-    if (ps_coding_pack(&x->reply, coding)) x->reply_coding = coding;
+    if (x->accepts == PS_CODING_IDENTITY || x->reply.size < LEAST_PACKED || x->reply.failed) return;
+    if (ps_coding_pack(&x->reply, x->accepts)) x->reply_coding = x->accepts;
 }
 
 void ps_exchange_error(ps_exchange *x, int code, const char *text) {

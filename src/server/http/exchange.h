@@ -8,7 +8,8 @@
 
 #include <microhttpd.h>
 
-#include "server/http/coding.h"
+#include "base/ticker.h"
+#include "server/coding.h"
 #include "server/http/http.h"
 #include "server/http/watch.h"
 
@@ -19,16 +20,20 @@ struct ps_http {
     ps_alloc_state *alloc;
     struct MHD_Daemon *daemon;
     ps_watch *watch;
+    ps_ticker *ticker;
+    size_t open; /* connections; guarded by lock */
     int64_t patience_ns; /* with slow clients */
     int listen_fd;       /* ours to close after ps_http_drain, else -1 */
     atomic_bool ready, draining;
-    atomic_size_t body_bytes; /* held by all exchanges */
-    size_t max_body_total;
     ps_mutex lock;
     ps_cond idle;
-    size_t active;            /* exchanges; guarded by lock, like the next */
-    size_t answering;         /* of them, those whose body has arrived */
-    atomic_llong last_upload; /* ps_clock_ns of the last piece of any body */
+    size_t active;             /* exchanges; guarded by lock, like the next three */
+    size_t answering;          /* of them, those whose body has arrived */
+    struct ps_exchange *spare; /* ended ones, kept for their memory */
+    unsigned n_spare;
+    atomic_llong last_upload;         /* ps_clock_ns of the last piece of any body */
+    atomic_uintptr_t last_connection; /* of the last inference, only to be compared */
+    atomic_llong shared_at; /* ps_clock_ns of the last one that came over another connection than the one before */
 };
 
 typedef struct ps_exchange ps_exchange;
@@ -36,12 +41,14 @@ typedef void (*ps_handler)(ps_exchange *x);
 
 struct ps_exchange {
     ps_http *http;
+    ps_exchange *next_spare;
     struct MHD_Connection *connection;
     ps_watched *watched; /* the connection; may be NULL */
     bool called,
         suspended;      /* the handler was; it left the reply to another thread. Touched by the daemon's thread only */
     ps_handler handler; /* NULL: the reply is decided already */
     const char *allow;  /* for 405 */
+    int64_t retry_after_ns; /* for 503 */
     int64_t arrived_ns;
 
     char method[12], path[160];                                          /* for the log, cut off */
@@ -59,8 +66,8 @@ struct ps_exchange {
 
     int code;
     ps_str reply;
-    size_t reply_json_size; /* JSON part of a reply with raw tensors, else 0 */
-    ps_coding reply_coding;
+    size_t reply_json_size;          /* JSON part of a reply with raw tensors, else 0 */
+    ps_coding accepts, reply_coding; /* what the client prefers, what the reply has */
 
     ps_infer infer; /* of the infer route */
     int64_t top;    /* of a photo: classes in the reply */
@@ -71,10 +78,10 @@ static inline const char *ps_exchange_body(const ps_exchange *x) {
     return x->block + x->body_pad;
 }
 
-/* How long a client may take over `size` bytes: the patience, and the time they take at PS_SLOW_BYTES_PER_SECOND. */
+/* How long `size` bytes take a client that is as slow as we expect; on top of that it is given the patience. */
 #define PS_SLOW_BYTES_PER_SECOND 8192
-static inline int64_t ps_exchange_allowed_ns(const ps_exchange *x, size_t size) {
-    return x->http->patience_ns + (int64_t)(size / PS_SLOW_BYTES_PER_SECOND) * 1000000000;
+static inline int64_t ps_slow_ns(size_t size) {
+    return (int64_t)(size / PS_SLOW_BYTES_PER_SECOND) * 1000000000;
 }
 
 /* The reply is `code` and what was appended to x->reply. */

@@ -9,6 +9,9 @@
 #include "server/json_number.h"
 #include "server/json_reader.h"
 #include "server/json_text.h"
+#include "server/runner.h"
+
+#define SHARED_NS INT64_C(1000000) /* so long after a change of connections the daemon's thread counts as shared */
 
 static ps_status acquire(ps_exchange *x, ps_served **ret, ps_error *err) {
     return ps_repository_acquire(x->http->options.repository, x->model, *x->version ? x->version : NULL, ret, err);
@@ -67,14 +70,25 @@ void ps_handle_model_ready(ps_exchange *x) {
 
 /* ---- statistics ---- */
 
-static void write_stats(const ps_served *served, ps_str *out) {
-    ps_str_append(out, "{\"model_stats\":[");
-    ps_stats_write((ps_stats *)&served->stats, served->name, served->version, out);
-    ps_str_append(out, "]}");
+static void write_stats(ps_exchange *x, ps_served *served) {
+    ps_stats_write(&served->stats, served->name, served->version, &x->reply);
+    ps_runner_write_stats(x->http->options.runner, served, &x->reply);
+    ps_str_char(&x->reply, '}');
 }
 
 void ps_handle_stats(ps_exchange *x) {
-    describe(x, write_stats);
+    ps_error err = PS_ERROR_INIT;
+    ps_served *served;
+    ps_status status = acquire(x, &served, &err);
+    if (status != PS_OK) {
+        ps_exchange_fail(x, status, &err);
+        return;
+    }
+    ps_str_append(&x->reply, "{\"model_stats\":[");
+    write_stats(x, served);
+    ps_str_append(&x->reply, "]}");
+    ps_served_release(served);
+    ps_exchange_ok(x);
 }
 
 void ps_handle_all_stats(ps_exchange *x) {
@@ -89,7 +103,7 @@ void ps_handle_all_stats(ps_exchange *x) {
     ps_str_append(&x->reply, "{\"model_stats\":[");
     for (size_t i = 0; i < n; i++) {
         if (i) ps_str_char(&x->reply, ',');
-        ps_stats_write(&all[i]->stats, all[i]->name, all[i]->version, &x->reply);
+        write_stats(x, all[i]);
         ps_served_release(all[i]);
     }
     ps_str_append(&x->reply, "]}");
@@ -101,18 +115,22 @@ void ps_handle_all_stats(ps_exchange *x) {
 
 static ps_status encode(ps_infer *infer, ps_error *err) {
     ps_exchange *x = infer->ctx;
-    return ps_infer_json_write(infer, &x->reply, &x->reply_json_size, err);
+    PS_TRY(ps_infer_json_write(infer, &x->reply, &x->reply_json_size, err));
+    ps_exchange_pack(x);
+    return PS_OK;
+}
+
+static void park(ps_infer *infer) {
+    ps_exchange_suspend(infer->ctx);
 }
 
 static void infer_done(ps_infer *infer) {
     ps_exchange *x = infer->ctx;
-    if (infer->status == PS_OK) {
+    if (infer->status == PS_OK)
         ps_exchange_ok(x);
-        ps_exchange_pack(x);
-    } else {
+    else
         ps_exchange_fail(x, infer->status, &infer->error);
-    }
-    ps_exchange_resume(x);
+    if (x->suspended) ps_exchange_resume(x);
 }
 
 static ps_status read_tensors(ps_exchange *x, ps_error *err) {
@@ -131,7 +149,9 @@ static ps_status prepare_photo(ps_infer *infer, ps_error *err) {
 
 static ps_status encode_photo(ps_infer *infer, ps_error *err) {
     ps_exchange *x = infer->ctx;
-    return ps_photo_write(infer, x->top, &x->reply, err);
+    PS_TRY(ps_photo_write(infer, x->top, &x->reply, err));
+    ps_exchange_pack(x);
+    return PS_OK;
 }
 
 static const char *query(const ps_exchange *x, const char *name) {
@@ -162,6 +182,7 @@ static ps_status read_photo(ps_exchange *x, const ps_served *served, ps_error *e
     if (!x->infer.wants || !wanted) return PS_FAIL_NOMEM(err, "the output of a request");
     x->infer.wants[0] = (ps_infer_want) { .name = wanted };
     x->infer.n_wants = 1;
+    x->infer.here_ns = 0; /* decoding takes what it takes */
     x->infer.prepare = prepare_photo;
     x->infer.encode = encode_photo;
     return PS_OK;
@@ -175,12 +196,25 @@ static bool is_image(const ps_exchange *x, bool *ret_known) {
     return n > 6 && strncasecmp(type, "image/", 6) == 0;
 }
 
+/* Did another connection send a request lately? */
+static bool shares_thread(const ps_exchange *x) {
+    ps_http *http = x->http;
+    uintptr_t here = (uintptr_t)x->connection;
+    uintptr_t last = atomic_exchange_explicit(&http->last_connection, here, memory_order_relaxed);
+    if (last != here) atomic_store_explicit(&http->shared_at, x->arrived_ns, memory_order_relaxed);
+    return x->arrived_ns - atomic_load_explicit(&http->shared_at, memory_order_relaxed) < SHARED_NS;
+}
+
 static ps_status read_request(ps_exchange *x, const ps_served *served, ps_error *err) {
     bool known;
-    ps_infer_init(&x->infer, x->http->options.engine);
+    x->accepts =
+        ps_coding_choose(MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT_ENCODING));
     x->infer.arrived_ns = x->arrived_ns;
     x->infer.encode = encode;
     x->infer.done = infer_done;
+    x->infer.here_ns = shares_thread(x) ? PS_QUICK_SHARED_NS : PS_QUICK_ALONE_NS;
+    x->infer.park = park;
+    x->infer.form = x->accepts;
     x->infer.ctx = x;
     x->infer.shm = x->http->options.shm;
     if (!is_image(x, &known)) return read_tensors(x, err);
@@ -203,13 +237,13 @@ void ps_handle_infer(ps_exchange *x) {
         ps_exchange_fail(x, status, &err);
         return;
     }
-    ps_exchange_suspend(x);
     status = ps_core_submit(x->http->options.runner, &x->infer, served, &err);
-    if (status == PS_OK) return;                  /* the exchange belongs to the runner now */
+    if (status == PS_OK) return;                  /* answered, or the exchange belongs to the runner now */
     ps_core_count_failure(served, x->arrived_ns); /* x->infer holds the reference */
+    x->retry_after_ns = x->infer.retry_after_ns;
     ps_infer_drop_served(&x->infer);
     ps_exchange_fail(x, status, &err);
-    ps_exchange_resume(x);
+    if (x->suspended) ps_exchange_resume(x);
 }
 
 /* ---- repository ---- */

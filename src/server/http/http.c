@@ -5,18 +5,22 @@
 #include <string.h>
 
 #include "base/os.h"
-#include "server/http/address.h"
+#include "server/access_log.h"
+#include "server/address.h"
 #include "server/http/body.h"
 #include "server/http/routes.h"
-#include "server/http/trace_context.h"
+#include "server/json_number.h"
+#include "server/trace_context.h"
 
-#define CONNECTION_MEMORY ((size_t)32 << 10) /* of one connection: bounds the headers */
+#define CONNECTION_MEMORY ((size_t)16 << 10) /* of one connection: bounds the headers; cleared for each request */
 #define BACKLOG 1024u
 /* times a client's patience: silence on a connection, and from one reply, or the start, to the next headers */
 #define IDLE_PATIENCE 2u
 #define HEADERS_PATIENCE 3
-#define STALLED_NS INT64_C(2000000000)     /* a drain does not wait for bodies of which nothing came for so long */
-#define MIN_BODY_TOTAL ((size_t)256 << 20) /* bodies of all requests together: this, or four of the largest */
+#define STALLED_NS INT64_C(2000000000) /* a drain does not wait for bodies of which nothing came for so long */
+
+#define MAX_SPARE 64u                  /* exchanges kept for the next requests */
+#define SPARE_BYTES ((size_t)16 << 10) /* of reply and of request that each keeps, at most */
 
 /* ---- life of an exchange ---- */
 
@@ -25,43 +29,94 @@ static ps_watched *watched_of(struct MHD_Connection *connection) {
     return info ? info->socket_context : NULL;
 }
 
+/* An exchange of zeros but for what a previous request left in `reply` and `infer`: empty, with some memory. It counts
+ * as active from now on. */
+static ps_exchange *take_spare(ps_http *http) {
+    ps_mutex_lock(&http->lock);
+    ps_exchange *x = http->spare;
+    if (x) {
+        http->spare = x->next_spare;
+        http->n_spare--;
+    }
+    http->active++;
+    ps_mutex_unlock(&http->lock);
+    if (x) {
+        ps_str reply = x->reply;
+        ps_infer infer = x->infer;
+        *x = (ps_exchange) { .reply = reply, .infer = infer };
+        return x;
+    }
+    x = ps_alloc_zero(http->alloc, sizeof *x);
+    if (x) {
+        ps_str_init(&x->reply, http->alloc);
+        ps_infer_init(&x->infer, http->options.engine);
+        return x;
+    }
+    ps_mutex_lock(&http->lock);
+    http->active--;
+    ps_mutex_unlock(&http->lock);
+    return NULL;
+}
+
+static void spare_free(ps_http *http, ps_exchange *x) {
+    ps_str_release(&x->reply);
+    ps_infer_release(&x->infer);
+    ps_free(http->alloc, x);
+}
+
+static void read_traceparent(ps_exchange *x) {
+    const char *text = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, "traceparent");
+    if (text && ps_trace_context_parse(text, x->trace_id, x->parent_id)) x->traceparent = text;
+}
+
+static void copy_cut(char *to, size_t room, const char *text) {
+    size_t n = strnlen(text, room - 1);
+    memcpy(to, text, n);
+    to[n] = '\0';
+}
+
 static ps_exchange *exchange_create(ps_http *http, struct MHD_Connection *connection, const char *method,
                                     const char *path) {
-    ps_exchange *x = ps_alloc_zero(http->alloc, sizeof *x);
+    ps_exchange *x = take_spare(http);
     if (!x) return NULL;
     x->http = http;
     x->connection = connection;
     x->watched = watched_of(connection);
-    ps_watch_expect(x->watched, 0);
     x->arrived_ns = ps_clock_ns();
-    ps_snprintf(x->method, sizeof x->method, "%s", method);
-    ps_snprintf(x->path, sizeof x->path, "%s", path);
-    ps_str_init(&x->reply, http->alloc);
-    ps_trace_context_read(x);
-    ps_infer_init(&x->infer, http->options.engine);
-    ps_mutex_lock(&http->lock);
-    http->active++;
-    ps_mutex_unlock(&http->lock);
+    ps_watch_expect(x->watched, x->arrived_ns, http->patience_ns);
+    copy_cut(x->method, sizeof x->method, method);
+    copy_cut(x->path, sizeof x->path, path);
+    read_traceparent(x);
     return x;
 }
 
 static void exchange_free(ps_exchange *x) {
     ps_http *http = x->http;
     bool answering = x->called;
-    ps_infer_release(&x->infer);
+    ps_infer_recycle(&x->infer, SPARE_BYTES);
     ps_body_release(x);
-    ps_str_release(&x->reply);
-    ps_free(http->alloc, x);
+    if (x->reply.room > SPARE_BYTES)
+        ps_str_release(&x->reply);
+    else
+        ps_str_clear(&x->reply);
     ps_mutex_lock(&http->lock);
+    bool keep = http->n_spare < MAX_SPARE;
+    if (keep) {
+        x->next_spare = http->spare;
+        http->spare = x;
+        http->n_spare++;
+    }
     http->active--;
     http->answering -= answering;
     if (http->answering == 0) ps_cond_broadcast(&http->idle);
     ps_mutex_unlock(&http->lock);
+    if (!keep) spare_free(http, x);
 }
 
 /* The body is complete. */
 static void exchange_call(ps_exchange *x) {
     x->called = true;
+    ps_watch_rest(x->watched);
     ps_mutex_lock(&x->http->lock);
     x->http->answering++;
     ps_mutex_unlock(&x->http->lock);
@@ -69,16 +124,17 @@ static void exchange_call(ps_exchange *x) {
     if (x->handler) x->handler(x);
 }
 
-static void log_exchange(const ps_exchange *x, bool complete) {
-    char path[2 * sizeof x->path], model[PS_MODEL_NAME_MAX + 8], id[136];
-    const ps_log *log = &x->http->options.log;
-    if (!log->fn) return;
-    ps_log_line(log, PS_LOG_INFO,
-                "event=request method=%s path=%s status=%d in=%zu out=%zu ms=%.3f model=%s id=%s%s%s%s%s%s", x->method,
-                ps_log_quote(x->path, path, sizeof path), x->code, x->body_total, x->reply.size,
-                (double)(ps_clock_ns() - x->arrived_ns) / 1e6, ps_log_quote(x->model, model, sizeof model),
-                ps_log_quote(x->infer.id, id, sizeof id), *x->trace_id ? " trace=" : "", x->trace_id,
-                *x->parent_id ? " parent=" : "", x->parent_id, complete ? "" : " aborted=true");
+static void log_exchange(const ps_exchange *x, int64_t now, bool complete) {
+    char status[8];
+    ps_access access = { .method = x->method, .path = x->path, .status = status, .model = x->model, .id = x->infer.id };
+    access.trace_id = x->trace_id;
+    access.parent_id = x->parent_id;
+    access.in = x->body_total;
+    access.out = x->reply.size;
+    access.ns = now - x->arrived_ns;
+    access.aborted = !complete;
+    status[ps_number_write_u64(status, (uint64_t)x->code % 1000)] = '\0';
+    ps_access_log(&x->http->options.log, &access);
 }
 
 static void on_completed(void *arg, struct MHD_Connection *connection, void **slot,
@@ -86,8 +142,9 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **sl
     ps_exchange *x = *slot;
     *slot = NULL;
     if (!x) return;
-    log_exchange(x, how == MHD_REQUEST_TERMINATED_COMPLETED_OK);
-    ps_watch_expect(x->watched, HEADERS_PATIENCE * x->http->patience_ns);
+    int64_t now = ps_clock_ns();
+    log_exchange(x, now, how == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    ps_watch_expect(x->watched, now, HEADERS_PATIENCE * x->http->patience_ns);
     exchange_free(x);
 }
 
@@ -109,7 +166,11 @@ static void add_headers(const ps_exchange *x, struct MHD_Response *response) {
     }
     if (x->traceparent) MHD_add_response_header(response, "traceparent", x->traceparent);
     if (x->allow) MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, x->allow);
-    if (x->code == 503) MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+    if (x->code == 503) {
+        int64_t seconds = (x->retry_after_ns + 999999999) / 1000000000; /* the header knows whole ones only */
+        snprintf(number, sizeof number, "%lld", (long long)(seconds > 1 ? seconds : 1));
+        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, number);
+    }
     if (atomic_load(&x->http->draining)) MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 }
 
@@ -119,7 +180,7 @@ static enum MHD_Result send_reply(ps_exchange *x) {
         MHD_create_response_from_buffer(x->reply.size, x->reply.data, MHD_RESPMEM_PERSISTENT);
     if (!response) return MHD_NO;
     add_headers(x, response);
-    ps_watch_expect(x->watched, ps_exchange_allowed_ns(x, x->reply.size));
+    ps_watch_expect(x->watched, ps_clock_ns() + ps_slow_ns(x->reply.size), x->http->patience_ns);
     enum MHD_Result result = MHD_queue_response(x->connection, (unsigned)x->code, response);
     MHD_destroy_response(response);
     return result;
@@ -155,6 +216,26 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
     return send_reply(x);
 }
 
+/* libmicrohttpd takes its events in portions of 128. After a full one it asks for more, and waits for it, before it
+ * handles those that it has: where exactly 128 connections, or a multiple, have something at once, and no other
+ * follows, all of them would hang until a connection times out. Ticks end that wait. */
+#define PORTION 128u
+#define TICK_NS INT64_C(2000000)
+
+/* One more; NULL: one less. */
+static void count_connection(ps_http *http, struct MHD_Connection *connection) {
+    ps_mutex_lock(&http->lock);
+    size_t before = http->open;
+    http->open = connection ? before + 1 : before - 1;
+    if (connection ? http->open == PORTION : before == PORTION) ps_ticker_set(http->ticker, connection ? TICK_NS : 0);
+    bool join = connection && http->open >= PORTION;
+    ps_mutex_unlock(&http->lock);
+    if (!join) return;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_DAEMON);
+    const union MHD_DaemonInfo *set = info ? MHD_get_daemon_info(info->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
+    if (set) ps_ticker_join(http->ticker, set->epoll_fd); /* of the thread that has this connection */
+}
+
 static void on_connection(void *arg, struct MHD_Connection *connection, void **slot,
                           enum MHD_ConnectionNotificationCode what) {
     ps_http *http = arg;
@@ -162,9 +243,11 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **s
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         ps_watch_remove(*slot);
         *slot = NULL;
+        count_connection(http, NULL);
     } else if (info) {
+        count_connection(http, connection);
         *slot = ps_watch_add(http->watch, info->connect_fd);
-        ps_watch_expect(*slot, HEADERS_PATIENCE * http->patience_ns);
+        ps_watch_expect(*slot, ps_clock_ns(), HEADERS_PATIENCE * http->patience_ns);
     }
 }
 
@@ -183,6 +266,12 @@ static void log_daemon(void *arg, const char *fmt, va_list ap) {
 
 /* ---- start and stop ---- */
 
+/* A newcomer is let in above the limit, so that an idle connection makes room for it (ps_watch). */
+int ps_http_spare_connections(int max_connections) {
+    int spare = max_connections / 16;
+    return spare < 4 ? 4 : spare > 256 ? 256 : spare;
+}
+
 static ps_status start_daemon(ps_http *http, ps_error *err) {
     const ps_http_options *o = &http->options;
     struct sockaddr_storage address;
@@ -194,10 +283,11 @@ static ps_status start_daemon(ps_http *http, ps_error *err) {
     http->daemon = MHD_start_daemon(
         flags, (uint16_t)o->port, NULL, NULL, on_access, http, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, http,
         MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
-        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, http, MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->max_connections,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_CONNECTION_TIMEOUT,
-        IDLE_PATIENCE * (unsigned)o->client_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY,
-        MHD_OPTION_LISTEN_BACKLOG_SIZE, BACKLOG, MHD_OPTION_ARRAY, o->threads > 1 ? pool : pool + 1, MHD_OPTION_END);
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, http, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)(o->max_connections + ps_http_spare_connections(o->max_connections)), MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, http, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_PATIENCE * (unsigned)o->client_seconds,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY, MHD_OPTION_LISTEN_BACKLOG_SIZE, BACKLOG,
+        MHD_OPTION_ARRAY, o->threads > 1 ? pool : pool + 1, MHD_OPTION_END);
     PS_FAIL_IF(!http->daemon, err, IO, "cannot listen on %s:%d: %s", o->host, o->port,
                errno ? strerror(errno) : "refused");
     return PS_OK;
@@ -210,7 +300,6 @@ ps_status ps_http_start(const ps_http_options *options, ps_http **ret, ps_error 
     http->options = *options;
     http->alloc = alloc;
     http->listen_fd = -1;
-    http->max_body_total = options->max_body_bytes > MIN_BODY_TOTAL / 4 ? 4 * options->max_body_bytes : MIN_BODY_TOTAL;
     bool lock = ps_mutex_init(&http->lock);
     if (!lock || !ps_cond_init(&http->idle)) {
         if (lock) ps_mutex_destroy(&http->lock);
@@ -218,7 +307,9 @@ ps_status ps_http_start(const ps_http_options *options, ps_http **ret, ps_error 
         return PS_FAIL_NOMEM(err, "the HTTP front end");
     }
     http->patience_ns = options->client_seconds * INT64_C(1000000000);
-    ps_status status = ps_watch_create(alloc, &http->options.log, &http->watch, err);
+    ps_status status = ps_ticker_create(alloc, &http->ticker, err);
+    if (status == PS_OK)
+        status = ps_watch_create(alloc, &http->options.log, (size_t)options->max_connections, &http->watch, err);
     if (status == PS_OK) status = start_daemon(http, err);
     if (status != PS_OK) {
         ps_http_free(http);
@@ -265,6 +356,11 @@ bool ps_http_wait_idle(ps_http *http, int64_t deadline_ns) {
 void ps_http_free(ps_http *http) {
     if (!http) return;
     if (http->daemon) MHD_stop_daemon(http->daemon);
+    for (ps_exchange *x = http->spare, *next; x; x = next) {
+        next = x->next_spare;
+        spare_free(http, x);
+    }
+    ps_ticker_free(http->ticker);
     ps_watch_free(http->watch);
     ps_listener_close(http->listen_fd);
     ps_cond_destroy(&http->idle);

@@ -3,24 +3,19 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "base/vec.h"
 #include "server/http/tensor_json.h"
+#include "server/infer_request.h"
+#include "server/json_number.h"
 #include "server/json_reader.h"
 #include "server/json_text.h"
-
-/* The members shared_memory_* of "parameters". */
-typedef struct raw_memory {
-    const char *region; /* NULL: not in shared memory */
-    bool has_size;
-    uint64_t offset, size;
-} raw_memory;
+#include "server/tensor_raw.h"
 
 /* One input as it stands in the request, before its data is read. */
 typedef struct raw_input {
     ps_infer_tensor tensor;
     bool has_shape, has_dtype, has_data, binary;
     int64_t binary_size;
-    raw_memory memory;
+    ps_shm_place memory;
     const char *data_at; /* position of the value of "data" */
 } raw_input;
 
@@ -31,18 +26,6 @@ typedef struct parser {
     bool has_inputs, has_outputs;
     size_t input_room, want_room;
 } parser;
-
-/* Returns through the arena a block twice as large; the old one stays until the request is released. */
-static bool grow(ps_arena *arena, void **data, size_t n, size_t *room, size_t size) {
-    if (n < *room) return true;
-    size_t more = *room ? *room * 2 : 8;
-    void *block = ps_arena_array(arena, more, size);
-    if (!block) return false;
-    if (n) memcpy(block, *data, n * size);
-    *data = block;
-    *room = more;
-    return true;
-}
 
 static ps_status once(bool *seen, const char *key, const ps_json *r, ps_error *err) {
     PS_FAIL_IF(*seen, err, FORMAT, "JSON byte %zu: \"%s\" twice in one object", ps_json_offset(r), key);
@@ -84,7 +67,7 @@ static ps_status read_dtype(ps_json *r, ps_infer_tensor *t, ps_error *err) {
 }
 
 /* *ret_known: the key is one of them. */
-static ps_status read_memory(ps_json *r, const ps_string *key, raw_memory *m, bool *ret_known, ps_error *err) {
+static ps_status read_memory(ps_json *r, const ps_string *key, ps_shm_place *m, bool *ret_known, ps_error *err) {
     *ret_known = true;
     if (ps_json_key_is(key, "shared_memory_region")) return ps_json_cstring(r, &m->region, err);
     if (ps_json_key_is(key, "shared_memory_offset")) return ps_json_uint(r, &m->offset, err);
@@ -94,11 +77,6 @@ static ps_status read_memory(ps_json *r, const ps_string *key, raw_memory *m, bo
     }
     *ret_known = false;
     return PS_OK;
-}
-
-static ps_status acquire_memory(const ps_infer *infer, const raw_memory *m, ps_shm_region **ret, ps_error *err) {
-    PS_FAIL_IF(!m->has_size, err, INVALID, "shared_memory_region '%.128s' has no shared_memory_byte_size", m->region);
-    return ps_shm_acquire(infer->shm, m->region, m->offset, m->size, ret, err);
 }
 
 static ps_status read_input_parameters(ps_json *r, raw_input *in, ps_error *err) {
@@ -158,25 +136,6 @@ static ps_status take_tail(parser *p, raw_input *in, ps_error *err) {
     return PS_OK;
 }
 
-static ps_status copy_memory(ps_infer *infer, const raw_memory *m, const ps_shm_region *region, void **ret,
-                             ps_error *err) {
-    PS_TRY(ps_shm_reserve(infer->shm, (size_t)m->size, err));
-    infer->shm_bytes += (size_t)m->size;
-    *ret = ps_arena_alloc(&infer->arena, m->size ? (size_t)m->size : 1);
-    if (!*ret) return PS_FAIL_NOMEM(err, "an input of the request");
-    return ps_shm_region_read(region, (size_t)m->offset, *ret, (size_t)m->size, err);
-}
-
-static ps_status take_memory(parser *p, raw_input *in, ps_error *err) {
-    ps_shm_region *region;
-    void *data;
-    PS_TRY(acquire_memory(p->infer, &in->memory, &region, err));
-    ps_status status = copy_memory(p->infer, &in->memory, region, &data, err);
-    ps_shm_release(region);
-    PS_TRY(status);
-    return ps_tensor_raw_read(&p->infer->arena, &in->tensor, data, (size_t)in->memory.size, err);
-}
-
 static ps_status finish_input(parser *p, raw_input *in, ps_error *err) {
     ps_infer_tensor *t = &in->tensor;
     PS_FAIL_IF(!t->name, err, INVALID, "input %zu of the request has no \"name\"", p->infer->n_inputs);
@@ -185,7 +144,7 @@ static ps_status finish_input(parser *p, raw_input *in, ps_error *err) {
     PS_FAIL_IF(in->has_data && in->binary, err, INVALID, "input '%s' has both \"data\" and binary_data_size", t->name);
     if (in->memory.region) {
         PS_FAIL_IF(in->has_data || in->binary, err, INVALID, "input '%s' has data and is in shared memory", t->name);
-        return take_memory(p, in, err);
+        return ps_infer_read_memory(p->infer, &in->memory, t, err);
     }
     PS_FAIL_IF(!in->has_data && !in->binary, err, INVALID, "input '%s' has neither \"data\" nor binary_data_size",
                t->name);
@@ -211,7 +170,7 @@ static ps_status read_input(parser *p, ps_error *err) {
         PS_TRY(read_input_member(p, &key, &in, err));
     }
     PS_TRY(finish_input(p, &in, err));
-    if (!grow(&infer->arena, (void **)&infer->inputs, infer->n_inputs, &p->input_room, sizeof *infer->inputs))
+    if (!ps_infer_grow(&infer->arena, (void **)&infer->inputs, infer->n_inputs, &p->input_room, sizeof *infer->inputs))
         return PS_FAIL_NOMEM(err, "the inputs of a request");
     infer->inputs[infer->n_inputs++] = in.tensor;
     return PS_OK;
@@ -223,7 +182,7 @@ typedef struct raw_want {
     const char *name;
     bool has_binary, binary;
     int64_t classes;
-    raw_memory memory;
+    ps_shm_place memory;
 } raw_want;
 
 static ps_status read_want_parameters(ps_json *r, raw_want *w, ps_error *err) {
@@ -242,9 +201,6 @@ static ps_status read_want_parameters(ps_json *r, raw_want *w, ps_error *err) {
             PS_TRY(ps_json_bool(r, &w->binary, err));
         } else if (ps_json_key_is(&key, "classification")) {
             PS_TRY(ps_json_int(r, &w->classes, err));
-            PS_FAIL_IF(w->classes < 0 || w->classes > PS_INFER_MAX_CLASSES, err, INVALID,
-                       "JSON byte %zu: classification is %" PRId64 ", allowed are 0 to %d", ps_json_offset(r),
-                       w->classes, PS_INFER_MAX_CLASSES);
         } else {
             PS_TRY(ps_json_skip(r, err));
         }
@@ -271,13 +227,12 @@ static ps_status read_want(parser *p, ps_error *err) {
             PS_TRY(ps_json_skip(&p->json, err));
     }
     PS_FAIL_IF(!w.name, err, INVALID, "output %zu of the request has no \"name\"", infer->n_wants);
-    if (!grow(&infer->arena, (void **)&infer->wants, infer->n_wants, &p->want_room, sizeof *infer->wants))
+    if (!ps_infer_grow(&infer->arena, (void **)&infer->wants, infer->n_wants, &p->want_room, sizeof *infer->wants))
         return PS_FAIL_NOMEM(err, "the outputs of a request");
     ps_infer_want *want = &infer->wants[infer->n_wants];
-    *want = (ps_infer_want) { .name = w.name, .classes = w.classes, .says_form = w.has_binary, .binary = w.binary };
-    if (w.memory.region) PS_TRY(acquire_memory(infer, &w.memory, &want->shm, err));
-    want->shm_offset = (size_t)w.memory.offset;
-    want->shm_size = (size_t)w.memory.size;
+    *want = (ps_infer_want) { .name = w.name, .says_form = w.has_binary, .binary = w.binary };
+    PS_TRY(ps_infer_set_classes(want, w.classes, err));
+    if (w.memory.region) PS_TRY(ps_infer_want_memory(infer, &w.memory, want, err));
     infer->n_wants++;
     return PS_OK;
 }
@@ -296,27 +251,15 @@ static ps_status read_array(parser *p, ps_status (*item)(parser *, ps_error *), 
     }
 }
 
-/* 0 and "" are no ids. */
 static ps_status read_sequence_id(parser *p, ps_error *err) {
     const char *text;
     uint64_t number;
-    ps_arena *arena = &p->infer->arena;
     if (ps_json_peek(&p->json) == '"') {
         PS_TRY(ps_json_cstring(&p->json, &text, err));
-        PS_FAIL_IF(strlen(text) > PS_SEQUENCE_ID_MAX, err, INVALID, "sequence_id is longer than %d bytes",
-                   PS_SEQUENCE_ID_MAX);
-        p->infer->sequence_id = *text ? ps_arena_printf(arena, "s%s", text) : "";
-    } else {
-        PS_TRY(ps_json_uint(&p->json, &number, err));
-        p->infer->sequence_id = number ? ps_arena_printf(arena, "i%" PRIu64, number) : "";
+        return ps_infer_set_sequence_text(p->infer, text, err);
     }
-    return p->infer->sequence_id ? PS_OK : PS_FAIL_NOMEM(err, "a sequence id");
-}
-
-static ps_status read_at_most(ps_json *r, const char *name, uint64_t max, uint64_t *ret, ps_error *err) {
-    PS_TRY(ps_json_uint(r, ret, err));
-    PS_FAIL_IF(*ret > max, err, INVALID, "%s is %" PRIu64 ", allowed are 0 to %" PRIu64, name, *ret, max);
-    return PS_OK;
+    PS_TRY(ps_json_uint(&p->json, &number, err));
+    return ps_infer_set_sequence_number(p->infer, number, err);
 }
 
 /* The schedule policy and the sequence extension; *ret_known: it is one of theirs. */
@@ -328,14 +271,12 @@ static ps_status read_schedule(parser *p, const ps_string *key, bool *ret_known,
     if (ps_json_key_is(key, "sequence_start")) return ps_json_bool(&p->json, &infer->sequence_start, err);
     if (ps_json_key_is(key, "sequence_end")) return ps_json_bool(&p->json, &infer->sequence_end, err);
     if (ps_json_key_is(key, "priority")) {
-        PS_TRY(read_at_most(&p->json, "priority", UINT32_MAX, &number, err));
-        infer->priority = (uint32_t)number;
-        return PS_OK;
+        PS_TRY(ps_json_uint(&p->json, &number, err));
+        return ps_infer_set_priority(infer, number, err);
     }
     if (ps_json_key_is(key, "timeout")) {
-        PS_TRY(read_at_most(&p->json, "timeout", PS_INFER_MAX_TIMEOUT_US, &number, err));
-        infer->timeout_us = (int64_t)number;
-        return PS_OK;
+        PS_TRY(ps_json_uint(&p->json, &number, err));
+        return ps_infer_set_timeout(infer, number, err);
     }
     *ret_known = false;
     return PS_OK;
@@ -396,42 +337,36 @@ ps_status ps_infer_json_read(ps_infer *infer, const char *body, size_t size, siz
 
 /* ---- the reply ---- */
 
-static ps_status put_memory(const ps_infer_want *w, const ps_infer_tensor *t, size_t size, ps_alloc_state *alloc,
-                            ps_error *err) {
-    ps_str raw;
-    if (t->dtype != PS_DTYPE_STRING) return ps_shm_region_write(w->shm, w->shm_offset, t->data, size, err);
-    ps_str_init(&raw, alloc);
-    ps_tensor_raw_write(t, &raw);
-    ps_status status =
-        raw.failed ? PS_FAIL_NOMEM(err, "an output") : ps_shm_region_write(w->shm, w->shm_offset, raw.data, size, err);
-    ps_str_release(&raw);
-    return status;
-}
-
 /* The data goes to shared memory, and where it lies into the reply. */
 static ps_status write_memory(const ps_infer_want *w, const ps_infer_tensor *t, ps_str *out, ps_error *err) {
     size_t size;
-    PS_FAIL_IF(!ps_tensor_raw_size(t, &size), err, LIMIT, "output '%s' is too large", t->name);
-    PS_FAIL_IF(size > w->shm_size, err, INVALID, "output '%s' has %zu bytes, shared_memory_byte_size is %zu", t->name,
-               size, w->shm_size);
-    PS_TRY(put_memory(w, t, size, out->alloc, err));
+    PS_TRY(ps_infer_write_memory(w, t, out->alloc, &size, err));
     ps_str_append(out, "],\"parameters\":{\"shared_memory_region\":");
     ps_json_write_string(out, ps_shm_region_name(w->shm));
     ps_str_printf(out, ",\"shared_memory_offset\":%zu,\"shared_memory_byte_size\":%zu}}", w->shm_offset, size);
     return PS_OK;
 }
 
+static void write_int(ps_str *out, const char *before, int64_t value) {
+    char text[PS_NUMBER_TEXT];
+    ps_str_append(out, before);
+    ps_str_append_n(out, text, ps_number_write_i64(text, value));
+}
+
 static ps_status write_output(const ps_infer_want *w, const ps_infer_tensor *t, ps_str *out, ps_error *err) {
     size_t size;
     ps_str_append(out, "{\"name\":");
     ps_json_write_string(out, t->name);
-    ps_str_printf(out, ",\"datatype\":\"%s\",\"shape\":[", ps_dtype_v2_name(t->dtype));
+    ps_str_append(out, ",\"datatype\":\"");
+    ps_str_append(out, ps_dtype_v2_name(t->dtype));
+    ps_str_append(out, "\",\"shape\":[");
     for (int i = 0; i < t->shape.rank; i++)
-        ps_str_printf(out, "%s%" PRId64, i ? "," : "", t->shape.dims[i]);
+        write_int(out, i ? "," : "", t->shape.dims[i]);
     if (w->shm) return write_memory(w, t, out, err);
     if (w->binary) {
         PS_FAIL_IF(!ps_tensor_raw_size(t, &size), err, LIMIT, "output '%s' is too large", t->name);
-        ps_str_printf(out, "],\"parameters\":{\"binary_data_size\":%zu}}", size);
+        write_int(out, "],\"parameters\":{\"binary_data_size\":", (int64_t)size);
+        ps_str_append(out, "}}");
         return PS_OK;
     }
     ps_str_append(out, "],\"data\":");
@@ -441,6 +376,7 @@ static ps_status write_output(const ps_infer_want *w, const ps_infer_tensor *t, 
 }
 
 static ps_status write_head(const ps_infer *infer, ps_str *out, ps_error *err) {
+    (void)ps_str_reserve(out, 512); /* most replies in JSON need no more */
     ps_str_append(out, "{\"model_name\":");
     ps_json_write_string(out, infer->served->name);
     ps_str_append(out, ",\"model_version\":");

@@ -9,8 +9,10 @@ typedef struct route {
     ps_handler handler;
 } route;
 
-/* The first match wins, so "stats" below /v2/models is no model. */
+/* The first match wins, so "stats" below /v2/models is no model. What comes most often stands first. */
 static const route routes[] = {
+    { "POST", "/v2/models/{m}/infer", ps_handle_infer },
+    { "POST", "/v2/models/{m}/versions/{v}/infer", ps_handle_infer },
     { "GET", "/v2/health/live", ps_handle_live },
     { "GET", "/v2/health/ready", ps_handle_ready },
     { "GET", "/v2", ps_handle_server },
@@ -23,8 +25,6 @@ static const route routes[] = {
     { "GET", "/v2/models/{m}/versions/{v}/config", ps_handle_config },
     { "GET", "/v2/models/{m}/stats", ps_handle_stats },
     { "GET", "/v2/models/{m}/versions/{v}/stats", ps_handle_stats },
-    { "POST", "/v2/models/{m}/infer", ps_handle_infer },
-    { "POST", "/v2/models/{m}/versions/{v}/infer", ps_handle_infer },
     { "POST", "/v2/repository/index", ps_handle_index },
     { "POST", "/v2/repository/models/{m}/load", ps_handle_load },
     { "POST", "/v2/repository/models/{m}/unload", ps_handle_unload },
@@ -80,10 +80,18 @@ static bool match_segment(const char *pattern, size_t pattern_size, const char *
     return pattern_size == size && memcmp(pattern, text, size) == 0;
 }
 
+/* Characters up to the next '/' or the end. */
+static size_t segment(const char *p) {
+    size_t n = 0;
+    while (p[n] && p[n] != '/')
+        n++;
+    return n;
+}
+
 static bool match(const char *pattern, const char *path, ps_exchange *x) {
     x->model[0] = x->version[0] = '\0';
     while (*pattern == '/' && *path == '/') {
-        size_t n = strcspn(++pattern, "/"), m = strcspn(++path, "/");
+        size_t n = segment(++pattern), m = segment(++path);
         if (!match_segment(pattern, n, path, m, x)) return false;
         pattern += n;
         path += m;

@@ -129,18 +129,117 @@ static ps_status read_string(cursor *c, ps_error *err) {
     return ps_json_string(c->r, (ps_string *)c->data + c->at, err);
 }
 
+/* ---- arrays ---- */
+
+/* Reads one element without a say in what is wrong with it: NULL then. */
+typedef const char *(*fast_fn)(const char *p, const char *end, char *to);
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+ALWAYS_INLINE const char *skip_space(const char *p, const char *end) {
+    while (p < end && (*p == ' ' || *p == '\n' || *p == '\t' || *p == '\r'))
+        p++;
+    return p;
+}
+
+/* Elements of one innermost array, at most up to `limit` in all. The reader stands behind '['. `read` is asked where
+ * `fast` has no answer. */
+ALWAYS_INLINE ps_status read_row(cursor *c, fast_fn fast, element_fn read, size_t size, size_t limit, ps_error *err) {
+    const char *p = skip_space(c->r->p, c->r->end), *const end = c->r->end;
+    size_t at = c->at;
+    if (p < end && *p == ']') {
+        c->r->p = p + 1;
+        return PS_OK;
+    }
+    for (;;) {
+        p = skip_space(p, end);
+        const char *next = at < limit ? fast(p, end, c->data + at * size) : NULL;
+        if (!next) {
+            c->r->p = p;
+            c->at = at;
+            PS_FAIL_IF(at == limit, err, SHAPE, "input '%s', JSON byte %zu: more elements than its shape has",
+                       c->t->name, ps_json_offset(c->r));
+            PS_TRY(read(c, err));
+            next = c->r->p;
+        }
+        at++;
+        p = skip_space(next, end);
+        char separator = p < end ? *p : '\0';
+        if (separator == ',') {
+            p++;
+            continue;
+        }
+        c->r->p = p;
+        c->at = at;
+        PS_FAIL_IF(separator != ']', err, FORMAT, "input '%s', JSON byte %zu: expected ',' or ']'", c->t->name,
+                   ps_json_offset(c->r));
+        c->r->p++;
+        return PS_OK;
+    }
+}
+
+ALWAYS_INLINE const char *fast_f32(const char *p, const char *end, char *to) {
+    return ps_number_read_f32(p, end, (float *)(void *)to);
+}
+
+ALWAYS_INLINE const char *fast_f64(const char *p, const char *end, char *to) {
+    return ps_number_read_f64(p, end, (double *)(void *)to);
+}
+
+ALWAYS_INLINE const char *fast_none(const char *p, const char *end, char *to) {
+    return NULL;
+}
+
+#define FAST_INT(name, type, wide, read, min, max)                                                                     \
+    ALWAYS_INLINE const char *name(const char *p, const char *end, char *to) {                                         \
+        wide v;                                                                                                        \
+        p = read(p, end, &v);                                                                                          \
+        if (!p || v < (min) || v > (max)) return NULL;                                                                 \
+        *(type *)(void *)to = (type)v;                                                                                 \
+        return p;                                                                                                      \
+    }
+FAST_INT(fast_i8, int8_t, int64_t, ps_number_read_i64, INT8_MIN, INT8_MAX)
+FAST_INT(fast_i16, int16_t, int64_t, ps_number_read_i64, INT16_MIN, INT16_MAX)
+FAST_INT(fast_i32, int32_t, int64_t, ps_number_read_i64, INT32_MIN, INT32_MAX)
+FAST_INT(fast_i64, int64_t, int64_t, ps_number_read_i64, INT64_MIN, INT64_MAX)
+FAST_INT(fast_u8, uint8_t, int64_t, ps_number_read_i64, 0, UINT8_MAX)
+FAST_INT(fast_u16, uint16_t, int64_t, ps_number_read_i64, 0, UINT16_MAX)
+FAST_INT(fast_u32, uint32_t, int64_t, ps_number_read_i64, 0, UINT32_MAX)
+FAST_INT(fast_u64, uint64_t, uint64_t, ps_number_read_u64, 0, UINT64_MAX)
+#undef FAST_INT
+
+typedef ps_status (*row_fn)(cursor *c, size_t limit, ps_error *err);
+
+#define ROW(name, fast, read, type)                                                                                    \
+    static ps_status name(cursor *c, size_t limit, ps_error *err) {                                                    \
+        return read_row(c, fast, read, sizeof(type), limit, err);                                                      \
+    }
+ROW(row_f32, fast_f32, read_f32, float)
+ROW(row_f64, fast_f64, read_f64, double)
+ROW(row_i8, fast_i8, read_i8, int8_t)
+ROW(row_i16, fast_i16, read_i16, int16_t)
+ROW(row_i32, fast_i32, read_i32, int32_t)
+ROW(row_i64, fast_i64, read_i64, int64_t)
+ROW(row_u8, fast_u8, read_u8, uint8_t)
+ROW(row_u16, fast_u16, read_u16, uint16_t)
+ROW(row_u32, fast_u32, read_u32, uint32_t)
+ROW(row_u64, fast_u64, read_u64, uint64_t)
+ROW(row_bool, fast_none, read_bool, uint8_t)
+ROW(row_string, fast_none, read_string, ps_string)
+#undef ROW
+
 static const struct {
     ps_dtype dtype;
     size_t size;
-    element_fn read;
+    row_fn row; /* NULL: no JSON form */
 } forms[] = {
-    { PS_DTYPE_F32, 4, read_f32 },   { PS_DTYPE_F64, 8, read_f64 },
-    { PS_DTYPE_I8, 1, read_i8 },     { PS_DTYPE_I16, 2, read_i16 },
-    { PS_DTYPE_I32, 4, read_i32 },   { PS_DTYPE_I64, 8, read_i64 },
-    { PS_DTYPE_U8, 1, read_u8 },     { PS_DTYPE_U16, 2, read_u16 },
-    { PS_DTYPE_U32, 4, read_u32 },   { PS_DTYPE_U64, 8, read_u64 },
-    { PS_DTYPE_BOOL, 1, read_bool }, { PS_DTYPE_F16, 2, NULL },
-    { PS_DTYPE_BF16, 2, NULL },      { PS_DTYPE_STRING, sizeof(ps_string), read_string },
+    { PS_DTYPE_F32, 4, row_f32 },   { PS_DTYPE_F64, 8, row_f64 },
+    { PS_DTYPE_I8, 1, row_i8 },     { PS_DTYPE_I16, 2, row_i16 },
+    { PS_DTYPE_I32, 4, row_i32 },   { PS_DTYPE_I64, 8, row_i64 },
+    { PS_DTYPE_U8, 1, row_u8 },     { PS_DTYPE_U16, 2, row_u16 },
+    { PS_DTYPE_U32, 4, row_u32 },   { PS_DTYPE_U64, 8, row_u64 },
+    { PS_DTYPE_BOOL, 1, row_bool }, { PS_DTYPE_F16, 2, NULL },
+    { PS_DTYPE_BF16, 2, NULL },     { PS_DTYPE_STRING, sizeof(ps_string), row_string },
 };
 
 /* Index into forms, or -1 for a type that the protocol does not have. */
@@ -150,33 +249,8 @@ static int find_form(ps_dtype dtype) {
     return -1;
 }
 
-/* ---- arrays ---- */
-
-/* Elements of one innermost array, at most up to `limit` in all. The reader stands behind '['. */
-static ps_status read_row(cursor *c, element_fn read, size_t limit, ps_error *err) {
-    if (ps_json_peek(c->r) == ']') {
-        c->r->p++;
-        return PS_OK;
-    }
-    for (;;) {
-        (void)ps_json_peek(c->r);
-        PS_FAIL_IF(c->at == limit, err, SHAPE, "input '%s', JSON byte %zu: more elements than its shape has",
-                   c->t->name, ps_json_offset(c->r));
-        PS_TRY(read(c, err));
-        c->at++;
-        char next = ps_json_peek(c->r);
-        c->r->p++;
-        if (next == ']') return PS_OK;
-        if (next != ',') {
-            c->r->p--;
-            return PS_FAIL(err, FORMAT, "input '%s', JSON byte %zu: expected ',' or ']'", c->t->name,
-                           ps_json_offset(c->r));
-        }
-    }
-}
-
 /* The array at nesting level `level`, which must have dims[level] items. Recursion is bounded by the rank. */
-static ps_status read_nested(cursor *c, element_fn read, int level, ps_error *err) {
+static ps_status read_nested(cursor *c, row_fn read, int level, ps_error *err) {
     const ps_shape *s = &c->t->shape;
     ps_string key;
     ps_json_iter it;
@@ -184,7 +258,7 @@ static ps_status read_nested(cursor *c, element_fn read, int level, ps_error *er
     PS_TRY(ps_json_enter(c->r, '[', &it, err));
     if (level == s->rank - 1) {
         size_t start = c->at, n = (size_t)s->dims[level];
-        PS_TRY(read_row(c, read, start + n, err));
+        PS_TRY(read(c, start + n, err));
         c->r->depth--;
         PS_FAIL_IF(c->at != start + n, err, SHAPE,
                    "input '%s', JSON byte %zu: a row has %zu elements, the shape says %zu", c->t->name,
@@ -205,10 +279,10 @@ static ps_status read_nested(cursor *c, element_fn read, int level, ps_error *er
     return PS_OK;
 }
 
-static ps_status read_flat(cursor *c, element_fn read, ps_error *err) {
+static ps_status read_flat(cursor *c, row_fn read, ps_error *err) {
     ps_json_iter it;
     PS_TRY(ps_json_enter(c->r, '[', &it, err));
-    PS_TRY(read_row(c, read, c->t->elements, err));
+    PS_TRY(read(c, c->t->elements, err));
     c->r->depth--;
     PS_FAIL_IF(c->at != c->t->elements, err, SHAPE, "input '%s' has %zu elements, its shape says %zu", c->t->name,
                c->at, c->t->elements);
@@ -226,7 +300,7 @@ static bool is_nested(const ps_json *r) {
 ps_status ps_tensor_json_read(ps_json *r, ps_infer_tensor *t, ps_error *err) {
     int form = find_form(t->dtype);
     size_t bytes;
-    PS_FAIL_IF(form < 0 || !forms[form].read, err, UNSUPPORTED,
+    PS_FAIL_IF(form < 0 || !forms[form].row, err, UNSUPPORTED,
                "input '%s': %s has no JSON form, send it with binary_data_size", t->name, ps_dtype_v2_name(t->dtype));
     /* every element but the last takes two characters: a shape cannot make us allocate more than a multiple of the text
      */
@@ -237,49 +311,8 @@ ps_status ps_tensor_json_read(ps_json *r, ps_infer_tensor *t, ps_error *err) {
     cursor c = { r, t, ps_arena_alloc(r->arena, bytes ? bytes : 1), 0 };
     if (!c.data) return PS_FAIL_NOMEM(err, "an input of the request");
     t->data = c.data;
-    if (is_nested(r) && t->shape.rank > 1) return read_nested(&c, forms[form].read, 0, err);
-    return read_flat(&c, forms[form].read, err);
-}
-
-/* ---- raw form ---- */
-
-static uint32_t load_u32(const char *p) { /* little-endian */
-    const unsigned char *u = (const unsigned char *)p;
-    return (uint32_t)u[0] | (uint32_t)u[1] << 8 | (uint32_t)u[2] << 16 | (uint32_t)u[3] << 24;
-}
-
-static ps_status read_raw_strings(ps_arena *arena, ps_infer_tensor *t, const char *data, size_t size, ps_error *err) {
-    const char *p = data, *end = data + size;
-    PS_FAIL_IF(t->elements > size / 4, err, SHAPE, "input '%s': %zu bytes are too few for %zu elements of BYTES",
-               t->name, size, t->elements);
-    ps_string *s = ps_arena_array(arena, t->elements + 1, sizeof *s);
-    if (!s) return PS_FAIL_NOMEM(err, "an input of the request");
-    for (size_t i = 0; i < t->elements; i++) {
-        PS_FAIL_IF(end - p < 4 || load_u32(p) > (size_t)(end - p) - 4, err, SHAPE,
-                   "input '%s': element %zu of BYTES reaches beyond the %zu bytes of the input", t->name, i, size);
-        s[i] = (ps_string) { p + 4, load_u32(p) };
-        p += 4 + s[i].size;
-    }
-    PS_FAIL_IF(p != end, err, SHAPE, "input '%s': %zu bytes are left behind its last element", t->name,
-               (size_t)(end - p));
-    t->data = s;
-    return PS_OK;
-}
-
-ps_status ps_tensor_raw_read(ps_arena *arena, ps_infer_tensor *t, const char *data, size_t size, ps_error *err) {
-    int form = find_form(t->dtype);
-    size_t bytes;
-    if (t->dtype == PS_DTYPE_STRING) return read_raw_strings(arena, t, data, size, err);
-    PS_FAIL_IF(form < 0, err, UNSUPPORTED, "input '%s' has an element type that the protocol does not have", t->name);
-    PS_FAIL_IF(ps_mul_overflow_size(t->elements, forms[form].size, &bytes) || bytes != size, err, SHAPE,
-               "input '%s': binary_data_size is %zu, but %zu elements of %s take %zu bytes", t->name, size, t->elements,
-               ps_dtype_v2_name(t->dtype), t->elements * forms[form].size);
-    if (t->dtype == PS_DTYPE_BOOL)
-        for (size_t i = 0; i < size; i++)
-            PS_FAIL_IF((unsigned char)data[i] > 1, err, FORMAT, "input '%s': element %zu of BOOL is neither 0 nor 1",
-                       t->name, i);
-    t->data = (uintptr_t)data % forms[form].size == 0 ? data : ps_arena_memdup(arena, data, size ? size : 1);
-    return t->data ? PS_OK : PS_FAIL_NOMEM(err, "an input of the request");
+    if (is_nested(r) && t->shape.rank > 1) return read_nested(&c, forms[form].row, 0, err);
+    return read_flat(&c, forms[form].row, err);
 }
 
 /* ---- writing ---- */
@@ -348,7 +381,7 @@ static bool write_numbers(const ps_infer_tensor *t, ps_str *out) {
 
 ps_status ps_tensor_json_write(const ps_infer_tensor *t, ps_str *out, ps_error *err) {
     int form = find_form(t->dtype);
-    PS_FAIL_IF(form < 0 || !forms[form].read, err, INVALID, "output '%s': %s has no JSON form, ask for binary_data",
+    PS_FAIL_IF(form < 0 || !forms[form].row, err, INVALID, "output '%s': %s has no JSON form, ask for binary_data",
                t->name, ps_dtype_v2_name(t->dtype));
     ps_str_char(out, '[');
     if (t->dtype == PS_DTYPE_STRING)
@@ -357,31 +390,4 @@ ps_status ps_tensor_json_write(const ps_infer_tensor *t, ps_str *out, ps_error *
         return PS_FAIL_NOMEM(err, "a reply");
     ps_str_char(out, ']');
     return PS_OK;
-}
-
-bool ps_tensor_raw_size(const ps_infer_tensor *t, size_t *ret) {
-    int form = find_form(t->dtype);
-    size_t size = 0;
-    if (form < 0) return false;
-    if (t->dtype != PS_DTYPE_STRING) return !ps_mul_overflow_size(t->elements, forms[form].size, ret);
-    const ps_string *s = t->data;
-    for (size_t i = 0; i < t->elements; i++)
-        if (s[i].size > UINT32_MAX || ps_add_overflow_size(size, s[i].size + 4, &size)) return false;
-    *ret = size;
-    return true;
-}
-
-void ps_tensor_raw_write(const ps_infer_tensor *t, ps_str *out) {
-    size_t size;
-    if (t->dtype != PS_DTYPE_STRING) {
-        if (ps_tensor_raw_size(t, &size)) ps_str_append_n(out, t->data, size);
-        return;
-    }
-    const ps_string *s = t->data;
-    for (size_t i = 0; i < t->elements; i++) {
-        uint32_t n = (uint32_t)s[i].size;
-        char length[4] = { (char)(n & 0xff), (char)(n >> 8 & 0xff), (char)(n >> 16 & 0xff), (char)(n >> 24) };
-        ps_str_append_n(out, length, 4);
-        ps_str_append_n(out, s[i].data, s[i].size);
-    }
 }

@@ -1,4 +1,4 @@
-/* tensor_json.h - the "data" of one tensor, in its three forms: JSON text, raw bytes, memory.
+/* tensor_json.h - the "data" of one tensor as JSON text.
  *
  * JSON numbers: integers exact, floats correctly rounded; a float that is no number is one of the strings "NaN",
  * "Infinity" and
@@ -13,13 +13,8 @@
 /* Reads the array at the reader's position into t, whose dtype, shape and elements are set: flat, or nested as the
  * shape. */
 ps_status ps_tensor_json_read(ps_json *r, ps_infer_tensor *t, ps_error *err);
-/* Takes t's data from `size` raw bytes: in place where aligned, else copied into the arena. */
-ps_status ps_tensor_raw_read(ps_arena *arena, ps_infer_tensor *t, const char *data, size_t size, ps_error *err);
 
 /* Appends a flat array. */
 ps_status ps_tensor_json_write(const ps_infer_tensor *t, ps_str *out, ps_error *err);
-/* Bytes of the raw form; false on overflow. */
-bool ps_tensor_raw_size(const ps_infer_tensor *t, size_t *ret);
-void ps_tensor_raw_write(const ps_infer_tensor *t, ps_str *out);
 
 #endif

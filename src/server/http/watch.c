@@ -4,37 +4,79 @@
 
 #include "base/os.h"
 #include "base/thread.h"
-#include "server/http/address.h"
+#include "server/address.h"
 
 #define LOOK_NS INT64_C(1000000000)
+#define LOOK_FULL_NS INT64_C(100000000) /* while there are too many */
+#define SPARED_NS INT64_C(1000000000)   /* so long after it was due a connection can be spared */
+#define MAX_SPARED 64                   /* in one look */
 
 struct ps_watched {
     ps_watch *watch;
     int fd;
-    atomic_llong until; /* ps_clock_ns; 0: no limit */
+    bool shut;               /* guarded by the watch's lock */
+    atomic_llong due, until; /* ps_clock_ns; 0: nothing is expected. Each decision looks at one of them */
     ps_watched *previous, *next;
 };
 
 struct ps_watch {
     ps_alloc_state *alloc;
     ps_log log;
+    size_t limit;
     ps_thread thread;
     ps_mutex lock;
     ps_cond changed;
     ps_watched *first; /* guarded by lock, like the next */
+    size_t open;       /* those that were not shut */
     bool stopping;
 };
 
 /* Called with the lock held, so that no descriptor is closed in between. */
-static void look(ps_watch *watch) {
-    int64_t now = ps_clock_ns();
+static void shut(ps_watched *w) {
+    w->shut = true;
+    w->watch->open--;
+    ps_listener_refuse(w->fd); /* both directions; the daemon sees an end and closes */
+}
+
+static void shut_slow(ps_watch *watch, int64_t now) {
     for (ps_watched *w = watch->first; w; w = w->next) {
         int64_t until = atomic_load_explicit(&w->until, memory_order_relaxed);
-        if (until == 0 || until > now) continue;
-        atomic_store_explicit(&w->until, 0, memory_order_relaxed);
-        ps_listener_refuse(w->fd); /* both directions; the daemon sees an end and closes */
+        if (w->shut || until == 0 || until > now) continue;
+        shut(w);
         ps_log_line(&watch->log, PS_LOG_DEBUG, "event=slow_client");
     }
+}
+
+/* Puts w, which is due earlier than the last of the full list, to its place by due time. */
+static size_t insert(ps_watched *list[MAX_SPARED], int64_t dues[MAX_SPARED], size_t n, size_t max, ps_watched *w,
+                     int64_t due) {
+    size_t i = n < max ? n : max - 1;
+    for (; i > 0 && dues[i - 1] > due; i--) {
+        list[i] = list[i - 1];
+        dues[i] = dues[i - 1];
+    }
+    list[i] = w;
+    dues[i] = due;
+    return n < max ? n + 1 : max;
+}
+
+/* Those that have been due for longest make room, as many as there are too many. */
+static void shut_spared(ps_watch *watch, int64_t now) {
+    ps_watched *list[MAX_SPARED];
+    int64_t dues[MAX_SPARED];
+    size_t n = 0, max = watch->open - watch->limit < MAX_SPARED ? watch->open - watch->limit : MAX_SPARED;
+    for (ps_watched *w = watch->first; w; w = w->next) {
+        int64_t due = atomic_load_explicit(&w->due, memory_order_relaxed);
+        if (w->shut || due == 0 || due + SPARED_NS > now || (n == max && due >= dues[max - 1])) continue;
+        n = insert(list, dues, n, max, w, due);
+    }
+    for (size_t i = 0; i < n; i++)
+        shut(list[i]);
+    if (n) ps_log_line(&watch->log, PS_LOG_DEBUG, "event=connections_full limit=%zu closed_idle=%zu", watch->limit, n);
+}
+
+static bool is_full(const ps_watch *watch) {
+    return watch->open > watch->limit;
 }
 
 static void watch_main(void *arg) {
@@ -42,19 +84,22 @@ static void watch_main(void *arg) {
     ps_mutex_lock(&watch->lock);
     while (!watch->stopping) {
         if (watch->first)
-            (void)ps_cond_wait_until(&watch->changed, &watch->lock, ps_clock_ns() + LOOK_NS);
+            (void)ps_cond_wait_until(&watch->changed, &watch->lock,
+                                     ps_clock_ns() + (is_full(watch) ? LOOK_FULL_NS : LOOK_NS));
         else
             ps_cond_wait(&watch->changed, &watch->lock);
-        look(watch);
+        shut_slow(watch, ps_clock_ns());
+        if (is_full(watch)) shut_spared(watch, ps_clock_ns());
     }
     ps_mutex_unlock(&watch->lock);
 }
 
-ps_status ps_watch_create(ps_alloc_state *alloc, const ps_log *log, ps_watch **ret, ps_error *err) {
+ps_status ps_watch_create(ps_alloc_state *alloc, const ps_log *log, size_t limit, ps_watch **ret, ps_error *err) {
     ps_watch *watch = ps_alloc_zero(alloc, sizeof *watch);
     if (!watch) return PS_FAIL_NOMEM(err, "the watch over connections");
     watch->alloc = alloc;
     watch->log = *log;
+    watch->limit = limit;
     bool lock = ps_mutex_init(&watch->lock), both = lock && ps_cond_init(&watch->changed);
     if (both && ps_thread_start(&watch->thread, "ps-watch", watch_main, watch)) {
         *ret = watch;
@@ -86,7 +131,8 @@ ps_watched *ps_watch_add(ps_watch *watch, int fd) {
     ps_mutex_lock(&watch->lock);
     w->next = watch->first;
     if (w->next) w->next->previous = w;
-    if (!watch->first) ps_cond_signal(&watch->changed);
+    watch->open++;
+    if (!watch->first || watch->open == watch->limit + 1) ps_cond_signal(&watch->changed);
     watch->first = w;
     ps_mutex_unlock(&watch->lock);
     return w;
@@ -98,10 +144,19 @@ void ps_watch_remove(ps_watched *w) {
     ps_mutex_lock(&watch->lock);
     *(w->previous ? &w->previous->next : &watch->first) = w->next;
     if (w->next) w->next->previous = w->previous;
+    watch->open -= !w->shut;
     ps_mutex_unlock(&watch->lock);
     ps_free(watch->alloc, w);
 }
 
-void ps_watch_expect(ps_watched *w, int64_t ns) {
-    if (w) atomic_store_explicit(&w->until, ns ? ps_clock_ns() + ns : 0, memory_order_relaxed);
+void ps_watch_expect(ps_watched *w, int64_t due_ns, int64_t patience_ns) {
+    if (!w) return;
+    atomic_store_explicit(&w->due, due_ns, memory_order_relaxed);
+    atomic_store_explicit(&w->until, due_ns + patience_ns, memory_order_relaxed);
+}
+
+void ps_watch_rest(ps_watched *w) {
+    if (!w) return;
+    atomic_store_explicit(&w->due, 0, memory_order_relaxed);
+    atomic_store_explicit(&w->until, 0, memory_order_relaxed);
 }

@@ -1,8 +1,9 @@
-/* watch.h - shuts connections of clients that take too long.
+/* watch.h - shuts connections: of clients that take too long, and, when there are too many, those that can be spared.
  *
  * libmicrohttpd closes a connection on which nothing moves. A client that keeps it moving, a byte now and then, would
- * stay for ever: so whoever waits for a client says how long it may take. One thread looks once a second; saying it
- * costs one store. */
+ * stay for ever: so whoever waits for a client says how long it may take. And connections that idle, or live off the
+ * patience they are given, must not lock others out: above the limit the one that was due first goes. One thread looks
+ * once a second, and at once above the limit; saying what is expected costs two stores. */
 #ifndef PS_SERVER_HTTP_WATCH_H
 #define PS_SERVER_HTTP_WATCH_H
 
@@ -13,13 +14,16 @@
 typedef struct ps_watch ps_watch;
 typedef struct ps_watched ps_watched; /* one connection */
 
-ps_status ps_watch_create(ps_alloc_state *alloc, const ps_log *log, ps_watch **ret, ps_error *err);
+/* limit: connections that may be open while some of them can be spared. */
+ps_status ps_watch_create(ps_alloc_state *alloc, const ps_log *log, size_t limit, ps_watch **ret, ps_error *err);
 void ps_watch_free(ps_watch *watch); /* when no connection is watched any more; NULL is allowed */
 
 /* fd must stay open until ps_watch_remove. NULL: out of memory; the connection is not watched then. */
 ps_watched *ps_watch_add(ps_watch *watch, int fd);
 void ps_watch_remove(ps_watched *w); /* NULL is allowed, here and below */
-/* The client has so long from now on; 0: it is not the client that we wait for. */
-void ps_watch_expect(ps_watched *w, int64_t ns);
+/* Something is due from the client at `due_ns` (of ps_clock_ns), and it is shut `patience_ns` later. A second after it
+ * was due, the connection can be spared. */
+void ps_watch_expect(ps_watched *w, int64_t due_ns, int64_t patience_ns);
+void ps_watch_rest(ps_watched *w); /* it is not the client that we wait for */
 
 #endif

@@ -1,0 +1,367 @@
+/* policy_deadline.c - the default: earliest deadline first, in the largest batch that the deadlines allow.
+ *
+ * For each bucket a candidate is made: the front of its queue in the largest efficient batch whose predicted end meets
+ * the front's due time. Candidates then compete: a model may not run ahead of its share; a batch that wastes a scarce
+ * device waits until it is fuller; of the rest, the one goes first that has to start soonest. "Scarce" is a number from
+ * 0 to 1, taken from what arrivals ask for: at 0 nothing is skipped and no batch waits, at 1 device time has its full
+ * price. README.md has the reasons and the sources. */
+#include "sched/sched_int.h"
+
+#define SCARCE_FROM 0.85 /* offered load at which device time begins to have a price */
+#define SCARCE_RANGE 0.20
+#define LOSS_WEIGHT 10      /* a model whose requests are lost by a tenth finds device time scarce */
+#define GATE 0.80           /* at full price: efficiency below which a batch waits for company, if another can run */
+#define AHEAD_NS 50000000.0 /* device time, by weight, that a model may be ahead of the one that is most behind */
+#define SKIP_COST 0.02      /* of a request left out, in items, when all is scarce */
+#define SPLIT_COST 1.03     /* of the device time of one batch, that two may take for the same requests */
+enum { SETTLE = 4, SETTLE_ON_ADMIT = 2, PROBES = 5 };
+
+typedef struct candidate {
+    ps_sched_bucket *bucket;
+    uint32_t skip, items;
+    int64_t run_ns, latest_ns; /* with margin; when it must have started */
+    double efficiency;         /* of full batches' rate */
+    uint32_t rank;
+    bool aged;
+} candidate;
+
+static double within_0_1(double x) {
+    return x < 0 ? 0 : x > 1 ? 1 : x;
+}
+
+static double scarcity(const ps_sched *s, int64_t now) {
+    double load = ps_sched_decayed(s->load, s->load_ns, now) / s->slots;
+    return within_0_1((load - SCARCE_FROM) / SCARCE_RANGE);
+}
+
+/* For one model: it may lose requests while the device has time, because they come in bursts. */
+static double scarcity_of(const ps_sched_model *m, double device, int64_t now) {
+    double load = ps_sched_decayed(m->load, m->load_ns, now), lost = ps_sched_decayed(m->lost, m->lost_ns, now);
+    double own = lost > 0 && load > 0 ? within_0_1(LOSS_WEIGHT * lost / load) : 0;
+    return own > device ? own : device;
+}
+
+static uint32_t size_of(const ps_sched_bucket *b, const ps_sched_request *r) {
+    return r->items < b->model->max_batch ? r->items : b->model->max_batch;
+}
+
+static int64_t with_margin(const ps_sched_bucket *b, int64_t ns) {
+    return ns + (int64_t)(b->model->guard * (double)ns);
+}
+
+/* ---- what cannot be in time any more ---- */
+
+static bool is_hopeless(const ps_sched_bucket *b, const ps_sched_request *r, int64_t now) {
+    return now + ps_profile_mean(&b->profile, size_of(b, r)) > r->due_ns;
+}
+
+/* Without a deadline nothing is dropped: it goes behind those that can still be in time. */
+static void make_late(ps_sched_bucket *b, ps_sched_request *r) {
+    r->late = true;
+    b->n_late++;
+    ps_sched_queue_move(&b->queue, r, r->order_ns + PS_SCHED_LATE);
+}
+
+/* Of the front and of the oldest, as many as the budget allows: decisions must not take long because many are late at
+ * once. What is left is skipped by make_candidate, and found by the next calls. */
+static void settle(ps_sched *s, ps_sched_bucket *b, int64_t now, int *budget) {
+    ps_sched_request *r;
+    while (*budget > 0 && (r = b->queue.link[0]) != NULL && !r->late && is_hopeless(b, r, now)) {
+        --*budget;
+        ps_sched_count_lost(r, now);
+        if (r->deadline_ns)
+            ps_sched_drop(s, r, PS_SCHED_TOO_LATE);
+        else
+            make_late(b, r);
+    }
+    while (*budget > 0 && (r = b->queue.oldest) != NULL && r->deadline_ns && is_hopeless(b, r, now)) {
+        --*budget;
+        ps_sched_count_lost(r, now);
+        ps_sched_drop(s, r, PS_SCHED_TOO_LATE);
+    }
+}
+
+/* ---- one bucket's candidate ---- */
+
+/* The longest that work of no value to anybody any more may hold the device, so that who comes meanwhile can be in
+ * time: half of the shortest target. */
+static int64_t longest_late_run(const ps_sched *s, const ps_sched_bucket *b) {
+    int64_t least = ps_sched_target(b);
+    int look = PS_SCHED_LOOK;
+    for (const ps_sched_model *m = s->models; m && look > 0; m = m->next, look--) {
+        if (m->last && m->load > 0.001 && ps_sched_target(m->last) < least) least = ps_sched_target(m->last);
+    }
+    return least / 2;
+}
+
+/* Items to choose from: what is late only fills up a batch that stays short, and waits for its age while the device is
+ * scarce. */
+static uint32_t available(const ps_sched *s, const ps_sched_bucket *b, double scarce) {
+    uint32_t late = b->n_late, all = b->queue.items;
+    if (late == 0) return all;
+    uint32_t in_time = late < b->queue.count ? all - late : 0;
+    if (in_time > 0 && scarce > 0.5) return in_time;
+    uint32_t some = ps_profile_fits(&b->profile, longest_late_run(s, b), all);
+    return some > in_time ? some : in_time ? in_time : 1;
+}
+
+/* Where batching gains nothing, several small batches end as early as a large one, and all but the last earlier. */
+static uint32_t split(const ps_profile *p, uint32_t size) {
+    uint32_t lean = ps_profile_lean(p, size);
+    if (lean == size) return size;
+    double apart = (double)(ps_profile_mean(p, lean) + ps_profile_mean(p, size - lean));
+    return apart <= SPLIT_COST * (double)ps_profile_mean(p, size) ? lean : size;
+}
+
+/* The best size for a batch out of `cap` items whose tightest due time is `due`. */
+static uint32_t best_size(const ps_sched_bucket *b, int64_t due, uint32_t cap, double scarce, int64_t now) {
+    const ps_profile *p = &b->profile;
+    uint32_t fit = cap;
+    if (due != PS_SCHED_NEVER) {
+        fit = ps_profile_fits(p, (int64_t)((double)(due - now) / (1 + b->model->guard)), cap);
+        if (fit == 0) fit = 1;
+    }
+    if (fit > p->largest) return fit; /* what was never tried is tried when there is time for it */
+    if (scarce == 0 && fit == b->queue.items) return split(p, fit);
+    return ps_profile_best(p, fit);
+}
+
+static int64_t due_of(const ps_sched_request *r) {
+    return r->late ? PS_SCHED_NEVER : r->due_ns;
+}
+
+/* Where classes or shares decide the order, the tightest of `n` requests from r on need not be r. */
+static int64_t tightest(const ps_sched_bucket *b, const ps_sched_request *r, uint32_t n, int64_t now) {
+    int64_t due = PS_SCHED_NEVER;
+    for (; r && n > 0; r = r->link[0], n--) {
+        if (due_of(r) < due && !is_hopeless(b, r, now)) due = r->due_ns;
+    }
+    return due;
+}
+
+/* Of `size` requests from r on, how many are in time if they run together. */
+static uint32_t in_time(const ps_sched_bucket *b, const ps_sched_request *r, uint32_t size, int64_t now) {
+    int64_t end = now + with_margin(b, ps_profile_high(&b->profile, size));
+    uint32_t n = 0;
+    for (; r && size > 0; r = r->link[0], size--)
+        n += due_of(r) >= end;
+    return n;
+}
+
+/* The same question as in consider_skipping, where those that are too tight are not at the front: purge() takes them
+ * out. */
+static void consider_losing(const ps_sched_bucket *b, const ps_sched_request *front, candidate *c, uint32_t cap,
+                            int64_t now) {
+    const ps_profile *p = &b->profile;
+    double most = (double)in_time(b, front, c->items, now) / (double)ps_profile_mean(p, c->items);
+    uint32_t small = c->items, size = ps_profile_best(p, cap);
+    for (int probe = 0; probe < PROBES && size > small; probe++, size = ps_profile_best(p, size * 3 / 4)) {
+        double rate = (double)in_time(b, front, size, now) / (double)ps_profile_mean(p, size);
+        if (rate <= most) continue;
+        most = rate;
+        c->items = size;
+    }
+}
+
+/* The front is so tight that its batch is small. Leaving some out may serve more (early drop: Nexus, SOSP 2019). While
+ * nothing is scarce, whoever is left out is lost, and what the small batch makes late of the larger one is what
+ * skipping saves. When all is scarce, somebody is lost for each that runs, and what counts is how many run in a second.
+ */
+static void consider_skipping(ps_sched_bucket *b, candidate *c, uint32_t n, double scarce, int64_t now) {
+    const ps_profile *p = &b->profile;
+    const ps_sched_request *front = ps_sched_queue_at(&b->queue, c->skip);
+    uint32_t base = c->skip;
+    int64_t first_run = with_margin(b, ps_profile_high(p, c->items));
+    uint32_t limit = ps_sched_limit(b), small = c->items;
+    uint32_t size = ps_profile_best(p, n < limit ? n : limit);
+    double rate = b->model->load / p->unit; /* items a ns */
+    double each = 1 - scarce * (1 - SKIP_COST), common = (1 - scarce) * (double)ps_profile_mean(p, size);
+    double most = scarce * small / (common + scarce * (double)ps_profile_mean(p, small));
+    for (int probe = 0; probe < PROBES && size > small; probe++, size = ps_profile_best(p, size * 3 / 4)) {
+        int64_t run = with_margin(b, ps_profile_high(p, size));
+        uint32_t at = ps_sched_queue_before_order(&b->queue, front->rank, now + run), skip = at > base ? at - base : 0;
+        if (base + skip >= b->queue.count || skip >= n || n - skip <= small) continue;
+        const ps_sched_request *r = ps_sched_queue_at(&b->queue, base + skip);
+        uint32_t items = size < n - skip ? size : ps_profile_best(p, n - skip);
+        if (r->late || r->rank != front->rank || items <= small) continue;
+        double short_by = (double)(now + first_run + run - r->due_ns);
+        double lost = short_by > 0 ? rate * short_by : 0; /* of this batch, if the small one ran first */
+        if (lost > items) lost = items;
+        double gain = (scarce * items + (1 - scarce) * lost - each * skip) /
+                      (common + scarce * (double)ps_profile_mean(p, items));
+        if (gain <= most) continue;
+        most = gain;
+        c->skip = base + skip;
+        c->items = items;
+    }
+}
+
+/* The first that can still be in time: on average, or where time is scarce with confidence, because half of those on
+ * the edge would miss. Where none of the front's class can, the front itself, as one that is late. */
+static const ps_sched_request *first_in_time(const ps_sched_bucket *b, double scarce, int64_t now, uint32_t *ret_skip,
+                                             int64_t *ret_due) {
+    const ps_sched_request *front = b->queue.link[0], *r;
+    uint32_t size = size_of(b, front);
+    int64_t need = ps_profile_mean(&b->profile, size);
+    if (scarce > 0.5) need = with_margin(b, ps_profile_high(&b->profile, size));
+    *ret_skip = 0;
+    *ret_due = due_of(front);
+    if (front->late || now + need <= front->due_ns) return front;
+    uint32_t skip = ps_sched_queue_before_order(&b->queue, front->rank, now + need);
+    r = skip < b->queue.count ? ps_sched_queue_at(&b->queue, skip) : NULL;
+    if (!r || r->late || r->rank != front->rank) {
+        if (is_hopeless(b, front, now)) *ret_due = PS_SCHED_NEVER;
+        return front;
+    }
+    *ret_skip = skip;
+    *ret_due = due_of(r);
+    return r;
+}
+
+static candidate make_candidate(ps_sched *s, ps_sched_bucket *b, double scarce, int64_t now) {
+    int64_t due;
+    candidate c = { .bucket = b, .efficiency = 1 };
+    const ps_sched_request *front = first_in_time(b, scarce, now, &c.skip, &due);
+    uint32_t limit = ps_sched_limit(b), n = available(s, b, scarce), first = c.skip;
+    n = n > first ? n - first : 1;
+    uint32_t cap = n < limit ? n : limit;
+    c.rank = front->rank;
+    c.aged = ps_sched_is_aged(s, b, now);
+    c.items = best_size(b, due, cap, scarce, now);
+    if (b->mixed) {
+        due = tightest(b, front, c.items, now);
+        c.items = best_size(b, due, cap, scarce, now);
+        if (scarce > 0.5 && c.items < cap && b->profile.known) consider_losing(b, front, &c, cap, now);
+    } else if (scarce > 0 && c.items < cap && due != PS_SCHED_NEVER && b->profile.known) {
+        consider_skipping(b, &c, n, scarce, now);
+    }
+    uint32_t size = size_of(b, front) > c.items ? size_of(b, front) : c.items;
+    c.run_ns = with_margin(b, ps_profile_high(&b->profile, size));
+    if (c.skip > first) due = now + c.run_ns;
+    c.latest_ns = c.aged ? now : due == PS_SCHED_NEVER ? PS_SCHED_NEVER : due - c.run_ns;
+    if (b->profile.known) c.efficiency = b->profile.unit * size / (double)ps_profile_mean(&b->profile, size);
+    return c;
+}
+
+/* ---- between buckets ---- */
+
+static bool is_better(const candidate *a, const candidate *b, double gate, double behind) {
+    if (a->bucket->model == b->bucket->model) { /* classes are a model's own */
+        if (a->aged != b->aged) return a->aged;
+        if (a->rank != b->rank) return a->rank < b->rank;
+    }
+    bool a_late = a->latest_ns == PS_SCHED_NEVER, b_late = b->latest_ns == PS_SCHED_NEVER;
+    if (a_late != b_late) return b_late;
+    bool a_share = a->bucket->model->virtual_ns <= behind + AHEAD_NS;
+    bool b_share = b->bucket->model->virtual_ns <= behind + AHEAD_NS;
+    if (a_share != b_share) return a_share;
+    bool a_full = a->efficiency >= gate, b_full = b->efficiency >= gate;
+    if (a_full != b_full) return a_full;
+    return a->latest_ns < b->latest_ns;
+}
+
+/* Takes out of the batch's requests those that it would answer too late: they leave their seats to others. */
+static void purge(ps_sched *s, const candidate *c, int64_t now) {
+    ps_sched_bucket *b = c->bucket;
+    int64_t end = now + ps_profile_mean(&b->profile, c->items);
+    ps_sched_request *r = ps_sched_queue_at(&b->queue, c->skip), *next;
+    for (uint32_t n = 0, seen = 0; r && !r->late && n < c->items && seen < 2 * c->items; r = next, seen++) {
+        next = r->link[0];
+        if (r->due_ns >= end) {
+            n += r->items;
+            continue;
+        }
+        ps_sched_count_lost(r, now);
+        if (r->deadline_ns)
+            ps_sched_drop(s, r, PS_SCHED_TOO_LATE);
+        else
+            make_late(b, r);
+    }
+}
+
+static bool pick(ps_sched *s, int64_t now, candidate *ret) {
+    candidate list[PS_SCHED_LOOK];
+    int n = 0, budget = SETTLE;
+    double scarce = scarcity(s, now), behind = 0;
+    ps_sched_bucket *next;
+    for (ps_sched_bucket *b = s->active; b && n < PS_SCHED_LOOK; b = next) {
+        next = b->next;
+        if (b->model->paused) continue;
+        settle(s, b, now, &budget);
+        if (b->queue.count == 0) continue;
+        if (n == 0 || b->model->virtual_ns < behind) behind = b->model->virtual_ns;
+        list[n++] = make_candidate(s, b, scarcity_of(b->model, scarce, now), now);
+    }
+    if (n == 0) return false;
+    const candidate *best = &list[0];
+    for (int i = 1; i < n; i++) {
+        if (is_better(&list[i], best, scarce * GATE, behind)) best = &list[i];
+    }
+    *ret = *best;
+    return true;
+}
+
+static void choose(ps_sched *s, int64_t now, ps_sched_choice *ret) {
+    candidate c;
+    while (pick(s, now, &c)) { /* again only if nothing was left of the best batch: what it had is gone then */
+        if (c.bucket->mixed) purge(s, &c, now);
+        if (c.bucket->queue.count == 0) continue;
+        ret->bucket = c.bucket;
+        ret->skip = c.skip;
+        ret->items = c.items;
+        return;
+    }
+}
+
+/* ---- admission ---- */
+
+/* The size of a full batch in a steady state: it leaves time to collect it, and to wait for the one before. At a rate
+ * of `rate` items a ns that is the largest b with b / rate + L(b) <= target; at the rate that just fills the device, 2
+ * L(b). */
+static uint32_t steady_size(const ps_sched_bucket *b, double rate, double scarce) {
+    const ps_profile *p = &b->profile;
+    int64_t target = ps_sched_target(b);
+    uint32_t least = ps_profile_fits(p, target / 2, ps_sched_limit(b)), most = scarce > 0 ? ps_sched_limit(b) : least;
+    while (least < most) {
+        uint32_t middle = (least + most + 1) / 2;
+        if (ps_profile_fits(p, target - (int64_t)(middle / rate), middle) == middle)
+            least = middle;
+        else
+            most = middle - 1;
+    }
+    return ps_profile_best(p, least ? least : 1);
+}
+
+/* Device time until `items` are done, in batches of that size. While the device is scarce the last batch is going to be
+ * full too, and needs its margin: who is let in with less makes every batch after it smaller. */
+static double time_to_serve(const ps_sched_bucket *b, uint32_t items, double scarce) {
+    const ps_profile *p = &b->profile;
+    uint32_t full = steady_size(b, b->model->load / p->unit, scarce), rest = items % full ? items % full : full;
+    double before = (double)(items - rest) / full * (double)ps_profile_mean(p, full);
+    double last = (double)ps_profile_mean(p, rest), strict = (double)with_margin(b, ps_profile_high(p, full));
+    return before + last + scarce * (strict - last);
+}
+
+/* Refused is what could not be in time even if its model had the device for itself: whether the others' requests will
+ * come first is not known yet, and what turns out to be too late is dropped. */
+static ps_sched_reason admit(ps_sched *s, ps_sched_bucket *b, const ps_sched_request *r, int64_t now,
+                             ps_sched_verdict *verdict) {
+    if (!b->profile.known) return PS_SCHED_OK;
+    int budget = SETTLE_ON_ADMIT;
+    settle(s, b, now, &budget);
+    double items_each = b->queue.count ? (double)b->queue.items / b->queue.count : 1;
+    uint32_t before = ps_sched_queue_before(&b->queue, r);
+    double own =
+        time_to_serve(b, (uint32_t)(before * items_each) + size_of(b, r), scarcity_of(b->model, scarcity(s, now), now));
+    double others = s->backlog_ns - b->backlog_ns, weight = b->model->weight;
+    double active = s->model_weight + (b->model->queued == 0 ? weight : 0);
+    double share = own * (active / weight - 1); /* the others' part while this one is served */
+    if (others > share) others = share;
+    int64_t alone = ps_sched_free_at(s, now) + (int64_t)(own / s->slots);
+    verdict->finish_ns = alone + (int64_t)((others > 0 ? others : 0) / s->slots);
+    if (!r->deadline_ns || alone <= r->deadline_ns) return PS_SCHED_OK;
+    verdict->retry_after_ns = verdict->finish_ns - r->deadline_ns;
+    return PS_SCHED_TOO_LATE;
+}
+
+const ps_sched_policy ps_sched_policy_deadline = { "deadline", true, admit, choose, NULL };

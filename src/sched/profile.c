@@ -1,0 +1,316 @@
+/* profile.c - latency by batch size.
+ *
+ * Two rules are those of StarPU's performance models: the first sample of a size is discarded, and samples far from the
+ * mean are rejected. Several rejections in a row on the same side are no outliers but a new truth. */
+#include "sched/profile.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { FIRST = 1, STRIKES = 5, WINDOW = 32, TRUSTED = 3 };
+
+#define Z 2.0f           /* deviations above the mean that a deadline must survive */
+#define NEW_SPREAD 0.10f /* assumed deviation of a size with few samples, as a share of its mean */
+#define FAR_SPREAD 0.05f /* more of it for each doubling beyond the sizes that were measured */
+#define LEAN_LOSS 0.97
+#define FORGET 0.99 /* weight of the affine fit's past, each sample */
+
+/* ---- points ---- */
+
+uint32_t ps_profile_point_of(uint32_t size) {
+    if (size <= PS_PROFILE_EXACT) return size - 1;
+    uint32_t octave = 0;
+    while ((size - 1) >> (octave + 1) >= PS_PROFILE_EXACT)
+        octave++;
+    uint32_t step = PS_PROFILE_EXACT >> 3 << octave;
+    return PS_PROFILE_EXACT + octave * 8 + (size - (PS_PROFILE_EXACT << octave) + step - 1) / step - 1;
+}
+
+uint32_t ps_profile_size_of(uint32_t point) {
+    if (point < PS_PROFILE_EXACT) return point + 1;
+    uint32_t octave = (point - PS_PROFILE_EXACT) / 8, step = PS_PROFILE_EXACT >> 3 << octave;
+    return (PS_PROFILE_EXACT << octave) + ((point - PS_PROFILE_EXACT) % 8 + 1) * step;
+}
+
+static float size_at(const ps_profile *p, uint32_t point) {
+    uint32_t size = ps_profile_size_of(point);
+    return (float)(size < p->max_batch ? size : p->max_batch);
+}
+
+bool ps_profile_init(ps_profile *p, ps_alloc_state *alloc, uint32_t max_batch) {
+    memset(p, 0, sizeof *p);
+    p->max_batch = max_batch;
+    p->n_points = ps_profile_point_of(max_batch) + 1;
+    size_t n = p->n_points;
+    char *block = ps_alloc_zero(alloc, n * (sizeof *p->points + 2 * sizeof(float) + 2 * sizeof(uint16_t)));
+    if (!block) return false;
+    p->points = (ps_profile_point *)(void *)block;
+    p->mean = (float *)(void *)(p->points + n);
+    p->high = p->mean + n;
+    p->best = (uint16_t *)(void *)(p->high + n);
+    p->lean = p->best + n;
+    return true;
+}
+
+void ps_profile_clear(ps_profile *p, ps_alloc_state *alloc) {
+    ps_free(alloc, p->points);
+    memset(p, 0, sizeof *p);
+}
+
+/* ---- the table ---- */
+
+/* ns an item of the affine fit; < 0: there is none yet, because one size alone was seen. */
+static double slope(const ps_profile *p) {
+    const double *s = p->fit;
+    double spread = s[3] * s[0] - s[1] * s[1];
+    if (spread <= 1e-6 * s[3] * s[0]) return -1;
+    double a = (s[4] * s[0] - s[1] * s[2]) / spread;
+    return a > 0 ? a : 0;
+}
+
+/* Deviation as a share of the mean, over all sizes that were measured often enough to tell. */
+static float common_spread(const ps_profile *p) {
+    float sum = 0, weight = 0;
+    for (uint32_t i = 0; i < p->n_points; i++) {
+        const ps_profile_point *pt = &p->points[i];
+        float w = (float)(pt->samples < WINDOW ? pt->samples : WINDOW);
+        if (pt->samples <= TRUSTED) continue;
+        sum += w * sqrtf(pt->var) / pt->mean;
+        weight += w;
+    }
+    return weight > 0 ? sum / weight : NEW_SPREAD;
+}
+
+/* A size with few samples is taken to be as noisy as the others. */
+static float spread_of(const ps_profile *p, const ps_profile_point *pt) {
+    float deviation = sqrtf(pt->var), least = pt->samples <= TRUSTED ? p->spread * pt->mean : 0;
+    return deviation > least ? deviation : least;
+}
+
+static void put(ps_profile *p, uint32_t i, float mean, float deviation) {
+    p->mean[i] = mean;
+    p->high[i] = mean + Z * deviation;
+}
+
+/* Below the smallest measured size: along the fit, but never cheaper than an even share. */
+static void fill_below(ps_profile *p, uint32_t seen, double a) {
+    float m = p->mean[seen], d = spread_of(p, &p->points[seen]), size = size_at(p, seen);
+    for (uint32_t i = 0; i < seen; i++) {
+        float guess = a < 0 ? m : m - (float)a * (size - size_at(p, i)), share = m * size_at(p, i) / size;
+        put(p, i, guess > share ? guess : share, d + FAR_SPREAD * m);
+    }
+}
+
+static void fill_between(ps_profile *p, uint32_t left, uint32_t right) {
+    float x0 = size_at(p, left), x1 = size_at(p, right);
+    float d0 = spread_of(p, &p->points[left]), d1 = spread_of(p, &p->points[right]);
+    for (uint32_t i = left + 1; i < right; i++) {
+        float w = (size_at(p, i) - x0) / (x1 - x0);
+        put(p, i, p->mean[left] + w * (p->mean[right] - p->mean[left]), d0 > d1 ? d0 : d1);
+    }
+}
+
+/* Above the largest measured size: along the fit; with one size known, as if batching gained nothing. */
+static void fill_above(ps_profile *p, uint32_t seen, double a) {
+    float m = p->mean[seen], d = spread_of(p, &p->points[seen]), size = size_at(p, seen), share = m / size;
+    float up = a < 0 || a > (double)share ? share : (float)a;
+    for (uint32_t i = seen + 1; i < p->n_points; i++) {
+        float x = size_at(p, i), far = (x - size) / size;
+        put(p, i, m + up * (x - size), d * (1 + far) + FAR_SPREAD * m * far);
+    }
+}
+
+/* Items a ns, with the benefit of the doubt: a size that was slow once by chance is run again. */
+static double hoped_rate(const ps_profile *p, uint32_t i) {
+    uint32_t n = p->points[i].samples;
+    double doubt = n && n < WINDOW ? 1.5 * (double)p->spread / sqrt((double)n) : 0;
+    return (double)size_at(p, i) / (double)p->mean[i] * (1 + doubt);
+}
+
+static void fill_best(ps_profile *p) {
+    double most = 0;
+    uint32_t best = 0, lean = 0;
+    for (uint32_t i = 0; i < p->n_points; i++) {
+        double rate = hoped_rate(p, i);
+        if (rate > most) {
+            most = rate;
+            best = i;
+        }
+        if (i == 0 || ps_profile_size_of(i) <= p->largest) p->unit = 1 / most; /* a guess is no measure */
+        while (hoped_rate(p, lean) < LEAN_LOSS * most)
+            lean++;
+        p->best[i] = (uint16_t)size_at(p, best);
+        p->lean[i] = (uint16_t)size_at(p, lean);
+    }
+}
+
+static void rebuild(ps_profile *p) {
+    double a = slope(p);
+    uint32_t last = UINT32_MAX;
+    p->spread = common_spread(p);
+    for (uint32_t i = 0; i < p->n_points; i++) {
+        if (!p->points[i].samples) continue;
+        put(p, i, p->points[i].mean, spread_of(p, &p->points[i]));
+        if (last == UINT32_MAX)
+            fill_below(p, i, a);
+        else
+            fill_between(p, last, i);
+        last = i;
+    }
+    if (last == UINT32_MAX) return;
+    fill_above(p, last, a);
+    fill_best(p);
+    p->known = true;
+}
+
+/* ---- learning ---- */
+
+static void add_to_fit(ps_profile *p, double x, double t, double weight) {
+    const double terms[5] = { 1, x, t, x * x, x * t };
+    for (int i = 0; i < 5; i++)
+        p->fit[i] = FORGET * p->fit[i] + weight * terms[i];
+}
+
+static void restart(ps_profile_point *pt, float t) {
+    pt->mean = t;
+    pt->var = 0;
+    pt->samples = 1;
+    pt->strikes = 0;
+}
+
+/* The machine or the model became another: what other sizes know must be able to follow quickly. */
+static void loosen(ps_profile *p) {
+    for (uint32_t i = 0; i < p->n_points; i++) {
+        if (p->points[i].samples > 1) p->points[i].samples = 1;
+    }
+    for (int i = 0; i < 5; i++)
+        p->fit[i] *= 0.1;
+}
+
+static bool is_outlier(ps_profile *p, ps_profile_point *pt, float t) {
+    float off = fabsf(t - pt->mean), allowed = 4 * sqrtf(pt->var);
+    if (allowed < pt->mean / 2) allowed = pt->mean / 2;
+    if (pt->samples < TRUSTED || off <= allowed) {
+        pt->strikes = 0;
+        return false;
+    }
+    bool slow = t > pt->mean;
+    pt->strikes = (int8_t)(slow ? (pt->strikes > 0 ? pt->strikes + 1 : 1) : (pt->strikes < 0 ? pt->strikes - 1 : -1));
+    if (pt->strikes < STRIKES && pt->strikes > -STRIKES) {
+        p->rejected++;
+        return true;
+    }
+    loosen(p);
+    pt->samples = 0; /* this one starts anew */
+    return false;
+}
+
+static void learn(ps_profile_point *pt, float t) {
+    if (pt->samples == 0) {
+        restart(pt, t);
+        return;
+    }
+    pt->samples = pt->samples < UINT32_MAX ? pt->samples + 1 : pt->samples;
+    float share = 1.0f / (float)(pt->samples < WINDOW ? pt->samples : WINDOW), d = t - pt->mean;
+    pt->mean += share * d;
+    pt->var = (1 - share) * (pt->var + share * d * d);
+}
+
+bool ps_profile_add(ps_profile *p, uint32_t size, int64_t ns) {
+    if (size < 1 || size > p->max_batch || ns <= 0) return false;
+    uint32_t i = ps_profile_point_of(size);
+    ps_profile_point *pt = &p->points[i];
+    if (pt->first < FIRST) {
+        pt->first++;
+        return false;
+    }
+    float t = (float)ns;
+    if (p->known) p->error += (fabs((double)(t - p->mean[i])) / (double)p->mean[i] - p->error) / WINDOW;
+    if (is_outlier(p, pt, t)) return false;
+    if (size > p->largest) p->largest = size;
+    learn(pt, t);
+    add_to_fit(p, (double)size, (double)ns, 1);
+    rebuild(p);
+    return true;
+}
+
+void ps_profile_seed(ps_profile *p, uint32_t size, uint32_t samples, double mean_ns, double deviation_ns) {
+    if (size < 1 || size > p->max_batch || samples < 1 || !(mean_ns >= 1) || !(deviation_ns >= 0)) return;
+    ps_profile_point *pt = &p->points[ps_profile_point_of(size)];
+    *pt =
+        (ps_profile_point) { .mean = (float)mean_ns, .var = (float)(deviation_ns * deviation_ns), .samples = samples };
+    if (size > p->largest) p->largest = size;
+    add_to_fit(p, (double)size, mean_ns, 1);
+    rebuild(p);
+}
+
+void ps_profile_guess(ps_profile *p, const ps_profile *other, double scale) {
+    if (!other->known || p->known) return;
+    scale = scale < 0.125 ? 0.125 : scale > 8 ? 8 : scale;
+    for (uint32_t i = 0; i < p->n_points; i++) {
+        uint32_t size = (uint32_t)size_at(p, i), from = size < other->max_batch ? size : other->max_batch;
+        float mean = (float)scale * (float)ps_profile_mean(other, from) * (float)size / (float)from;
+        put(p, i, mean, 2 * NEW_SPREAD * mean);
+        if (i == 0 || size == other->largest) add_to_fit(p, (double)size, (double)mean, 1);
+    }
+    p->largest = other->largest < p->max_batch ? other->largest : p->max_batch;
+    p->known = true;
+    fill_best(p);
+}
+
+/* ---- predicting ---- */
+
+static int64_t look_up(const ps_profile *p, const float *table, uint32_t size) {
+    if (!p->known) return 0;
+    uint32_t i = ps_profile_point_of(size);
+    float top = size_at(p, i), t = table[i];
+    if (i > 0 && (float)size < top) {
+        float below = size_at(p, i - 1);
+        t = table[i - 1] + (t - table[i - 1]) * ((float)size - below) / (top - below);
+    }
+    return (int64_t)t;
+}
+
+int64_t ps_profile_mean(const ps_profile *p, uint32_t size) {
+    return look_up(p, p->mean, size);
+}
+
+int64_t ps_profile_high(const ps_profile *p, uint32_t size) {
+    return look_up(p, p->high, size);
+}
+
+uint32_t ps_profile_fits(const ps_profile *p, int64_t ns, uint32_t cap) {
+    if (cap > p->max_batch) cap = p->max_batch;
+    if (cap == 0 || ns <= 0) return 0;
+    if (!p->known || ps_profile_high(p, cap) <= ns) return cap;
+    uint32_t i = ps_profile_point_of(cap);
+    while (i-- > 0) { /* not a binary search: a larger batch may take less time than a smaller one */
+        if (p->high[i] <= (float)ns) return (uint32_t)size_at(p, i);
+    }
+    return 0;
+}
+
+/* The last point whose sizes are all within cap. */
+static uint32_t point_within(const ps_profile *p, uint32_t cap) {
+    uint32_t i = ps_profile_point_of(cap);
+    return i > 0 && size_at(p, i) > (float)cap ? i - 1 : i;
+}
+
+static uint32_t most_efficient(const ps_profile *p, const uint16_t *table, uint32_t cap) {
+    if (cap > p->max_batch) cap = p->max_batch;
+    if (!p->known || cap == 0) return cap;
+    uint32_t size = table[point_within(p, cap)];
+    /* Between two points: cap itself may be better than the point below it. */
+    if (cap > PS_PROFILE_EXACT && size != cap &&
+        (double)cap * (double)ps_profile_mean(p, size) > (double)size * (double)ps_profile_mean(p, cap))
+        size = cap;
+    return size;
+}
+
+uint32_t ps_profile_best(const ps_profile *p, uint32_t cap) {
+    return most_efficient(p, p->best, cap);
+}
+
+uint32_t ps_profile_lean(const ps_profile *p, uint32_t cap) {
+    return most_efficient(p, p->lean, cap);
+}

@@ -1,0 +1,104 @@
+/* ModelInfer. */
+#include <string.h>
+
+#include "base/os.h"
+#include "base/wire.h"
+#include "server/grpc/handlers.h"
+#include "server/grpc/infer_wire.h"
+
+enum { STREAM_INFER_RESPONSE = 2, RAW_FORM = 1 << 16 /* none of HTTP's */ };
+
+ps_status ps_grpc_acquire(ps_grpc *g, const char *name, const char *version, ps_served **ret, ps_error *err) {
+    PS_FAIL_IF(!*name, err, INVALID, "the request names no model");
+    PS_FAIL_IF(version[strspn(version, "0123456789")], err, INVALID, "model version '%.32s' is not a number", version);
+    return ps_repository_acquire(g->options.repository, name, *version ? version : NULL, ret, err);
+}
+
+int64_t ps_grpc_deadline(gpr_timespec deadline) {
+    if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) return 0;
+    gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
+    int64_t ns = left.tv_sec > INT32_MAX ? INT64_C(1000000000) * INT32_MAX : left.tv_sec * INT64_C(1000000000);
+    int64_t until = ps_clock_ns() + ns + left.tv_nsec;
+    return until > 0 ? until : 1;
+}
+
+/* A request that could not be read counts as the model's failure, if it names one. */
+static void count_failure(ps_grpc *g, const ps_infer *infer, const ps_infer_wire_target *target) {
+    ps_served *served;
+    if (ps_grpc_acquire(g, target->model_name, target->model_version, &served, NULL) != PS_OK) return;
+    ps_core_count_failure(served, infer->arrived_ns);
+    ps_served_release(served);
+}
+
+static ps_status submit(ps_grpc *g, ps_infer *infer, const ps_message *m, const char **ret_model, ps_error *err) {
+    ps_infer_wire_target target;
+    ps_served *served;
+    ps_status status = ps_infer_wire_read(infer, m->data, m->size, &target, err);
+    *ret_model = target.model_name;
+    if (status != PS_OK) {
+        count_failure(g, infer, &target);
+        return status;
+    }
+    PS_TRY(ps_grpc_acquire(g, target.model_name, target.model_version, &served, err));
+    status = ps_core_submit(g->options.runner, infer, served, err);
+    if (status == PS_OK) return status;               /* the request belongs to the runner now */
+    ps_core_count_failure(served, infer->arrived_ns); /* infer holds the reference */
+    ps_infer_drop_served(infer);
+    return status;
+}
+
+/* infer->error must not be written once the runner has the request: only a failure is copied there. */
+ps_status ps_grpc_submit(ps_grpc *g, ps_infer *infer, const ps_message *m, const char **ret_model) {
+    ps_error err = PS_ERROR_INIT;
+    infer->shm = g->options.shm;
+    infer->want_binary = true;
+    infer->form = RAW_FORM;
+    ps_status status = submit(g, infer, m, ret_model, &err);
+    if (status == PS_OK) return status;
+    infer->status = status;
+    infer->error = err;
+    return status;
+}
+
+ps_status ps_grpc_encode(ps_infer *infer, bool stream, grpc_byte_buffer **ret, size_t *ret_size, ps_error *err) {
+    ps_infer_wire_reply reply;
+    uint8_t *p;
+    PS_TRY(ps_infer_wire_measure(infer, stream, &reply, err));
+    *ret_size = stream ? ps_wire_len_size(STREAM_INFER_RESPONSE, reply.size) : reply.size;
+    *ret = ps_message_create(infer->arena.alloc, *ret_size, &p);
+    if (!*ret) return PS_FAIL_NOMEM(err, "a reply");
+    if (stream) {
+        p = ps_wire_put_tag(p, STREAM_INFER_RESPONSE, PS_WIRE_LEN);
+        p = ps_wire_put_varint(p, reply.size);
+    }
+    ps_infer_wire_put(&reply, p);
+    return PS_OK;
+}
+
+static ps_status encode(ps_infer *infer, ps_error *err) {
+    ps_call *c = infer->ctx;
+    return ps_grpc_encode(infer, false, &c->reply, &c->reply_size, err);
+}
+
+static void infer_done(ps_infer *infer) {
+    ps_call *c = infer->ctx;
+    if (infer->status == PS_OK)
+        ps_call_finish(c);
+    else
+        ps_call_fail(c, infer->status);
+}
+
+static void watch(ps_infer *infer) {
+    ps_call_watch(infer->ctx);
+}
+
+void ps_grpc_handle_infer(ps_call *c) {
+    ps_infer *infer = &c->infer;
+    infer->arrived_ns = c->arrived_ns;
+    infer->deadline_ns = ps_grpc_deadline(c->deadline);
+    infer->encode = encode;
+    infer->done = infer_done;
+    infer->park = watch; /* a run on this thread is over before anybody could give it up */
+    infer->ctx = c;
+    if (ps_grpc_submit(c->grpc, infer, &c->message, &c->model) != PS_OK) ps_call_fail(c, infer->status);
+}

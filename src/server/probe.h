@@ -1,0 +1,19 @@
+/* probe.h - may requests of a model share a run? A trial at load: two rows together against each alone. */
+#ifndef PS_SERVER_PROBE_H
+#define PS_SERVER_PROBE_H
+
+#include "polestar/session.h"
+
+/* What the trial needs to know of a model. */
+typedef struct ps_probe {
+    ps_engine *engine;
+    ps_model *model;
+    const ps_value_info *inputs, *outputs;
+    size_t n_inputs, n_outputs;
+} ps_probe;
+
+/* PS_OK: rows are independent: every input and output has the same symbol as first dim, and the outputs of a run over
+ * two rows equal those of two runs. Else the reason in *err (PS_UNSUPPORTED, or what a run said). */
+ps_status ps_probe_batching(const ps_probe *probe, ps_error *err);
+
+#endif

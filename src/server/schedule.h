@@ -1,0 +1,22 @@
+/* schedule.h - between requests and the scheduler: what the runner tells it of a request and of a model, and what its
+ * refusals mean to a client. */
+#ifndef PS_SERVER_SCHEDULE_H
+#define PS_SERVER_SCHEDULE_H
+
+#include "server/runner.h"
+
+/* Fills infer->request. target_ns: a deadline for requests that bring none; 0: none. */
+void ps_schedule_fill(ps_infer *infer, int64_t target_ns);
+/* Makes s->schedule if it is not there, with what an earlier server learnt of the model's times. Under the runner's
+ * lock, from then on given back by ps_runner_forget. */
+ps_status ps_schedule_model(ps_sched *sched, const ps_runner_options *o, ps_runner *runner, ps_served *s,
+                            ps_error *err);
+void ps_runner_forget(ps_runner *runner, ps_served *s);
+/* Keeps what was learnt, in the cache. Takes the lock. */
+void ps_schedule_keep(const ps_runner_options *o, ps_served *s, ps_mutex *lock);
+
+ps_status ps_schedule_refused(ps_infer *infer, const ps_sched_verdict *verdict, ps_error *err);
+ps_status ps_schedule_dropped(const ps_infer *infer, ps_error *err);
+void ps_schedule_write_stats(const ps_sched_stats *stats, ps_str *out);
+
+#endif

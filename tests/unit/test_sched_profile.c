@@ -1,0 +1,294 @@
+/* Latency profiles: predictions against tables that are known, outliers, drift, and their text. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "sched/profile.h"
+#include "sched/sched.h"
+#include "test_alloc_fail.h"
+
+static ps_alloc_state alloc;
+
+static int setup(void **state) {
+    ps_alloc_state_init(&alloc, NULL);
+    return 0;
+}
+
+static int teardown(void **state) {
+    return atomic_load(&alloc.bytes) != 0;
+}
+
+static void assert_near(int64_t value, double expected, double share) {
+    double off = (double)value / expected - 1;
+    if (off > share || off < -share) fail_msg("%lld is not within %g of %g", (long long)value, share, expected);
+}
+
+/* Runs a size three times: the first is discarded. */
+static void run_thrice(ps_profile *p, uint32_t size, double ns) {
+    for (int i = 0; i < 3; i++)
+        ps_profile_add(p, size, (int64_t)ns);
+}
+
+static double affine(uint32_t size) {
+    return 4e6 + 3e5 * size;
+}
+
+/* Point and size are inverse, sizes ascend, and nothing between two points is left out. */
+static void test_points(void **state) {
+    for (uint32_t i = 0; i < PS_PROFILE_MAX_POINTS; i++) {
+        assert_int_equal(ps_profile_point_of(ps_profile_size_of(i)), i);
+        if (i > 0) assert_int_equal(ps_profile_point_of(ps_profile_size_of(i - 1) + 1), i);
+    }
+    assert_int_equal(ps_profile_size_of(PS_PROFILE_MAX_POINTS - 1), PS_PROFILE_MAX_BATCH);
+}
+
+static void test_unknown(void **state) {
+    ps_profile p;
+    assert_true(ps_profile_init(&p, &alloc, 32));
+    assert_int_equal(ps_profile_mean(&p, 8), 0);
+    assert_int_equal(ps_profile_fits(&p, 1, 8), 8);
+    assert_false(ps_profile_add(&p, 1, 1000)); /* the first of a size */
+    assert_false(p.known);
+    assert_true(ps_profile_add(&p, 1, 1000));
+    assert_true(p.known);
+    assert_false(ps_profile_add(&p, 0, 1000));
+    assert_false(ps_profile_add(&p, 33, 1000));
+    assert_false(ps_profile_add(&p, 1, 0));
+    ps_profile_clear(&p, &alloc);
+}
+
+/* One size alone: a larger batch is taken to gain nothing, a smaller one to cost as much. */
+static void test_one_size(void **state) {
+    ps_profile p;
+    assert_true(ps_profile_init(&p, &alloc, 32));
+    run_thrice(&p, 4, 8e6);
+    assert_near(ps_profile_mean(&p, 4), 8e6, 1e-6);
+    assert_near(ps_profile_mean(&p, 16), 32e6, 1e-6);
+    assert_near(ps_profile_mean(&p, 1), 8e6, 1e-6);
+    ps_profile_clear(&p, &alloc);
+}
+
+/* Exact on an affine table from two sizes on: the fit and the straight lines are the table. f32: 1e-5. */
+static void test_affine(void **state) {
+    ps_profile p;
+    assert_true(ps_profile_init(&p, &alloc, 512));
+    run_thrice(&p, 2, affine(2));
+    run_thrice(&p, 8, affine(8));
+    for (uint32_t b = 1; b <= 512; b += b < 64 ? 1 : 37)
+        assert_near(ps_profile_mean(&p, b), affine(b), 1e-5);
+    for (uint32_t b = 1; b <= 512; b += 7)
+        assert_true(ps_profile_high(&p, b) >= ps_profile_mean(&p, b));
+    ps_profile_clear(&p, &alloc);
+}
+
+static void test_fits(void **state) {
+    ps_profile p;
+    assert_true(ps_profile_init(&p, &alloc, 32));
+    for (uint32_t b = 1; b <= 32; b++)
+        for (int i = 0; i < 6; i++)
+            ps_profile_add(&p, b, (int64_t)affine(b));
+    for (uint32_t b = 1; b <= 32; b++) {
+        assert_int_equal(ps_profile_fits(&p, (int64_t)affine(b) + 1000, 32), b);
+        assert_int_equal(ps_profile_fits(&p, (int64_t)affine(b) + 1000, 5), b < 5 ? b : 5);
+    }
+    assert_int_equal(ps_profile_fits(&p, (int64_t)affine(1) - 1000, 32), 0);
+    assert_int_equal(ps_profile_best(&p, 20), 20);
+    assert_int_equal(ps_profile_lean(&p, 1), 1);
+    ps_profile_clear(&p, &alloc);
+}
+
+/* A device with steps: 8 run in the time of 5, and 9 need as much as 16. */
+static void test_steps(void **state) {
+    ps_profile p;
+    assert_true(ps_profile_init(&p, &alloc, 16));
+    for (uint32_t b = 1; b <= 16; b++)
+        for (int i = 0; i < 40; i++)
+            ps_profile_add(&p, b, b <= 8 ? 8000000 : 17000000);
+    assert_int_equal(ps_profile_best(&p, 7), 7);
+    assert_int_equal(ps_profile_best(&p, 16), 8);
+    assert_int_equal(ps_profile_best(&p, 12), 8);
+    assert_int_equal(ps_profile_fits(&p, 10000000, 16), 8);
+    assert_near((int64_t)p.unit, 1e6, 1e-5);
+    ps_profile_clear(&p, &alloc);
+}
+
+/* A larger batch that takes less time than a smaller one is found. */
+static void test_dip(void **state) {
+    ps_profile p;
+    assert_true(ps_profile_init(&p, &alloc, 8));
+    for (uint32_t b = 1; b <= 8; b++)
+        for (int i = 0; i < 40; i++)
+            ps_profile_add(&p, b, b == 7 ? 9000000 : (int64_t)b * 1000000);
+    assert_int_equal(ps_profile_fits(&p, 8100000, 8), 8);
+    assert_int_equal(ps_profile_fits(&p, 8100000, 7), 6);
+    ps_profile_clear(&p, &alloc);
+}
+
+/* Lone outliers change nothing; the same again and again is the truth. */
+static void test_outliers(void **state) {
+    ps_profile p;
+    assert_true(ps_profile_init(&p, &alloc, 8));
+    for (int i = 0; i < 40; i++)
+        ps_profile_add(&p, 4, 10000000 + i % 3 * 100000);
+    int64_t before = ps_profile_mean(&p, 4);
+    for (int i = 0; i < 20; i++) {
+        assert_false(ps_profile_add(&p, 4, 90000000));
+        assert_true(ps_profile_add(&p, 4, 10100000));
+    }
+    assert_near(ps_profile_mean(&p, 4), (double)before, 0.02);
+    assert_int_equal(p.rejected, 20);
+    for (int i = 0; i < 12; i++)
+        ps_profile_add(&p, 4, 30000000);
+    assert_near(ps_profile_mean(&p, 4), 30e6, 0.01);
+    for (int i = 0; i < 12; i++)
+        ps_profile_add(&p, 4, 5000000);
+    assert_near(ps_profile_mean(&p, 4), 5e6, 0.01);
+    ps_profile_clear(&p, &alloc);
+}
+
+/* The margin covers the noise: of samples drawn within +-10 % nearly all are below `high`. */
+static void test_margin(void **state) {
+    ps_profile p;
+    uint32_t random = 1, above = 0;
+    assert_true(ps_profile_init(&p, &alloc, 8));
+    for (int i = 0; i < 1000; i++) {
+        random = random * 1664525 + 1013904223;
+        int64_t ns = 9000000 + random % 2000001;
+        above += i > 100 && ns > ps_profile_high(&p, 2);
+        ps_profile_add(&p, 2, ns);
+    }
+    assert_true(above < 30);
+    assert_true(ps_profile_high(&p, 2) < 12000000);
+    ps_profile_clear(&p, &alloc);
+}
+
+/* ---- a model's profiles ---- */
+
+static ps_sched_model *add_model(ps_sched **ret_sched, ps_alloc_state *a) {
+    ps_sched_options options = { 0 };
+    ps_sched_model_options model = { .max_batch = 16 };
+    ps_sched_model *m;
+    assert_int_equal(ps_sched_create(a, &options, ret_sched, NULL), PS_OK);
+    assert_int_equal(ps_sched_add_model(*ret_sched, &model, &m, NULL), PS_OK);
+    return m;
+}
+
+static void test_text_round_trip(void **state) {
+    ps_sched *s[2];
+    ps_sched_model *m[2] = { add_model(&s[0], &alloc), add_model(&s[1], &alloc) };
+    ps_str text;
+    ps_str_init(&text, &alloc);
+    for (uint64_t shape = 1; shape <= 3; shape++)
+        for (uint32_t size = 1; size <= 16; size *= 4)
+            assert_int_equal(
+                ps_sched_seed(s[0], m[0], shape << 60, 7, size, 9, (int64_t)(shape * size * 1000000), 5000, NULL),
+                PS_OK);
+    ps_sched_write_profiles(m[0], &text);
+    assert_int_equal(ps_sched_read_profiles(s[1], m[1], text.data, text.size, NULL), PS_OK);
+    for (uint64_t shape = 1; shape <= 3; shape++) {
+        for (uint32_t size = 1; size <= 16; size++) {
+            int64_t mean[2], high[2];
+            ps_sched_predict(m[0], shape << 60, size, &mean[0], &high[0]);
+            ps_sched_predict(m[1], shape << 60, size, &mean[1], &high[1]);
+            assert_true(mean[0] > 0);
+            assert_near(mean[1], (double)mean[0], 1e-5);
+        }
+    }
+    ps_str_release(&text);
+    ps_sched_free(s[0]);
+    ps_sched_free(s[1]);
+}
+
+static void test_text_hostile(void **state) {
+    static const char *const bad[] = {
+        "",
+        "polestar-profiles 2\n",
+        "polestar-profiles 1",
+        "polestar-profiles 1\nsize 1 samples 1 mean 1 deviation 1\n", /* of no shape */
+        "polestar-profiles 1\nshape 1 work\n",
+        "polestar-profiles 1\nshape 18446744073709551616 work 1\n",
+        "polestar-profiles 1\nshape -1 work 1\n",
+        "polestar-profiles 1\nshape 1 work 1\nsize 0 samples 1 mean 1 deviation 1\n",
+        "polestar-profiles 1\nshape 1 work 1\nsize 2049 samples 1 mean 1 deviation 1\n",
+        "polestar-profiles 1\nshape 1 work 1\nsize 1 samples 0 mean 1 deviation 1\n",
+        "polestar-profiles 1\nshape 1 work 1\nsize 1 samples 1 mean 0 deviation 1\n",
+        "polestar-profiles 1\nshape 1 work 1\nsize 1 samples 1 mean 1e9 deviation 1\n",
+        "polestar-profiles 1\nshape 1 work 1\nsize 1 samples 1 mean 1 deviation 1", /* cut */
+        "polestar-profiles 1\nshape 1 work 1\nsize 2 samples 1 mean 1 deviation 1\nsize 2 samples 1 mean 1 deviation "
+        "1\n",
+        "polestar-profiles 1\nshape 1 work 1\n\n",
+        "polestar-profiles 1\nshape 1 work 1\nsize 1 samples 1 mean 99999999999999999999 deviation 1\n",
+    };
+    ps_sched *s;
+    ps_sched_model *m = add_model(&s, &alloc);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        ps_error err = PS_ERROR_INIT;
+        char *copy = ps_alloc(&alloc, strlen(bad[i]) + 1); /* without the NUL: a read beyond the end is seen */
+        memcpy(copy, bad[i], strlen(bad[i]));
+        if (ps_sched_read_profiles(s, m, copy, strlen(bad[i]), &err) != PS_FORMAT) fail_msg("text %zu was read", i);
+        assert_non_null(strstr(err.msg, "line"));
+        ps_free(&alloc, copy);
+        int64_t mean, high;
+        ps_sched_predict(m, 1, 1, &mean, &high);
+        assert_int_equal(mean, 0);
+    }
+    ps_sched_free(s);
+}
+
+static ps_status read_scenario(ps_alloc_state *a, void *ctx) {
+    static const char text[] = "polestar-profiles 1\nshape 1 work 4\nsize 1 samples 5 mean 1000000 deviation 10\n"
+                               "size 4 samples 5 mean 2000000 deviation 10\nshape 2 work 8\n";
+    ps_sched *s = NULL;
+    ps_sched_model *m;
+    ps_sched_options options = { 0 };
+    ps_sched_model_options model = { 0 };
+    ps_status status = ps_sched_create(a, &options, &s, NULL);
+    if (status == PS_OK) status = ps_sched_add_model(s, &model, &m, NULL);
+    if (status == PS_OK) status = ps_sched_read_profiles(s, m, text, sizeof text - 1, NULL);
+    ps_str out;
+    ps_str_init(&out, a);
+    if (status == PS_OK) {
+        ps_sched_write_profiles(m, &out);
+        if (out.failed) status = PS_NO_MEMORY;
+    }
+    ps_str_release(&out);
+    ps_sched_free(s);
+    return status;
+}
+
+static void test_failing_allocations(void **state) {
+    assert_true(ps_test_sweep(read_scenario, NULL) > 5);
+}
+
+/* A shape that nobody ran takes what the nearest one taught, by its work. */
+static void test_guess(void **state) {
+    ps_sched *s;
+    ps_sched_model *m = add_model(&s, &alloc);
+    int64_t mean, high;
+    for (uint32_t size = 1; size <= 16; size *= 2)
+        assert_int_equal(ps_sched_seed(s, m, 1, 100, size, 9, (int64_t)affine(size), 1000, NULL), PS_OK);
+    ps_sched_request r = { .arrival_ns = 1, .shape = 2, .work = 200, .items = 1 };
+    assert_int_equal(ps_sched_admit(s, m, &r, 1).reason, PS_SCHED_OK);
+    ps_sched_predict(m, 2, 4, &mean, &high);
+    assert_near(mean, 2 * affine(4), 1e-4);
+    assert_true(high > mean);
+    assert_true(ps_sched_cancel(s, &r));
+    ps_sched_free(s);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_points),       cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_one_size),     cmocka_unit_test(test_affine),
+        cmocka_unit_test(test_fits),         cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_dip),          cmocka_unit_test(test_outliers),
+        cmocka_unit_test(test_margin),       cmocka_unit_test(test_text_round_trip),
+        cmocka_unit_test(test_text_hostile), cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_guess),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
