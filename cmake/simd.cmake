@@ -5,11 +5,21 @@ if(PS_SANITIZE MATCHES "address" AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
   list(APPEND PS_SIMD_FLAGS --param=asan-use-after-return=0)
 endif()
 set(PS_SIMD_DIR ${CMAKE_SOURCE_DIR}/src/backend/cpu)
+set(PS_Q8_FLAGS ${PS_SIMD_FLAGS})
+list(REMOVE_ITEM PS_Q8_FLAGS -ffp-contract=fast)
+list(APPEND PS_Q8_FLAGS -ffp-contract=off)
 set_source_files_properties(${PS_SIMD_DIR}/simd_base.c PROPERTIES COMPILE_OPTIONS "${PS_SIMD_FLAGS}")
+set_source_files_properties(${PS_SIMD_DIR}/int8_base.c PROPERTIES COMPILE_OPTIONS "${PS_Q8_FLAGS}")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set_source_files_properties(${PS_SIMD_DIR}/simd_avx2.c PROPERTIES COMPILE_OPTIONS "${PS_SIMD_FLAGS};-march=x86-64-v3")
   set_source_files_properties(${PS_SIMD_DIR}/simd_avx512.c PROPERTIES COMPILE_OPTIONS
     "${PS_SIMD_FLAGS};-march=x86-64-v4;-mprefer-vector-width=512")
+  set_source_files_properties(${PS_SIMD_DIR}/int8_avx2.c PROPERTIES COMPILE_OPTIONS "${PS_Q8_FLAGS};-march=x86-64-v3")
+  set_source_files_properties(${PS_SIMD_DIR}/int8_avx512.c PROPERTIES COMPILE_OPTIONS
+    "${PS_Q8_FLAGS};-march=x86-64-v4;-mprefer-vector-width=512")
+  set_source_files_properties(${PS_SIMD_DIR}/int8_vnni.c PROPERTIES COMPILE_OPTIONS
+    "${PS_Q8_FLAGS};-march=x86-64-v4;-mavx512vnni;-mprefer-vector-width=512")
 else()
-  set_source_files_properties(${PS_SIMD_DIR}/simd_avx2.c ${PS_SIMD_DIR}/simd_avx512.c PROPERTIES HEADER_FILE_ONLY ON)
+  set_source_files_properties(${PS_SIMD_DIR}/simd_avx2.c ${PS_SIMD_DIR}/simd_avx512.c ${PS_SIMD_DIR}/int8_avx2.c
+    ${PS_SIMD_DIR}/int8_avx512.c ${PS_SIMD_DIR}/int8_vnni.c PROPERTIES HEADER_FILE_ONLY ON)
 endif()

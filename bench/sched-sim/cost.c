@@ -1,7 +1,8 @@
 /* cost.c - what the scheduler's calls cost on this machine: the only part that reads a clock.
  *
  * Six models of equal load with queues of a given depth; each round admits what the batch before took, so that the
- * depth stays. Requests lie apart in memory, as a server's do, and are used in a shuffled order. */
+ * depth stays; under overload without deadlines, so that most are late. Requests lie apart in memory, as a server's do,
+ * and are used in a shuffled order. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -11,10 +12,35 @@
 
 enum { MODELS = 6, ROUNDS = 20000, APART = 1024 };
 
+/* Medians, ns, the clock's own cost taken off: on a machine with other work the mean tells of that. */
 typedef struct cost {
-    double admit, decide, next, complete; /* ns a call, the clock's own taken off */
-    double requests;                      /* a batch */
+    double admit, decide, next, complete;
+    double requests; /* a batch; mean */
 } cost;
+
+typedef enum call { ADMIT, DECIDE, NEXT, COMPLETE, CALLS } call;
+
+typedef struct samples {
+    uint32_t ns[CALLS][ROUNDS];
+    size_t n[CALLS];
+} samples;
+
+static void add(samples *s, call what, int64_t start) {
+    int64_t ns = ps_clock_ns() - start;
+    s->ns[what][s->n[what]++ % ROUNDS] = ns > UINT32_MAX ? UINT32_MAX : (uint32_t)ns;
+}
+
+static int by_time(const void *a, const void *b) {
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(samples *s, call what, double own) {
+    size_t n = s->n[what] < ROUNDS ? s->n[what] : ROUNDS;
+    if (n == 0) return 0;
+    qsort(s->ns[what], n, sizeof **s->ns, by_time);
+    return (double)s->ns[what][n / 2] - own;
+}
 
 typedef struct bench {
     ps_alloc_state alloc;
@@ -27,13 +53,13 @@ typedef struct bench {
     bool overload;
 } bench;
 
-static void admit_one(bench *b, int m, int64_t now, cost *c) {
+static void admit_one(bench *b, int m, int64_t now, samples *to) {
     ps_sched_request *r = b->spare[--b->n_spare];
-    double slack = b->overload ? 5e7 + 5e7 * sim_uniform(&b->random) : 5e9 * (1 + sim_uniform(&b->random));
-    *r = (ps_sched_request) { .arrival_ns = now, .items = 1, .deadline_ns = now + (int64_t)slack };
+    double slack = 5e9 * (1 + sim_uniform(&b->random));
+    *r = (ps_sched_request) { .arrival_ns = now, .items = 1, .deadline_ns = b->overload ? 0 : now + (int64_t)slack };
     int64_t start = ps_clock_ns();
     ps_sched_verdict v = ps_sched_admit(b->sched, b->model[m], r, now);
-    c->admit += (double)(ps_clock_ns() - start);
+    add(to, ADMIT, start);
     if (v.reason != PS_SCHED_OK) b->spare[b->n_spare++] = r;
 }
 
@@ -54,41 +80,45 @@ static double clock_cost(void) {
     return (double)(ps_clock_ns() - start) / 100001;
 }
 
-static void run(bench *b, uint32_t depth, cost *ret) {
+static double start_and_finish(bench *b, int64_t *now, samples *to) {
+    ps_sched_batch batch;
+    ps_sched_choice choice = { .until_ns = 0 };
+    int64_t until, start = ps_clock_ns();
+    if (b->sched->active) b->sched->policy->choose(b->sched, *now, &choice);
+    add(to, DECIDE, start);
+    start = ps_clock_ns();
+    ps_sched_action action = ps_sched_next(b->sched, *now, &batch, &until);
+    add(to, NEXT, start);
+    give_back(b, ps_sched_take_dropped(b->sched));
+    if (action != PS_SCHED_RUN) return 0;
+    int64_t ns = (int64_t)(3.9e6 + 3e5 * batch.items);
+    *now += ns;
+    start = ps_clock_ns();
+    ps_sched_complete(b->sched, &batch, ns, *now);
+    add(to, COMPLETE, start);
+    give_back(b, batch.first);
+    return batch.requests;
+}
+
+static void run(bench *b, uint32_t depth, samples *s, cost *ret) {
     int64_t now = 1000000000;
-    cost c = { 0 }, ignored;
-    double admits = 0;
+    double requests = 0, own = clock_cost();
     for (int m = 0; m < MODELS; m++)
         for (uint32_t i = 0; i < depth; i++)
-            admit_one(b, m, now, &ignored);
+            admit_one(b, m, now, s);
+    s->n[ADMIT] = 0;
     for (int round = 0; round < ROUNDS; round++) {
-        ps_sched_batch batch;
-        ps_sched_choice choice = { .until_ns = 0 };
-        int64_t until, start = ps_clock_ns();
-        if (b->sched->active) b->sched->policy->choose(b->sched, now, &choice);
-        c.decide += (double)(ps_clock_ns() - start);
-        start = ps_clock_ns();
-        ps_sched_action action = ps_sched_next(b->sched, now, &batch, &until);
-        c.next += (double)(ps_clock_ns() - start);
-        give_back(b, ps_sched_take_dropped(b->sched));
-        if (action == PS_SCHED_RUN) {
-            int64_t ns = (int64_t)(3.9e6 + 3e5 * batch.items);
-            now += ns;
-            start = ps_clock_ns();
-            ps_sched_complete(b->sched, &batch, ns, now);
-            c.complete += (double)(ps_clock_ns() - start);
-            c.requests += batch.requests;
-            give_back(b, batch.first);
-        }
+        requests += start_and_finish(b, &now, s);
         for (int m = 0; m < MODELS; m++) {
             ps_sched_stats stats;
-            for (ps_sched_model_stats(b->model[m], &stats); stats.queued < depth; stats.queued++, admits++)
-                admit_one(b, m, now, &c);
+            for (ps_sched_model_stats(b->model[m], &stats); stats.queued < depth; stats.queued++) {
+                admit_one(b, m, now, s);
+                give_back(b, ps_sched_take_dropped(b->sched));
+            }
         }
     }
-    double own = clock_cost();
-    *ret = (cost) { c.admit / admits - own, c.decide / ROUNDS - own, c.next / ROUNDS - own, c.complete / ROUNDS - own,
-                    c.requests / ROUNDS };
+    *ret = (cost) { median(s, ADMIT, own), median(s, DECIDE, own), median(s, NEXT, own), median(s, COMPLETE, own),
+                    requests / ROUNDS };
 }
 
 static bool set_up(bench *b, size_t requests) {
@@ -122,16 +152,18 @@ static void tear_down(bench *b) {
 
 int sim_cost(void) {
     static const uint32_t depths[] = { 1, 8, 32, 256, 2048 };
-    printf(
-        "cost of a call, ns: six models with `depth` requests each; next is deciding again and taking the batch out\n"
-        "depth overload |  admit decide   next  complete | requests a batch | next and complete, a request\n");
+    printf("median cost of a call, ns: six models with `depth` requests each; next is deciding again and taking the "
+           "batch out\n"
+           "depth overload |  admit decide   next  complete | requests a batch | next and complete, a request\n");
     for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
         for (int overload = 0; overload < 2; overload++) {
             bench b = { .overload = overload };
             cost c;
-            if (!set_up(&b, (size_t)depths[i] * MODELS + 64)) return 1;
-            run(&b, depths[i], &c);
+            samples *s = calloc(1, sizeof *s);
+            if (!s || !set_up(&b, (size_t)depths[i] * MODELS + 64)) return 1;
+            run(&b, depths[i], s, &c);
             tear_down(&b);
+            free(s);
             printf("%5u %8s | %6.0f %6.0f %6.0f %9.0f | %16.1f | %6.0f\n", depths[i], overload ? "yes" : "no", c.admit,
                    c.decide, c.next, c.complete, c.requests, c.requests > 0 ? (c.next + c.complete) / c.requests : 0);
         }

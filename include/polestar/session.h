@@ -55,6 +55,7 @@ typedef struct ps_step_info {
     int64_t calls;  /* since the profile was reset; 0 without options.profile */
     int64_t total_ns;
     int64_t macs; /* multiply-accumulates of one call, 0 if not counted */
+    const char *note; /* why it computes on floats what the model has quantised; NULL: nothing to say */
 } ps_step_info;
 
 /* Steps of the plan used last: index 0 … until PS_NOT_FOUND. Strings live as long as the session's last plan. */

@@ -68,10 +68,11 @@ static json_t *json_steps(const plan_facts *f) {
     json_t *list = json_array();
     ps_step_info s = { .size = sizeof s };
     for (size_t i = 0; ps_session_step(f->session, i, &s) == PS_OK; i++)
-        json_array_append_new(list, json_pack("{s:o, s:o, s:o, s:o, s:I, s:o}", "node", cli_json_text(s.node), "op",
-                                              cli_json_text(s.op), "kernel", cli_json_text(s.kernel), "device",
-                                              cli_json_text(s.device), "macs", (json_int_t)s.macs, "shape",
-                                              cli_json_shape(NULL, &s.shape)));
+        json_array_append_new(list,
+                              json_pack("{s:o, s:o, s:o, s:o, s:I, s:o, s:o*}", "node", cli_json_text(s.node), "op",
+                                        cli_json_text(s.op), "kernel", cli_json_text(s.kernel), "device",
+                                        cli_json_text(s.device), "macs", (json_int_t)s.macs, "shape",
+                                        cli_json_shape(NULL, &s.shape), "note", s.note ? cli_json_text(s.note) : NULL));
     return list;
 }
 
@@ -148,14 +149,32 @@ static void print_devices(const plan_facts *f) {
     printf(" (%zu reorders)\n", f->stats.reorders);
 }
 
+/* Steps on 8-bit codes, and those that are quantised in the model but computed on floats. */
+static void print_codes(const plan_facts *f) {
+    ps_step_info s = { .size = sizeof s };
+    size_t codes = 0, floats = 0;
+    int64_t macs_codes = 0, macs = 0;
+    for (size_t i = 0; ps_session_step(f->session, i, &s) == PS_OK; i++) {
+        const bool is_code = strstr(s.kernel, "int8") != NULL;
+        codes += is_code;
+        floats += s.note != NULL;
+        macs += s.macs;
+        macs_codes += is_code ? s.macs : 0;
+    }
+    if (!codes && !floats) return;
+    printf("%-12s %zu steps on 8-bit codes with %.1f %% of the MACs, %zu quantised ones on floats%s\n", "int8", codes,
+           macs ? 100.0 * (double)macs_codes / (double)macs : 0.0, floats, floats ? " (--steps says why)" : "");
+}
+
 static void print_steps(const plan_facts *f) {
     ps_step_info s = { .size = sizeof s };
     char shape[128], macs[32];
     printf("\n%-28s %-20s %-24s %8s  %-8s %s\n", "node", "operator", "output", "MACs", "device", "kernel");
     for (size_t i = 0; ps_session_step(f->session, i, &s) == PS_OK; i++)
-        printf("%-28.28s %-20.20s %-24s %8s  %-8s %s\n", s.node, s.op,
+        printf("%-28.28s %-20.20s %-24s %8s  %-8s %s%s%s\n", s.node, s.op,
                cli_shape_text(NULL, &s.shape, shape, sizeof shape),
-               s.macs ? cli_count_text((double)s.macs, macs, sizeof macs) : "-", s.device, s.kernel);
+               s.macs ? cli_count_text((double)s.macs, macs, sizeof macs) : "-", s.device, s.kernel,
+               s.note ? ", on floats: " : "", s.note ? s.note : "");
 }
 
 static void print_plan(const cli_args *args, const plan_facts *f) {
@@ -169,6 +188,7 @@ static void print_plan(const cli_args *args, const plan_facts *f) {
            cli_bytes_text((double)f->stats.arena_bytes, a, sizeof a),
            cli_bytes_text((double)f->stats.no_reuse_bytes, b, sizeof b));
     print_devices(f);
+    print_codes(f);
     if (cli_has(args, "steps")) print_steps(f);
 }
 
@@ -219,7 +239,9 @@ static int run_inspect(const cli_args *args) {
 }
 
 static const cli_option options[] = {
-    { "steps", CLI_FLAG, NULL, "list every step of the plan: node, shape, work, device, kernel", NULL },
+    { "steps", CLI_FLAG, NULL,
+      "list every step of the plan: node, shape, work, device, kernel, and why a quantised one computes on floats",
+      NULL },
     { "graph", CLI_FLAG, NULL, "print the optimised graph as text and nothing else", NULL },
     CLI_OPT_SHAPE,
     CLI_OPT_DEVICE,

@@ -13,6 +13,7 @@ typedef struct ps_caps {
     bool fuse_norm;      /* decomposed LayerNormalization and Softmax */
     uint32_t max_posts;  /* post-ops per node, at most PS_MAX_POSTS */
     bool widen_half;     /* has no arithmetic in f16 and bf16: computes in f32 */
+    bool int8;           /* products and elementwise operators on 8-bit codes ("polestar" QLinearConv ...) */
 } ps_caps;
 
 #endif

@@ -98,6 +98,7 @@ static ps_status clone_node(cloner *c, const ps_node *from, ps_graph *to) {
     PS_TRY(ps_graph_add_node(to, NULL, from->op_type, from->domain, from->name, in, from->n_in, out, from->n_out, &n,
                              c->err));
     n->op = from->op;
+    n->note = from->note;
     if (from->fused) {
         n->fused = ps_arena_strdup(&c->root->arena, from->fused);
         if (!n->fused) return PS_FAIL_NOMEM(c->err, "a node");

@@ -93,6 +93,7 @@ struct ps_node {
     uint32_t n_attrs;
     ps_node *prev, *next; /* topological order */
     uint32_t id;          /* unique in the tree */
+    const char *note;     /* why it computes on floats what the model has quantised; static text, or NULL */
     const char *fused;    /* text of what passes folded into it ("Conv+Relu"), or NULL: the op_type */
 };
 

@@ -268,6 +268,14 @@ ps_status ps_conv_windows(const ps_node *node, ps_window ret[PS_MAX_SPATIAL], in
     return PS_OK;
 }
 
+ps_status ps_qconv_windows(const ps_node *node, ps_window ret[PS_MAX_SPATIAL], int *ret_n, ps_error *err) {
+    ps_value *in[2] = { node->in[PS_Q_X], node->in[PS_Q_W] };
+    ps_node conv = *node; /* as its float form stands */
+    conv.in = in;
+    conv.n_in = 2;
+    return ps_conv_windows(&conv, ret, ret_n, err);
+}
+
 ps_status ps_pool_windows(const ps_node *node, ps_window ret[PS_MAX_SPATIAL], int *ret_n, ps_error *err) {
     const ps_pool_params *p = node->params;
     window_attrs a = { p->auto_pad, p->kernel_shape, p->strides, p->pads, p->dilations, p->ceil_mode != 0 };

@@ -63,6 +63,25 @@ typedef struct ps_conv_params {
     ps_ints output_padding, output_shape; /* ConvTranspose only */
 } ps_conv_params;
 
+/* Inputs of QLinearConv and QLinearMatMul. In domain "polestar" the result's scale may be missing, and the result is
+ * then f32; a bias of i32 joins the sum of products, one of f32 what comes of scaling it. */
+enum { PS_Q_X, PS_Q_X_SCALE, PS_Q_X_ZERO, PS_Q_W, PS_Q_W_SCALE, PS_Q_W_ZERO, PS_Q_Y_SCALE, PS_Q_Y_ZERO, PS_Q_BIAS };
+
+/* No clamping beyond the type's own ends. */
+#define PS_CODE_LOW INT16_MIN
+#define PS_CODE_HIGH INT16_MAX
+
+/* "polestar" QLinear*: codes of the result are clamped to [low, high], as a Relu or Clip behind it would. */
+typedef struct ps_code_range {
+    int64_t low, high;
+} ps_code_range;
+
+typedef struct ps_qconv_params {
+    ps_conv_params conv;   /* must come first: the window attributes */
+    int64_t channels_last; /* com.microsoft */
+    ps_code_range range;   /* polestar */
+} ps_qconv_params;
+
 typedef struct ps_pool_params {
     const char *auto_pad;
     ps_ints kernel_shape, strides, pads, dilations;
@@ -80,6 +99,8 @@ typedef struct ps_window {
  * Source: ONNX operator specs Conv-11/22, ConvTranspose-11/22, AveragePool-19/22, MaxPool-12/22 (ceil_mode: windows
  * that start in the right padding are dropped). */
 ps_status ps_conv_windows(const ps_node *node, ps_window ret[PS_MAX_SPATIAL], int *ret_n, ps_error *err);
+/* The same for QLinearConv. */
+ps_status ps_qconv_windows(const ps_node *node, ps_window ret[PS_MAX_SPATIAL], int *ret_n, ps_error *err);
 ps_status ps_deconv_windows(const ps_node *node, ps_window ret[PS_MAX_SPATIAL], int *ret_n, ps_error *err);
 ps_status ps_pool_windows(const ps_node *node, ps_window ret[PS_MAX_SPATIAL], int *ret_n, ps_error *err);
 

@@ -44,6 +44,12 @@ void ps_quant_round(double *v, int64_t n, ps_dtype t, double zero) {
     }
 }
 
+void ps_code_clamp(double *v, int64_t n, const ps_code_range *range) {
+    const double low = (double)range->low, high = (double)range->high;
+    for (int64_t i = 0; i < n; i++)
+        v[i] = v[i] < low ? low : v[i] > high ? high : v[i];
+}
+
 void ps_dynamic_params(const float *x, int64_t n, float *ret_scale, uint8_t *ret_zero) {
     float lo = 0, hi = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -222,6 +228,22 @@ ps_status ps_check_scale_zero(const ps_node *node, size_t scale, size_t of, ps_e
     PS_TRY(ps_check_param(node, scale, 1, err));
     PS_TRY(ps_check_same_type(node, scale + 1, of, err));
     return ps_check_param(node, scale + 1, 1, err);
+}
+
+ps_status ps_check_quantized_bias(const ps_node *node, ps_error *err) {
+    if (!ps_has_in(node, PS_Q_BIAS)) return PS_OK;
+    const ps_dtype t = node->in[PS_Q_BIAS]->dtype;
+    PS_NODE_FAIL_IF(t != PS_DTYPE_UNDEFINED && t != PS_DTYPE_F32 && t != PS_DTYPE_I32, node, err, TYPE,
+                    "the bias is %s, it must be i32 or f32", ps_dtype_name(t));
+    return PS_OK;
+}
+
+ps_status ps_check_quantized_result(const ps_node *node, const ps_code_range *range, ps_error *err) {
+    PS_NODE_FAIL_IF(ps_has_in(node, PS_Q_Y_SCALE) != ps_has_in(node, PS_Q_Y_ZERO), node, err, INVALID,
+                    "the output needs both scale and zero point, or neither");
+    PS_NODE_FAIL_IF(range->low > range->high, node, err, INVALID, "low is %lld, high %lld", (long long)range->low,
+                    (long long)range->high);
+    return PS_OK;
 }
 
 /* ---- stand-ins ---- */

@@ -8,6 +8,7 @@
 #define PS_OPS_QUANT_H
 
 #include "ops/kernel_util.h"
+#include "ops/params.h"
 
 /* ---- numbers ---- */
 /* Ends of an integer type that is quantised to (8 and 16 bits, 4 and 2 bits); false for any other type. */
@@ -18,6 +19,8 @@ float ps_round_to(ps_dtype t, double v);
 /* Rounds v half to even, adds the zero point, saturates; float types: adds and rounds. In place, n numbers that
  * ps_row_store takes as `t`. NaN gives the lower end. */
 void ps_quant_round(double *v, int64_t n, ps_dtype t, double zero);
+
+void ps_code_clamp(double *v, int64_t n, const ps_code_range *range);
 
 /* Scale and zero point of DynamicQuantizeLinear: u8 codes for the range of x widened to hold 0. */
 void ps_dynamic_params(const float *x, int64_t n, float *ret_scale, uint8_t *ret_zero);
@@ -54,6 +57,10 @@ ps_status ps_check_8bit(const ps_node *node, size_t i, ps_error *err);
 ps_status ps_check_type(const ps_node *node, size_t i, ps_dtype want, ps_error *err);
 /* PS_SHAPE unless in[i] is absent, unknown, or holds one element; with n != 1: or a list of n (any if n < 0). */
 ps_status ps_check_param(const ps_node *node, size_t i, int64_t n, ps_error *err);
+/* Of the QLinear* of domain "polestar": a bias is i32 or f32; scale and zero point of the result come together, and a
+ * range has low <= high. */
+ps_status ps_check_quantized_bias(const ps_node *node, ps_error *err);
+ps_status ps_check_quantized_result(const ps_node *node, const ps_code_range *range, ps_error *err);
 /* A per-tensor scale at `scale` and the zero point after it, of the type of input `of`. */
 ps_status ps_check_scale_zero(const ps_node *node, size_t scale, size_t of, ps_error *err);
 

@@ -1,5 +1,5 @@
-/* quantize_conv.c - convolutions of quantised numbers: ConvInteger, QLinearConv, and com.microsoft's QLinearConv with
- * channels last.
+/* quantize_conv.c - convolutions of quantised numbers: ConvInteger, QLinearConv, com.microsoft's QLinearConv with
+ * channels last, and the QLinearConv that passes make of a convolution between DequantizeLinear and QuantizeLinear.
  *
  * As for the products: the float kernel on exact differences q - zero gives the exact integer sum. Padding is the zero
  * point, whose difference is 0. */
@@ -7,22 +7,33 @@
 #include "ops/params.h"
 #include "ops/quant.h"
 
-typedef struct qconv_params {
-    ps_conv_params conv; /* must come first: the window attributes */
-    int64_t channels_last;
-} qconv_params;
-
 #define WINDOW_ATTRS                                                                                                   \
     PS_A_STR(ps_conv_params, auto_pad, "NOTSET"), PS_A_INTS(ps_conv_params, kernel_shape),                             \
         PS_A_INTS(ps_conv_params, strides), PS_A_INTS(ps_conv_params, pads), PS_A_INTS(ps_conv_params, dilations),     \
         PS_A_INT(ps_conv_params, group, 1)
 static const ps_attr_def conv_attrs[] = { WINDOW_ATTRS, PS_ATTRS_END };
-static const ps_attr_def last_attrs[] = { WINDOW_ATTRS, PS_A_INT(qconv_params, channels_last, 0), PS_ATTRS_END };
+static const ps_attr_def last_attrs[] = { WINDOW_ATTRS, PS_A_INT(ps_qconv_params, channels_last, 0), PS_ATTRS_END };
+static const ps_attr_def ours_attrs[] = {
+    WINDOW_ATTRS,
+    { "low", PS_ATTR_INT, offsetof(ps_qconv_params, range.low), PS_CODE_LOW, 0, NULL, 0 },
+    { "high", PS_ATTR_INT, offsetof(ps_qconv_params, range.high), PS_CODE_HIGH, 0, NULL, 0 },
+    PS_ATTRS_END,
+};
 
-enum { X, X_SCALE, X_ZERO, W, W_SCALE, W_ZERO, Y_SCALE, Y_ZERO, BIAS };
+enum {
+    X = PS_Q_X,
+    X_SCALE = PS_Q_X_SCALE,
+    X_ZERO = PS_Q_X_ZERO,
+    W = PS_Q_W,
+    W_SCALE = PS_Q_W_SCALE,
+    W_ZERO = PS_Q_W_ZERO,
+    Y_SCALE = PS_Q_Y_SCALE,
+    Y_ZERO = PS_Q_Y_ZERO,
+    BIAS = PS_Q_BIAS
+};
 
 static bool channels_last(const ps_node *node) {
-    return ((const qconv_params *)node->params)->channels_last != 0;
+    return ((const ps_qconv_params *)node->params)->channels_last != 0;
 }
 
 /* ---- shape rules ---- */
@@ -60,16 +71,17 @@ static ps_status infer_integer(const ps_node *node, ps_error *err) {
     return PS_OK;
 }
 
-static ps_status infer_qlinear(const ps_node *node, ps_error *err) {
+static ps_status qlinear_shape(const ps_node *node, bool ours, ps_error *err) {
     ps_shape y = ps_shape_unknown();
+    PS_TRY(ps_check_required(node, ours ? 0x1B : 0xFF, err));
     PS_TRY(ps_check_8bit(node, X, err));
     PS_TRY(ps_check_8bit(node, W, err));
     PS_TRY(ps_check_8bit(node, Y_ZERO, err));
     PS_TRY(ps_check_scale_zero(node, X_SCALE, X, err));
-    PS_TRY(ps_check_scale_zero(node, Y_SCALE, Y_ZERO, err));
+    if (ps_has_in(node, Y_ZERO)) PS_TRY(ps_check_scale_zero(node, Y_SCALE, Y_ZERO, err));
     PS_TRY(ps_check_type(node, W_SCALE, PS_DTYPE_F32, err));
     PS_TRY(ps_check_same_type(node, W_ZERO, W, err));
-    PS_TRY(ps_check_type(node, BIAS, PS_DTYPE_I32, err));
+    PS_TRY(ours ? ps_check_quantized_bias(node, err) : ps_check_type(node, BIAS, PS_DTYPE_I32, err));
     PS_TRY(conv_shape(node, W, &y, err));
     int64_t m = out_channels(&y);
     PS_TRY(ps_check_param(node, W_SCALE, m, err));
@@ -77,8 +89,18 @@ static ps_status infer_qlinear(const ps_node *node, ps_error *err) {
     PS_TRY(ps_check_rank(node, BIAS, 1, err));
     PS_TRY(ps_check_dim(node, BIAS, 0, m, "the number of output channels", err));
     if (channels_last(node)) y = ps_channels_last(&y);
-    ps_infer_set(node, 0, node->in[Y_ZERO]->dtype, &y);
+    ps_infer_set(node, 0, ps_has_in(node, Y_ZERO) ? node->in[Y_ZERO]->dtype : PS_DTYPE_F32, &y);
     return PS_OK;
+}
+
+static ps_status infer_qlinear(const ps_node *node, ps_error *err) {
+    return qlinear_shape(node, false, err);
+}
+
+static ps_status infer_ours(const ps_node *node, ps_error *err) {
+    const ps_qconv_params *p = node->params;
+    PS_TRY(ps_check_quantized_result(node, &p->range, err));
+    return qlinear_shape(node, true, err);
 }
 
 /* ---- kernels ---- */
@@ -88,6 +110,7 @@ typedef struct qconv_job {
     const ps_tensor *w_scale, *bias;
     float x_scale, y_scale;
     double y_zero;
+    const ps_code_range *range; /* or NULL */
     bool last;
     int64_t channels, plane;
     ps_tensor *y;
@@ -134,31 +157,46 @@ static void requantize_planes(void *ctx, int64_t begin, int64_t end, int thread)
     for (int64_t item = begin; item < end; item++) {
         int64_t m = item % j->channels;
         double *sum = (double *)j->sum.t.data + item * j->plane, bias = ps_quant_at(j->bias, m, 0);
-        float scale = j->x_scale * (float)ps_quant_at(j->w_scale, m, 1) / j->y_scale;
+        float scale = j->x_scale * (float)ps_quant_at(j->w_scale, m, 1) / j->y_scale, add = 0;
+        if (j->bias && j->bias->dtype == PS_DTYPE_F32) {
+            add = (float)bias / j->y_scale;
+            bias = 0;
+        }
         for (int64_t i = 0; i < j->plane; i++)
-            sum[i] = (double)((float)(sum[i] + bias) * scale);
+            sum[i] = (double)((float)(sum[i] + bias) * scale + add);
         ps_quant_round(sum, j->plane, j->y->dtype, j->y_zero);
+        if (j->range) ps_code_clamp(sum, j->plane, j->range);
         int64_t first = j->last ? item / j->channels * j->plane * j->channels + m : item * j->plane;
         ps_row_store(j->y->data, j->y->dtype, first, j->last ? j->channels : 1, sum, j->plane);
     }
 }
 
-static ps_status qlinear_ref(const ps_kernel_ctx *ctx, ps_error *err) {
-    qconv_job j = { .w_scale = ctx->in[W_SCALE], .bias = ps_in_tensor(ctx, BIAS), .y = ctx->out[0] };
+static ps_status run_qlinear(const ps_kernel_ctx *ctx, const ps_code_range *range, ps_error *err) {
+    qconv_job j = { .w_scale = ctx->in[W_SCALE], .bias = ps_in_tensor(ctx, BIAS), .range = range, .y = ctx->out[0] };
     j.x_scale = (float)ps_quant_at(ctx->in[X_SCALE], 0, 1);
-    j.y_scale = (float)ps_quant_at(ctx->in[Y_SCALE], 0, 1);
-    j.y_zero = ps_quant_at(ctx->in[Y_ZERO], 0, 0);
+    j.y_scale = (float)ps_quant_at(ps_in_tensor(ctx, Y_SCALE), 0, 1);
+    j.y_zero = ps_quant_at(ps_in_tensor(ctx, Y_ZERO), 0, 0);
     j.last = channels_last(ctx->node);
     ps_status status = convolve(ctx, &j, W, X_ZERO, W_ZERO, err);
-    if (status == PS_OK)
-        ps_parallel_for(j.y->shape.dims[0] * j.channels, 1, ctx->threads, requantize_planes, &j);
+    if (status == PS_OK) ps_parallel_for(j.y->shape.dims[0] * j.channels, 1, ctx->threads, requantize_planes, &j);
     job_release(&j);
     return status;
 }
 
+static ps_status qlinear_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    return run_qlinear(ctx, NULL, err);
+}
+
+static ps_status ours_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    const ps_qconv_params *p = ctx->params;
+    return run_qlinear(ctx, ctx->out[0]->dtype == PS_DTYPE_F32 ? NULL : &p->range, err);
+}
+
 static const ps_op ops[] = {
-    { "ConvInteger", "", 10, 2, 4, 1, 1, conv_attrs, sizeof(qconv_params), infer_integer, integer_ref, 0 },
-    { "QLinearConv", "", 10, 8, 9, 1, 1, conv_attrs, sizeof(qconv_params), infer_qlinear, qlinear_ref, 0 },
-    { "QLinearConv", "com.microsoft", 1, 8, 9, 1, 1, last_attrs, sizeof(qconv_params), infer_qlinear, qlinear_ref, 0 },
+    { "ConvInteger", "", 10, 2, 4, 1, 1, conv_attrs, sizeof(ps_qconv_params), infer_integer, integer_ref, 0 },
+    { "QLinearConv", "", 10, 8, 9, 1, 1, conv_attrs, sizeof(ps_qconv_params), infer_qlinear, qlinear_ref, 0 },
+    { "QLinearConv", "com.microsoft", 1, 8, 9, 1, 1, last_attrs, sizeof(ps_qconv_params), infer_qlinear, qlinear_ref,
+      0 },
+    { "QLinearConv", "polestar", 1, 5, 9, 1, 1, ours_attrs, sizeof(ps_qconv_params), infer_ours, ours_ref, 0 },
 };
 const ps_op_family ps_ops_quantize_conv = PS_OP_FAMILY("quantize_conv", ops);

@@ -27,6 +27,7 @@ typedef struct binary_job {
     binary_kind kind;
     ps_bcast a, b, condition;
     codes ca, cb, cy;
+    const ps_code_range *range; /* or NULL */
     ps_tensor *y;
 } binary_job;
 
@@ -46,6 +47,7 @@ static void binary_piece(const binary_job *j, double *a, const double *b, const 
         }
     }
     ps_quant_round(a, n, j->y->dtype, 0);
+    if (j->range) ps_code_clamp(a, n, j->range);
 }
 
 static void binary_range(void *ctx, int64_t begin, int64_t end, int thread) {
@@ -64,7 +66,7 @@ static void binary_range(void *ctx, int64_t begin, int64_t end, int thread) {
 
 /* first: the input that holds the left operand; its scale and zero point, and those of the right one, follow. */
 static ps_status binary_run(const ps_kernel_ctx *ctx, binary_kind kind, size_t first, ps_error *err) {
-    binary_job j = { .kind = kind, .y = ctx->out[0] };
+    binary_job j = { .kind = kind, .range = ctx->params, .y = ctx->out[0] };
     const ps_shape *y = &j.y->shape;
     bool ok = ps_bcast_init(&j.a, ctx->in[first], y) && ps_bcast_init(&j.b, ctx->in[first + 3], y);
     if (kind == BINARY_WHERE) ok = ok && ps_bcast_init(&j.condition, ctx->in[0], y);
@@ -118,6 +120,34 @@ static ps_status where_infer(const ps_node *node, ps_error *err) {
 
 static ps_status where_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return binary_run(ctx, BINARY_WHERE, 1, err);
+}
+
+/* With a range, as passes make them. */
+static const ps_attr_def range_attrs[] = {
+    PS_A_INT(ps_code_range, low, PS_CODE_LOW),
+    PS_A_INT(ps_code_range, high, PS_CODE_HIGH),
+    PS_ATTRS_END,
+};
+
+/* ---- Lookup: what a chain of operators makes of each code, in a table that passes compute ---- */
+
+static ps_status lookup_infer(const ps_node *node, ps_error *err) {
+    PS_TRY(ps_check_8bit(node, 0, err));
+    PS_TRY(ps_check_8bit(node, 1, err));
+    PS_TRY(ps_check_rank(node, 1, 1, err));
+    PS_TRY(ps_check_dim(node, 1, 0, 256, "one for each code", err));
+    ps_infer_set(node, 0, node->in[1]->dtype, &node->in[0]->shape);
+    return PS_OK;
+}
+
+/* Codes as bytes: 255 is -1 of i8. */
+static ps_status lookup_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    const uint8_t *x = ctx->in[0]->data, *table = ctx->in[1]->data;
+    uint8_t *y = ctx->out[0]->data;
+    (void)err;
+    for (size_t i = 0, n = ps_tensor_count(ctx->in[0]); i < n; i++)
+        y[i] = table[x[i]];
+    return PS_OK;
 }
 
 /* ---- LeakyRelu, Sigmoid: one operand, at most 256 different results ---- */
@@ -316,6 +346,9 @@ static ps_status concat_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 static const ps_op ops[] = {
     { "QLinearAdd", MS, 1, 2, 8, 1, 1, NULL, 0, add_infer, add_ref, 0 },
     { "QLinearMul", MS, 1, 2, 8, 1, 1, NULL, 0, mul_infer, mul_ref, 0 },
+    { "QLinearAdd", "polestar", 1, 8, 8, 1, 1, range_attrs, sizeof(ps_code_range), add_infer, add_ref, 0 },
+    { "QLinearMul", "polestar", 1, 8, 8, 1, 1, range_attrs, sizeof(ps_code_range), mul_infer, mul_ref, 0 },
+    { "Lookup", "polestar", 1, 2, 2, 1, 1, NULL, 0, lookup_infer, lookup_ref, 0 },
     { "QLinearWhere", MS, 1, 9, 9, 1, 1, NULL, 0, where_infer, where_ref, 0 },
     { "QLinearLeakyRelu", MS, 1, 2, 5, 1, 1, leaky_attrs, sizeof(ps_alpha_params), unary_infer, leaky_ref, 0 },
     { "QLinearSigmoid", MS, 1, 2, 5, 1, 1, NULL, 0, unary_infer, sigmoid_ref, 0 },

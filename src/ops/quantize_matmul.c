@@ -19,6 +19,7 @@ typedef struct product_job {
     ps_bcast a_scale, b_scale, y_scale, y_zero, bias;
     ps_tensor views[5];
     float factor;
+    const ps_code_range *range; /* or NULL */
     ps_tensor *y;
     double *scratch;
 } product_job;
@@ -69,8 +70,14 @@ static void finish_row(const product_job *j, double *acc, double *p, int64_t fir
     for (int64_t i = 0; i < n; i++) {
         float scale = ps_round_to(scale_type, (double)(j->factor * (float)a[i] * (float)b[i]));
         if (j->y_scale.data) scale = ps_round_to(scale_type, (double)(scale / (float)y[i]));
+        if (j->bias.dtype == PS_DTYPE_I32) {
+            acc[i] += bias[i];
+            bias[i] = 0;
+        }
+        if (j->y_scale.data) bias[i] = (double)((float)bias[i] / (float)y[i]);
         acc[i] = (double)((float)acc[i] * scale + (float)bias[i]);
         if (j->y_scale.data) ps_quant_round(&acc[i], 1, j->y->dtype, zero[i]);
+        if (j->y_scale.data && j->range) ps_code_clamp(&acc[i], 1, j->range);
     }
 }
 
@@ -110,8 +117,9 @@ static ps_status bind_all(const ps_kernel_ctx *ctx, product_job *j, const produc
 }
 
 /* Whether the result holds what the epilogue made of the sum, or the sum itself. */
-static ps_status product(const ps_kernel_ctx *ctx, const product_inputs *in, bool sum_only, ps_error *err) {
-    product_job j = { .factor = 1 };
+static ps_status ranged_product(const ps_kernel_ctx *ctx, const product_inputs *in, bool sum_only,
+                                const ps_code_range *range, ps_error *err) {
+    product_job j = { .factor = 1, .range = range };
     const ps_tensor *a = ctx->in[0], *b = ctx->in[in->b];
     ps_status status = PS_OK;
     PS_TRY_OUT(bind_all(ctx, &j, in, err));
@@ -125,6 +133,10 @@ static ps_status product(const ps_kernel_ctx *ctx, const product_inputs *in, boo
 out:
     job_release(&j);
     return status;
+}
+
+static ps_status product(const ps_kernel_ctx *ctx, const product_inputs *in, bool sum_only, ps_error *err) {
+    return ranged_product(ctx, in, sum_only, NULL, err);
 }
 
 /* ---- shape rules ---- */
@@ -229,6 +241,46 @@ static const product_inputs qlinear_inputs = {
 
 static ps_status qlinear_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return product(ctx, &qlinear_inputs, false, err);
+}
+
+/* ---- the QLinearMatMul that passes make: codes or f32 as its result, a bias, a range ---- */
+
+static const ps_attr_def range_attrs[] = {
+    PS_A_INT(ps_code_range, low, PS_CODE_LOW),
+    PS_A_INT(ps_code_range, high, PS_CODE_HIGH),
+    PS_ATTRS_END,
+};
+
+static ps_status infer_ours(const ps_node *node, ps_error *err) {
+    ps_shape y = ps_shape_unknown();
+    PS_TRY(ps_check_required(node, 0x1B, err));
+    PS_TRY(ps_check_8bit(node, PS_Q_X, err));
+    PS_TRY(ps_check_8bit(node, PS_Q_W, err));
+    PS_TRY(ps_check_8bit(node, PS_Q_Y_ZERO, err));
+    PS_TRY(ps_check_scale_zero(node, PS_Q_X_SCALE, PS_Q_X, err));
+    PS_TRY(ps_check_type(node, PS_Q_W_SCALE, PS_DTYPE_F32, err));
+    PS_TRY(ps_check_same_type(node, PS_Q_W_ZERO, PS_Q_W, err));
+    PS_TRY(check_columns(node, PS_Q_W_SCALE, PS_Q_W, err));
+    PS_TRY(check_columns(node, PS_Q_W_ZERO, PS_Q_W, err));
+    PS_TRY(ps_check_quantized_result(node, node->params, err));
+    if (ps_has_in(node, PS_Q_Y_ZERO)) PS_TRY(ps_check_scale_zero(node, PS_Q_Y_SCALE, PS_Q_Y_ZERO, err));
+    PS_TRY(ps_check_quantized_bias(node, err));
+    PS_TRY(check_columns(node, PS_Q_BIAS, PS_Q_W, err));
+    PS_TRY(matmul_shape(node, PS_Q_W, &y, err));
+    ps_infer_set(node, 0, ps_has_in(node, PS_Q_Y_ZERO) ? node->in[PS_Q_Y_ZERO]->dtype : PS_DTYPE_F32, &y);
+    return PS_OK;
+}
+
+static ps_status ours_ref(const ps_kernel_ctx *ctx, ps_error *err) {
+    static const product_inputs in = { .a_scale = PS_Q_X_SCALE,
+                                       .a_zero = PS_Q_X_ZERO,
+                                       .b = PS_Q_W,
+                                       .b_scale = PS_Q_W_SCALE,
+                                       .b_zero = PS_Q_W_ZERO,
+                                       .y_scale = PS_Q_Y_SCALE,
+                                       .y_zero = PS_Q_Y_ZERO,
+                                       .bias = PS_Q_BIAS };
+    return ranged_product(ctx, &in, false, ctx->params, err);
 }
 
 /* ---- MatMulIntegerToFloat ---- */
@@ -393,6 +445,7 @@ out:
 static const ps_op ops[] = {
     { "MatMulInteger", "", 10, 2, 4, 1, 1, NULL, 0, infer_integer, integer_ref, 0 },
     { "QLinearMatMul", "", 10, 8, 8, 1, 1, NULL, 0, infer_qlinear, qlinear_ref, 0 },
+    { "QLinearMatMul", "polestar", 1, 5, 9, 1, 1, range_attrs, sizeof(ps_code_range), infer_ours, ours_ref, 0 },
     { "QGemm", "com.microsoft", 1, 6, 9, 1, 1, qgemm_attrs, sizeof(ps_gemm_params), infer_qgemm, qgemm_ref, 0 },
     { "DynamicQuantizeMatMul", "com.microsoft", 1, 3, 5, 1, 1, NULL, 0, infer_dynamic, dynamic_ref, 0 },
     { "MatMulIntegerToFloat", "com.microsoft", 1, 4, 7, 1, 1, NULL, 0, infer_to_float, to_float_ref, 0 },

@@ -5,6 +5,8 @@
  * (sink_cast moves them below a Gather), but for those of products; so does what is random. Shape and Size fold as soon
  * as the shape they read is fixed.
  *
+ * Where the device computes on codes, DequantizeLinear waits for the last stage: the pass "quantized" wants to see it.
+ *
  * Nothing a file asks for here takes long or much memory: what is made is bounded as above before it is made, text by
  * the text it is made of, and a result whose size only the kernel knows is made of small inputs only, and never a
  * picture. All nodes together may touch a few times the bytes of the constants that the model has; the rest is left to
@@ -102,10 +104,11 @@ static bool is_weight_copy(const ps_node *n, size_t out) {
            n->in[0]->constant->bytes > MAX_GROWN_BYTES;
 }
 
-static bool worth_folding(const ps_node *n) {
+static bool worth_folding(const ps_rw *rw, const ps_node *n) {
     if (!n->op->ref || (n->op->traits & (PS_OP_CONTROL | PS_OP_RANDOM))) return false;
     if (!inputs_known(n)) return false;
     size_t in = input_bytes(n), out = output_bytes(n);
+    if (ps_is(n, "DequantizeLinear") && rw->caps->int8 && !rw->late) return false;
     if (ps_is(n, "DequantizeLinear") && out && feeds_products_only(n->out[0])) return true;
     if (is_weight_copy(n, out) || text_grows(n, out)) return false;
     if (out == 0) return data_shape_is_small(n) && in <= MAX_GROWN_BYTES;
@@ -118,8 +121,9 @@ static bool worth_folding(const ps_node *n) {
 /* Multiplications of a product [m,k] x [k,n] are the root of the product of the three sizes, which for what else costs
  * more than a few operations for each byte (convolutions, sorting pairs of boxes) is near enough. */
 static double work_of(const ps_node *n) {
-    static const char *const linear[] = { "Transpose", "Reshape", "Add", "Sub", "Mul", "Div", "Concat", "Slice",
-                                          "Cast", "Gather", "Unsqueeze", "Squeeze", "DequantizeLinear", "Pad" };
+    static const char *const linear[] = { "Transpose",        "Reshape", "Add",  "Sub",    "Mul",       "Div",
+                                          "Concat",           "Slice",   "Cast", "Gather", "Unsqueeze", "Squeeze",
+                                          "DequantizeLinear", "Pad" };
     double in = (double)input_bytes(n), out = (double)output_bytes(n), operands[2] = { 1, 1 };
     for (size_t i = 0; i < sizeof linear / sizeof *linear; i++)
         if (ps_is(n, linear[i])) return in + out;
@@ -189,7 +193,7 @@ static ps_status run(ps_rw *rw, ps_node *n, job *j) {
 static ps_status fold_node(ps_rw *rw, ps_node *n) {
     /* Shapes may be known only now that an earlier node of this sweep was folded. */
     if (inputs_known(n) && output_bytes(n) == 0) PS_TRY(ps_ops_infer_node(n, rw->err));
-    if (!worth_folding(n) || !affordable(rw, n)) return PS_OK;
+    if (!worth_folding(rw, n) || !affordable(rw, n)) return PS_OK;
     uint32_t n_out = n->n_out;
     size_t n_in = n->n_in ? n->n_in : 1;
     job j;

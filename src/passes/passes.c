@@ -27,6 +27,7 @@ static const pass table[] = {
     { "identity", ps_pass_identity, CLEAN },
     { "cse", ps_pass_cse, CLEAN },
     { "dead", ps_pass_dead, CLEAN },
+    { "quantized", ps_pass_quantized, PATTERNS },
     { "contrib", ps_pass_contrib, PATTERNS },
     { "batchnorm", ps_pass_batchnorm, PATTERNS },
     { "pad_conv", ps_pass_pad_conv, PATTERNS },
@@ -61,6 +62,7 @@ static ps_status run_pass(ps_rw *rw, const pass *p) {
 }
 
 static ps_status run_stage(ps_rw *rw, stage s) {
+    rw->late = s == CHAINS;
     for (int round = 0; round < MAX_ROUNDS; round++) {
         size_t before = rw->changes;
         for (size_t i = 0; i < N_PASSES; i++) {

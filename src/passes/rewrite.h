@@ -14,6 +14,7 @@ typedef struct ps_rw {
     const ps_caps *caps; /* never NULL */
     ps_error *err;
     size_t changes;
+    bool late;        /* in the last stage: what is not in a quantised pattern by now never will be */
     double fold_left; /* what `fold` may still spend: bytes and multiplications; 0 before it starts */
 } ps_rw;
 
@@ -100,6 +101,7 @@ ps_status ps_pass_integer(ps_rw *rw);
 ps_status ps_pass_layernorm(ps_rw *rw);
 ps_status ps_pass_onehot(ps_rw *rw);
 ps_status ps_pass_pad_conv(ps_rw *rw);
+ps_status ps_pass_quantized(ps_rw *rw);
 ps_status ps_pass_sink_cast(ps_rw *rw);
 ps_status ps_pass_softmax(ps_rw *rw);
 ps_status ps_pass_widen(ps_rw *rw);

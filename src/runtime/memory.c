@@ -105,6 +105,11 @@ int64_t ps_node_macs(const ps_node *n) {
     const ps_shape *a = &n->in[0]->shape, *w = &n->in[1]->shape;
     int64_t elements = ps_shape_product(out, 0, out->rank);
     if (strcmp(op, "Conv") == 0 && w->rank >= 3) return elements * ps_shape_product(w, 1, w->rank);
+    if (strcmp(op, "QLinearConv") == 0 && n->n_in > PS_Q_W && n->in[PS_Q_W]) {
+        w = &n->in[PS_Q_W]->shape;
+        return elements * ps_shape_product(w, 1, w->rank);
+    }
+    if (strcmp(op, "QLinearMatMul") == 0 && a->rank >= 1) return elements * a->dims[a->rank - 1];
     if (strcmp(op, "ConvTranspose") == 0 && w->rank >= 3) {
         return ps_shape_product(a, 0, a->rank) * ps_shape_product(w, 1, w->rank);
     }

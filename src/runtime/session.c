@@ -253,8 +253,10 @@ ps_status ps_session_step(const ps_session *s, size_t index, ps_step_info *ret) 
     if (!r.plan) {
         const ps_node *n = r.item->node;
         const ps_shape *shape = r.item->n_out && n->out[0] ? &r.state->values[r.item->n_in].shape : NULL;
-        *ret = (ps_step_info) { sizeof *ret, n->name, n->fused ? n->fused : n->op_type, "ref", "ref",
-                                shape ? *shape : ps_shape_unknown(), r.state->calls, r.state->ns, 0 };
+        *ret = (ps_step_info) { sizeof *ret,    n->name,     n->fused ? n->fused : n->op_type,
+                                "ref",          "ref",       shape ? *shape : ps_shape_unknown(),
+                                r.state->calls, r.state->ns, 0,
+                                n->note };
         return PS_OK;
     }
     const ps_step *p = &r.plan->plan->steps[r.index];
@@ -266,7 +268,8 @@ ps_status ps_session_step(const ps_session *s, size_t index, ps_step_info *ret) 
                             p->shape,
                             r.plan->step_calls[r.index],
                             r.plan->step_ns[r.index],
-                            p->macs };
+                            p->macs,
+                            p->node ? p->node->note : NULL };
     return PS_OK;
 }
 

@@ -13,8 +13,9 @@
 #define GATE 0.80           /* at full price: efficiency below which a batch waits for company, if another can run */
 #define AHEAD_NS 50000000.0 /* device time, by weight, that a model may be ahead of the one that is most behind */
 #define SKIP_COST 0.02      /* of a request left out, in items, when all is scarce */
+#define NEAR_BEST 0.99      /* of the best rate: nothing to gain by leaving some out */
 #define SPLIT_COST 1.03     /* of the device time of one batch, that two may take for the same requests */
-enum { SETTLE = 4, SETTLE_ON_ADMIT = 2, PROBES = 5 };
+enum { SETTLE = 2, SETTLE_ON_ADMIT = 2, PROBES = 5 };
 
 typedef struct candidate {
     ps_sched_bucket *bucket;
@@ -36,8 +37,9 @@ static double scarcity(const ps_sched *s, int64_t now) {
 
 /* For one model: it may lose requests while the device has time, because they come in bursts. */
 static double scarcity_of(const ps_sched_model *m, double device, int64_t now) {
+    if (m->lost == 0 || device >= 1) return device;
     double load = ps_sched_decayed(m->load, m->load_ns, now), lost = ps_sched_decayed(m->lost, m->lost_ns, now);
-    double own = lost > 0 && load > 0 ? within_0_1(LOSS_WEIGHT * lost / load) : 0;
+    double own = load > 0 ? within_0_1(LOSS_WEIGHT * lost / load) : 0;
     return own > device ? own : device;
 }
 
@@ -174,6 +176,9 @@ static void consider_skipping(ps_sched_bucket *b, candidate *c, uint32_t n, doub
     int64_t first_run = with_margin(b, ps_profile_high(p, c->items));
     uint32_t limit = ps_sched_limit(b), small = c->items;
     uint32_t size = ps_profile_best(p, n < limit ? n : limit);
+    if (size <= small ||
+        small * (double)ps_profile_mean(p, size) >= NEAR_BEST * size * (double)ps_profile_mean(p, small))
+        return;
     double rate = b->model->load / p->unit; /* items a ns */
     double each = 1 - scarce * (1 - SKIP_COST), common = (1 - scarce) * (double)ps_profile_mean(p, size);
     double most = scarce * small / (common + scarce * (double)ps_profile_mean(p, small));
@@ -260,7 +265,8 @@ static bool is_better(const candidate *a, const candidate *b, double gate, doubl
     return a->latest_ns < b->latest_ns;
 }
 
-/* Takes out of the batch's requests those that it would answer too late: they leave their seats to others. */
+/* Takes out of the batch's requests those that it would answer too late: they leave their seats to others. In order of
+ * due times only a front that settle had no budget for can be among them. */
 static void purge(ps_sched *s, const candidate *c, int64_t now) {
     ps_sched_bucket *b = c->bucket;
     int64_t end = now + ps_profile_mean(&b->profile, c->items);
@@ -304,7 +310,8 @@ static bool pick(ps_sched *s, int64_t now, candidate *ret) {
 static void choose(ps_sched *s, int64_t now, ps_sched_choice *ret) {
     candidate c;
     while (pick(s, now, &c)) { /* again only if nothing was left of the best batch: what it had is gone then */
-        if (c.bucket->mixed) purge(s, &c, now);
+        const ps_sched_request *first = ps_sched_queue_at(&c.bucket->queue, c.skip);
+        if (c.bucket->mixed || (!first->late && is_hopeless(c.bucket, first, now))) purge(s, &c, now);
         if (c.bucket->queue.count == 0) continue;
         ret->bucket = c.bucket;
         ret->skip = c.skip;

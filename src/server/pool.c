@@ -1,7 +1,5 @@
 #include "server/pool.h"
 
-#include <stdatomic.h>
-
 #include "base/thread.h"
 
 typedef struct worker worker;
@@ -17,8 +15,7 @@ struct ps_pool {
     ps_alloc_state *alloc;
     ps_mutex lock;
     ps_job *first, **last; /* guarded by lock, like all below */
-    atomic_size_t queued;  /* written with the lock held */
-    size_t running, max_queue;
+    size_t queued, running, max_queue;
     worker *idle; /* most recently idle first */
     bool stopping;
     worker *workers;
@@ -145,10 +142,6 @@ ps_status ps_pool_submit(ps_pool *pool, ps_job *job, ps_error *err) {
     ps_mutex_unlock(&pool->lock);
     PS_FAIL_IF(!accepted, err, UNAVAILABLE, "the queue of %zu requests is full", pool->max_queue);
     return PS_OK;
-}
-
-bool ps_pool_has_queue(const ps_pool *pool) {
-    return atomic_load_explicit(&pool->queued, memory_order_relaxed) > 0;
 }
 
 size_t ps_pool_load(ps_pool *pool) {

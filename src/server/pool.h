@@ -27,7 +27,5 @@ void ps_pool_free(ps_pool *pool);
 ps_status ps_pool_submit(ps_pool *pool, ps_job *job, ps_error *err);
 /* Jobs queued or running now. */
 size_t ps_pool_load(ps_pool *pool);
-/* Does a job wait for a thread? Takes no lock. */
-bool ps_pool_has_queue(const ps_pool *pool);
 
 #endif

@@ -902,6 +902,105 @@ static void einsum_to_products(void **state) {
               "Einsum");
 }
 
+/* ---- codes ---- */
+
+static const ps_caps int8_caps = { true, true, true, true, 16, true, true };
+
+#define CODES " s: f32 = {0.05}\n z: u8 = {118}\n"
+#define CONV_CODES                                                                                                     \
+    CODES " w: i8[4,3,3,3] = random(1)\n ws: f32[4] = {0.01, 0.02, 0.01, 0.03}\n wz: i8[4] = {0, 0, 0, 0}\n"           \
+          " ys: f32 = {0.1}\n yz: u8 = {20}\n"                                                                         \
+          " wf = DequantizeLinear(w, ws, wz) {axis=0}\n"
+
+static void codes_of_products(void **state) {
+    (void)state;
+    check_ops_caps(&int8_caps,
+                   "graph (x: u8[1,3,6,6]) -> (y) opset 17 {\n" CONV_CODES
+                   " b: f32[4] = {1, 2, 3, 4}\n xf = DequantizeLinear(x, s, z)\n"
+                   " c = Conv(xf, wf, b) {pads=[1,1,1,1]} r = Relu(c)\n y = QuantizeLinear(r, ys, yz)\n}",
+                   "QLinearConv+Clip");
+    /* no QuantizeLinear behind it: a result in f32 */
+    check_ops_caps(&int8_caps,
+                   "graph (x: u8[1,3,6,6]) -> (y) opset 17 {\n" CONV_CODES
+                   " xf = DequantizeLinear(x, s, z)\n y = Conv(xf, wf)\n}",
+                   "QLinearConv");
+    /* a Pad with the zero point goes in */
+    check_ops_caps(&int8_caps,
+                   "graph (x: u8[1,3,6,6]) -> (y) opset 17 {\n" CONV_CODES
+                   " pads: i64[8] = {0, 0, 0, 1, 0, 0, 2, 1} none: f32 = {0}\n xf = DequantizeLinear(x, s, z)\n"
+                   " p = Pad(xf, pads, none) c = Conv(p, wf)\n y = QuantizeLinear(c, ys, yz)\n}",
+                   "QLinearConv");
+    check_ops_caps(
+        &int8_caps,
+        "graph (x: f32[2,6]) -> (y) opset 17 {\n" CODES
+        " w: i8[5,6] = random(1)\n ws: f32[5] = {0.01, 0.02, 0.01, 0.03, 0.01}\n b: i32[5] = {1, 2, 3, 4, 5}\n"
+        " wf = DequantizeLinear(w, ws) {axis=0} bs: f32 = {0.001} bf = DequantizeLinear(b, bs)\n"
+        " q = QuantizeLinear(x, s, z) xf = DequantizeLinear(q, s, z)\n"
+        " y = Gemm(xf, wf, bf) {transB=1}\n}",
+        "QuantizeLinear QLinearMatMul");
+    /* weights with scales along the sum stay floats */
+    check_ops_caps(&int8_caps,
+                   "graph (x: u8[2,3]) -> (y) opset 17 {\n" CODES
+                   " w: i8[3,5] = random(1)\n ws: f32[3] = {0.01, 0.02, 0.01}\n"
+                   " wf = DequantizeLinear(w, ws) {axis=0} xf = DequantizeLinear(x, s, z) y = MatMul(xf, wf)\n}",
+                   "DequantizeLinear MatMul");
+}
+
+static void codes_of_pairs_and_tables(void **state) {
+    (void)state;
+    check_ops_caps(&int8_caps,
+                   "graph (a: u8[2,6], b: u8[1,6]) -> (y) opset 17 {\n" CODES
+                   " fa = DequantizeLinear(a, s, z) fb = DequantizeLinear(b, s, z)\n"
+                   " c = Add(fb, fa) y = QuantizeLinear(c, s, z)\n}",
+                   "QLinearAdd");
+    /* all that depends on one tensor of codes is a table: Swish with codes in between */
+    check_ops_caps(&int8_caps,
+                   "graph (a: u8[2,6]) -> (y) opset 17 {\n" CODES
+                   " f = DequantizeLinear(a, s, z) g = Sigmoid(f) gs: f32 = {0.004} gz: u8 = {0}\n"
+                   " q = QuantizeLinear(g, gs, gz) h = DequantizeLinear(q, gs, gz)\n"
+                   " c = Mul(f, h) y = QuantizeLinear(c, s, z)\n}",
+                   "Lookup+Mul");
+    check_ops_caps(&int8_caps,
+                   "graph (a: u8[2,6]) -> (y) opset 17 {\n" CODES
+                   " f = DequantizeLinear(a, s, z) g = Transpose(f) y = QuantizeLinear(g, s, z)\n}",
+                   "Transpose");
+    check_ops_caps(&int8_caps,
+                   "graph (a: u8[1,2,4,4]) -> (y) opset 17 {\n" CODES
+                   " f = DequantizeLinear(a, s, z) g = MaxPool(f) {kernel_shape=[2,2]} y = QuantizeLinear(g, s, z)\n}",
+                   "MaxPool");
+}
+
+static void codes_of_operators(void **state) {
+    (void)state;
+    check_ops_caps(&int8_caps,
+                   "graph (x: f32[2,6]) -> (y) opset 17 {\n w: i8[6,4] = random(1)\n ws: f32 = {0.01}\n"
+                   " b: f32[4] = {1, 2, 3, 4}\n wz: i8 = {0}\n q, xs, xz = DynamicQuantizeLinear(x)\n"
+                   " i = MatMulInteger(q, w, xz, wz) f = Cast(i) {to=1} k = Mul(xs, ws) p = Mul(f, k) y = Add(b, p)\n}",
+                   "DynamicQuantizeLinear QLinearMatMul+Bias");
+    check_ops_caps(&int8_caps,
+                   "graph (x: u8[2,?]) -> (y) opset 17, com.microsoft 1 {\n" CODES
+                   " c: u8[1] = {130} y = com.microsoft.QLinearMul(c, s, z, x, s, z, s, z)\n}",
+                   "Lookup");
+    check_ops_caps(&int8_caps,
+                   "graph (a: u8[2,3], b: u8[3,4]) -> (y) opset 17 {\n" CODES
+                   " zb: u8 = {7} y = QLinearMatMul(a, s, z, b, s, zb, s, z)\n}",
+                   "QLinearMatMul");
+    check_ops_caps(&int8_caps,
+                   "graph (x: f32[2,6]) -> (y) opset 17, com.microsoft 1 {\n w: i8[6,4] = random(1)\n"
+                   " ws: f32[4] = {0.01, 0.02, 0.03, 0.01}\n wz: i8[4] = {0, 3, -2, 1}\n"
+                   " y = com.microsoft.DynamicQuantizeMatMul(x, w, ws, wz)\n}",
+                   "DynamicQuantizeLinear QLinearMatMul");
+    check_ops_caps(&int8_caps,
+                   "graph (a: u8[2,3], b: u8[2,5]) -> (y) opset 17, com.microsoft 1 {\n" CODES
+                   " t: f32 = {0.07} y = com.microsoft.QLinearConcat(s, z, a, s, z, b, t, z) {axis=1}\n}",
+                   "Lookup+Requantize Concat");
+    /* i8 between QuantizeLinear and DequantizeLinear becomes u8 */
+    check_caps("quantized", &int8_caps,
+               "graph (x: f32[2]) -> (y) opset 17 { s: f32 = {0.5} z: i8 = {-3} q = QuantizeLinear(x, s, z) "
+               "y = DequantizeLinear(q, s, z) }",
+               NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(einsum_to_products),
@@ -934,6 +1033,9 @@ int main(void) {
         cmocka_unit_test(respects_caps),
         cmocka_unit_test(fuses_pointwise),
         cmocka_unit_test(symbolic_shapes),
+        cmocka_unit_test(codes_of_products),
+        cmocka_unit_test(codes_of_pairs_and_tables),
+        cmocka_unit_test(codes_of_operators),
         cmocka_unit_test(survives_allocation_failure),
     };
     return cmocka_run_group_tests_name("passes", tests, setup, teardown);

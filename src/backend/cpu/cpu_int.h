@@ -8,6 +8,7 @@
 #define PS_BACKEND_CPU_INT_H
 
 #include "backend/backend.h"
+#include "backend/cpu/int8.h"
 #include "backend/cpu/simd.h"
 
 typedef struct ps_dnnl ps_dnnl;
@@ -15,6 +16,7 @@ typedef struct ps_dnnl ps_dnnl;
 typedef struct cpu_device {
     ps_device base;
     const ps_simd *simd;
+    const ps_q8 *q8;
     ps_dnnl *dnnl; /* NULL when built without oneDNN */
 } cpu_device;
 
@@ -44,6 +46,14 @@ ps_status cpu_lower_gridsample(ps_device *device, ps_lowering *l, ps_error *err)
 ps_status cpu_lower_quantize(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_dynamic_quantize(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_dequantize(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_qconv(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_qmatmul_batched(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_qadd(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_qmul(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_lookup(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_qglobalpool(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_qaveragepool(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_qmatmul(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_lstm(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_gru(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_rnn(ps_device *device, ps_lowering *l, ps_error *err);

@@ -59,6 +59,19 @@ static const ps_impl impls[] = {
     { "QuantizeLinear", "", cpu_lower_quantize },
     { "DequantizeLinear", "", cpu_lower_dequantize },
     { "DynamicQuantizeLinear", "", cpu_lower_dynamic_quantize },
+    { "QLinearConv", "", cpu_lower_qconv },
+    { "QLinearConv", "polestar", cpu_lower_qconv },
+    { "QLinearMatMul", "", cpu_lower_qmatmul },
+    { "QLinearMatMul", "polestar", cpu_lower_qmatmul },
+    { "QLinearMatMul", "", cpu_lower_qmatmul_batched },
+    { "QLinearMatMul", "polestar", cpu_lower_qmatmul_batched },
+    { "QLinearAdd", "polestar", cpu_lower_qadd },
+    { "QLinearAdd", "com.microsoft", cpu_lower_qadd },
+    { "QLinearMul", "polestar", cpu_lower_qmul },
+    { "QLinearMul", "com.microsoft", cpu_lower_qmul },
+    { "Lookup", "polestar", cpu_lower_lookup },
+    { "QLinearGlobalAveragePool", "com.microsoft", cpu_lower_qglobalpool },
+    { "QLinearAveragePool", "com.microsoft", cpu_lower_qaveragepool },
     { "LSTM", "", cpu_lower_lstm },
     { "GRU", "", cpu_lower_gru },
     { "RNN", "", cpu_lower_rnn },
@@ -104,7 +117,8 @@ ps_status ps_device_new_cpu(ps_alloc_state *alloc, ps_device **ret, ps_error *er
     d->base.ops = &device_ops;
     d->base.alloc = alloc;
     d->simd = ps_simd_pick();
-    d->base.caps = (ps_caps) { true, true, true, true, PS_MAX_POSTS, true };
+    d->q8 = ps_q8_pick();
+    d->base.caps = (ps_caps) { true, true, true, true, PS_MAX_POSTS, true, true };
     ps_snprintf(d->base.name, sizeof d->base.name, "cpu");
     ps_cpu_model(d->base.hardware, sizeof d->base.hardware);
 #ifdef PS_WITH_DNNL

@@ -9,7 +9,8 @@
 typedef struct pool_kernel {
     ps_kernel base;
     const ps_simd *simd;
-    bool max, include_pad;
+    const ps_q8 *q8;
+    bool max, include_pad, codes, is_signed; /* codes: u8 or i8, maximum only */
     int threads;
     int64_t batch, channels;
     ps_window w[3]; /* depth, height, width; unused leading ones are 1 */
@@ -17,8 +18,8 @@ typedef struct pool_kernel {
 
 typedef struct pool_job {
     const pool_kernel *k;
-    const float *x;
-    float *y;
+    const char *x;
+    char *y;
 } pool_job;
 
 typedef struct span {
@@ -44,29 +45,44 @@ static int64_t padded_count(const ps_window *w, int64_t at) {
     return n;
 }
 
-static void pool_pixel(const pool_job *j, int64_t n, const int64_t at[3], float *y) {
+static void start_pixel(const pool_kernel *k, void *y) {
+    if (k->codes)
+        memset(y, k->is_signed ? 0x80 : 0, (size_t)k->channels);
+    else
+        k->simd->fill(y, k->max ? -INFINITY : 0.0f, k->channels);
+}
+
+/* Channels of the input pixel `pixel` join y. */
+static void join_pixel(const pool_job *j, int64_t pixel, void *y) {
     const pool_kernel *k = j->k;
-    int64_t c = k->channels, count = 0;
+    const int64_t c = k->channels;
+    if (k->codes)
+        k->q8->max(y, (const uint8_t *)j->x + pixel * c, c, k->is_signed);
+    else if (k->max)
+        k->simd->max_to(y, (const float *)j->x + pixel * c, c);
+    else
+        k->simd->add_to(y, (const float *)j->x + pixel * c, c);
+}
+
+static void pool_pixel(const pool_job *j, int64_t n, const int64_t at[3], void *y) {
+    const pool_kernel *k = j->k;
+    int64_t count = 0;
     span s[3] = { valid(&k->w[0], at[0]), valid(&k->w[1], at[1]), valid(&k->w[2], at[2]) };
-    k->simd->fill(y, k->max ? -INFINITY : 0.0f, c);
+    start_pixel(k, y);
     for (int64_t a = s[0].begin; a < s[0].end; a++) {
         int64_t d = at[0] * k->w[0].stride - k->w[0].pad_begin + a * k->w[0].dilation;
         for (int64_t b = s[1].begin; b < s[1].end; b++) {
             int64_t h = at[1] * k->w[1].stride - k->w[1].pad_begin + b * k->w[1].dilation;
             for (int64_t e = s[2].begin; e < s[2].end; e++, count++) {
                 int64_t w = at[2] * k->w[2].stride - k->w[2].pad_begin + e * k->w[2].dilation;
-                const float *x = j->x + (((n * k->w[0].in + d) * k->w[1].in + h) * k->w[2].in + w) * c;
-                if (k->max)
-                    k->simd->max_to(y, x, c);
-                else
-                    k->simd->add_to(y, x, c);
+                join_pixel(j, ((n * k->w[0].in + d) * k->w[1].in + h) * k->w[2].in + w, y);
             }
         }
     }
     if (k->max) return;
     if (k->include_pad)
         count = padded_count(&k->w[0], at[0]) * padded_count(&k->w[1], at[1]) * padded_count(&k->w[2], at[2]);
-    k->simd->scale(y, 1.0f / (float)count, c);
+    k->simd->scale(y, 1.0f / (float)count, k->channels);
 }
 
 /* One item is a row of output pixels. */
@@ -77,7 +93,7 @@ static void pool_rows(void *ctx, int64_t begin, int64_t end, int thread) {
         int64_t h = row % k->w[1].out, d = row / k->w[1].out % k->w[0].out, n = row / (k->w[1].out * k->w[0].out);
         for (int64_t w = 0; w < k->w[2].out; w++) {
             int64_t at[3] = { d, h, w };
-            pool_pixel(j, n, at, j->y + (row * k->w[2].out + w) * k->channels);
+            pool_pixel(j, n, at, j->y + (row * k->w[2].out + w) * k->channels * (k->codes ? 1 : 4));
         }
     }
 }
@@ -97,11 +113,16 @@ ps_status cpu_lower_pool(ps_device *device, ps_lowering *l, ps_error *err) {
     ps_window w[PS_MAX_SPATIAL];
     int count;
     pool_kernel *k;
-    if (n->in[0]->dtype != PS_DTYPE_F32 || ps_has_out(n, 1) || n->in[0]->shape.rank > 5) return PS_OK;
+    const bool max = strcmp(n->op_type, "MaxPool") == 0, is_signed = n->in[0]->dtype == PS_DTYPE_I8;
+    const bool codes = max && (is_signed || n->in[0]->dtype == PS_DTYPE_U8);
+    if ((n->in[0]->dtype != PS_DTYPE_F32 && !codes) || ps_has_out(n, 1) || n->in[0]->shape.rank > 5) return PS_OK;
     PS_TRY(ps_pool_windows(n, w, &count, err));
     PS_TRY(ps_kernel_new(l->alloc, sizeof *k, &ops, "", &k, err));
     k->simd = cpu_of(device)->simd;
-    k->max = strcmp(n->op_type, "MaxPool") == 0;
+    k->q8 = cpu_of(device)->q8;
+    k->max = max;
+    k->codes = codes;
+    k->is_signed = is_signed;
     k->include_pad = p->count_include_pad != 0;
     k->threads = l->threads;
     k->batch = n->in[0]->shape.dims[0];
@@ -110,7 +131,8 @@ ps_status cpu_lower_pool(ps_device *device, ps_lowering *l, ps_error *err) {
         k->w[i] = (ps_window) { 1, 1, 1, 1, 1, 0, 0 };
     for (int i = 0; i < count; i++)
         k->w[3 - count + i] = w[i];
-    ps_snprintf(k->base.label, sizeof k->base.label, "cpu.%s channels-last", k->max ? "maxpool" : "avgpool");
+    ps_snprintf(k->base.label, sizeof k->base.label, "cpu.%s%s channels-last", codes ? "int8 " : "",
+                k->max ? "maxpool" : "avgpool");
     l->in_layout[0] = l->out_layout[0] = PS_LAYOUT_CHANNELS_LAST;
     l->kernel = &k->base;
     return PS_OK;

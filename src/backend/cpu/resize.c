@@ -13,6 +13,7 @@ typedef struct resize_kernel {
     ps_kernel base;
     const ps_simd *simd;
     bool linear;
+    size_t element; /* bytes; linear: of f32 */
     int threads;
     int64_t batch, channels, in_h, in_w, out_h, out_w;
     tap *rows, *cols; /* in the kernel's own block */
@@ -20,8 +21,8 @@ typedef struct resize_kernel {
 
 typedef struct resize_job {
     const resize_kernel *k;
-    const float *x;
-    float *y;
+    const char *x;
+    char *y;
 } resize_job;
 
 static void blend(const float *restrict a, const float *restrict b, float share, float *restrict y, int64_t n) {
@@ -41,20 +42,31 @@ static void linear_pixel(const resize_kernel *k, const float *top, const float *
     }
 }
 
+/* One row of output pixels, copied. */
+static void nearest_row(const resize_kernel *k, const char *row, char *y) {
+    const size_t pixel = (size_t)k->channels * k->element;
+    for (int64_t w = 0; w < k->out_w; w++, y += pixel)
+        memcpy(y, row + (size_t)k->cols[w].at * pixel, pixel);
+}
+
 static void resize_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     const resize_job *j = ctx;
     const resize_kernel *k = j->k;
     int64_t c = k->channels, in_row = k->in_w * c;
     for (int64_t item = begin; item < end; item++) {
         const tap *row = &k->rows[item % k->out_h];
-        const float *image = j->x + item / k->out_h * k->in_h * in_row;
-        const float *top = image + row->at * in_row, *bottom = image + row->next * in_row;
-        float *y = j->y + item * k->out_w * c;
+        const int64_t image = item / k->out_h * k->in_h;
+        if (!k->linear) {
+            nearest_row(k, j->x + (size_t)((image + row->at) * in_row) * k->element,
+                        j->y + (size_t)(item * k->out_w * c) * k->element);
+            continue;
+        }
+        const float *top = (const float *)j->x + (image + row->at) * in_row;
+        const float *bottom = (const float *)j->x + (image + row->next) * in_row;
+        float *y = (float *)j->y + item * k->out_w * c;
         for (int64_t w = 0; w < k->out_w; w++, y += c) {
             const tap *col = &k->cols[w];
-            if (!k->linear)
-                memcpy(y, top + col->at * c, (size_t)c * sizeof *y);
-            else if (row->share == 0)
+            if (row->share == 0)
                 blend(top + col->at * c, top + col->next * c, col->share, y, c);
             else
                 linear_pixel(k, top, bottom, row, col, y);
@@ -90,7 +102,8 @@ static bool fill_taps(const ps_resize_params *p, const ps_resize_axis *a, bool l
 static bool supported(const ps_node *n, bool *ret_linear) {
     const ps_resize_params *p = n->params;
     *ret_linear = strcmp(p->mode, "linear") == 0 || strcmp(p->mode, "bilinear") == 0;
-    if (n->in[0]->dtype != PS_DTYPE_F32 || n->in[0]->shape.rank != 4) return false;
+    const bool codes = n->in[0]->dtype == PS_DTYPE_U8 || n->in[0]->dtype == PS_DTYPE_I8;
+    if ((n->in[0]->dtype != PS_DTYPE_F32 && (!codes || *ret_linear)) || n->in[0]->shape.rank != 4) return false;
     if (!*ret_linear && strcmp(p->mode, "nearest") != 0) return false;
     return !p->antialias && !p->exclude_outside && strcmp(p->coordinate_transformation_mode, "tf_crop_and_resize") != 0;
 }
@@ -116,6 +129,7 @@ ps_status cpu_lower_resize(ps_device *device, ps_lowering *l, ps_error *err) {
     }
     ps_snprintf(k->base.label, sizeof k->base.label, "cpu.resize %s channels-last", linear ? "linear" : "nearest");
     k->linear = linear;
+    k->element = ps_dtype_size(n->in[0]->dtype);
     k->threads = l->threads;
     k->batch = axes[0].in;
     k->channels = axes[1].in;

@@ -68,6 +68,23 @@ static void transpose_block(uint32_t *dst, const uint32_t *src, int64_t rows, in
     }
 }
 
+/* Bytes of up to four channels: pixels of a picture that become neighbours of their channels. */
+static void interleave_bytes(uint8_t *dst, const uint8_t *src, int64_t rows, int64_t cols, int64_t src_ld) {
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < cols; j++)
+            dst[i * cols + j] = src[j * src_ld + i];
+    }
+}
+
+static void interleave_three(uint8_t *restrict dst, const uint8_t *src, int64_t rows, int64_t src_ld) {
+    const uint8_t *restrict a = src, *restrict b = src + src_ld, *restrict c = src + 2 * src_ld;
+    for (int64_t i = 0; i < rows; i++) {
+        dst[3 * i] = a[i];
+        dst[3 * i + 1] = b[i];
+        dst[3 * i + 2] = c[i];
+    }
+}
+
 typedef struct strided_job {
     const strided_kernel *k;
     const char *src;
@@ -91,6 +108,13 @@ static void run_items(void *ctx, int64_t begin, int64_t end, int thread) {
         const char *src = job->src + offset * (int64_t)k->element;
         if (k->element == 4 && k->rank > 1 && row_stride == 1 && k->strides[last] != 1) {
             transpose_block((uint32_t *)dst, (const uint32_t *)src, rows, n, n, k->strides[last]);
+            continue;
+        }
+        if (k->element == 1 && k->rank > 1 && row_stride == 1 && n <= 4) {
+            if (n == 3)
+                interleave_three((uint8_t *)dst, (const uint8_t *)src, rows, k->strides[last]);
+            else
+                interleave_bytes((uint8_t *)dst, (const uint8_t *)src, rows, n, k->strides[last]);
             continue;
         }
         for (int64_t r = 0; r < rows; r++) {

@@ -1,0 +1,6 @@
+/* int8_avx2.c - products of codes for one instruction set; flags in cmake/simd.cmake. */
+#define PS_Q8_NAME "avx2"
+#define PS_Q8_TABLE ps_q8_avx2
+#define PS_Q8_BITS 256
+#define PS_Q8_VNNI 0
+#include "backend/cpu/int8_kernels.inc"
