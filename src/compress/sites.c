@@ -106,12 +106,21 @@ static ps_status add_layer(ps_job *job, ps_node *n) {
 
 /* ---- operators without weights ---- */
 
+/* Zeros around have a code; what is repeated of the tensor itself has one too. */
+static bool pads_with_codes(const ps_node *n) {
+    const ps_value *value = n->n_in > 2 ? n->in[2] : NULL;
+    double v = (double)attr_float(n, "value", 0);
+    if (!is(n, "Pad")) return false;
+    return (!value || (value->constant && ps_tensor_get_double(value->constant, 0, &v))) && v == 0;
+}
+
 /* Values come out as they went in, or a largest of them: codes can take their place. */
 static bool moves(const ps_node *n) {
     static const char *const ops[] = { "MaxPool",      "Reshape", "Flatten", "Squeeze",  "Unsqueeze",
                                        "Transpose",    "Slice",   "Split",   "Identity", "DepthToSpace",
                                        "SpaceToDepth", "Concat",  "Gather" };
     const ps_attr *mode = ps_node_attr(n, "mode");
+    if (pads_with_codes(n)) return true;
     if (IS_ANY(n, ops)) return n->n_out == 1 || !is(n, "MaxPool");
     if (is(n, "Resize") || is(n, "Upsample"))
         return !mode || mode->type != PS_ATTR_STRING || strcmp(mode->u.s, "cubic");
@@ -154,7 +163,8 @@ static bool made_in_8_bits(const ps_job *job, const ps_value *v) {
     for (int hops = 0; hops < 8; hops++) {
         if (job->site_of[v->id] != PS_NO_SITE) return true;
         const ps_node *n = v->producer;
-        if (!n || n->graph != job->graph) return false;
+        if (!n) return v->is_input; /* it comes in once, whatever reads it */
+        if (n->graph != job->graph) return false;
         if (layer_node(job, n)) return true;
         const bool bias = is(n, "Add") && (constant_f32(n->in[0]) || constant_f32(n->in[1]));
         if (adds(job, n)) return made_in_8_bits(job, n->in[0]) && made_in_8_bits(job, n->in[1]);
