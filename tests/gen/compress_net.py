@@ -20,7 +20,8 @@ def main():
     tensors = {"w": rng.standard_normal((4, 2, 3, 3)), "b": rng.standard_normal(4), "m": rng.standard_normal((16, 20)),
                "v": rng.standard_normal((3, 20)), "c": rng.standard_normal(3)}
     nodes = [helper.make_node("Conv", ["x", "w", "b"], ["a"]), helper.make_node("Relu", ["a"], ["r"]),
-             helper.make_node("MaxPool", ["r"], ["p"], kernel_shape=[2, 2], strides=[2, 2]), helper.make_node("Flatten", ["p"], ["f"]),
+             helper.make_node("MaxPool", ["r"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+             helper.make_node("Flatten", ["p"], ["f"]),
              helper.make_node("MatMul", ["f", "m"], ["g"]), helper.make_node("Gemm", ["g", "v", "c"], ["y"], transB=1)]
     value = helper.make_tensor_value_info
     graph = helper.make_graph(nodes, "net", [value("x", TensorProto.FLOAT, [1, 2, 6, 6])], [value("y", TensorProto.FLOAT, [1, 3])],
@@ -29,8 +30,8 @@ def main():
     onnx.checker.check_model(model)
     data = io.BytesIO()
     np.save(data, rng.standard_normal((4, 2, 6, 6)).astype(np.float32))
-    OUT.write_text("/* Made by tests/gen/compress_net.py. */\n" + array("compress_net", model.SerializeToString()) + "\n" +
-                   array("compress_data", data.getvalue()))
+    OUT.write_text("/* Made by tests/gen/compress_net.py. */\n#ifndef PS_TEST_COMPRESS_NET_H\n#define PS_TEST_COMPRESS_NET_H\n\n" + array("compress_net", model.SerializeToString()) + "\n" +
+                   array("compress_data", data.getvalue()) + "\n#endif\n")
 
 
 main()

@@ -1,4 +1,7 @@
 /* Made by tests/gen/compress_net.py. */
+#ifndef PS_TEST_COMPRESS_NET_H
+#define PS_TEST_COMPRESS_NET_H
+
 static const unsigned char compress_net[] = {
     8, 7, 18, 5, 116, 101, 115, 116, 115, 58, 205, 16, 10, 18, 10, 1, 120, 10, 1, 119,
     10, 1, 98, 18, 1, 97, 34, 4, 67, 111, 110, 118, 10, 12, 10, 1, 97, 18, 1, 114,
@@ -176,3 +179,5 @@ static const unsigned char compress_data[] = {
     156, 178, 141, 191, 89, 216, 21, 63, 236, 240, 222, 191, 97, 75, 55, 190, 63, 92, 33, 191,
     165, 126, 7, 191, 190, 174, 138, 191, 167, 214, 115, 63, 251, 225, 16, 63, 81, 122, 151, 63,
 };
+
+#endif
