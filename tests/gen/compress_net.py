@@ -30,8 +30,9 @@ def main():
     onnx.checker.check_model(model)
     data = io.BytesIO()
     np.save(data, rng.standard_normal((4, 2, 6, 6)).astype(np.float32))
-    OUT.write_text("/* Made by tests/gen/compress_net.py. */\n#ifndef PS_TEST_COMPRESS_NET_H\n#define PS_TEST_COMPRESS_NET_H\n\n" + array("compress_net", model.SerializeToString()) + "\n" +
-                   array("compress_data", data.getvalue()) + "\n#endif\n")
+    guard = "PS_TEST_COMPRESS_NET_H"
+    OUT.write_text(f"/* Made by tests/gen/compress_net.py. */\n#ifndef {guard}\n#define {guard}\n\n"
+                   f"{array('compress_net', model.SerializeToString())}\n{array('compress_data', data.getvalue())}\n#endif\n")
 
 
 main()
