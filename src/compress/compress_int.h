@@ -197,6 +197,8 @@ ps_status ps_emit_dynamic(ps_job *job, ps_onnx_edit *edit);
 ps_status ps_emit_half(ps_job *job, ps_onnx_edit *edit);
 /* A name like stem + suffix that nothing in the model has; in the graph's arena. */
 ps_status ps_emit_name(ps_job *job, ps_onnx_edit *edit, const char *stem, const char *suffix, const char **ret);
+/* The file's node that has this output; SIZE_MAX: none. */
+size_t ps_emit_find(const ps_onnx_edit *edit, const char *output);
 /* The weight's constant, or the Constant node that held it, goes if nothing reads it any more. */
 void ps_emit_drop(ps_onnx_edit *edit, const char *name);
 
