@@ -85,6 +85,7 @@ typedef struct ps_job {
     const char *input, *output;
     ps_graph *graph; /* as imported, resolved, shapes inferred */
     ps_onnx_info info;
+    ps_map in_file; /* outputs of the file's own nodes: others come from bodies of functions, which are left alone */
     ps_model *original;
     ps_dataset calibration, validation;
     size_t n_calibration, first_validation, n_validation;
@@ -122,6 +123,13 @@ ps_status ps_job_step(ps_job *job, size_t done, size_t total);
 ps_status ps_job_sample(ps_job *job, ps_dataset *data, size_t index, ps_tensor **ret, bool *ret_skipped);
 void ps_job_release(const ps_job *job, ps_tensor **in);
 void ps_job_warn(ps_job *job, const char *fmt, ...) PS_PRINTF(2, 3);
+
+/* Does the node stand in the main graph of the file? */
+static inline bool ps_job_in_file(const ps_job *job, const ps_node *n) {
+    for (uint32_t i = 0; i < n->n_out; i++)
+        if (n->out[i] && ps_map_get(&job->in_file, n->out[i]->name) != NULL) return n->graph == job->graph;
+    return false;
+}
 
 /* ---- sites.c ---- */
 /* Finds layers, sites and movers. */
@@ -189,6 +197,8 @@ ps_status ps_emit_dynamic(ps_job *job, ps_onnx_edit *edit);
 ps_status ps_emit_half(ps_job *job, ps_onnx_edit *edit);
 /* A name like stem + suffix that nothing in the model has; in the graph's arena. */
 ps_status ps_emit_name(ps_job *job, ps_onnx_edit *edit, const char *stem, const char *suffix, const char **ret);
+/* The file's node that has this output; SIZE_MAX: none. */
+size_t ps_emit_find(const ps_onnx_edit *edit, const char *output);
 /* The weight's constant, or the Constant node that held it, goes if nothing reads it any more. */
 void ps_emit_drop(ps_onnx_edit *edit, const char *name);
 

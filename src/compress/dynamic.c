@@ -39,16 +39,6 @@ static bool takes(const ps_job *job, const ps_node *n) {
            attr_float(n, "beta", 1) == 1;
 }
 
-static size_t find_node(const ps_onnx_edit *edit, const char *output) {
-    const size_t n = ps_onnx_edit_node_count(edit);
-    for (size_t i = 0; i < n; i++) {
-        const ps_onnx_node_view v = ps_onnx_edit_node(edit, i);
-        for (size_t k = 0; k < v.n_out; k++)
-            if (strcmp(v.out[k], output) == 0) return i;
-    }
-    return SIZE_MAX;
-}
-
 static ps_status add_node(dynamic *d, size_t *at, const char *op, const char *const *in, size_t n_in,
                           const char *const *out, size_t n_out, const ps_onnx_attr_spec *attr) {
     const ps_onnx_node_spec spec = { .op_type = op,
@@ -129,7 +119,7 @@ static ps_status replace(dynamic *d, const ps_node *n) {
     const char *bias = is(n, "Gemm") && n->n_in > 2 && n->in[2] ? n->in[2]->name : NULL;
     const ps_onnx_attr_spec to = { .name = "to", .type = PS_ATTR_INT, .i = PS_DTYPE_F32 };
     ps_tensor *codes, *list;
-    size_t at = find_node(d->edit, y);
+    size_t at = ps_emit_find(d->edit, y);
     if (at == SIZE_MAX) return PS_OK; /* inside of a called function */
     PS_TRY(ps_tensor_need(n->in[1]->constant, job->err));
     PS_TRY(encode(d, n->in[1]->constant, is(n, "Gemm") && attr_int(n, "transB", 0), &codes, &list));
@@ -168,7 +158,7 @@ static ps_status replace_table(dynamic *d, const ps_node *n) {
     const ps_shape list_shape = ps_shape_make(1, dims);
     const ps_onnx_attr_spec axis = { .name = "axis", .type = PS_ATTR_INT, .i = n->out[0]->shape.rank - 1 };
     ps_tensor *codes, *list, *zero;
-    size_t at = find_node(d->edit, y);
+    size_t at = ps_emit_find(d->edit, y);
     if (at == SIZE_MAX) return PS_OK;
     PS_TRY(ps_tensor_need(w->constant, job->err));
     PS_TRY(ps_tensor_new(job->alloc, PS_DTYPE_I8, &list_shape, &zero, job->err));

@@ -32,7 +32,7 @@ static ps_status add_filled(ps_job *job, ps_onnx_edit *edit, const char *stem, c
     return status;
 }
 
-static size_t find_node(const ps_onnx_edit *edit, const char *output) {
+size_t ps_emit_find(const ps_onnx_edit *edit, const char *output) {
     const size_t n = ps_onnx_edit_node_count(edit);
     for (size_t i = 0; i < n; i++) {
         const ps_onnx_node_view v = ps_onnx_edit_node(edit, i);
@@ -44,7 +44,7 @@ static size_t find_node(const ps_onnx_edit *edit, const char *output) {
 
 void ps_emit_drop(ps_onnx_edit *edit, const char *name) {
     if (ps_onnx_edit_is_read(edit, name) || ps_onnx_edit_remove_initializer(edit, name)) return;
-    const size_t at = find_node(edit, name);
+    const size_t at = ps_emit_find(edit, name);
     if (at == SIZE_MAX) return;
     const ps_onnx_node_view v = ps_onnx_edit_node(edit, at);
     if (strcmp(v.op_type, "Constant") == 0 && !*v.domain) ps_onnx_edit_remove_node(edit, at);
@@ -70,7 +70,7 @@ static ps_status add_node(ps_job *job, ps_onnx_edit *edit, size_t *at, const cha
 static ps_status node_of(ps_job *job, const ps_onnx_edit *edit, const ps_node *n, size_t *ret) {
     *ret = SIZE_MAX;
     for (size_t k = 0; k < n->n_out && *ret == SIZE_MAX; k++)
-        if (n->out[k]) *ret = find_node(edit, n->out[k]->name);
+        if (n->out[k]) *ret = ps_emit_find(edit, n->out[k]->name);
     PS_FAIL_IF(*ret == SIZE_MAX, job->err, INTERNAL, "%s is not in the file", ps_node_label(n, (char[160]) { 0 }, 160));
     return PS_OK;
 }
@@ -95,7 +95,7 @@ static ps_status emit_pair(ps_job *job, ps_onnx_edit *edit, size_t site, const c
     PS_TRY(add_filled(job, edit, v->name, "zero_point", PS_DTYPE_U8, 0, &zero, &zero_name));
     PS_TRY(ps_emit_name(job, edit, v->name, "quantized", &coded));
     PS_TRY(ps_emit_name(job, edit, v->name, "dequantized", ret));
-    size_t at = v->producer ? find_node(edit, v->name) : 0;
+    size_t at = v->producer ? ps_emit_find(edit, v->name) : 0;
     PS_FAIL_IF(at == SIZE_MAX, job->err, INTERNAL, "'%s' is not in the file", v->name);
     if (v->producer) at++;
     const char *q[] = { v->name, scale_name, zero_name }, *dq[] = { coded, scale_name, zero_name };
@@ -119,7 +119,7 @@ static ps_status emit_site(ps_job *job, ps_onnx_edit *edit, size_t site) {
 static ps_status emit_decoded(ps_job *job, ps_onnx_edit *edit, const char *before, const char *stem, ps_tensor *codes,
                               const float *scales, int64_t n, int axis, const char **ret) {
     const char *in[3];
-    size_t at = find_node(edit, before);
+    size_t at = ps_emit_find(edit, before);
     PS_TRY(add_tensor(job, edit, stem, "quantized", codes, &in[0]));
     PS_TRY(add_filled(job, edit, stem, "scale", PS_DTYPE_F32, axis < 0 ? 0 : n, scales, &in[1]));
     PS_TRY(add_filled(job, edit, stem, "zero_point", codes->dtype, axis < 0 ? 0 : n, NULL, &in[2]));

@@ -152,7 +152,7 @@ static bool take_pair(const ps_job *job, plan *p, ps_node *n, int depth) {
 /* v is divided if what makes it is changed as noted. depth 0: v is the tensor itself, others have one reader. */
 static bool take(const ps_job *job, plan *p, ps_value *v, int depth) {
     ps_node *n = v->producer;
-    if (depth > MAX_STEPS || !n || n->graph != job->graph || v->n_outputs || (depth && v->n_uses != 1)) return false;
+    if (depth > MAX_STEPS || !n || !ps_job_in_file(job, n) || v->n_outputs || (depth && v->n_uses != 1)) return false;
     if (v->dtype != PS_DTYPE_F32 || v->constant) return false;
     ps_layer *l = layer_of(job, n);
     if (l) return take_layer(p, l);

@@ -26,19 +26,6 @@ static ps_status converted(const half_job *h, const ps_tensor *t, ps_tensor **re
     return PS_OK;
 }
 
-static ps_status find_node(const ps_onnx_edit *edit, const char *output, size_t *ret) {
-    const size_t n = ps_onnx_edit_node_count(edit);
-    for (size_t i = 0; i < n; i++) {
-        const ps_onnx_node_view v = ps_onnx_edit_node(edit, i);
-        for (size_t k = 0; k < v.n_out; k++)
-            if (strcmp(v.out[k], output) == 0) {
-                *ret = i;
-                return PS_OK;
-            }
-    }
-    return PS_NOT_FOUND;
-}
-
 /* NAME becomes the Cast's output, so that no reader, in whatever subgraph, is touched. */
 static ps_status store(half_job *h, const ps_value *v, ps_tensor *half) {
     ps_job *job = h->job;
@@ -46,7 +33,8 @@ static ps_status store(half_job *h, const ps_value *v, ps_tensor *half) {
     size_t at = 0;
     PS_TRY(ps_emit_name(job, h->edit, v->name, h->dtype == PS_DTYPE_F16 ? "fp16" : "bf16", &name));
     if (!ps_onnx_edit_remove_initializer(h->edit, v->name)) {
-        if (find_node(h->edit, v->name, &at) != PS_OK) return PS_OK; /* of a called function: left as it is */
+        at = ps_emit_find(h->edit, v->name);
+        if (at == SIZE_MAX) return PS_OK; /* of a called function: left as it is */
         ps_onnx_edit_remove_node(h->edit, at);
     }
     PS_TRY(ps_onnx_edit_add_initializer(h->edit, name, half, job->err));

@@ -118,6 +118,24 @@ static ps_status open_data(ps_job *job) {
 
 /* ---- the model ---- */
 
+/* op_type by output: a function's body may give its outputs the names of the call, but is another operator. */
+static ps_status list_nodes(ps_job *job) {
+    ps_onnx_edit *edit;
+    ps_status status = PS_OK;
+    PS_TRY(ps_onnx_edit_open(job->alloc, job->input, &edit, job->err));
+    for (size_t i = 0; i < ps_onnx_edit_node_count(edit) && status == PS_OK; i++) {
+        const ps_onnx_node_view v = ps_onnx_edit_node(edit, i);
+        for (size_t k = 0; k < v.n_out && status == PS_OK; k++) {
+            const ps_value *value = ps_graph_find(job->graph, v.out[k]);
+            if (!value || !value->producer || strcmp(value->producer->op_type, v.op_type) != 0) continue;
+            if (!ps_map_put(&job->in_file, value->name, value->producer))
+                status = PS_FAIL_NOMEM(job->err, "a list of nodes");
+        }
+    }
+    ps_onnx_edit_close(edit);
+    return status;
+}
+
 static ps_status open_model(ps_job *job) {
     char *in = NULL, *out = NULL;
     bool same = false;
@@ -130,6 +148,7 @@ static ps_status open_model(ps_job *job) {
     PS_TRY(ps_onnx_load_file(job->alloc, job->input, &job->graph, &job->info, job->err));
     PS_TRY(ps_ops_resolve(job->graph, job->err));
     PS_TRY(ps_ops_infer(job->graph, job->err));
+    PS_TRY(list_nodes(job));
     PS_TRY(ps_model_load(job->engine, job->input, NULL, &job->original, job->err));
     if (ps_graph_opset(job->graph, "") <= 0)
         return PS_FAIL(job->err, UNSUPPORTED, "the model imports no version of ai.onnx");
@@ -366,6 +385,7 @@ static void release(ps_job *job) {
     ps_vec_release(job->alloc, &job->movers);
     ps_vec_release(job->alloc, &job->rewires);
     ps_free(job->alloc, job->site_of);
+    ps_map_release(&job->in_file);
     ps_dataset_close(&job->calibration);
     ps_dataset_close(&job->validation);
     ps_model_release(job->original);
@@ -384,6 +404,7 @@ ps_status ps_compress(ps_engine *engine, const char *input, const char *output, 
     job.started_ns = ps_clock_ns();
     job.ms_before = job.ms_after = NAN;
     job.judged = (ps_judgement) { .cosine_least = 1, .metric_before = NAN, .metric_after = NAN, .measure = "" };
+    ps_map_init(&job.in_file, job.alloc);
     PS_TRY(check_options(&job.options, output, reterr));
     PS_TRY(ps_result_new(job.alloc, &result, reterr));
     ps_status status = work(&job, result);

@@ -39,7 +39,7 @@ static float attr_float(const ps_node *n, const char *name, float absent) {
 }
 
 /* The Add of a constant vector behind a MatMul. */
-static void find_bias(ps_layer *l) {
+static void find_bias(const ps_job *job, ps_layer *l) {
     ps_node *n = l->node;
     l->bias_node = n;
     l->bias_index = 2;
@@ -48,7 +48,7 @@ static void find_bias(ps_layer *l) {
     if (!is(n, "MatMul")) return;
     ps_node *add = ps_value_only_consumer(n->out[0]);
     l->can_bias = false;
-    if (!is(add, "Add") || add->graph != n->graph) return;
+    if (!is(add, "Add") || !ps_job_in_file(job, add)) return;
     for (size_t i = 0; i < 2; i++) {
         const ps_value *v = add->in[i];
         if (add->in[1 - i] != n->out[0] || !constant_f32(v) || v->shape.rank != 1) continue;
@@ -69,7 +69,9 @@ static int channel_axis(const ps_node *n) {
 
 static bool is_layer(const ps_job *job, const ps_node *n) {
     static const char *const ops[] = { "Conv", "ConvTranspose", "Gemm", "MatMul" };
-    if (!IS_ANY(n, ops) || n->n_in < 2 || !activation(job, n->in[0]) || !constant_f32(n->in[1])) return false;
+    if (!IS_ANY(n, ops) || !ps_job_in_file(job, n) || n->n_in < 2 || !activation(job, n->in[0]) ||
+        !constant_f32(n->in[1]))
+        return false;
     const ps_shape *s = &n->in[1]->constant->shape;
     if (s->rank < 2 || ps_tensor_count(n->in[1]->constant) < LEAST_WEIGHTS) return false;
     if (is(n, "Gemm") && attr_int(n, "transA", 0)) return false;
@@ -98,7 +100,7 @@ static ps_status add_layer(ps_job *job, ps_node *n) {
     l.weight_name = n->in[1]->name;
     l.alone = NAN;
     l.channels = l.axis < 0 ? 1 : n->in[1]->constant->shape.dims[l.axis];
-    find_bias(&l);
+    find_bias(job, &l);
     PS_TRY(add_site(job, n->in[0], &l.site));
     PS_TRY(ps_vec_push(job->alloc, &job->layers, l) ? PS_OK : PS_FAIL_NOMEM(job->err, "the list of layers"));
     return ps_layer_prepare(job, &job->layers.data[job->layers.size - 1]);
@@ -106,12 +108,21 @@ static ps_status add_layer(ps_job *job, ps_node *n) {
 
 /* ---- operators without weights ---- */
 
+/* Zeros around have a code; what is repeated of the tensor itself has one too. */
+static bool pads_with_codes(const ps_node *n) {
+    const ps_value *value = n->n_in > 2 ? n->in[2] : NULL;
+    double v = (double)attr_float(n, "value", 0);
+    if (!is(n, "Pad")) return false;
+    return (!value || (value->constant && ps_tensor_get_double(value->constant, 0, &v))) && v == 0;
+}
+
 /* Values come out as they went in, or a largest of them: codes can take their place. */
 static bool moves(const ps_node *n) {
     static const char *const ops[] = { "MaxPool",      "Reshape", "Flatten", "Squeeze",  "Unsqueeze",
                                        "Transpose",    "Slice",   "Split",   "Identity", "DepthToSpace",
                                        "SpaceToDepth", "Concat",  "Gather" };
     const ps_attr *mode = ps_node_attr(n, "mode");
+    if (pads_with_codes(n)) return true;
     if (IS_ANY(n, ops)) return n->n_out == 1 || !is(n, "MaxPool");
     if (is(n, "Resize") || is(n, "Upsample"))
         return !mode || mode->type != PS_ATTR_STRING || strcmp(mode->u.s, "cubic");
@@ -154,7 +165,8 @@ static bool made_in_8_bits(const ps_job *job, const ps_value *v) {
     for (int hops = 0; hops < 8; hops++) {
         if (job->site_of[v->id] != PS_NO_SITE) return true;
         const ps_node *n = v->producer;
-        if (!n || n->graph != job->graph) return false;
+        if (!n) return v->is_input; /* it comes in once, whatever reads it */
+        if (n->graph != job->graph) return false;
         if (layer_node(job, n)) return true;
         const bool bias = is(n, "Add") && (constant_f32(n->in[0]) || constant_f32(n->in[1]));
         if (adds(job, n)) return made_in_8_bits(job, n->in[0]) && made_in_8_bits(job, n->in[1]);
@@ -178,7 +190,7 @@ static bool any_out_site(const ps_job *job, const ps_node *n, bool through, bool
 
 /* How many of its first inputs a node reads in 8 bits; 0: it is no mover. */
 static size_t mover_inputs(const ps_job *job, const ps_node *n) {
-    if (!moves(n) && !averages(n) && !adds(job, n)) return 0;
+    if ((!moves(n) && !averages(n) && !adds(job, n)) || !ps_job_in_file(job, n)) return 0;
     const size_t n_in = is(n, "Concat") ? n->n_in : adds(job, n) ? 2 : 1;
     if (!any_out_site(job, n, !moves(n), false)) return 0;
     for (size_t i = 0; i < n_in; i++)

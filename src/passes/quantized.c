@@ -4,7 +4,8 @@
  * too Conv(DequantizeLinear(x), DequantizeLinear(W))                      →   the same with a result in f32
  *     QuantizeLinear(Add(DequantizeLinear(a), DequantizeLinear(b)))       →   "polestar" QLinearAdd; Mul, pools, Concat
  *     QuantizeLinear(f(DequantizeLinear(x)))                              →   Lookup: 256 results of f, computed once
- *     Reshape(DequantizeLinear(x))                                        →   DequantizeLinear(Reshape(x)), Transpose
+ *     Reshape(DequantizeLinear(x))                                        →   DequantizeLinear(Reshape(x)), Transpose,
+ *                                                                            Pad with zeros
  * ... QuantizeLinear(DequantizeLinear(x)), the same scale                 →   x
  *
  * so that codes go from operator to operator. Operators that say so themselves (QLinearConv, QGemm, MatMulInteger ...)
@@ -236,9 +237,26 @@ static ps_status transpose_weights(ps_rw *rw, ps_node *n) {
     return ps_rw_finish(rw, made, 13);
 }
 
+/* Pad with zeros around codes is Pad with their zero point. */
+static ps_status sink_pad(ps_rw *rw, ps_node *n) {
+    ps_coded c;
+    ps_node *moved;
+    double value = 0;
+    const ps_attr *mode = ps_node_attr(n, "mode");
+    if (!n->op || n->op->since < 11 || n->in[0]->dtype != PS_DTYPE_F32 || !ps_is_coded(n->in[0], &c)) return PS_OK;
+    if (mode && (mode->type != PS_ATTR_STRING || strcmp(mode->u.s, "constant") != 0)) return PS_OK;
+    if ((ps_in(n, 2) && !ps_const_double(n, 2, &value)) || value != 0) return PS_OK;
+    if (c.zero && (!ps_const(c.zero) || c.zero->shape.rank != 0)) return PS_OK;
+    ps_value *in[4] = { c.codes, ps_in(n, 1), c.zero, ps_in(n, 3) };
+    PS_TRY(ps_rw_insert(rw, n, "Pad", "", in, in[3] ? 4 : in[2] ? 3 : 2, &moved));
+    PS_TRY(ps_rw_finish(rw, moved, 18));
+    return dequantize_in_place(rw, n, moved->out[0], &c);
+}
+
 static ps_status sink(ps_rw *rw, ps_node *n) {
     ps_coded c;
     ps_node *moved;
+    if (ps_is(n, "Pad")) return sink_pad(rw, n);
     if (!moves(n) || n->in[0]->dtype != PS_DTYPE_F32) return PS_OK;
     if (!ps_is_coded(n->in[0], &c)) return transpose_weights(rw, n);
     float scale;

@@ -31,7 +31,9 @@ def weights(**arrays):
 
 def save(path, nodes, inputs, outputs, initializers, opset=13):
     graph = helper.make_graph(nodes, "net", inputs, outputs, initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7, producer_name="tests")
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7, producer_name="tests"
+    )
     helper.set_model_props(model, {"author": "tests"})
     onnx.checker.check_model(model)
     onnx.save(model, path)
@@ -88,7 +90,9 @@ def weights_of(path):
 # ---- static INT8 ----
 def test_static(tool, net, data, tmp_path):
     before = net.read_bytes()
-    out = document(tool("compress", net, "-o", "q.onnx", "--calibration", data, "--calibration-samples", 40, "--json"))
+    out = document(
+        tool("compress", net, "-o", "q.onnx", "--calibration", data, "--calibration-samples", 40, "--json")
+    )
     assert net.read_bytes() == before
     assert out["layers_quantized"] == out["layers_total"] == 4 and out["calibrated"] == 40
     assert out["accuracy"]["samples"] == 20 and out["accuracy"]["held_out"] is True
@@ -107,7 +111,9 @@ def test_static(tool, net, data, tmp_path):
         "fc",
     ]
     types = {i.name: i.data_type for i in model.graph.initializer}
-    assert types["w0_quantized"] == TensorProto.INT8 and types["b0_quantized"] == TensorProto.INT32 and "w0" not in types
+    assert (
+        types["w0_quantized"] == TensorProto.INT8 and types["b0_quantized"] == TensorProto.INT32 and "w0" not in types
+    )
     scales = weights_of(tmp_path / "q.onnx")
     assert scales["w0_scale"].shape == (8,) and scales["x_scale"].shape == ()
     # a bias is coded in units of its layer's scales
@@ -116,7 +122,9 @@ def test_static(tool, net, data, tmp_path):
 
 @pytest.mark.parametrize("way", ["minmax", "percentile", "entropy", "mse"])
 def test_ranges(tool, net, data, way):
-    out = document(tool("compress", net, "-o", "q.onnx", "--calibration", data, "--range", way, "--json", "--no-latency"))
+    out = document(
+        tool("compress", net, "-o", "q.onnx", "--calibration", data, "--range", way, "--json", "--no-latency")
+    )
     assert {layer["range"] for layer in out["layers"]} == {way}
     assert out["accuracy"]["sqnr_db"] > 15  # entropy clips most
 
@@ -150,16 +158,18 @@ def test_recovery_pays(tool, net, data):
 
     def sqnr(*without):
         words = [w for name in without for w in ("--without", name)]
-        return document(tool("compress", net, "-o", "q.onnx", "--calibration", data, "--json", "--no-latency", *words))[
-            "accuracy"
-        ]["sqnr_db"]
+        return document(
+            tool("compress", net, "-o", "q.onnx", "--calibration", data, "--json", "--no-latency", *words)
+        )["accuracy"]["sqnr_db"]
 
     assert sqnr("rounding") > sqnr("rounding", "equalize") + 3
     assert sqnr() > sqnr("rounding") + 0.5
 
 
 def test_seven_bits(tool, net, data, tmp_path):
-    document(tool("compress", net, "-o", "q.onnx", "--calibration", data, "--target-isa", "avx2", "--json", "--no-latency"))
+    document(
+        tool("compress", net, "-o", "q.onnx", "--calibration", data, "--target-isa", "avx2", "--json", "--no-latency")
+    )
     codes = [a for n, a in weights_of(tmp_path / "q.onnx").items() if a.dtype == np.int8]
     assert codes and max(np.abs(a.astype(int)).max() for a in codes) <= 64
 
@@ -232,12 +242,16 @@ def test_committed_segmentation(tool, tmp_path):
 
 # ---- the other types ----
 def test_half(tool, net, data, tmp_path):
-    out = document(tool("compress", net, "-o", "h.onnx", "--bits", 16, "--validation", data, "--json", "--no-latency"))
+    out = document(
+        tool("compress", net, "-o", "h.onnx", "--bits", 16, "--validation", data, "--json", "--no-latency")
+    )
     assert out["accuracy"]["sqnr_db"] > 55 and out["accuracy"]["agreement"] == 100  # eleven bits: 66 dB a layer
     model = onnx.load(tmp_path / "h.onnx")
     onnx.checker.check_model(model)
     assert {i.data_type for i in model.graph.initializer if i.name.startswith("w")} == {TensorProto.FLOAT16}
-    out = document(tool("compress", net, "-o", "b.onnx", "--type", "bf16", "--validation", data, "--json", "--no-latency"))
+    out = document(
+        tool("compress", net, "-o", "b.onnx", "--type", "bf16", "--validation", data, "--json", "--no-latency")
+    )
     assert out["accuracy"]["sqnr_db"] > 35
 
 
@@ -279,12 +293,27 @@ def test_dynamic(tool, tmp_path):
     )
     np.savez(tmp_path / "ids.npz", ids=RNG.integers(0, 300, (40,)))
     out = document(
-        tool("compress", "t.onnx", "-o", "d.onnx", "--type", "int8-dynamic", "--validation", "ids.npz", "--json", "--no-latency")
+        tool(
+            "compress",
+            "t.onnx",
+            "-o",
+            "d.onnx",
+            "--type",
+            "int8-dynamic",
+            "--validation",
+            "ids.npz",
+            "--json",
+            "--no-latency",
+        )
     )
     model = onnx.load(tmp_path / "d.onnx")
     onnx.checker.check_model(model)
     ops = [n.op_type for n in model.graph.node]
-    assert ops.count("MatMulInteger") == 2 and "Gemm" not in ops and ops.index("DequantizeLinear") == ops.index("Gather") + 1
+    assert (
+        ops.count("MatMulInteger") == 2
+        and "Gemm" not in ops
+        and ops.index("DequantizeLinear") == ops.index("Gather") + 1
+    )
     assert out["accuracy"]["sqnr_db"] > 25 and out["size"]["ratio"] > 3
 
 
@@ -338,11 +367,23 @@ def test_sets_and_files(tool, net, tmp_path):
     folder = tmp_path / "sets"
     for k in range(20):
         write_set(folder / f"test_data_set_{k}", [RNG.standard_normal((2, 3, 16, 16)).astype(np.float32)], [])
-    assert document(tool("compress", net, "-o", "q.onnx", "--calibration", folder, "--json", "--no-latency"))["calibrated"] == 20
+    assert (
+        document(tool("compress", net, "-o", "q.onnx", "--calibration", folder, "--json", "--no-latency"))[
+            "calibrated"
+        ]
+        == 20
+    )
     (tmp_path / "files").mkdir()
     for k in range(17):
-        np.savez_compressed(tmp_path / f"files/{k}.npz", x=RNG.standard_normal((1, 3, 16, 16)))  # doubles are converted
-    assert document(tool("compress", net, "-o", "q.onnx", "--calibration", "files", "--json", "--no-latency"))["calibrated"] == 17
+        np.savez_compressed(
+            tmp_path / f"files/{k}.npz", x=RNG.standard_normal((1, 3, 16, 16))
+        )  # doubles are converted
+    assert (
+        document(tool("compress", net, "-o", "q.onnx", "--calibration", "files", "--json", "--no-latency"))[
+            "calibrated"
+        ]
+        == 17
+    )
 
 
 @pytest.mark.parametrize(
@@ -385,7 +426,9 @@ def test_metric_command(tool, net, data, tmp_path):
     script = tmp_path / "judge"
     script.write_text('#!/bin/sh\necho $(wc -c <"$1")\n')
     script.chmod(0o755)
-    out = document(tool("compress", net, "-o", "q.onnx", "--calibration", data, "--metric", script, "--json", "--no-latency"))
+    out = document(
+        tool("compress", net, "-o", "q.onnx", "--calibration", data, "--metric", script, "--json", "--no-latency")
+    )
     assert out["accuracy"]["metric_before"] == net.stat().st_size and out["accuracy"]["measure"] == "metric"
     script.write_text("#!/bin/sh\nexit 3\n")
     done = tool("compress", net, "-o", "r.onnx", "--calibration", data, "--metric", script)
@@ -394,13 +437,25 @@ def test_metric_command(tool, net, data, tmp_path):
 
 def test_sensitivity_and_reports(tool, net, data, tmp_path):
     done = tool(
-        "compress", net, "-o", "q.onnx", "--calibration", data, "--sensitivity", "--report", "r.json", "--report", "r.html"
+        "compress",
+        net,
+        "-o",
+        "q.onnx",
+        "--calibration",
+        data,
+        "--sensitivity",
+        "--report",
+        "r.json",
+        "--report",
+        "r.html",
     )
     assert done.code == 0, done.err
     report = json.loads((tmp_path / "r.json").read_text())
     assert all(layer["alone_sqnr_db"] > 10 for layer in report["layers"]) and report["ms_before"] > 0
     page = (tmp_path / "r.html").read_text()
-    assert page.startswith("<!doctype html>") and page.count("<svg") == 2 and "src=" not in page and "http" not in page
+    assert (
+        page.startswith("<!doctype html>") and page.count("<svg") == 2 and "src=" not in page and "http" not in page
+    )
 
 
 # ---- usage and files ----
@@ -503,3 +558,60 @@ def test_interrupted(net, data, tmp_path):
     error = process.communicate(timeout=30)[1]
     assert process.returncode == 1 and "stopped while" in error
     assert "q.onnx" not in left(tmp_path)
+
+
+def test_functions_are_left_alone(tool, data, tmp_path):
+    """A Conv in the body of a model-local function is the function's; the one beside it is quantised."""
+    body = helper.make_function(
+        "local",
+        "Block",
+        ["x", "w"],
+        ["y"],
+        [helper.make_node("Conv", ["x", "w"], ["y"])],
+        [helper.make_opsetid("", 13)],
+    )
+    w = RNG.standard_normal((4, 3, 3, 3))
+    nodes = [
+        helper.make_node("Block", ["x", "w0"], ["a"], domain="local"),
+        helper.make_node("Conv", ["a", "w1"], ["y"], name="own"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [value("x", [1, 3, 16, 16])],
+        [value("y", [1, 5, 12, 12])],
+        weights(w0=w, w1=RNG.standard_normal((5, 4, 3, 3))),
+    )
+    imports = [helper.make_opsetid("", 13), helper.make_opsetid("local", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=8, functions=[body]), tmp_path / "f.onnx")
+    out = document(tool("compress", "f.onnx", "-o", "q.onnx", "--calibration", data, "--json", "--no-latency"))
+    assert [layer["name"] for layer in out["layers"]] == ["own"]
+    model = onnx.load(tmp_path / "q.onnx")
+    onnx.checker.check_model(model)
+    assert "w0" in [i.name for i in model.graph.initializer] and out["accuracy"]["sqnr_db"] > 30
+
+
+def test_shared_weights(tool, data, tmp_path):
+    """Two layers with one weight share its codes; the original's other readers keep it."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], name="one", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "w"], ["c"], name="two", pads=[1, 1, 1, 1]),
+        helper.make_node("ReduceMax", ["w"], ["m"], keepdims=0),
+        helper.make_node("Add", ["c", "m"], ["y"]),
+    ]
+    save(
+        tmp_path / "s.onnx",
+        nodes,
+        [value("x", [1, 3, 16, 16])],
+        [value("y", [1, 3, 16, 16])],
+        weights(w=RNG.standard_normal((3, 3, 3, 3)) / 3),
+    )
+    out = document(tool("compress", "s.onnx", "-o", "q.onnx", "--calibration", data, "--json", "--no-latency"))
+    arrays = weights_of(tmp_path / "q.onnx")
+    assert (
+        out["layers_quantized"] == 2
+        and "w" in arrays
+        and sum(a.dtype == np.int8 and a.ndim == 4 for a in arrays.values()) == 1
+    )
+    assert out["accuracy"]["sqnr_db"] > 25

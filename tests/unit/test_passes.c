@@ -930,6 +930,19 @@ static void codes_of_products(void **state) {
                    " pads: i64[8] = {0, 0, 0, 1, 0, 0, 2, 1} none: f32 = {0}\n xf = DequantizeLinear(x, s, z)\n"
                    " p = Pad(xf, pads, none) c = Conv(p, wf)\n y = QuantizeLinear(c, ys, yz)\n}",
                    "QLinearConv");
+    /* so does one with codes on either side; not one with other numbers around */
+    check_ops_caps(&int8_caps,
+                   "graph (x: u8[1,3,6,6]) -> (y) opset 17 {\n" CONV_CODES
+                   " pads: i64[8] = {0, 0, 0, 1, 0, 0, 2, 1} none: f32 = {0}\n xf = DequantizeLinear(x, s, z)\n"
+                   " p = Pad(xf, pads, none) q = QuantizeLinear(p, s, z) pf = DequantizeLinear(q, s, z)\n"
+                   " c = Conv(pf, wf)\n y = QuantizeLinear(c, ys, yz)\n}",
+                   "QLinearConv");
+    check_ops_caps(&int8_caps,
+                   "graph (x: u8[1,3,6,6]) -> (y) opset 17 {\n" CONV_CODES
+                   " pads: i64[8] = {0, 0, 0, 1, 0, 0, 2, 1} one: f32 = {1}\n xf = DequantizeLinear(x, s, z)\n"
+                   " p = Pad(xf, pads, one) q = QuantizeLinear(p, s, z) pf = DequantizeLinear(q, s, z)\n"
+                   " c = Conv(pf, wf)\n y = QuantizeLinear(c, ys, yz)\n}",
+                   "DequantizeLinear Pad QuantizeLinear QLinearConv");
     check_ops_caps(
         &int8_caps,
         "graph (x: f32[2,6]) -> (y) opset 17 {\n" CODES
