@@ -159,12 +159,9 @@ def upgrade(source, target, opset):
     return subprocess.run([COPY, source, target, f"opset={opset}"], capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("target", [13, 21])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name, target", [(name, target) for name in CASES for target in (13, 21) if CASES[name][0] < target])
 def test_outputs_stay(name, target, tmp_path):
     opset, made, array, weights = CASES[name]
-    if opset >= target:
-        pytest.skip("newer than the target")
     before, after = tmp_path / "before.onnx", tmp_path / "after.onnx"
     onnx.save(model_of(opset, made, array, weights), before)
     done = upgrade(before, after, target)
@@ -229,16 +226,16 @@ def test_no_equivalent(opset, made, word, tmp_path):
 MODELS = Path(os.environ.get("POLESTAR_MODELS", TOP.parent / "shared/models"))
 
 
-@pytest.mark.parametrize("target", [13, 21])
-@pytest.mark.parametrize(
-    "folder",
-    sorted(p.parent for p in [*MODELS.glob("*/model.onnx"), *(TOP / "tests/models").glob("*/model.onnx")]),
-    ids=lambda p: p.name,
-)
+def older_models():
+    """Folder and target of every shared model, for each target that is newer than it."""
+    for file in sorted([*MODELS.glob("*/model.onnx"), *(TOP / "tests/models").glob("*/model.onnx")]):
+        opset = max(o.version for o in onnx.load(file, load_external_data=False).opset_import if o.domain == "")
+        yield from (pytest.param(file.parent, target, id=f"{file.parent.name}-{target}") for target in (13, 21) if opset < target)
+
+
+@pytest.mark.parametrize("folder, target", older_models())
 def test_models_stay(folder, target, tmp_path):
     """Every shared model, run before and after on the same random input."""
-    if max(o.version for o in onnx.load(folder / "model.onnx").opset_import if o.domain == "") >= target:
-        pytest.skip("newer than the target")
     after = tmp_path / folder.name / "model.onnx"
     after.parent.mkdir()
     done = upgrade(folder / "model.onnx", after, target)
