@@ -19,7 +19,7 @@ typedef struct ps_batch_run {
     const int *cancel; /* of ps_run_options */
     ps_batch_room *room; /* not needed for one request */
     int64_t stop_ns;     /* of ps_clock_ns: the run ends with PS_DEADLINE then, as at a request's own deadline; 0 */
-    int64_t measured_ns; /* set: time of the run if all went as one, well; else 0 */
+    int64_t measured_ns; /* set: time from the first input to the last reply if all went as one, well; else 0 */
 } ps_batch_run;
 
 /* What makes two requests alike: presence, type and all dims but the first of each input (of a model that is not
