@@ -39,13 +39,28 @@ static bool is_table(const ps_value *v) {
     return true;
 }
 
-/* A value that has to change. The input of a model stays, and so do what a Cast makes of f32 for an output and a
- * constant that only Casts read. */
+/* A constant that only Casts read, or of which only Casts read the rows: what sink_cast.c makes of a table. */
+static bool read_by_casts(const ps_value *v) {
+    if (!v->constant || v->is_input || !v->n_uses) return false;
+    if (!is_table(v)) return only_cast(v);
+    for (uint32_t i = 0; i < v->n_uses; i++) {
+        const ps_value *rows = v->uses[i].node->out[0]; /* NULL: nobody named it */
+        if (rows && !only_cast(rows)) return false;
+    }
+    return true;
+}
+
+/* Such a constant, or rows of it. */
+static bool stays_narrow(const ps_value *v) {
+    const ps_value *table = ps_is(v->producer, "Gather") ? v->producer->in[0] : NULL;
+    return read_by_casts(v) || (table && read_by_casts(table));
+}
+
+/* A value that has to change. The input of a model stays, and so does what a Cast makes of f32 for an output. */
 static bool to_be_widened(const ps_rw *rw, const ps_value *v) {
-    if (!is_half(v->dtype)) return false;
+    if (!is_half(v->dtype) || stays_narrow(v)) return false;
     if (v->is_input && v->graph == rw->root) return !only_cast(v);
     const ps_node *p = v->producer;
-    if (v->constant && !v->is_input && v->n_uses) return !only_cast(v);
     if (!p && !v->constant) return v->is_input;
     return !ps_is(p, "Cast") || v->n_uses || !v->n_outputs || is_half(p->in[0]->dtype);
 }
@@ -142,8 +157,7 @@ static ps_status narrow_outputs(ps_rw *rw, const ps_dtype *types) {
 static ps_status widen_values(ps_rw *rw) {
     for (ps_value *v = rw->root->all_values; v; v = v->next_all) {
         ps_tensor *wide;
-        if (!is_half(v->dtype) || (v->is_input && v->graph == rw->root)) continue;
-        if (v->constant && !v->is_input && v->n_uses && only_cast(v)) continue;
+        if (!is_half(v->dtype) || stays_narrow(v) || (v->is_input && v->graph == rw->root)) continue;
         if (is_table(v)) {
             PS_TRY(convert_value(rw, v));
             continue;
