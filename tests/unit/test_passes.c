@@ -272,7 +272,8 @@ static void sinks_casts(void **state) {
               "Gather Cast");
     /* tables of halves that are looked up stay halves, in a model of halves too */
     static const ps_caps widening = { true, true, true, true, 16, true };
-    const char *table = "graph (i: i64[3]) -> (y) opset 17 { w: f16[200,200] = {0.5, ...} g = Gather(w, i) y = Exp(g) }";
+    const char *table =
+        "graph (i: i64[3]) -> (y) opset 17 { w: f16[200,200] = {0.5, ...} g = Gather(w, i) y = Exp(g) }";
     bool changed = false;
     ps_error err = PS_ERROR_INIT;
     ps_graph *g = load(table);

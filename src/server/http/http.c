@@ -240,13 +240,14 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **s
                           enum MHD_ConnectionNotificationCode what) {
     ps_http *http = arg;
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    int fd = info ? info->connect_fd : -1; /* the next question about the connection may overwrite *info */
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         ps_watch_remove(*slot);
         *slot = NULL;
         count_connection(http, NULL);
-    } else if (info) {
+    } else if (fd >= 0) {
         count_connection(http, connection);
-        *slot = ps_watch_add(http->watch, info->connect_fd);
+        *slot = ps_watch_add(http->watch, fd);
         ps_watch_expect(*slot, ps_clock_ns(), HEADERS_PATIENCE * http->patience_ns);
     }
 }
