@@ -49,11 +49,8 @@ struct ps_server {
     bool starting, ready; /* guarded by lock */
 };
 
-/* ---- gRPC, in builds that have it ---- */
-
-#ifdef PS_WITH_GRPC
-static ps_status start_grpc(ps_server *s, const ps_server_options *o, ps_error *err) {
-    ps_grpc_options grpc = {
+static ps_front_options front_options(ps_server *s, const ps_server_options *o, int port, int threads) {
+    return (ps_front_options) {
         .engine = s->engine,
         .log = s->log,
         .repository = s->repository,
@@ -64,11 +61,19 @@ static ps_status start_grpc(ps_server *s, const ps_server_options *o, ps_error *
         .log_filter = &s->log_filter,
         .bodies = &s->bodies,
         .host = o->host ? o->host : "127.0.0.1",
-        .port = o->grpc_port,
+        .port = port,
         .max_body_bytes = o->max_body_bytes ? o->max_body_bytes : DEFAULT_BODY,
-        .threads = o->grpc_threads ? o->grpc_threads : 1,
+        .threads = threads ? threads : 1,
+        .max_connections = o->max_connections ? o->max_connections : 1024,
         .client_seconds = o->client_seconds ? o->client_seconds : 30,
     };
+}
+
+/* ---- gRPC, in builds that have it ---- */
+
+#ifdef PS_WITH_GRPC
+static ps_status start_grpc(ps_server *s, const ps_server_options *o, ps_error *err) {
+    ps_front_options grpc = front_options(s, o, o->grpc_port, o->grpc_threads);
     if (o->grpc_port < 0) return PS_OK;
     PS_TRY(ps_grpc_start(&grpc, &s->grpc, err));
     s->grpc_port = ps_grpc_port(s->grpc);
@@ -177,23 +182,7 @@ static int allowed_connections(const ps_server *s, int want) {
 }
 
 static ps_status start_http(ps_server *s, const ps_server_options *o, ps_error *err) {
-    ps_http_options http = {
-        .engine = s->engine,
-        .log = s->log,
-        .repository = s->repository,
-        .runner = s->runner,
-        .loader = s->loader,
-        .trace = s->trace,
-        .shm = s->shm,
-        .log_filter = &s->log_filter,
-        .bodies = &s->bodies,
-        .host = o->host ? o->host : "127.0.0.1",
-        .port = o->http_port,
-        .max_body_bytes = o->max_body_bytes ? o->max_body_bytes : DEFAULT_BODY,
-        .max_connections = o->max_connections ? o->max_connections : 1024,
-        .threads = o->http_threads ? o->http_threads : 1,
-        .client_seconds = o->client_seconds ? o->client_seconds : 30,
-    };
+    ps_front_options http = front_options(s, o, o->http_port, o->http_threads);
     http.max_connections = allowed_connections(s, http.max_connections);
     if (http.max_connections < http.threads) http.max_connections = http.threads;
     PS_TRY(ps_http_start(&http, &s->http, err));

@@ -33,7 +33,7 @@ extern const ps_method ps_methods[];
 extern const size_t ps_method_count;
 
 struct ps_grpc {
-    ps_grpc_options options;
+    ps_front_options options;
     ps_alloc_state *alloc;
     grpc_completion_queue *queue;
     grpc_server *server;

@@ -60,7 +60,7 @@ static grpc_arg pointer(const char *key, void *value, const grpc_arg_pointer_vta
 }
 
 /* What core would do beyond carrying messages is off: it unpacks without our limits, and the rest costs time. */
-static grpc_server *create_server(const ps_grpc_options *o) {
+static grpc_server *create_server(const ps_front_options *o) {
     grpc_resource_quota *quota = grpc_resource_quota_create("polestar");
     grpc_resource_quota_resize(quota, o->bodies->max + QUOTA_MORE);
     int patience_ms = (o->client_seconds > MAX_CLIENT_SECONDS ? MAX_CLIENT_SECONDS : o->client_seconds) * 1000;
@@ -90,7 +90,7 @@ static grpc_server *create_server(const ps_grpc_options *o) {
 }
 
 /* "ADDRESS:PORT" in numbers, as grpc core wants it. */
-static ps_status resolve(const ps_grpc_options *o, struct sockaddr_storage *ret, char *text, size_t size,
+static ps_status resolve(const ps_front_options *o, struct sockaddr_storage *ret, char *text, size_t size,
                          ps_error *err) {
     char host[INET6_ADDRSTRLEN + 16];
     PS_TRY(ps_address_resolve(o->host, o->port, ret, err));
@@ -153,7 +153,7 @@ static ps_status start(ps_grpc *g, ps_error *err) {
     return start_threads(g, err);
 }
 
-ps_status ps_grpc_start(const ps_grpc_options *options, ps_grpc **ret, ps_error *err) {
+ps_status ps_grpc_start(const ps_front_options *options, ps_grpc **ret, ps_error *err) {
     ps_alloc_state *alloc = ps_engine_alloc(options->engine);
     ps_grpc *g = ps_alloc_zero(alloc, sizeof *g);
     if (!g) return PS_FAIL_NOMEM(err, "the gRPC front end");

@@ -5,32 +5,12 @@
 #ifndef PS_SERVER_GRPC_GRPC_H
 #define PS_SERVER_GRPC_GRPC_H
 
-#include "server/budget.h"
-#include "server/core.h"
-#include "server/log_filter.h"
-#include "server/trace.h"
+#include "server/front.h"
 
 typedef struct ps_grpc ps_grpc;
 
-typedef struct ps_grpc_options {
-    ps_engine *engine;
-    ps_log log;
-    ps_repository *repository; /* the seven outlive the front end */
-    ps_runner *runner;
-    ps_pool *loader;
-    ps_trace *trace;
-    ps_shm_table *shm;
-    ps_log_filter *log_filter;
-    ps_budget *bodies;     /* of all requests */
-    const char *host;      /* name or address */
-    int port;              /* 0: any */
-    size_t max_body_bytes; /* of one message */
-    int threads;
-    int client_seconds; /* patience with slow clients */
-} ps_grpc_options;
-
 /* Listens and serves from now on. */
-ps_status ps_grpc_start(const ps_grpc_options *options, ps_grpc **ret, ps_error *err);
+ps_status ps_grpc_start(const ps_front_options *options, ps_grpc **ret, ps_error *err);
 int ps_grpc_port(const ps_grpc *grpc);
 /* What ServerReady answers; false at first. */
 void ps_grpc_set_ready(ps_grpc *grpc, bool ready);

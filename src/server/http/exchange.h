@@ -16,7 +16,7 @@
 #define PS_HTTP_VERSION_MAX 31 /* bytes of a model version in a path */
 
 struct ps_http {
-    ps_http_options options;
+    ps_front_options options;
     ps_alloc_state *alloc;
     struct MHD_Daemon *daemon;
     ps_watch *watch;

@@ -274,7 +274,7 @@ int ps_http_spare_connections(int max_connections) {
 }
 
 static ps_status start_daemon(ps_http *http, ps_error *err) {
-    const ps_http_options *o = &http->options;
+    const ps_front_options *o = &http->options;
     struct sockaddr_storage address;
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     PS_TRY(ps_address_resolve(o->host, o->port, &address, err));
@@ -294,7 +294,7 @@ static ps_status start_daemon(ps_http *http, ps_error *err) {
     return PS_OK;
 }
 
-ps_status ps_http_start(const ps_http_options *options, ps_http **ret, ps_error *err) {
+ps_status ps_http_start(const ps_front_options *options, ps_http **ret, ps_error *err) {
     ps_alloc_state *alloc = ps_engine_alloc(options->engine);
     ps_http *http = ps_alloc_zero(alloc, sizeof *http);
     if (!http) return PS_FAIL_NOMEM(err, "the HTTP front end");

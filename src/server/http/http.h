@@ -5,34 +5,14 @@
 #ifndef PS_SERVER_HTTP_HTTP_H
 #define PS_SERVER_HTTP_HTTP_H
 
-#include "server/budget.h"
-#include "server/core.h"
-#include "server/log_filter.h"
-#include "server/trace.h"
+#include "server/front.h"
 
 typedef struct ps_http ps_http;
-
-typedef struct ps_http_options {
-    ps_engine *engine;
-    ps_log log;
-    ps_repository *repository; /* the seven outlive the front end */
-    ps_runner *runner;
-    ps_pool *loader;
-    ps_trace *trace;
-    ps_shm_table *shm;
-    ps_log_filter *log_filter;
-    ps_budget *bodies; /* of all requests */
-    const char *host;  /* name or address */
-    int port;          /* 0: any */
-    size_t max_body_bytes;
-    int max_connections, threads;
-    int client_seconds; /* patience with slow clients: see ps_server_options */
-} ps_http_options;
 
 /* So many connections are open for a moment above max_connections: until idle ones have made room. */
 int ps_http_spare_connections(int max_connections);
 /* Listens and serves from now on. */
-ps_status ps_http_start(const ps_http_options *options, ps_http **ret, ps_error *err);
+ps_status ps_http_start(const ps_front_options *options, ps_http **ret, ps_error *err);
 int ps_http_port(const ps_http *http);
 /* What /v2/health/ready answers; false at first. */
 void ps_http_set_ready(ps_http *http, bool ready);
