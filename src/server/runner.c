@@ -239,7 +239,7 @@ static ps_status enqueue(ps_infer *infer, ps_error *err) {
     ps_schedule_fill(infer, runner->options.target_ns);
     ps_mutex_lock(&runner->lock);
     ps_status status = PS_OK;
-    if (!runner->stopping) status = ps_schedule_model(runner->sched, &runner->options, runner, infer->served, err);
+    if (!runner->stopping) status = ps_schedule_model(runner->sched, runner->options.target_ns, runner, infer->served, err);
     if (!runner->stopping && status == PS_OK)
         verdict = ps_sched_admit(runner->sched, infer->served->schedule, &infer->request, ps_clock_ns());
     runner->queued += verdict.reason == PS_SCHED_OK;
@@ -272,7 +272,7 @@ void ps_runner_cancel(ps_runner *runner) {
 }
 
 void ps_runner_forget(ps_runner *runner, ps_served *s) {
-    ps_schedule_keep(&runner->options, s, &runner->lock);
+    ps_schedule_keep(s, &runner->lock);
     ps_mutex_lock(&runner->lock);
     ps_sched_remove_model(runner->sched, s->schedule);
     ps_mutex_unlock(&runner->lock);

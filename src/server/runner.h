@@ -5,7 +5,6 @@
 #ifndef PS_SERVER_RUNNER_H
 #define PS_SERVER_RUNNER_H
 
-#include "base/cache.h"
 #include "server/core.h"
 #include "server/trace.h"
 
@@ -18,7 +17,6 @@ typedef struct ps_runner_options {
     int64_t target_ns;         /* latency that the operator asks for, a deadline of every request; 0: automatic, which
                                   steers batch sizes and refuses nothing */
     ps_trace *trace;           /* outlives the runner */
-    ps_cache *cache;           /* keeps what was learnt of models' times; NULL: nothing is kept. Outlives the runner */
 } ps_runner_options;
 
 ps_status ps_runner_create(ps_alloc_state *alloc, const ps_runner_options *options, ps_runner **ret, ps_error *err);

@@ -66,48 +66,43 @@ ps_status ps_schedule_dropped(const ps_infer *infer, ps_error *err) {
 
 /* ---- models ---- */
 
-/* False: there is nothing to know the model by. */
-static bool profile_key(const ps_served *s, ps_cache_key *ret, char *target, size_t size) {
-    if (!s->has_digest) return false;
+static ps_cache_key profile_key(const ps_served *s, char *target, size_t size) {
     ps_snprintf(target, size, "%s %d", s->device, ps_cpu_count());
-    *ret = (ps_cache_key) { "latency", s->digest, sizeof s->digest, ps_version(), target };
-    return true;
+    return (ps_cache_key) { "latency", s->digest, sizeof s->digest, ps_version(), target };
 }
 
-static void read_profiles(const ps_runner_options *o, ps_sched *sched, ps_served *s) {
-    ps_error ignored = PS_ERROR_INIT;
-    ps_cache_key key;
+void ps_schedule_recall(ps_served *s) {
+    ps_error ignored = PS_ERROR_INIT; /* what is not there is learnt again */
     char target[64];
     void *text;
-    size_t size;
-    if (!profile_key(s, &key, target, sizeof target)) return;
-    if (ps_cache_get(o->cache, &key, &text, &size, &ignored) != PS_OK) return;
-    (void)ps_sched_read_profiles(sched, s->schedule, text, size, &ignored); /* else it is learnt again */
-    ps_free(s->alloc, text);
+    ps_cache_key key = profile_key(s, target, sizeof target);
+    if (ps_cache_get(s->cache, &key, &text, &s->profiles_size, &ignored) == PS_OK) s->profiles = text;
 }
 
-ps_status ps_schedule_model(ps_sched *sched, const ps_runner_options *o, ps_runner *runner, ps_served *s,
-                            ps_error *err) {
-    ps_sched_model_options options = { .max_batch = s->max_batch, .target_ns = o->target_ns };
+ps_status ps_schedule_model(ps_sched *sched, int64_t target_ns, ps_runner *runner, ps_served *s, ps_error *err) {
+    ps_sched_model_options options = { .max_batch = s->max_batch, .target_ns = target_ns };
+    ps_error ignored = PS_ERROR_INIT;
     if (s->schedule) return PS_OK;
     PS_TRY(ps_sched_add_model(sched, &options, &s->schedule, err));
     s->runner = runner;
     s->unschedule = ps_runner_forget;
-    if (o->cache) read_profiles(o, sched, s);
+    if (s->profiles) (void)ps_sched_read_profiles(sched, s->schedule, s->profiles, s->profiles_size, &ignored);
+    ps_free(s->alloc, s->profiles);
+    s->profiles = NULL;
     return PS_OK;
 }
 
-void ps_schedule_keep(const ps_runner_options *o, ps_served *s, ps_mutex *lock) {
+void ps_schedule_keep(ps_served *s, ps_mutex *lock) {
     ps_error ignored = PS_ERROR_INIT;
-    ps_cache_key key;
     char target[64];
     ps_str text;
-    if (!o->cache || !profile_key(s, &key, target, sizeof target)) return;
+    if (!s->cache) return;
     ps_str_init(&text, s->alloc);
     ps_mutex_lock(lock);
     ps_sched_write_profiles(s->schedule, &text);
     ps_mutex_unlock(lock);
-    if (!text.failed) (void)ps_cache_put(o->cache, &key, text.data, text.size, &ignored); /* only a cache */
+    ps_cache_key key = profile_key(s, target, sizeof target);
+    if (!text.failed) (void)ps_cache_put(s->cache, &key, text.data, text.size, &ignored); /* only a cache */
     ps_str_release(&text);
 }
 

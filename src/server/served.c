@@ -6,6 +6,7 @@
 #include "base/map.h"
 #include "base/os.h"
 #include "server/probe.h"
+#include "server/schedule.h"
 
 #define DIGEST_STEP ((size_t)1 << 20)
 
@@ -56,19 +57,26 @@ static ps_status allow_batches(ps_served *s, ps_engine *engine, uint32_t max_bat
     return s->unbatched ? PS_OK : PS_FAIL_NOMEM(err, "a served model");
 }
 
-/* Read once more, from the page cache; what cannot be read has none. */
-static void digest_file(ps_served *s, const char *path) {
-    ps_error ignored = PS_ERROR_INIT;
+/* Reads the file once more, from the page cache. */
+static ps_status digest_file(ps_served *s, const char *path, ps_error *err) {
     ps_file_map map;
-    if (ps_file_map_open(path, &map, &ignored) != PS_OK) return;
+    PS_TRY(ps_file_map_open(path, &map, err));
     for (size_t at = 0; at < map.size; at += DIGEST_STEP) {
         size_t n = map.size - at < DIGEST_STEP ? map.size - at : DIGEST_STEP;
         s->digest[0] = ps_hash_bytes(map.data + at, n, s->digest[0]);
         s->digest[1] = ps_hash_bytes(map.data + at, n, s->digest[1] + 1);
         ps_file_map_drop(&map, at, n);
     }
-    s->has_digest = true;
     ps_file_map_close(&map);
+    return PS_OK;
+}
+
+/* What cannot be read is learnt again. */
+static void recall(ps_served *s, const char *path, ps_cache *cache) {
+    ps_error ignored = PS_ERROR_INIT;
+    if (!cache || digest_file(s, path, &ignored) != PS_OK) return;
+    s->cache = cache;
+    ps_schedule_recall(s);
 }
 
 static ps_status fill(ps_served *s, ps_engine *engine, const ps_served_options *o, ps_error *err) {
@@ -79,7 +87,7 @@ static ps_status fill(ps_served *s, ps_engine *engine, const ps_served_options *
     s->device = ps_arena_strdup(&s->arena, o->device ? o->device : "cpu");
     if (!s->name || !s->version || !s->device) return PS_FAIL_NOMEM(err, "a model's name");
     PS_TRY(ps_model_load(engine, o->path, &options, &s->model, err));
-    if (o->digest) digest_file(s, o->path);
+    recall(s, o->path, o->cache);
     s->n_inputs = ps_model_input_count(s->model);
     s->n_outputs = ps_model_output_count(s->model);
     PS_TRY(read_values(s, ps_model_input, s->n_inputs, "input", &s->inputs, err));
@@ -133,6 +141,7 @@ void ps_served_release(ps_served *s) {
     void (*on_gone)(void *ctx) = s->on_gone;
     void *ctx = s->gone_ctx;
     if (s->unschedule) s->unschedule(s->runner, s);
+    ps_free(s->alloc, s->profiles);
     free_idle(s);
     ps_sequences_free(s->sequences);
     ps_model_release(s->model);

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "base/arena.h"
+#include "base/cache.h"
 #include "base/thread.h"
 #include "base/vec.h"
 #include "polestar/session.h"
@@ -36,9 +37,11 @@ typedef struct ps_served {
     ps_quick quick;
     uint32_t max_batch; /* rows that may share a run; 1: requests run alone, for the reason in `unbatched` */
     const char *unbatched;
-    bool has_digest;
-    uint64_t digest[2];       /* of the model file */
+    ps_cache *cache;          /* keeps what is learnt of the model's times; NULL: nothing is kept */
+    uint64_t digest[2];       /* of the model file, if there is a cache */
     const char *device;       /* never NULL; in the arena */
+    char *profiles;           /* what an earlier server kept, or NULL; until `schedule` has it */
+    size_t profiles_size;
     ps_sched_model *schedule; /* the runner's, from the first request on; guarded by its lock */
     void (*unschedule)(ps_runner *runner, struct ps_served *s); /* set with it, called before the model is freed */
     ps_runner *runner;
@@ -57,7 +60,7 @@ typedef struct ps_served_options {
     const char *device; /* may be NULL, like the next */
     const char *states; /* instead of the model's .state.json: its text */
     uint32_t max_batch; /* 1: no batching; else the most rows of a run, if the model allows it (probe.h) */
-    bool digest;        /* fill in ps_served.digest */
+    ps_cache *cache;    /* may be NULL; outlives the model */
 } ps_served_options;
 
 /* Loads the file; slow. Fails with the loader's sentence, or if an input or output has an element type that the

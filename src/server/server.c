@@ -194,15 +194,14 @@ static ps_status start_http(ps_server *s, const ps_server_options *o, ps_error *
 static ps_served_options served_options(const ps_server *s, const ps_server_options *o) {
     return (ps_served_options) { .device = o->device,
                                  .max_batch = (uint32_t)(o->max_batch ? o->max_batch : DEFAULT_BATCH),
-                                 .digest = s->cache != NULL };
+                                 .cache = s->cache };
 }
 
 static ps_status start_runner(ps_server *s, const ps_server_options *o, ps_error *err) {
     ps_runner_options options = { .threads = o->runners,
                                   .policy = o->batch_policy,
                                   .target_ns = o->latency_target_ms * INT64_C(1000000),
-                                  .trace = s->trace,
-                                  .cache = s->cache };
+                                  .trace = s->trace };
     int size = o->batch_size ? o->batch_size : o->max_batch ? o->max_batch : DEFAULT_BATCH;
     options.knobs.batch = options.knobs.preferred[0] = (uint32_t)size;
     options.knobs.delay_ns = o->batch_delay_ms * INT64_C(1000000);

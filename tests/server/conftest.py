@@ -35,13 +35,13 @@ def free_port():
 class Server:
     """`polestar serve` on a port of its own."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, cache=None):
         self.port = free_port()
         self.url = f"127.0.0.1:{self.port}"
         self.base = f"http://{self.url}"
         self.log = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill up and stop the server
         # what servers of other tests learnt of a model's times would change what this one refuses
-        self.cache = tempfile.TemporaryDirectory()
+        self.cache = cache or tempfile.TemporaryDirectory()
         self.process = subprocess.Popen([BINARY, "serve", "--grpc-port", "0", *map(str, arguments),
                                          "--http-port", str(self.port)], stderr=self.log, stdout=subprocess.DEVNULL,
                                         env=os.environ | {"XDG_CACHE_HOME": self.cache.name})

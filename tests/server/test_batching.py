@@ -1,5 +1,6 @@
 """Requests that share a run: answers equal those alone, only equal shapes meet, and what cannot be batched is not."""
 
+import tempfile
 import threading
 
 import numpy as np
@@ -7,7 +8,7 @@ import onnx
 import pytest
 import requests
 import tritonclient.http as triton
-from conftest import Server
+from conftest import Server, slow_model
 from onnx import TensorProto, helper, numpy_helper
 
 RTOL, ATOL = 1e-3, 1e-5  # as `polestar verify`: a batched product may sum in another order
@@ -167,3 +168,25 @@ def test_every_policy_answers(folder, policy):
             np.testing.assert_allclose(got, want, RTOL, ATOL)
     finally:
         server.stop()
+
+
+def test_what_was_learnt_of_a_model_outlives_the_server(tmp_path):
+    """The automatic target is twice the time of a request alone, once that is known: a server's first run teaches nothing."""
+    slow_model(tmp_path / "slow.onnx")
+    x = np.ones((1024, 1024), np.float32)
+
+    def target_after(requests_made, cache):
+        server = Server(tmp_path / "slow.onnx", "--runners", "1", "--max-batch", "1", cache=cache)
+        try:
+            for _ in range(requests_made):
+                ask(server, "slow", "x", x)
+            return stats(server, "slow")["scheduler"]["target_ns"]
+        finally:
+            assert server.stop()[0] == 0
+
+    with tempfile.TemporaryDirectory() as name:
+        cache = type("Cache", (), {"name": name})
+        learnt = target_after(5, cache)
+        assert learnt > 100e6
+        assert target_after(1, cache) > 100e6
+    assert target_after(1, None) == 100e6
