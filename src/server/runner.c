@@ -239,7 +239,8 @@ static ps_status enqueue(ps_infer *infer, ps_error *err) {
     ps_schedule_fill(infer, runner->options.target_ns);
     ps_mutex_lock(&runner->lock);
     ps_status status = PS_OK;
-    if (!runner->stopping) status = ps_schedule_model(runner->sched, runner->options.target_ns, runner, infer->served, err);
+    if (!runner->stopping)
+        status = ps_schedule_model(runner->sched, runner->options.target_ns, runner, infer->served, err);
     if (!runner->stopping && status == PS_OK)
         verdict = ps_sched_admit(runner->sched, infer->served->schedule, &infer->request, ps_clock_ns());
     runner->queued += verdict.reason == PS_SCHED_OK;
