@@ -283,8 +283,10 @@ static double layer_noise(const plan *p, const ps_layer *l, const double *f, dou
 static double plan_noise(const plan *p, const double *f) {
     double low = 0, high = 0, sum = 0;
     for (int64_t c = 0; c < p->channels; c++) {
-        low = fmin(low, p->low[c] / f[c]);
-        high = fmax(high, p->high[c] / f[c]);
+        /* not fmin and fmax, two of which GCC 12 for aarch64 cannot make a vector loop of: it ends with an error */
+        const double least = p->low[c] / f[c], most = p->high[c] / f[c];
+        if (least < low) low = least;
+        if (most > high) high = most;
     }
     for (size_t r = 0; r < p->n_readers; r++)
         sum += layer_noise(p, p->readers[r], f, (high - low) / 255);
