@@ -252,8 +252,10 @@ static double weight_reach(const plan *p, int64_t c) {
         const int64_t outer = ps_shape_product(s, 0, axis), inner = ps_shape_product(s, axis + 1, s->rank);
         const float *w = l->weight->data;
         for (int64_t o = 0; o < outer; o++)
-            for (int64_t i = 0; i < inner; i++)
-                most = fmax(most, fabs((double)w[(o * s->dims[axis] + c) * inner + i]));
+            for (int64_t i = 0; i < inner; i++) {
+                const double reach = fabs((double)w[(o * s->dims[axis] + c) * inner + i]);
+                if (reach > most) most = reach; /* no fmax: see plan_noise */
+            }
     }
     return most;
 }
@@ -283,7 +285,7 @@ static double layer_noise(const plan *p, const ps_layer *l, const double *f, dou
 static double plan_noise(const plan *p, const double *f) {
     double low = 0, high = 0, sum = 0;
     for (int64_t c = 0; c < p->channels; c++) {
-        /* not fmin and fmax, two of which GCC 12 for aarch64 cannot make a vector loop of: it ends with an error */
+        /* not fmin and fmax: GCC 12 for aarch64 makes reductions of them that end in an internal error */
         const double least = p->low[c] / f[c], most = p->high[c] / f[c];
         if (least < low) low = least;
         if (most > high) high = most;
