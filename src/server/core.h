@@ -67,7 +67,7 @@ struct ps_infer {
     size_t shm_bytes;      /* reserved in it */
     int64_t arrived_ns;    /* of ps_clock_ns; the start of the request for statistics */
     int64_t deadline_ns;   /* of ps_clock_ns; 0: none. The front end may set one; a timeout can only make it earlier */
-    atomic_bool abandoned; /* any thread, at any time: the client is gone; a run that has not begun is not begun */
+    atomic_bool abandoned; /* any thread, at any time (ps_runner_give_up): a run that has not begun is not begun */
     /* NULL, or called before `encode`, before the run: fills slots of `tensors` that are costly to make */
     ps_status (*prepare)(ps_infer *infer, ps_error *err);
     ps_status (*encode)(ps_infer *infer, ps_error *err);
@@ -87,6 +87,7 @@ struct ps_infer {
     uint64_t quick_key;         /* 0: may not run on the submitting thread */
     ps_sequence *sequence;      /* from ps_sequence_enter to ps_sequence_leave */
     ps_infer *next_of_sequence; /* of those that wait for their turn */
+    bool behind;                /* it waits for its turn; guarded by the runner's lock */
 
     ps_infer_tensor *results; /* one per want, for `encode` */
     ps_stats_sample sample;

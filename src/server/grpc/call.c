@@ -159,7 +159,8 @@ static void finished(ps_tag *tag, bool ok) {
 
 static void closed(ps_tag *tag, bool ok) {
     ps_call *c = (ps_call *)((char *)tag - offsetof(ps_call, closed));
-    if (c->cancelled) atomic_store_explicit(&c->infer.abandoned, true, memory_order_relaxed);
+    ps_runner *runner = c->grpc->options.runner;
+    if (c->cancelled && ps_runner_give_up(runner, &c->infer)) ps_runner_end_given_up(runner, &c->infer);
     came_back(c);
 }
 

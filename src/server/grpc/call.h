@@ -94,7 +94,7 @@ struct ps_call {
 /* Lets grpc core hand over one more call; false: out of memory. */
 bool ps_call_post(ps_grpc *grpc, const ps_method *method);
 void ps_call_free_spare(ps_grpc *grpc);
-/* Asks to hear at once when the client gives the call up: then a run that has not begun is not begun. */
+/* Asks to hear at once when the client gives the call up: then a request that waits leaves the queue. */
 void ps_call_watch(ps_call *c);
 /* Answers: with c->reply, or with an error (nothing if OK). The call must not be touched any more. */
 void ps_call_finish(ps_call *c);

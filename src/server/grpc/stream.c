@@ -23,7 +23,7 @@ struct item {
     const char *model; /* in the request's arena, or NULL */
     int code;
     bool ready; /* the reply is there; guarded by the stream's lock */
-    item *next;
+    item *next, *next_given_up;
 };
 
 struct ps_stream {
@@ -222,19 +222,31 @@ static void did_end(ps_tag *tag, bool ok) {
     unlock_after(s, advance(s));
 }
 
-static void abandon(ps_stream *s) {
-    for (item *i = s->first; i; i = i->next)
-        atomic_store_explicit(&i->infer.abandoned, true, memory_order_relaxed);
+/* Returns those that waited, to be ended without the lock: nobody else has them now. */
+static item *give_up(ps_stream *s) {
+    item *first = NULL, **end = &first;
+    for (item *i = s->first; i; i = i->next) {
+        if (i->ready || !ps_runner_give_up(s->c->grpc->options.runner, &i->infer)) continue;
+        i->next_given_up = NULL;
+        *end = i;
+        end = &i->next_given_up;
+    }
+    return first;
 }
 
 /* The call is over: ended by us, or cancelled. */
 static void opened(ps_tag *tag, bool ok) {
     ps_stream *s = STREAM_OF(tag, opened);
+    ps_runner *runner = s->c->grpc->options.runner;
     ps_mutex_lock(&s->lock);
     s->over = true;
     s->no_more = true;
-    abandon(s);
+    item *given_up = give_up(s);
     unlock_after(s, advance(s));
+    for (item *i = given_up, *next; i; i = next) { /* with the last of them the stream may go */
+        next = i->next_given_up;
+        ps_runner_end_given_up(runner, &i->infer);
+    }
 }
 
 /* ---- start and drain ---- */

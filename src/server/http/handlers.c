@@ -120,8 +120,28 @@ static ps_status encode(ps_infer *infer, ps_error *err) {
     return PS_OK;
 }
 
+static bool give_up(void *ctx) {
+    ps_exchange *x = ctx;
+    return ps_runner_give_up(x->http->options.runner, &x->infer);
+}
+
+static void left(void *ctx) {
+    ps_exchange *x = ctx;
+    ps_runner_end_given_up(x->http->options.runner, &x->infer);
+}
+
 static void park(ps_infer *infer) {
-    ps_exchange_suspend(infer->ctx);
+    ps_exchange *x = infer->ctx;
+    ps_exchange_suspend(x);
+    if (!ps_watch_own(x->watched, &(ps_watch_owner) { give_up, left, x }))
+        atomic_store_explicit(&infer->abandoned, true, memory_order_relaxed);
+}
+
+/* Back to the daemon, if it was parked. */
+static void unpark(ps_exchange *x) {
+    if (!x->suspended) return;
+    ps_watch_disown(x->watched);
+    ps_exchange_resume(x);
 }
 
 static void infer_done(ps_infer *infer) {
@@ -130,7 +150,7 @@ static void infer_done(ps_infer *infer) {
         ps_exchange_ok(x);
     else
         ps_exchange_fail(x, infer->status, &infer->error);
-    if (x->suspended) ps_exchange_resume(x);
+    unpark(x);
 }
 
 static ps_status read_tensors(ps_exchange *x, ps_error *err) {
@@ -243,7 +263,7 @@ void ps_handle_infer(ps_exchange *x) {
     x->retry_after_ns = x->infer.retry_after_ns;
     ps_infer_drop_served(&x->infer);
     ps_exchange_fail(x, status, &err);
-    if (x->suspended) ps_exchange_resume(x);
+    unpark(x);
 }
 
 /* ---- repository ---- */
