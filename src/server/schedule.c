@@ -18,9 +18,9 @@ static const char *const reason_names[PS_SCHED_REASONS] = {
 
 void ps_schedule_fill(ps_infer *infer, int64_t target_ns) {
     ps_sched_request *r = &infer->request; /* its state may be looked at, under the runner's lock */
-    r->arrival_ns = infer->arrived_ns;
+    r->arrival_ns = infer->loaded_ns ? infer->loaded_ns : infer->arrived_ns; /* a load counts against no target */
     r->priority = infer->priority;
-    if (!infer->deadline_ns && target_ns) infer->deadline_ns = infer->arrived_ns + target_ns;
+    if (!infer->deadline_ns && target_ns) infer->deadline_ns = r->arrival_ns + target_ns;
     r->deadline_ns = infer->deadline_ns;
     r->shape = ps_batch_shape(infer);
     r->items = ps_batch_items(infer, &r->work);

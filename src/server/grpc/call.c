@@ -159,8 +159,7 @@ static void finished(ps_tag *tag, bool ok) {
 
 static void closed(ps_tag *tag, bool ok) {
     ps_call *c = (ps_call *)((char *)tag - offsetof(ps_call, closed));
-    ps_runner *runner = c->grpc->options.runner;
-    if (c->cancelled && ps_runner_give_up(runner, &c->infer)) ps_runner_end_given_up(runner, &c->infer);
+    if (c->cancelled && ps_grpc_give_up(c->grpc, &c->infer)) ps_grpc_end_given_up(c->grpc, &c->infer);
     came_back(c);
 }
 

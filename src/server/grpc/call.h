@@ -121,9 +121,13 @@ grpc_byte_buffer *ps_message_create(ps_alloc_state *alloc, size_t size, uint8_t 
 
 /* ---- inference (infer.c) ---- */
 
-/* Reads the message and queues the run; on failure infer->status and infer->error are set and nothing was queued.
+/* Reads the message and queues the run, now or when the model is loaded; infer->ctx is the call. On failure
+ * infer->status and infer->error are set and nothing was queued.
  * *model is set before the request is: it is the name in the request. */
 ps_status ps_grpc_submit(ps_grpc *grpc, ps_infer *infer, const ps_message *m, const char **ret_model);
+/* The client is gone: as ps_runner_give_up, also for a request that waits for its model. */
+bool ps_grpc_give_up(ps_grpc *grpc, ps_infer *infer);
+void ps_grpc_end_given_up(ps_grpc *grpc, ps_infer *infer);
 /* The reply to an inference; for a stream inside of ModelStreamInferResponse. */
 ps_status ps_grpc_encode(ps_infer *infer, bool stream, grpc_byte_buffer **ret, size_t *ret_size, ps_error *err);
 /* A loaded model; version "" for whichever. PS_INVALID for a version that is no number. */

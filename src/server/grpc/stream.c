@@ -163,6 +163,7 @@ static item *item_create(ps_stream *s) {
     ps_infer_init(&i->infer, c->grpc->options.engine);
     i->infer.arrived_ns = ps_clock_ns();
     i->infer.deadline_ns = ps_grpc_deadline(c->deadline);
+    i->infer.ctx = c;
     i->infer.encode = encode;
     i->infer.done = infer_done;
     i->infer.here_ns = PS_QUICK_SHARED_NS;
@@ -226,7 +227,7 @@ static void did_end(ps_tag *tag, bool ok) {
 static item *give_up(ps_stream *s) {
     item *first = NULL, **end = &first;
     for (item *i = s->first; i; i = i->next) {
-        if (i->ready || !ps_runner_give_up(s->c->grpc->options.runner, &i->infer)) continue;
+        if (i->ready || !ps_grpc_give_up(s->c->grpc, &i->infer)) continue;
         i->next_given_up = NULL;
         *end = i;
         end = &i->next_given_up;
@@ -237,7 +238,7 @@ static item *give_up(ps_stream *s) {
 /* The call is over: ended by us, or cancelled. */
 static void opened(ps_tag *tag, bool ok) {
     ps_stream *s = STREAM_OF(tag, opened);
-    ps_runner *runner = s->c->grpc->options.runner;
+    ps_grpc *g = s->c->grpc;
     ps_mutex_lock(&s->lock);
     s->over = true;
     s->no_more = true;
@@ -245,7 +246,7 @@ static void opened(ps_tag *tag, bool ok) {
     unlock_after(s, advance(s));
     for (item *i = given_up, *next; i; i = next) { /* with the last of them the stream may go */
         next = i->next_given_up;
-        ps_runner_end_given_up(runner, &i->infer);
+        ps_grpc_end_given_up(g, &i->infer);
     }
 }
 
