@@ -3,9 +3,9 @@
 
     tools/python tests/server/batch_answers.py [REQUESTS] [SEED]         10000 and 1
 
-"Alone" is a server of the same binary with --max-batch 1, asked one request after the other. The tolerance is that of `polestar verify`:
-a batched product may sum in another order. Prints how many answers differed and how large the batches were; exit code 1 if one
-differed or nothing was batched."""
+"Alone" is a server of the same binary with --max-batch 1, asked one request after the other. The tolerance is that of `polestar
+verify`: a batched product may sum in another order. Prints how many answers differed and how large the batches were; exit code 1 if
+one differed or nothing was batched."""
 
 import os
 import sys
@@ -27,14 +27,15 @@ MODELS = Path(os.environ.get("POLESTAR_MODELS", TOP / "../shared/models"))
 
 
 def weights(random, **shapes):
-    return [numpy_helper.from_array((random.standard_normal(s) / np.sqrt(s[-1])).astype(np.float32), n) for n, s in shapes.items()]
+    return [numpy_helper.from_array((random.standard_normal(s) / np.sqrt(s[-1])).astype(np.float32), name)
+            for name, s in shapes.items()]
 
 
 def dense(folder, random):
     nodes = [helper.make_node("MatMul", ["x", "a"], ["h"]), helper.make_node("Relu", ["h"], ["r"]),
              helper.make_node("MatMul", ["r", "b"], ["s"]), helper.make_node("Softmax", ["s"], ["y"])]
-    return save(folder / "dense.onnx", nodes, [value("x", TensorProto.FLOAT, ["n", 256])], [value("y", TensorProto.FLOAT, ["n", 32])],
-                weights(random, a=(256, 1024), b=(1024, 32)))
+    return save(folder / "dense.onnx", nodes, [value("x", TensorProto.FLOAT, ["n", 256])],
+                [value("y", TensorProto.FLOAT, ["n", 32])], weights(random, a=(256, 1024), b=(1024, 32)))
 
 
 def recurrent(folder, random):
