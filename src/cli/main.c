@@ -8,13 +8,13 @@
 extern const cli_command cli_bench, cli_cache, cli_completion, cli_compress, cli_devices, cli_doctor, cli_help,
     cli_inspect, cli_man, cli_run, cli_verify, cli_version;
 #ifdef PS_WITH_SERVER
-extern const cli_command cli_serve;
+extern const cli_command cli_demo, cli_serve;
 #endif
 
 const cli_command *const cli_commands[] = {
     &cli_inspect, &cli_run,    &cli_verify, &cli_bench, &cli_compress,
 #ifdef PS_WITH_SERVER
-    &cli_serve,
+    &cli_serve,   &cli_demo,
 #endif
     &cli_devices, &cli_doctor, &cli_cache,  &cli_completion, &cli_man, &cli_version, &cli_help, NULL,
 };
@@ -57,7 +57,7 @@ static void spin_briefly(const cli_command *command, char **argv) {
     const cli_command *const running[] = {
         &cli_run,   &cli_verify, &cli_bench, &cli_inspect, &cli_compress,
 #ifdef PS_WITH_SERVER
-        &cli_serve,
+        &cli_serve, &cli_demo,
 #endif
     };
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;

@@ -18,11 +18,11 @@ struct ps_runner {
     ps_alloc_state *alloc;
     ps_runner_options options;
     ps_mutex lock;
-    ps_sched *sched; /* guarded by lock, like all below */
-    worker *idle;    /* last in, first out: the thread whose caches are warm */
+    ps_sched *sched;      /* guarded by lock, like all below */
+    worker *idle;         /* last in, first out: the thread whose caches are warm */
     atomic_size_t queued; /* admitted and not yet taken to run or dropped; may be read without the lock */
-    int busy, leaving; /* leaving: requests that were given up and are being answered by whoever did that */
-    ps_cond left;      /* the last of them is */
+    int busy, leaving;    /* leaving: requests that were given up and are being answered by whoever did that */
+    ps_cond left;         /* the last of them is */
     bool stopping;
     int cancel; /* atomic; ps_run_options.cancel of every run */
     worker *workers;

@@ -19,8 +19,8 @@ from PIL import Image
 
 from conftest import BINARY, write_set
 
-COMMANDS = ["inspect", "run", "verify", "bench", "compress", "serve", "devices", "doctor", "cache", "completion", "man", "version",
-            "help"]
+COMMANDS = ["inspect", "run", "verify", "bench", "compress", "serve", "demo", "devices", "doctor", "cache", "completion", "man",
+            "version", "help"]
 
 
 def document(done):
@@ -107,6 +107,9 @@ def test_bash_completion_answers(tool, tmp_path):
     (["completion", "tcsh"], ["bash"]),
     (["help", "rnu"], ["'run'"]),
     (["serve"], ["MODEL"]),
+    (["demo"], ["batching"]),
+    (["demo", "bathcing"], ["'bathcing'", "batching"]),
+    (["demo", "batching", "--seconds", "0"], ["--seconds"]),
     (["serve", "m.onnx", "--http-port", "70000"], ["--http-port"]),
     (["serve", "m.onnx", "--grpc-port", "-2"], ["--grpc-port"]),
     (["serve", "m.onnx", "--max-body", "0"], ["--max-body"]),
@@ -452,3 +455,36 @@ def test_run_sequence_file(tool, tmp_path):
     (tmp_path / "broken.pb").write_bytes(b"\x1a\x05abc")
     done = tool("run", folder, f"x={tmp_path / 'broken.pb'}")
     assert done.code == 1 and "broken.pb" in done.err and done.err.count("\n") == 1
+
+
+# ---- demo ----
+def check_demo(document, steps=7):
+    servers = document["servers"]
+    assert [len(s["steps"]) for s in servers] == [steps] * 3
+    for server in servers:
+        assert [s["offered_per_s"] for s in server["steps"]] == [s["offered_per_s"] for s in servers[0]["steps"]]
+        assert all(0 <= s["in_time_per_s"] <= s["offered_per_s"] for s in server["steps"])
+        assert all(0 <= s["mean_batch"] <= 32 for s in server["steps"])
+    adaptive, single, _ = servers
+    assert sum(s["in_time_per_s"] for s in adaptive["steps"]) > 0
+    assert {s["mean_batch"] for s in single["steps"]} <= {0, 1}
+    return adaptive
+
+
+def test_demo_batching(tool, tmp_path):
+    """Short steps: what they show is for a quiet machine; that all is there, and that batches grow with the load, for any."""
+    done = tool("demo", "batching", "--seconds", "0.3", "--target", "1000", "--html", "page.html", "--json")
+    steps = check_demo(document(done))["steps"]
+    assert max(s["mean_batch"] for s in steps) > 1.2 or all(s["in_time_per_s"] > 0.9 * s["offered_per_s"] for s in steps)
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<svg") == 2 and page.count("<polyline") == 7 and "http" not in page  # of its own
+    assert {p.name for p in tmp_path.iterdir()} == {"page.html", "cache"}
+
+
+def test_demo_batching_of_a_model(tool, classifier, tmp_path):
+    done = tool("demo", "batching", classifier, "--seconds", "0.2", "--target", "1000", "--html", "")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert len([line for line in lines if re.match(r"\d+ +\|", line)]) == 7 and "plots" not in done.out
+    assert not list(tmp_path.glob("*.html"))
+    assert_fails(tool("demo", "batching", "nothing.onnx"), 1, "nothing.onnx")

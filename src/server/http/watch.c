@@ -19,9 +19,9 @@ struct ps_watched {
     bool shut;               /* guarded by the watch's lock */
     atomic_llong due, until; /* ps_clock_ns; 0: nothing is expected. Each decision looks at one of them */
     ps_watched *previous, *next;
-    ps_mutex lock; /* taken alone, or before those that give_up takes */
-    bool listed;   /* in the watch's hangups: from the first owner on; guarded by lock, like the two below */
-    bool gone;     /* the client is */
+    ps_mutex lock;        /* taken alone, or before those that give_up takes */
+    bool listed;          /* in the watch's hangups: from the first owner on; guarded by lock, like the two below */
+    bool gone;            /* the client is */
     ps_watch_owner owner; /* give_up NULL: none */
 };
 
