@@ -19,7 +19,7 @@ typedef struct options {
     const char *model, *family, *models_file, *trace_file;
     double load;
     FILE *csv;
-    bool quick, verbose;
+    bool quick, verbose, own;
     int seeds;
     uint64_t seed;
 } options;
@@ -75,7 +75,7 @@ static grid_best run_grid(const options *o, const sim_model *models, int n, cons
                           const char *family, const char *label, double load, double bound) {
     grid_best best = { 0 };
     ps_error err = PS_ERROR_INIT;
-    for (int i = 0; i < GRID; i++) {
+    for (int i = 0; i < GRID && !o->own; i++) {
         if (o->quick && ((i / 3 % 6) == 1 || (i / 3 % 6) == 4)) continue;
         sim_config c = *base;
         sim_result r;
@@ -283,7 +283,9 @@ int main(int argc, char **argv) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         o.quick = o.quick || strcmp(argv[i], "--quick") == 0;
         o.verbose = o.verbose || strcmp(argv[i], "--verbose") == 0;
-        if (strcmp(argv[i], "--quick") == 0 || strcmp(argv[i], "--verbose") == 0) continue;
+        o.own = o.own || strcmp(argv[i], "--own") == 0;
+        if (strcmp(argv[i], "--quick") == 0 || strcmp(argv[i], "--verbose") == 0 || strcmp(argv[i], "--own") == 0)
+            continue;
         i++;
         if (strcmp(argv[i - 1], "--part") == 0)
             part = value;
@@ -306,7 +308,7 @@ int main(int argc, char **argv) {
         else {
             fprintf(stderr, "usage: sched_sim [--part single|several|cost|check] [--model NAME] [--family NAME] "
                             "[--load X] [--seconds S] "
-                            "[--seed N] [--models FILE.json] [--trace FILE] [--csv FILE] [--quick] [--verbose]\n");
+                            "[--seed N] [--models FILE.json] [--trace FILE] [--csv FILE] [--quick] [--own] [--verbose]\n");
             return 2;
         }
     }

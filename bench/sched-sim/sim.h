@@ -71,7 +71,7 @@ ps_status sim_trace_make(const char *family, const sim_model *models, int n_mode
 ps_status sim_trace_read(const char *path, int n_models, sim_trace *ret, ps_error *err);
 void sim_trace_clear(sim_trace *t);
 
-/* model.c */
+/* model.c: latency tables */
 double sim_time_ns(const sim_model *m, double size);
 double sim_unit_ns(const sim_model *m, double longest_ns); /* least ns an item of batches that take no longer */
 double sim_capacity(const sim_model *m);                   /* C = max b / l(b), 2 l(b) <= target; items a second */
@@ -79,7 +79,9 @@ int sim_models_builtin(sim_model *ret);                    /* count; the six */
 /* {"name", "target_ms", "weight", "max_batch", "noise", "table": [[size, ms], ...]}, a list of them, or what
  * `polestar bench --json` prints. */
 ps_status sim_models_read(const char *path, sim_model *ret, int *ret_n, ps_error *err);
-/* What no scheduler can exceed: device time of requests in time, if every batch were the most efficient one. */
+
+/* bound.c */
+/* What no scheduler can exceed: device time, at full batches, of requests in time. */
 double sim_bound_ns(const sim_model *models, int n_models, const sim_trace *t, double warm_seconds);
 
 /* engine.c */

@@ -574,11 +574,11 @@ static void test_shares_of_models(void **state) {
     ps_sched_model_options one = { .max_batch = 8, .weight = 1 }, three = { .max_batch = 8, .weight = 3 };
     fixture f = { .s = create(&o) };
     ps_sched_model *m[2] = { add_model(f.s, &one), add_model(f.s, &three) };
-    enum { N = 4000 };
+    enum { N = 8000 };
     ps_sched_request *r[2] = { calloc(N, sizeof **r), calloc(N, sizeof **r) };
     int64_t now = MS, time[2] = { 0 };
     size_t n[2] = { 0 };
-    while (now < 5000 * MS) {
+    while (now < 7000 * MS) { /* a hundred quanta */
         for (int k = 0; k < 2; k++) {
             ps_sched_stats stats;
             for (ps_sched_model_stats(m[k], &stats); stats.queued < 40; stats.queued++) {
