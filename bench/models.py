@@ -5,8 +5,9 @@
 
 Topologies: resnet50 (He et al. 2015, v1.5 strides), mobilenetv2 (Sandler et al. 2018), bert-base (Devlin et al. 2018, 12 layers of
 768, 12 heads; sequence is a symbol), unet (Ronneberger et al. 2015, base 32, 256x256), mlp (784-512-512-10), lstm (two
-layers of 256). Weights are He-scaled, so that activations neither vanish nor overflow. BatchNormalization is kept apart
-from the convolutions, as exporters leave it.
+layers of 256); and two for batches of requests, whose weights are read from memory once for all: mlp-wide
+(1024-4096-4096-1024), lstm-rows (two layers of 512, the batch in front). Weights are He-scaled, so that activations neither
+vanish nor overflow. BatchNormalization is kept apart from the convolutions, as exporters leave it.
 """
 
 import math
@@ -189,7 +190,27 @@ def lstm(folder):
                     ["batch", 10])
 
 
-MODELS = {"resnet50": resnet50, "mobilenetv2": mobilenetv2, "bert-base": bert_base, "unet": unet, "mlp": mlp, "lstm": lstm}
+def mlp_wide(folder):
+    net = Net(1024)
+    x = net.op("Relu", net.dense("input", 1024, 4096))
+    x = net.op("Relu", net.dense(x, 4096, 4096))
+    return net.save(folder, "mlp-wide", [("input", FLOAT, ["batch", 1024])], net.dense(x, 4096, 1024), ["batch", 1024])
+
+
+def lstm_rows(folder):
+    """Input [batch, 16, 64]: the sequence is the second dim, so that requests can share a run."""
+    net, size, width = Net(512), 512, 64
+    x = net.op("Transpose", "input", perm=[1, 0, 2])
+    for _ in range(2):
+        weight, recurrent = net.normal(1, 4 * size, width, fan=2 * width), net.normal(1, 4 * size, size, fan=2 * size)
+        y = net.op("LSTM", x, weight, recurrent, net.const(np.zeros((1, 8 * size), np.float32)), hidden_size=size)
+        x, width = net.op("Squeeze", y, net.ints(1)), size
+    last = net.op("Gather", x, net.const(np.array(-1, np.int64)), axis=0)
+    return net.save(folder, "lstm-rows", [("input", FLOAT, ["batch", 16, 64])], net.dense(last, size, 10), ["batch", 10])
+
+
+MODELS = {"resnet50": resnet50, "mobilenetv2": mobilenetv2, "bert-base": bert_base, "unet": unet, "mlp": mlp, "lstm": lstm,
+          "mlp-wide": mlp_wide, "lstm-rows": lstm_rows}
 
 
 def main(arguments):
