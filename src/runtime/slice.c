@@ -4,15 +4,18 @@
  * out to memory and comes back, at batch 1 it is still in the cache when the next layer wants it. So a plan for a
  * smaller batch runs several times, each time over the next rows of inputs and outputs, where two things hold:
  *
- *   it pays          by the bytes that go through memory: weights once a slice against values that do not fit
+ *   it pays          by the bytes that move: weights once a slice against values that do not fit
  *   it is the same   every operator computes a row of its output from the same row of its inputs, and the graph for
  *                    the slice is the graph for the whole batch, node by node, with constants of the same content:
  *                    what a model computes from the size of its batch would show there. */
 #include "ops/params.h"
 #include "runtime/runtime_int.h"
 
-#define CACHE_BYTES ((double)(8 << 20)) /* of values that stay near a core: about its share of the last cache */
-#define GAIN 1.5                        /* by which memory traffic must shrink; less is lost again in smaller steps */
+/* A core's own cache, and about its share of the last one, whose bytes cost a third of those from memory. */
+#define OWN_BYTES (1.5 * (1 << 20))
+#define SHARE_BYTES (8.0 * (1 << 20))
+#define SHARE_COST 0.3
+#define GAIN 1.5 /* by which traffic must shrink; less is lost again in smaller steps */
 
 /* ---- does it pay ---- */
 
@@ -44,10 +47,14 @@ static traffic count_traffic(const ps_graph *g) {
     return t;
 }
 
-/* Bytes through memory for the whole batch, in slices of `part` rows. */
+static double cost_of(double bytes) {
+    return bytes <= OWN_BYTES ? 0 : bytes <= SHARE_BYTES ? SHARE_COST : 1;
+}
+
+/* What the whole batch moves, in bytes from memory, in slices of `part` rows. */
 static double cost(const traffic *t, int64_t batch, int64_t part) {
-    double share = (double)part / (double)batch;
-    return t->weights / share + (t->alive * share <= CACHE_BYTES ? 0 : t->values);
+    double share = (double)part / (double)batch, alive = t->alive * share;
+    return t->weights / share * cost_of(t->weights + alive) + t->values * cost_of(alive);
 }
 
 /* ---- is it the same ---- */
@@ -56,13 +63,32 @@ static double cost(const traffic *t, int64_t batch, int64_t part) {
  * Where an axis could be the first one, shapes tell: it would not keep the batch in both graphs. */
 static bool keeps_rows(const ps_node *n) {
     static const char *const names[] = {
-        "Conv",           "ConvTranspose",     "MaxPool",       "AveragePool",
-        "LpPool",         "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization",
-        "LRN",            "DepthToSpace",      "SpaceToDepth",  "InstanceNormalization",
-        "Gemm",           "MatMul",            "Concat",        "Transpose",
-        "ReduceMean",     "ReduceMax",         "ReduceSum",     "ReduceMin",
-        "QLinearConv",    "QLinearMatMul",     "QLinearAdd",    "QLinearGlobalAveragePool",
-        "QuantizeLinear", "DequantizeLinear",
+        "Conv",
+        "ConvTranspose",
+        "MaxPool",
+        "AveragePool",
+        "LpPool",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "BatchNormalization",
+        "LRN",
+        "DepthToSpace",
+        "SpaceToDepth",
+        "InstanceNormalization",
+        "Gemm",
+        "MatMul",
+        "Concat",
+        "Transpose",
+        "ReduceMean",
+        "ReduceMax",
+        "ReduceSum",
+        "ReduceMin",
+        "QLinearConv",
+        "QLinearMatMul",
+        "QLinearAdd",
+        "QLinearGlobalAveragePool",
+        "QuantizeLinear",
+        "DequantizeLinear",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (strcmp(n->op_type, names[i]) == 0) return true;
