@@ -11,11 +11,9 @@
 #include "ops/params.h"
 #include "runtime/runtime_int.h"
 
-/* A core's own cache, and about its share of the last one, whose bytes cost a third of those from memory. */
-#define OWN_BYTES (1.5 * (1 << 20))
-#define SHARE_BYTES (8.0 * (1 << 20))
-#define SHARE_COST 0.3
-#define GAIN 1.5 /* by which traffic must shrink; less is lost again in smaller steps */
+#define CACHE_BYTES (8.0 * (1 << 20)) /* of values that stay near a core: about its share of the last cache */
+#define GAIN 1.5                      /* by which traffic must shrink; less is lost again in smaller steps */
+#define BUSY 16.0 /* multiply-accumulates a byte of values, from which on arithmetic hides the traffic */
 
 /* ---- does it pay ---- */
 
@@ -28,10 +26,11 @@ static double value_bytes(const ps_value *v) {
 typedef struct traffic {
     double weights, values; /* bytes read or written by all steps */
     double alive;           /* most that one step reads and writes: about what must stay in the cache */
+    double macs;
 } traffic;
 
 static traffic count_traffic(const ps_graph *g) {
-    traffic t = { 0, 0, 0 };
+    traffic t = { 0, 0, 0, 0 };
     for (const ps_node *n = g->first; n; n = n->next) {
         double here = 0;
         if (n->op->traits & PS_OP_VIEW) continue;
@@ -42,19 +41,16 @@ static traffic count_traffic(const ps_graph *g) {
         for (uint32_t i = 0; i < n->n_out; i++)
             here += n->out[i] && !n->out[i]->constant ? value_bytes(n->out[i]) : 0;
         t.values += here;
+        t.macs += (double)ps_node_macs(n);
         if (here > t.alive) t.alive = here;
     }
     return t;
 }
 
-static double cost_of(double bytes) {
-    return bytes <= OWN_BYTES ? 0 : bytes <= SHARE_BYTES ? SHARE_COST : 1;
-}
-
-/* What the whole batch moves, in bytes from memory, in slices of `part` rows. */
+/* Bytes through memory for the whole batch, in slices of `part` rows. */
 static double cost(const traffic *t, int64_t batch, int64_t part) {
-    double share = (double)part / (double)batch, alive = t->alive * share;
-    return t->weights / share * cost_of(t->weights + alive) + t->values * cost_of(alive);
+    double share = (double)part / (double)batch;
+    return t->weights / share + (t->alive * share <= CACHE_BYTES ? 0 : t->values);
 }
 
 /* ---- is it the same ---- */
@@ -208,6 +204,7 @@ int64_t ps_slice_rows(const ps_graph *g, int threads, int64_t *ret_batch) {
     int64_t batch = batch_of(g), best = 0;
     if (!batch) return 0;
     traffic t = count_traffic(g);
+    if (t.macs > BUSY * t.values) return 0;
     double least = cost(&t, batch, batch) / GAIN;
     for (int64_t rows = batch / 2; rows >= 1 && rows * 2 >= threads; rows--) {
         if (batch % rows || cost(&t, batch, rows) >= least) continue;
