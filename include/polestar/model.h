@@ -14,8 +14,9 @@ typedef struct ps_model ps_model;
 
 typedef struct ps_model_options {
     size_t size;
-    const char *device;      /* NULL or "auto", "cpu", "ref" (reference kernels only) … */
-    int threads;             /* 0: the engine's */
+    const char *device; /* NULL or "auto" (the CPU), "cpu", "gpu" (the first OpenCL device, a graphics card if there
+                         * is one), "opencl:N", "ref" (reference kernels only) */
+    int threads;        /* 0: the engine's */
     size_t plan_cache_bytes; /* memory for compiled plans (one per set of input shapes); 0: 64 MiB */
     bool no_fusion;          /* run the graph as it stands in the file, for debugging */
     int64_t loop_limit;      /* iterations of one Loop, beyond which a run fails with PS_LIMIT; 0: 10,000,000 */

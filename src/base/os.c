@@ -309,6 +309,18 @@ bool ps_file_exists(const char *path) {
     return stat(path, &st) == 0 && !S_ISDIR(st.st_mode);
 }
 
+bool ps_file_usable(const char *path) {
+    return access(path, R_OK | W_OK) == 0;
+}
+
+void ps_env_default(const char *name, const char *value) {
+    setenv(name, value, 0);
+}
+
+const char *ps_env_get(const char *name) {
+    return getenv(name);
+}
+
 bool ps_dir_exists(const char *path) {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);

@@ -49,6 +49,8 @@ ps_status ps_file_writer_commit(ps_file_writer *w, ps_error *err);
 void ps_file_writer_abort(ps_file_writer *w);
 bool ps_file_exists(const char *path);
 bool ps_dir_exists(const char *path);
+/* May this process read and write it? */
+bool ps_file_usable(const char *path);
 /* Resolves symlinks and ".."; the result is ps_free'd by the caller. */
 ps_status ps_path_real(ps_alloc_state *a, const char *path, char **ret_real, ps_error *err);
 /* Creates the folder and its parents with the mode. */
@@ -59,6 +61,11 @@ bool ps_dir_remove(const char *path);
 /* Names in a folder without "." and "..", sorted by byte value; free with ps_dir_free. */
 ps_status ps_dir_list(ps_alloc_state *a, const char *path, char ***ret_names, size_t *ret_count, ps_error *err);
 void ps_dir_free(ps_alloc_state *a, char **names, size_t count);
+
+/* Sets a variable of this process's environment unless it is set already. Not while other threads read it. */
+void ps_env_default(const char *name, const char *value);
+/* NULL if it is not set. */
+const char *ps_env_get(const char *name);
 
 /* CPUs this process may use: affinity mask capped by the cgroup quota (rounded up), at least 1. */
 int ps_cpu_count(void);

@@ -45,7 +45,9 @@ typedef struct cli_command {
     { "json", CLI_FLAG, NULL, "print one JSON document on standard output and nothing else", NULL }
 #define CLI_OPT_DEVICE                                                                                                 \
     {                                                                                                                  \
-        "device", CLI_DEVICE, "auto|cpu|ref", "where to run, one of 'polestar devices'; ref: reference kernels only",  \
+        "device", CLI_DEVICE, "auto|cpu|gpu|ref",                                                                       \
+            "where to run: auto is the CPU, gpu the first OpenCL device, opencl:N another one of 'polestar devices', ref " \
+            "reference kernels only",                                                                                  \
             "auto"                                                                                                     \
     }
 #define CLI_OPT_THREADS                                                                                                \

@@ -3,23 +3,6 @@
 
 /* ---- loading ---- */
 
-static ps_status pick_device(ps_engine *e, const char *name, ps_device **ret, ps_error *err) {
-    ps_str known;
-    if (!name || strcmp(name, "auto") == 0) name = "cpu";
-    for (size_t i = 0; i < e->n_devices; i++) {
-        if (strcmp(e->devices[i]->name, name) == 0) {
-            *ret = e->devices[i];
-            return PS_OK;
-        }
-    }
-    ps_str_init(&known, &e->alloc);
-    for (size_t i = 0; i < e->n_devices; i++)
-        ps_str_printf(&known, "%s%s", i ? ", " : "", e->devices[i]->name);
-    ps_status status = PS_FAIL(err, NOT_FOUND, "device '%s' is not there: this machine has %s", name, known.data);
-    ps_str_release(&known);
-    return status;
-}
-
 static ps_status declare(ps_model *m, ps_value *const *values, size_t n, ps_value_info **ret, ps_error *err) {
     ps_value_info *infos = ps_arena_array(&m->arena, n + 1, sizeof *infos);
     if (!infos) return PS_FAIL_NOMEM(err, "the model's tables");
@@ -91,7 +74,8 @@ static ps_status adopt_weights(ps_model *m, const char *path, ps_error *err) {
 }
 
 static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
-    PS_TRY(pick_device(m->engine, o->device, &m->device, err));
+    PS_TRY(ps_engine_device(m->engine, o->device, &m->device, err));
+    m->host = m->device->ops->memory ? m->engine->devices[0] : m->device;
     PS_FAIL_IF(o->threads < 0 || o->threads > 1024, err, INVALID, "threads is %d: it must lie in 0 … 1024", o->threads);
     m->threads = o->threads ? o->threads : m->engine->threads;
     m->cache_limit = o->plan_cache_bytes ? o->plan_cache_bytes : (size_t)64 << 20;

@@ -409,7 +409,8 @@ static ps_status make_part(const ps_unit *unit, const ps_graph *whole, int64_t r
 static ps_graph *find_part(const builder *b, int64_t *ret_slices) {
     const ps_unit *unit = b->p->unit;
     ps_graph *part = NULL;
-    int64_t batch, rows = unit->owner ? 0 : ps_slice_rows(b->g, b->p->threads, &batch);
+    bool cached = !unit->owner && !unit->model->device->ops->memory; /* a GPU is better off with more at once */
+    int64_t batch, rows = cached ? ps_slice_rows(b->g, b->p->threads, &batch) : 0;
     if (!rows || ps_graph_clone(unit->graph, &part, NULL, NULL) != PS_OK) return NULL;
     *ret_slices = batch / rows;
     if (make_part(unit, b->g, rows, part, NULL) == PS_OK && ps_slice_is_same(b->g, part, batch, rows)) return part;

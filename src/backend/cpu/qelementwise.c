@@ -122,8 +122,8 @@ static bool lay_out(pair_kernel *k, const ps_lowering *l, ps_layout layout) {
     const ps_node *n = l->node;
     const ps_shape *y = &n->out[0]->shape;
     int64_t a[PS_MAX_RANK] = { 0 }, b[PS_MAX_RANK] = { 0 };
-    if (!cpu_broadcast_strides(&n->in[A]->shape, l->in_layout[A], y, a)) return false;
-    if (!cpu_broadcast_strides(&n->in[B]->shape, l->in_layout[B], y, b)) return false;
+    if (!ps_broadcast_strides(&n->in[A]->shape, l->in_layout[A], y, a)) return false;
+    if (!ps_broadcast_strides(&n->in[B]->shape, l->in_layout[B], y, b)) return false;
     for (int i = 0; i < y->rank; i++) {
         int d = i;
         if (layout == PS_LAYOUT_CHANNELS_LAST && i) d = i + 1 < y->rank ? i + 1 : 1;
