@@ -308,7 +308,7 @@ void ps_batch_run_all(ps_batch_run *run, ps_infer **infers, size_t n) {
         joined j = { .infers = ready };
         j.n = n = prepare_all(run, infers, n, ready);
         infers = ready;
-        if (run_together(run, &j)) return;
+        if (n == 0 || run_together(run, &j)) return; /* 0: all are too late, or given up */
     }
     for (size_t k = 0; k < n; k++)
         run_alone(run, infers[k]);

@@ -3,6 +3,7 @@
 import tempfile
 import threading
 
+import batch_answers
 import numpy as np
 import onnx
 import pytest
@@ -97,6 +98,13 @@ def test_answers_in_batches_equal_those_alone(server):
     assert sum(b["batch_size"] * b["compute_infer"]["count"] for b in after["batch_stats"]) == after["inference_count"]
     assert after["scheduler"]["completed"] <= after["inference_stats"]["success"]["count"]
     assert sum(size["count"] for size in after["scheduler"]["batch_sizes"]) == after["scheduler"]["batches"]
+
+
+def test_random_requests_of_several_models():
+    """batch_answers.py does this with 10,000."""
+    wrong, runs = batch_answers.compare(500, 3)
+    assert not wrong
+    assert sum(executed for _, executed in runs.values()) < 500, f"nothing shared a run: {runs}"
 
 
 def test_only_equal_shapes_share_a_run(server):
