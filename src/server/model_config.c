@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/os.h"
 #include "server/config_tree.h"
 
 typedef struct reader {
@@ -514,4 +515,21 @@ ps_status ps_model_config_read(const char *text, size_t size, bool json, ps_aren
         return PS_OK;
     }
     return read_fields(&r, tree.root, "", top_fields, err);
+}
+
+static bool is_json(const char *path) {
+    size_t n = strlen(path);
+    return n > 5 && strcmp(path + n - 5, ".json") == 0;
+}
+
+ps_status ps_model_config_load(const char *path, ps_arena *arena, ps_model_config *ret, ps_error *err) {
+    char *text;
+    size_t size;
+    ps_model_config_init(ret);
+    if (!path) return PS_OK;
+    PS_TRY(ps_file_read(arena->alloc, path, PS_CONFIG_MAX_BYTES, &text, &size, err));
+    ps_status status = ps_model_config_read(text, size, is_json(path), arena, ret, err);
+    ps_free(arena->alloc, text);
+    if (status != PS_OK) ps_error_prefix(err, "%s", path);
+    return status;
 }

@@ -89,6 +89,9 @@ void ps_model_config_init(ps_model_config *config);
 ps_status ps_model_config_read(const char *text, size_t size, bool json, ps_arena *arena, ps_model_config *ret,
                                ps_error *err);
 
+/* A whole file, JSON if its name ends so; errors begin with its name. path NULL: as if there were none. */
+ps_status ps_model_config_load(const char *path, ps_arena *arena, ps_model_config *ret, ps_error *err);
+
 /* Of a parameter; NULL: none. */
 const char *ps_model_config_parameter(const ps_model_config *config, const char *key);
 
