@@ -58,26 +58,34 @@ void ps_plan_state_free(ps_session *s, ps_plan_state *st) {
 
 /* ---- pointers ---- */
 
-static bool still_resolved(const ps_plan_state *st, const void *arena, ps_slot *const *in, ps_slot *const *out) {
+/* Where the rows of a slice lie: of input i, or of output i - n_inputs. */
+static void *end_data(const ps_plan *p, ps_slot *const *in, ps_slot *const *out, size_t i, int64_t slice) {
+    bool input = i < p->n_inputs;
+    char *data = input ? in[i]->data : out[i - p->n_inputs]->data;
+    uint32_t storage = input ? p->inputs[i] : p->outputs[i - p->n_inputs].storage;
+    return slice ? data + (size_t)slice * p->storages[storage].bytes : data;
+}
+
+static bool still_resolved(const ps_plan_state *st, const void *arena, ps_slot *const *in, ps_slot *const *out,
+                           int64_t slice) {
     const ps_plan *p = st->plan;
     if (!st->resolved_arena || st->resolved_arena != arena) return false;
-    for (size_t i = 0; i < p->n_inputs; i++) {
-        if (st->resolved_ends[i] != in[i]->data) return false;
-    }
-    for (size_t i = 0; i < p->n_outputs; i++) {
-        if (st->resolved_ends[p->n_inputs + i] != out[i]->data) return false;
+    for (size_t i = 0; i < p->n_inputs + p->n_outputs; i++) {
+        if (st->resolved_ends[i] != end_data(p, in, out, i, slice)) return false;
     }
     return true;
 }
 
-static void resolve(ps_plan_state *st, char *arena, ps_slot *const *in, ps_slot *const *out) {
+static void resolve(ps_plan_state *st, char *arena, ps_slot *const *in, ps_slot *const *out, int64_t slice) {
     const ps_plan *p = st->plan;
+    for (size_t i = 0; i < p->n_inputs + p->n_outputs; i++)
+        st->resolved_ends[i] = end_data(p, in, out, i, slice);
     for (uint32_t i = 0; i < p->n_storages; i++) {
         const ps_storage *s = &p->storages[ps_storage_find(p, i)];
         switch (s->kind) {
         case PS_ST_ARENA: st->ptrs[i] = s->last >= 0 ? arena + s->offset : NULL; break;
-        case PS_ST_INPUT: st->ptrs[i] = in[s->index]->data; break;
-        case PS_ST_OUTPUT: st->ptrs[i] = out[s->index]->data; break;
+        case PS_ST_INPUT: st->ptrs[i] = st->resolved_ends[s->index]; break;
+        case PS_ST_OUTPUT: st->ptrs[i] = st->resolved_ends[p->n_inputs + s->index]; break;
         case PS_ST_CONST: st->ptrs[i] = s->data; break;
         }
     }
@@ -88,10 +96,6 @@ static void resolve(ps_plan_state *st, char *arena, ps_slot *const *in, ps_slot 
             *arg++ = s->args[k] == PS_NONE ? NULL : st->ptrs[s->args[k]];
     }
     st->resolved_arena = arena;
-    for (size_t i = 0; i < p->n_inputs; i++)
-        st->resolved_ends[i] = in[i]->data;
-    for (size_t i = 0; i < p->n_outputs; i++)
-        st->resolved_ends[p->n_inputs + i] = out[i]->data;
 }
 
 /* ---- steps ---- */
@@ -128,6 +132,9 @@ ps_status ps_plan_exec(ps_session *s, ps_plan_state *st, ps_slot *const *in, ps_
     PS_TRY(ps_buffer_fit(s->alloc, &s->arena, p->arena_bytes, err));
     for (size_t i = 0; i < p->n_outputs; i++)
         PS_TRY(ps_slot_resolve(&s->pool, out[i], p->outputs[i].dtype, &p->outputs[i].shape, err));
-    if (!still_resolved(st, s->arena.data, in, out)) resolve(st, s->arena.data, in, out);
-    return run_steps(s, st, err);
+    for (int64_t slice = 0; slice < p->slices; slice++) {
+        if (!still_resolved(st, s->arena.data, in, out, slice)) resolve(st, s->arena.data, in, out, slice);
+        PS_TRY(run_steps(s, st, err));
+    }
+    return PS_OK;
 }
