@@ -48,6 +48,9 @@ ps_status ps_file_writer_append(ps_file_writer *w, const void *data, size_t size
 ps_status ps_file_writer_commit(ps_file_writer *w, ps_error *err);
 void ps_file_writer_abort(ps_file_writer *w);
 bool ps_file_exists(const char *path);
+uint64_t ps_file_size(const char *path); /* 0 if there is none */
+/* Size and time of the last change (wall clock); false if there is no such file. */
+bool ps_file_stat(const char *path, uint64_t *ret_size, int64_t *ret_changed_ns);
 bool ps_dir_exists(const char *path);
 /* May this process read and write it? */
 bool ps_file_usable(const char *path);
@@ -73,6 +76,10 @@ int ps_cpu_count(void);
 uint64_t ps_memory_total(void);
 /* Resident bytes of this process. */
 uint64_t ps_memory_resident(void);
+/* Memory that was freed goes back to the system now. Takes some milliseconds. */
+void ps_memory_trim(void);
+/* The calling thread, and threads it starts from now on, run when others leave room. */
+void ps_thread_yield_to_others(void);
 /* Raises this process's own limit of open files to `want`, as far as the hard limit lets it. Returns how many there may
  * be now, which may be more or fewer. */
 uint64_t ps_open_files_allow(uint64_t want);

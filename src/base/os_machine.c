@@ -8,11 +8,13 @@
 #include <ctype.h>
 #include <dlfcn.h>
 #include <limits.h>
+#include <malloc.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -188,6 +190,18 @@ uint64_t ps_memory_resident(void) {
     unsigned long long resident;
     if (!read_first_line("/proc/self/statm", line, sizeof line) || sscanf(line, "%*s %llu", &resident) != 1) return 0;
     return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+void ps_memory_trim(void) {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
+/* On Linux each thread has a niceness of its own, which the threads that it starts inherit. */
+void ps_thread_yield_to_others(void) {
+    enum { NICER = 10 };
+    (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICER);
 }
 
 uint64_t ps_open_files_allow(uint64_t want) {

@@ -107,6 +107,7 @@ bool cli_get_double(const cli_args *args, const char *name, double min, double m
 /* Comma-separated positive integers, at most max; *ret_n untouched if absent. */
 bool cli_get_ints(const cli_args *args, const char *name, int *ret, size_t max, size_t *ret_n);
 /* "64MiB", "2G", "1000": bytes. */
+bool cli_size_parse(const char *text, size_t *ret);
 bool cli_get_size(const cli_args *args, const char *name, size_t *ret);
 /* One sentence on stderr, "polestar COMMAND: ..."; return CLI_USAGE and CLI_FAILED. */
 int cli_usage(const cli_args *args, const char *fmt, ...) PS_PRINTF(2, 3);

@@ -35,6 +35,45 @@ static ps_status fill(ps_engine *e, const ps_engine_options *o, ps_error *err) {
     return ps_devices_create(&e->alloc, e->devices, PS_MAX_DEVICES, &e->n_devices, err);
 }
 
+/* ---- memory of models ---- */
+
+static void drop_next(ps_engine *e, ps_model_memory_state **at) {
+    ps_model_memory_state *m = *at;
+    *at = m->next;
+    ps_free(&e->alloc, m);
+}
+
+/* Those that tensors held on to, now gone. */
+static void drop_empty(ps_engine *e) {
+    ps_mutex_lock(&e->lock);
+    for (ps_model_memory_state **at = &e->left; *at;) {
+        if (atomic_load(&(*at)->alloc.bytes) == 0)
+            drop_next(e, at);
+        else
+            at = &(*at)->next;
+    }
+    ps_mutex_unlock(&e->lock);
+}
+
+ps_model_memory_state *ps_engine_add_memory(ps_engine *e, size_t limit) {
+    drop_empty(e);
+    ps_model_memory_state *m = ps_alloc_zero(&e->alloc, sizeof *m);
+    if (!m) return NULL;
+    ps_alloc_state_init_below(&m->alloc, &e->alloc);
+    atomic_store(&m->alloc.limit, limit);
+    return m;
+}
+
+void ps_engine_drop_memory(ps_engine *e, ps_model_memory_state *m) {
+    ps_mutex_lock(&e->lock);
+    m->next = e->left;
+    e->left = m;
+    ps_mutex_unlock(&e->lock);
+    drop_empty(e);
+}
+
+/* ---- life ---- */
+
 ps_status ps_engine_create(const ps_engine_options *options, ps_engine **ret, ps_error *err) {
     static const ps_engine_options defaults = PS_ENGINE_OPTIONS_INIT;
     const ps_engine_options *o = options ? options : &defaults;
@@ -46,7 +85,11 @@ ps_status ps_engine_create(const ps_engine_options *options, ps_engine **ret, ps
     ps_engine *e = ps_alloc_zero(&alloc, sizeof *e);
     if (!e) return PS_FAIL_NOMEM(err, "the engine");
     ps_alloc_state_init(&e->alloc, o->allocator);
-    e->alloc.limit = memory_limit(o);
+    atomic_store(&e->alloc.limit, memory_limit(o));
+    if (!ps_mutex_init(&e->lock)) {
+        ps_free(&alloc, e);
+        return PS_FAIL_NOMEM(err, "the engine");
+    }
     ps_status status = fill(e, o, err);
     if (status != PS_OK) {
         ps_engine_free(e);
@@ -63,6 +106,9 @@ void ps_engine_free(ps_engine *e) {
     if (e->lock_made) ps_mutex_destroy(&e->discover_lock);
     if (e->lock_made) ps_str_release(&e->advice);
     ps_free(&e->alloc, e->cache_dir);
+    while (e->left)
+        drop_next(e, &e->left);
+    ps_mutex_destroy(&e->lock);
     ps_alloc_state alloc;
     ps_alloc_state_init(&alloc, &e->alloc.user);
     ps_free(&alloc, e);

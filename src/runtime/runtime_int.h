@@ -42,8 +42,17 @@ typedef struct ps_unit {
     ps_program *programs; /* made so far and not let go; guarded by the model's lock */
 } ps_unit;
 
+/* What one model holds, its sessions included, as a part of what the engine holds. Tensors that a session gave away may
+ * outlive the model and give their memory back here: it goes when nothing is left in it. */
+typedef struct ps_model_memory_state {
+    ps_alloc_state alloc;
+    struct ps_model_memory_state *next; /* of those that wait; guarded by the engine's lock */
+} ps_model_memory_state;
+
 struct ps_engine {
     ps_alloc_state alloc;
+    ps_mutex lock;
+    ps_model_memory_state *left; /* of models that are gone; guarded by lock */
     ps_log log;
     int threads;
     ps_device *devices[PS_MAX_DEVICES];
@@ -58,9 +67,14 @@ struct ps_engine {
 /* The device of that name; NULL or "auto" is the CPU, "gpu" the first that has memory of its own. */
 ps_status ps_engine_device(ps_engine *e, const char *name, ps_device **ret, ps_error *err);
 
+/* limit 0: the engine's. NULL: out of memory. */
+ps_model_memory_state *ps_engine_add_memory(ps_engine *engine, size_t limit);
+void ps_engine_drop_memory(ps_engine *engine, ps_model_memory_state *memory);
+
 struct ps_model {
     ps_engine *engine;
-    ps_alloc_state *alloc;
+    ps_alloc_state *alloc; /* &memory->alloc */
+    ps_model_memory_state *memory;
     atomic_int refs;
     ps_arena arena; /* names and tables below */
     ps_graph *graph;
