@@ -51,10 +51,11 @@ typedef struct ps_server_options {
     int batch_size;       /* fixed, triton: the size; 0: max_batch */
     int batch_delay_ms;   /* fixed, triton: longest wait for it */
     int queue_timeout_ms; /* fixed, triton: what waits for longer is answered with an error; 0: no end */
+    int load_seconds;     /* how long a request waits for a model that is being loaded; 0: 30, -1: not at all */
 } ps_server_options;
 
 #define PS_SERVER_OPTIONS_INIT                                                                                         \
-    { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8001, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8001, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 PS_API ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, ps_server **ret_server,
                                  ps_error *reterr);

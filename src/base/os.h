@@ -78,5 +78,7 @@ uint64_t ps_memory_resident(void);
 uint64_t ps_open_files_allow(uint64_t want);
 /* "AMD EPYC 9654" or the architecture's name. */
 void ps_cpu_model(char *buf, size_t size);
+/* Address of a symbol of the libraries that this process was started with, or NULL. */
+void *ps_symbol_find(const char *name);
 
 #endif

@@ -61,6 +61,12 @@ static bool read_batching(const cli_args *args, ps_server_options *o) {
            cli_get_int(args, "queue-timeout", 1, 1 << 20, &o->queue_timeout_ms);
 }
 
+static bool read_load_timeout(const cli_args *args, ps_server_options *o) {
+    if (!cli_get_int(args, "load-timeout", 0, 86400, &o->load_seconds)) return false;
+    if (cli_get(args, "load-timeout") && o->load_seconds == 0) o->load_seconds = -1;
+    return true;
+}
+
 static bool read_options(const cli_args *args, ps_server_options *o) {
     o->host = cli_get(args, "host");
     o->device = cli_get(args, "device");
@@ -71,7 +77,7 @@ static bool read_options(const cli_args *args, ps_server_options *o) {
            cli_get_int(args, "http-threads", 1, 256, &o->http_threads) &&
            cli_get_int(args, "runners", 1, 1024, &o->runners) &&
            cli_get_int(args, "client-seconds", 1, 86400, &o->client_seconds) &&
-           cli_get_int(args, "drain-seconds", 1, 86400, &o->drain_seconds) &&
+           cli_get_int(args, "drain-seconds", 1, 86400, &o->drain_seconds) && read_load_timeout(args, o) &&
            cli_get_size(args, "max-body", &o->max_body_bytes);
 }
 
@@ -176,6 +182,7 @@ static const cli_option options[] = {
     { "batch-size", CLI_TEXT, "N", "policies fixed and triton: the size", "--max-batch" },
     { "batch-delay", CLI_TEXT, "MS", "policies fixed and triton: longest wait for a full batch", "0" },
     { "queue-timeout", CLI_TEXT, "MS", "policies fixed and triton: longest wait in the queue", "none" },
+    { "load-timeout", CLI_TEXT, "S", "how long a request waits for its model to be loaded; 0: it is refused", "30" },
     { "client-seconds", CLI_TEXT, "S", "patience with slow clients", "30" },
     { "shared-memory", CLI_WORDS, "auto|on|off",
       "may clients register POSIX shared memory; auto: if only this machine reaches the server", "auto" },

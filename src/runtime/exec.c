@@ -60,15 +60,21 @@ void ps_plan_state_free(ps_session *s, ps_plan_state *st) {
 
 /* ---- pointers ---- */
 
-static bool still_resolved(const ps_session *s, const ps_plan_state *st, ps_slot *const *in, ps_slot *const *out) {
+/* Where the rows of a slice lie: of input i, or of output i - n_inputs. */
+static void *end_data(const ps_plan *p, ps_slot *const *in, ps_slot *const *out, size_t i, int64_t slice) {
+    bool input = i < p->n_inputs;
+    char *data = input ? in[i]->data : out[i - p->n_inputs]->data;
+    uint32_t storage = input ? p->inputs[i] : p->outputs[i - p->n_inputs].storage;
+    return slice ? data + (size_t)slice * p->storages[storage].bytes : data;
+}
+
+static bool still_resolved(const ps_session *s, const ps_plan_state *st, ps_slot *const *in, ps_slot *const *out,
+                           int64_t slice) {
     const ps_plan *p = st->plan;
     if (!st->resolved_arena || st->resolved_arena != s->arena.data) return false;
     if (st->resolved_device != s->device_arena.data) return false;
-    for (size_t i = 0; i < p->n_inputs; i++) {
-        if (st->resolved_ends[i] != in[i]->data) return false;
-    }
-    for (size_t i = 0; i < p->n_outputs; i++) {
-        if (st->resolved_ends[p->n_inputs + i] != out[i]->data) return false;
+    for (size_t i = 0; i < p->n_inputs + p->n_outputs; i++) {
+        if (st->resolved_ends[i] != end_data(p, in, out, i, slice)) return false;
     }
     return true;
 }
@@ -82,9 +88,12 @@ static void *resolve_region(const ps_session *session, ps_plan_state *st, const 
     return &st->regions[i];
 }
 
-static void resolve(const ps_session *session, ps_plan_state *st, ps_slot *const *in, ps_slot *const *out) {
+static void resolve(const ps_session *session, ps_plan_state *st, ps_slot *const *in, ps_slot *const *out,
+                    int64_t slice) {
     const ps_plan *p = st->plan;
     char *arena = session->arena.data;
+    for (size_t i = 0; i < p->n_inputs + p->n_outputs; i++)
+        st->resolved_ends[i] = end_data(p, in, out, i, slice);
     for (uint32_t i = 0; i < p->n_storages; i++) {
         const ps_storage *s = &p->storages[ps_storage_find(p, i)];
         if (s->space == PS_SPACE_DEVICE) {
@@ -93,8 +102,8 @@ static void resolve(const ps_session *session, ps_plan_state *st, ps_slot *const
         }
         switch (s->kind) {
         case PS_ST_ARENA: st->ptrs[i] = s->last >= 0 ? arena + s->offset : NULL; break;
-        case PS_ST_INPUT: st->ptrs[i] = in[s->index]->data; break;
-        case PS_ST_OUTPUT: st->ptrs[i] = out[s->index]->data; break;
+        case PS_ST_INPUT: st->ptrs[i] = st->resolved_ends[s->index]; break;
+        case PS_ST_OUTPUT: st->ptrs[i] = st->resolved_ends[p->n_inputs + s->index]; break;
         case PS_ST_CONST: st->ptrs[i] = s->data; break;
         }
     }
@@ -106,10 +115,6 @@ static void resolve(const ps_session *session, ps_plan_state *st, ps_slot *const
     }
     st->resolved_arena = arena;
     st->resolved_device = session->device_arena.data;
-    for (size_t i = 0; i < p->n_inputs; i++)
-        st->resolved_ends[i] = in[i]->data;
-    for (size_t i = 0; i < p->n_outputs; i++)
-        st->resolved_ends[p->n_inputs + i] = out[i]->data;
 }
 
 /* ---- steps ---- */
@@ -171,8 +176,11 @@ ps_status ps_plan_exec(ps_session *s, ps_plan_state *st, ps_slot *const *in, ps_
     if (s->stream) PS_TRY(fit_device_arena(s, p->arena_bytes[PS_SPACE_DEVICE], err));
     for (size_t i = 0; i < p->n_outputs; i++)
         PS_TRY(ps_slot_resolve(&s->pool, out[i], p->outputs[i].dtype, &p->outputs[i].shape, err));
-    if (!still_resolved(s, st, in, out)) resolve(s, st, in, out);
-    ps_status status = run_steps(s, st, err);
+    ps_status status = PS_OK;
+    for (int64_t slice = 0; slice < p->slices && status == PS_OK; slice++) {
+        if (!still_resolved(s, st, in, out, slice)) resolve(s, st, in, out, slice);
+        status = run_steps(s, st, err);
+    }
     if (!s->stream) return status;
     /* Copies under way use memory of the caller, whatever happened. */
     ps_status end = sync(s, status == PS_OK ? err : NULL);

@@ -245,13 +245,6 @@ static ps_status want(compiler *c, const ps_value *v, ps_space space, ps_layout 
 
 /* ---- nodes ---- */
 
-static bool all_constant(const ps_node *n) {
-    for (uint32_t i = 0; i < n->n_out; i++) {
-        if (n->out[i] && !n->out[i]->constant) return false;
-    }
-    return true;
-}
-
 /* A view that only regroups the spatial dims is the same memory in channels-last too. */
 static bool regroups_spatial(const ps_shape *in, const ps_shape *out) {
     return in->rank >= 3 && out->rank >= 3 && in->dims[0] == out->dims[0] && in->dims[1] == out->dims[1];
@@ -494,7 +487,7 @@ static void find_transfers(ps_plan *p) {
 static ps_status lower_graph(compiler *c) {
     PS_TRY(make_inputs(c));
     for (const ps_node *n = c->plan->graph->first; n; n = n->next) {
-        if (!all_constant(n)) PS_TRY(lower_node(c, n));
+        if (!ps_node_is_folded(n)) PS_TRY(lower_node(c, n));
     }
     return make_outputs(c);
 }
@@ -566,6 +559,7 @@ ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **r
     p->model = model;
     p->graph = g;
     p->threads = threads;
+    p->slices = 1;
     ps_arena_init(&p->arena, model->alloc);
     compiler c = { .plan = p, .alloc = model->alloc, .device = model->device, .host = model->host, .err = err };
     ps_status status = compile(&c);
@@ -577,6 +571,12 @@ ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **r
     }
     *ret = p;
     return PS_OK;
+}
+
+void ps_plan_slice(ps_plan *p, int64_t slices) {
+    p->slices = slices;
+    for (size_t i = 0; i < p->n_outputs; i++)
+        p->outputs[i].shape.dims[0] *= slices;
 }
 
 void ps_plan_free(ps_plan *p) {

@@ -149,6 +149,7 @@ struct ps_plan {
     size_t n_reorders, n_transfers;
     int64_t macs;
     size_t bytes; /* of the plan and its kernels */
+    int64_t slices; /* it runs that many times, each time over the next rows of inputs and outputs (slice.c); or 1 */
 };
 
 /* Lowers g, in which every shape is fixed and every node is resolved; the plan owns g from here on, also on failure. */
@@ -160,6 +161,14 @@ ps_status ps_plan_weights(ps_plan *plan, ps_error *err);
 ps_status ps_plan_memory(ps_plan *plan, ps_alloc_state *alloc, ps_error *err);
 uint32_t ps_storage_find(const ps_plan *plan, uint32_t s);
 int64_t ps_node_macs(const ps_node *node);
+
+/* slice.c: rows of the batch that should run at a time, so that values stay in the cache; 0: all of them. g as for
+ * ps_plan_compile. */
+int64_t ps_slice_rows(const ps_graph *g, int threads, int64_t *ret_batch);
+/* Is `part`, made for so many rows, the same computation as `whole`, made for a batch? */
+bool ps_slice_is_same(const ps_graph *whole, const ps_graph *part, int64_t batch, int64_t rows);
+/* Makes a plan for so many rows one of `slices` times as many. */
+void ps_plan_slice(ps_plan *plan, int64_t slices);
 
 /* Part of src as a root of its own: `inputs` become its inputs (with their present shapes), the nodes are copied in the
  * order given, constants shared. src may be a subgraph. */

@@ -304,7 +304,7 @@ static void add_plan(const ps_plan *p, ps_session_stats *ret) {
     ret->steps += p->n_steps;
     ret->reorders += p->n_reorders;
     ret->transfers += p->n_transfers;
-    ret->macs += p->macs;
+    ret->macs += p->macs * p->slices;
 }
 
 static void add_statistics(const ps_state *st, ps_session_stats *ret) {

@@ -275,7 +275,7 @@ static void withdraw(ps_sched *s, ps_sched_request *r) {
 
 bool ps_sched_cancel(ps_sched *s, ps_sched_request *r) {
     if (r->state != PS_SCHED_QUEUED && r->state != PS_SCHED_BEHIND) return false;
-    r->bucket->model->stats.cancelled++;
+    r->bucket->model->stats.dropped[PS_SCHED_CANCELLED]++;
     withdraw(s, r);
     r->state = PS_SCHED_OUTSIDE;
     return true;

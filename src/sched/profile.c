@@ -13,6 +13,7 @@ enum { FIRST = 1, STRIKES = 5, WINDOW = 32, TRUSTED = 3 };
 #define NEW_SPREAD 0.10f /* assumed deviation of a size with few samples, as a share of its mean */
 #define FAR_SPREAD 0.05f /* more of it for each doubling beyond the sizes that were measured */
 #define LEAN_LOSS 0.97
+#define STILL 0.005f /* a size that moved by less, as a share of its mean, leaves the table as it is */
 #define FORGET 0.99 /* weight of the affine fit's past, each sample */
 
 /* ---- points ---- */
@@ -216,6 +217,15 @@ static void learn(ps_profile_point *pt, float t) {
     pt->var = (1 - share) * (pt->var + share * d * d);
 }
 
+/* What the table says of a size known well is near enough what it would say now: requests of microseconds do not pay
+ * for a new one each. */
+static bool is_in_table(const ps_profile *p, uint32_t i) {
+    const ps_profile_point *pt = &p->points[i];
+    float most = STILL * pt->mean;
+    return p->known && pt->samples > WINDOW && fabsf(pt->mean - p->mean[i]) <= most &&
+           fabsf(pt->mean + Z * spread_of(p, pt) - p->high[i]) <= most;
+}
+
 bool ps_profile_add(ps_profile *p, uint32_t size, int64_t ns) {
     if (size < 1 || size > p->max_batch || ns <= 0) return false;
     uint32_t i = ps_profile_point_of(size);
@@ -230,7 +240,7 @@ bool ps_profile_add(ps_profile *p, uint32_t size, int64_t ns) {
     if (size > p->largest) p->largest = size;
     learn(pt, t);
     add_to_fit(p, (double)size, (double)ns, 1);
-    rebuild(p);
+    if (!is_in_table(p, i)) rebuild(p);
     return true;
 }
 

@@ -56,6 +56,7 @@ typedef enum ps_sched_reason {
     PS_SCHED_NOT_LOADED, /* its model did not load in time */
     PS_SCHED_REMOVED,    /* its model is being removed */
     PS_SCHED_NO_MEMORY,  /* for a new shape */
+    PS_SCHED_CANCELLED,  /* ps_sched_cancel */
     PS_SCHED_REASONS
 } ps_sched_reason;
 
@@ -139,8 +140,8 @@ typedef struct ps_sched_model_options {
 } ps_sched_model_options;
 
 typedef struct ps_sched_stats {
-    uint64_t admitted, completed, cancelled, batches, items;
-    uint64_t refused[PS_SCHED_REASONS], dropped[PS_SCHED_REASONS];
+    uint64_t admitted, completed, batches, items;
+    uint64_t refused[PS_SCHED_REASONS], dropped[PS_SCHED_REASONS]; /* dropped: those that were cancelled too */
     uint64_t on_time, late; /* of the completed: by deadline, or by target */
     uint64_t queue_ns;      /* sum over those that ran, of the time until their batch started */
     uint64_t run_ns;        /* sum over batches */

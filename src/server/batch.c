@@ -5,6 +5,7 @@
 #include "base/map.h"
 #include "base/os.h"
 #include "server/classify.h"
+#include "server/schedule.h"
 
 #define ALIGN 64 /* of each input in a room */
 
@@ -173,8 +174,7 @@ static ps_status check(const ps_infer *infer, const int *cancel, ps_error *err) 
     PS_FAIL_IF(infer->deadline_ns && ps_clock_ns() >= infer->deadline_ns, err, DEADLINE,
                "model '%s': the request waited for longer than its timeout of %lld microseconds", infer->served->name,
                (long long)((infer->deadline_ns - infer->arrived_ns) / 1000));
-    PS_FAIL_IF(atomic_load_explicit(&infer->abandoned, memory_order_relaxed), err, CANCELLED,
-               "model '%s': the client gave the request up", infer->served->name);
+    if (atomic_load_explicit(&infer->abandoned, memory_order_relaxed)) return ps_schedule_given_up(infer, err);
     return PS_OK;
 }
 

@@ -53,6 +53,8 @@ struct ps_infer {
     ps_engine *engine;
     ps_arena arena;
     const char *id; /* "" if there is none */
+    /* For front ends that need them after they have read the request, in the arena. */
+    const char *model_name, *version_name;
     ps_infer_tensor *inputs;
     size_t n_inputs;
     ps_infer_want *wants; /* none: all outputs, in the model's order */
@@ -67,13 +69,14 @@ struct ps_infer {
     size_t shm_bytes;      /* reserved in it */
     int64_t arrived_ns;    /* of ps_clock_ns; the start of the request for statistics */
     int64_t deadline_ns;   /* of ps_clock_ns; 0: none. The front end may set one; a timeout can only make it earlier */
-    atomic_bool abandoned; /* any thread, at any time: the client is gone; a run that has not begun is not begun */
+    atomic_bool abandoned; /* any thread, at any time (ps_runner_give_up): a run that has not begun is not begun */
     /* NULL, or called before `encode`, before the run: fills slots of `tensors` that are costly to make */
     ps_status (*prepare)(ps_infer *infer, ps_error *err);
     ps_status (*encode)(ps_infer *infer, ps_error *err);
     void (*done)(ps_infer *infer);
     int64_t here_ns;               /* 0, PS_QUICK_SHARED_NS or PS_QUICK_ALONE_NS */
     void (*park)(ps_infer *infer); /* NULL, or called once at most, on the submitting thread, before another has it */
+    ps_load_wait wait;             /* `over`: NULL, or the request may wait for its model (ps_core_acquire) */
     uint32_t form;                 /* of the reply: requests whose encoding takes another time differ in it */
     void *ctx;                     /* of the front end */
 
@@ -83,10 +86,12 @@ struct ps_infer {
     size_t n_tensors;
     int *selected; /* model output of each want */
     ps_runner *runner;
+    int64_t loaded_ns; /* if it waited for its model: since when that is loaded */
     int64_t queued_ns;
     uint64_t quick_key;         /* 0: may not run on the submitting thread */
     ps_sequence *sequence;      /* from ps_sequence_enter to ps_sequence_leave */
     ps_infer *next_of_sequence; /* of those that wait for their turn */
+    bool behind;                /* it waits for its turn; guarded by the runner's lock */
 
     ps_infer_tensor *results; /* one per want, for `encode` */
     ps_stats_sample sample;
@@ -102,6 +107,10 @@ void ps_infer_recycle(ps_infer *infer, size_t max_bytes);
 /* Gives the reference to the model back before the request is released: an unload waits for it. */
 void ps_infer_drop_served(ps_infer *infer);
 
+/* ps_repository_acquire for a request. PS_OK with *ret NULL: it has been parked and waits for the model; when
+ * infer->wait.over is called, it is to ask again. */
+ps_status ps_core_acquire(ps_repository *repo, ps_infer *infer, const char *name, const char *version, ps_served **ret,
+                          ps_error *err);
 /* Checks the request against `served` (takes over the reference, also on failure) and queues it. PS_NOT_FOUND,
  * PS_INVALID, PS_TYPE, PS_SHAPE for a bad request, PS_UNAVAILABLE when the queue is full. */
 ps_status ps_core_submit(ps_runner *runner, ps_infer *infer, ps_served *take_served, ps_error *err);

@@ -35,6 +35,16 @@ void ps_core_count_failure(ps_served *served, int64_t arrived_ns) {
     ps_stats_fail(&served->stats, ps_clock_ns() - arrived_ns);
 }
 
+ps_status ps_core_acquire(ps_repository *repo, ps_infer *infer, const char *name, const char *version, ps_served **ret,
+                          ps_error *err) {
+    ps_status status = ps_repository_acquire(repo, name, version, ret, err);
+    if (infer->wait.until_ns) infer->loaded_ns = ps_clock_ns();
+    if (status != PS_UNAVAILABLE || !infer->wait.over) return status;
+    if (infer->park) infer->park(infer); /* first: once it waits, another thread may have it at once */
+    infer->park = NULL;
+    return ps_repository_await(repo, name, version, &infer->wait, ret, err);
+}
+
 /* ---- checks ---- */
 
 static const char *shape_text(const ps_shape *shape, char *buf, size_t size) {

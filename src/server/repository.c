@@ -23,6 +23,8 @@ struct ps_repository {
     ps_log log;
     char *dir, *device;
     ps_served_options served;
+    ps_load_waits *waits; /* keys are entries */
+    int64_t load_timeout_ns;
     atomic_bool stop_loading;
     ps_mutex load_lock; /* one load or unload at a time; taken before lock */
     ps_mutex lock;
@@ -130,6 +132,8 @@ static ps_status fill(ps_repository *repo, const ps_repository_options *o, ps_er
         return PS_FAIL_NOMEM(err, "a device's name");
     repo->served = o->served;
     repo->served.device = repo->device;
+    repo->load_timeout_ns = o->load_timeout_ns;
+    PS_TRY(ps_load_waits_create(repo->alloc, &repo->waits, err));
     PS_FAIL_IF(o->dir && !ps_dir_exists(o->dir), err, NOT_FOUND, "model repository '%s' is no folder", o->dir);
     for (size_t i = 0; i < o->model_count; i++)
         PS_TRY(add_explicit(repo, &o->models[i], err));
@@ -163,6 +167,7 @@ ps_status ps_repository_create(const ps_repository_options *o, ps_repository **r
 
 void ps_repository_free(ps_repository *repo) {
     if (!repo) return;
+    ps_load_waits_free(repo->waits);
     for (size_t i = 0; i < repo->sorted.size; i++)
         entry_free(repo, repo->sorted.data[i]);
     ps_vec_release(repo->alloc, &repo->sorted);
@@ -192,6 +197,7 @@ static void replace(ps_repository *repo, entry *e, ps_served *served) {
     e->reason = (ps_error)PS_ERROR_INIT;
     ps_snprintf(e->version, sizeof e->version, "%s", served->version);
     ps_mutex_unlock(&repo->lock);
+    ps_load_waits_end(repo->waits, e);
     if (old) ps_served_retire(old);
     ps_served_release(old);
 }
@@ -201,6 +207,7 @@ static void load_failed(ps_repository *repo, entry *e, const ps_error *reason) {
     e->state = e->served ? PS_MODEL_READY : PS_MODEL_FAILED;
     e->reason = *reason;
     ps_mutex_unlock(&repo->lock);
+    ps_load_waits_end(repo->waits, e);
 }
 
 static ps_status load_file(ps_repository *repo, entry *e, ps_served **ret, ps_error *err) {
@@ -260,15 +267,15 @@ ps_status ps_repository_load(ps_repository *repo, const char *name, ps_error *er
     return status;
 }
 
-/* All that were never loaded say LOADING from now on. */
-static void mark_pending(ps_repository *repo) {
+/* Those say LOADING from now on. */
+void ps_repository_expect_all(ps_repository *repo) {
     ps_mutex_lock(&repo->lock);
     for (size_t i = 0; i < repo->sorted.size; i++)
         if (repo->sorted.data[i]->state == PS_MODEL_KNOWN) repo->sorted.data[i]->state = PS_MODEL_LOADING;
     ps_mutex_unlock(&repo->lock);
 }
 
-/* As load_lock is held, a model without `served` that says LOADING is one that mark_pending marked. */
+/* As load_lock is held, a model without `served` that says LOADING is one that ps_repository_expect_all marked. */
 static entry *next_pending(ps_repository *repo) {
     entry *found = NULL;
     ps_mutex_lock(&repo->lock);
@@ -282,14 +289,17 @@ static entry *next_pending(ps_repository *repo) {
 
 void ps_repository_load_all(ps_repository *repo) {
     ps_mutex_lock(&repo->load_lock);
-    mark_pending(repo);
+    ps_repository_expect_all(repo);
     for (entry *e; !atomic_load(&repo->stop_loading) && (e = next_pending(repo));)
         (void)load_entry(repo, e, NULL);
     ps_mutex_unlock(&repo->load_lock);
 }
 
 void ps_repository_stop_loading(ps_repository *repo) {
+    ps_mutex_lock(&repo->lock); /* for ps_repository_await */
     atomic_store(&repo->stop_loading, true);
+    ps_mutex_unlock(&repo->lock);
+    ps_load_waits_end(repo->waits, NULL);
 }
 
 /* Waits on the unloading thread's stack; guarded by the repository's lock. */
@@ -316,6 +326,7 @@ static bool unload_entry(ps_repository *repo, entry *e) {
     e->reason = (ps_error)PS_ERROR_INIT;
     e->state = old ? PS_MODEL_UNLOADING : e->state == PS_MODEL_KNOWN ? PS_MODEL_KNOWN : PS_MODEL_UNLOADED;
     ps_mutex_unlock(&repo->lock);
+    ps_load_waits_end(repo->waits, e);
     if (!old) return false;
     old->on_gone = say_gone;
     old->gone_ctx = &d;
@@ -357,6 +368,33 @@ static ps_status acquire(entry *e, const char *name, const char *version, ps_ser
     PS_FAIL_IF(e->state == PS_MODEL_FAILED, err, UNAVAILABLE, "model '%s' could not be loaded: %.200s", name,
                e->reason.msg);
     return PS_FAIL(err, NOT_FOUND, "model '%s' is not loaded", name);
+}
+
+/* Called with the lock held: the model's state does not change in between. */
+static ps_status await(ps_repository *repo, const entry *e, ps_load_wait *w, ps_error *err) {
+    int64_t now = ps_clock_ns();
+    PS_FAIL_IF(atomic_load(&repo->stop_loading), err, UNAVAILABLE, "the server is shutting down");
+    if (!w->until_ns) w->until_ns = now + repo->load_timeout_ns;
+    PS_FAIL_IF(now >= w->until_ns, err, UNAVAILABLE,
+               "model '%s' is still being loaded after %lld s, which is as long as a request waits for that", e->name,
+               (long long)(repo->load_timeout_ns / 1000000000));
+    ps_load_waits_add(repo->waits, e, w);
+    return PS_OK;
+}
+
+ps_status ps_repository_await(ps_repository *repo, const char *name, const char *version, ps_load_wait *w,
+                              ps_served **ret, ps_error *err) {
+    *ret = NULL;
+    ps_mutex_lock(&repo->lock);
+    entry *e = find(repo, name);
+    bool waits = e && !e->served && e->state == PS_MODEL_LOADING && repo->load_timeout_ns;
+    ps_status status = waits ? await(repo, e, w, err) : acquire(e, name, version, ret, err);
+    ps_mutex_unlock(&repo->lock);
+    return status;
+}
+
+bool ps_repository_leave(ps_repository *repo, ps_load_wait *w) {
+    return ps_load_waits_remove(repo->waits, w);
 }
 
 static const char *reason_of(const entry *e) {

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "polestar/server.h"
+#include "server/load_wait.h"
 #include "server/served.h"
 
 #define PS_MODEL_NAME_MAX 255 /* bytes */
@@ -34,6 +35,7 @@ typedef struct ps_repository_options {
     const ps_server_model *models; /* explicit ones; a name twice is refused */
     size_t model_count;
     const char *dir; /* may be NULL */
+    int64_t load_timeout_ns; /* how long a request waits for its model to be loaded; 0: not at all */
     ps_served_options served;
 } ps_repository_options;
 
@@ -46,7 +48,9 @@ void ps_repository_free(ps_repository *repo); /* NULL is allowed */
 ps_status ps_repository_load(ps_repository *repo, const char *name, ps_error *err);
 /* Loads every model that is not loaded; failures are logged and kept as the model's reason. */
 void ps_repository_load_all(ps_repository *repo);
-/* ps_repository_load_all returns after the model it is at. */
+/* From now on requests for models that were never loaded wait for ps_repository_load_all. */
+void ps_repository_expect_all(ps_repository *repo);
+/* ps_repository_load_all returns after the model it is at. No request waits for a load any more. */
 void ps_repository_stop_loading(ps_repository *repo);
 /* No request can have the model from now on; those that have it, queued or running, finish. Returns when they have and
  * its memory is given back. Unknown or unloaded names are fine. */
@@ -56,6 +60,12 @@ void ps_repository_unload(ps_repository *repo, const char *name);
  * or version, or unloaded; PS_UNAVAILABLE: loading, or failed (with its reason). */
 ps_status ps_repository_acquire(ps_repository *repo, const char *name, const char *version, ps_served **ret,
                                 ps_error *err);
+/* The same for a request that may wait: PS_OK with *ret NULL while the model is loaded; w->over is called when that has
+ * changed, or after the load timeout, and is to ask again. PS_UNAVAILABLE if w has waited for that long. */
+ps_status ps_repository_await(ps_repository *repo, const char *name, const char *version, ps_load_wait *w,
+                              ps_served **ret, ps_error *err);
+/* True: it waits no longer, and `over` is not called. */
+bool ps_repository_leave(ps_repository *repo, ps_load_wait *w);
 /* References to all loaded models, in order of name; ps_alloc'ed array, release each. */
 ps_status ps_repository_acquire_all(ps_repository *repo, ps_served ***ret, size_t *ret_count, ps_error *err);
 /* One model of the index. A model that was never loaded has only its name: the others are NULL, as in Triton's. */

@@ -21,7 +21,8 @@ struct ps_runner {
     ps_sched *sched; /* guarded by lock, like all below */
     worker *idle;    /* last in, first out: the thread whose caches are warm */
     atomic_size_t queued; /* admitted and not yet taken to run or dropped; may be read without the lock */
-    int busy;
+    int busy, leaving; /* leaving: requests that were given up and are being answered by whoever did that */
+    ps_cond left;      /* the last of them is */
     bool stopping;
     int cancel; /* atomic; ps_run_options.cancel of every run */
     worker *workers;
@@ -42,12 +43,22 @@ static void finish(ps_infer *infer) {
 
 static ps_status enqueue(ps_infer *infer, ps_error *err);
 
+/* Returns the sequence's next request, whose turn it is. */
+static ps_infer *pass_turn(ps_infer *infer) {
+    ps_runner *runner = infer->runner;
+    ps_mutex_lock(&runner->lock);
+    ps_infer *next = ps_sequence_leave(infer);
+    if (next) next->behind = false;
+    ps_mutex_unlock(&runner->lock);
+    return next;
+}
+
 /* The request gives its turn to the next of its sequence, if it has one. */
 static void leave_sequence(ps_infer *infer) {
-    ps_infer *next = infer->sequence ? ps_sequence_leave(infer) : NULL;
+    ps_infer *next = infer->sequence ? pass_turn(infer) : NULL;
     while (next && (next->status = enqueue(next, &next->error)) != PS_OK) {
         ps_infer *refused = next;
-        next = ps_sequence_leave(refused);
+        next = pass_turn(refused);
         ps_core_count_failure(refused->served, refused->arrived_ns);
         finish(refused);
     }
@@ -243,11 +254,25 @@ static ps_status enqueue(ps_infer *infer, ps_error *err) {
         status = ps_schedule_model(runner->sched, runner->options.target_ns, runner, infer->served, err);
     if (!runner->stopping && status == PS_OK)
         verdict = ps_sched_admit(runner->sched, infer->served->schedule, &infer->request, ps_clock_ns());
-    runner->queued += verdict.reason == PS_SCHED_OK;
+    bool gone = verdict.reason == PS_SCHED_OK && atomic_load_explicit(&infer->abandoned, memory_order_relaxed) &&
+                ps_sched_cancel(runner->sched, &infer->request); /* given up before it was here */
+    runner->queued += verdict.reason == PS_SCHED_OK && !gone;
     wake_one(runner); /* also after a refusal, which may have dropped others */
     ps_mutex_unlock(&runner->lock);
+    if (gone) return ps_schedule_given_up(infer, err);
     if (status != PS_OK || verdict.reason == PS_SCHED_OK) return status;
     return ps_schedule_refused(infer, &verdict, err);
+}
+
+static ps_status enter_sequence(ps_infer *infer, bool *ret_waits, ps_error *err) {
+    ps_runner *runner = infer->runner;
+    ps_mutex_lock(&runner->lock);
+    ps_status status = ps_sequence_enter(infer, ret_waits, err);
+    bool gone = *ret_waits && atomic_load_explicit(&infer->abandoned, memory_order_relaxed);
+    if (gone) ps_sequence_withdraw(infer);
+    infer->behind = *ret_waits && !gone;
+    ps_mutex_unlock(&runner->lock);
+    return gone ? ps_schedule_given_up(infer, err) : status;
 }
 
 ps_status ps_runner_submit(ps_runner *runner, ps_infer *infer, ps_error *err) {
@@ -259,13 +284,45 @@ ps_status ps_runner_submit(ps_runner *runner, ps_infer *infer, ps_error *err) {
         if (run_here(runner, infer)) return PS_OK;
     }
     if (infer->park) infer->park(infer);
-    if (*infer->sequence_id) PS_TRY(ps_sequence_enter(infer, &waits, err));
+    if (*infer->sequence_id) PS_TRY(enter_sequence(infer, &waits, err));
     if (waits) return PS_OK; /* it belongs to whoever runs before it */
     ps_status status = enqueue(infer, err);
     if (status == PS_OK || !infer->sequence) return status; /* if OK, it belongs to a thread */
     infer->status = status;
     leave_sequence(infer);
     return status;
+}
+
+/* ---- giving up ---- */
+
+/* Called with the lock held. */
+static bool withdraw(ps_runner *runner, ps_infer *infer) {
+    if (infer->behind) {
+        infer->behind = false;
+        ps_sequence_withdraw(infer);
+        return true;
+    }
+    if (!ps_sched_cancel(runner->sched, &infer->request)) return false;
+    runner->queued--;
+    wake_one(runner); /* what it held up may go; a runner that stops may have waited for it */
+    return true;
+}
+
+bool ps_runner_give_up(ps_runner *runner, ps_infer *infer) {
+    ps_mutex_lock(&runner->lock);
+    atomic_store_explicit(&infer->abandoned, true, memory_order_relaxed);
+    bool left = withdraw(runner, infer);
+    runner->leaving += left;
+    ps_mutex_unlock(&runner->lock);
+    return left;
+}
+
+void ps_runner_end_given_up(ps_runner *runner, ps_infer *infer) {
+    infer->status = ps_schedule_given_up(infer, &infer->error);
+    end(runner, infer);
+    ps_mutex_lock(&runner->lock);
+    if (--runner->leaving == 0) ps_cond_broadcast(&runner->left);
+    ps_mutex_unlock(&runner->lock);
 }
 
 void ps_runner_cancel(ps_runner *runner) {
@@ -313,7 +370,9 @@ static ps_status start(ps_runner *runner, ps_error *err) {
 ps_status ps_runner_create(ps_alloc_state *alloc, const ps_runner_options *options, ps_runner **ret, ps_error *err) {
     ps_runner *runner = ps_alloc_zero(alloc, sizeof *runner);
     if (!runner) return PS_FAIL_NOMEM(err, "the runners");
-    if (!ps_mutex_init(&runner->lock)) {
+    bool lock = ps_mutex_init(&runner->lock);
+    if (!lock || !ps_cond_init(&runner->left)) {
+        if (lock) ps_mutex_destroy(&runner->lock);
         ps_free(alloc, runner);
         return PS_FAIL_NOMEM(err, "the runners");
     }
@@ -338,6 +397,10 @@ void ps_runner_stop(ps_runner *runner) {
     for (int i = 0; i < runner->started; i++)
         ps_thread_join(runner->workers[i].thread);
     runner->started = 0;
+    ps_mutex_lock(&runner->lock);
+    while (runner->leaving)
+        ps_cond_wait(&runner->left, &runner->lock);
+    ps_mutex_unlock(&runner->lock);
 }
 
 void ps_runner_free(ps_runner *runner) {
@@ -349,6 +412,7 @@ void ps_runner_free(ps_runner *runner) {
         ps_cond_destroy(&runner->workers[i].wake);
     }
     ps_sched_free(runner->sched);
+    ps_cond_destroy(&runner->left);
     ps_mutex_destroy(&runner->lock);
     ps_free(runner->alloc, runner->workers);
     ps_free(runner->alloc, runner);

@@ -26,6 +26,11 @@ void ps_runner_stop(ps_runner *runner);
 void ps_runner_free(ps_runner *runner);
 /* PS_UNAVAILABLE when a queue is full or the deadline cannot be met, with infer->retry_after_ns. */
 ps_status ps_runner_submit(ps_runner *runner, ps_infer *infer, ps_error *err);
+/* The client of a request that has been submitted, or is being so, is gone. True: it waited, and waits no longer;
+ * nobody else has it, and the caller answers it with ps_runner_end_given_up (PS_CANCELLED). False: it runs, was
+ * answered, or will be refused: its `done` comes from elsewhere. The request must not be freed while this runs. */
+bool ps_runner_give_up(ps_runner *runner, ps_infer *infer);
+void ps_runner_end_given_up(ps_runner *runner, ps_infer *infer);
 /* Runs in progress stop soon and queued ones do not start: all end with PS_UNAVAILABLE or PS_CANCELLED. */
 void ps_runner_cancel(ps_runner *runner);
 /* The model's scheduling, as members of a statistics object: ,"scheduler":{…}. Nothing before the first request. */

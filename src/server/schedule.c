@@ -11,15 +11,16 @@
 static const char *const reason_names[PS_SCHED_REASONS] = {
     [PS_SCHED_OK] = "none",           [PS_SCHED_FULL] = "queue_full",        [PS_SCHED_TOO_LATE] = "too_late",
     [PS_SCHED_TIMEOUT] = "timeout",   [PS_SCHED_NOT_LOADED] = "not_loaded",  [PS_SCHED_REMOVED] = "removed",
-    [PS_SCHED_NO_MEMORY] = "no_memory",
+    [PS_SCHED_NO_MEMORY] = "no_memory", [PS_SCHED_CANCELLED] = "cancelled",
 };
 
 /* ---- requests ---- */
 
 void ps_schedule_fill(ps_infer *infer, int64_t target_ns) {
-    ps_sched_request *r = &infer->request;
-    *r = (ps_sched_request) { .arrival_ns = infer->arrived_ns, .priority = infer->priority };
-    if (!infer->deadline_ns && target_ns) infer->deadline_ns = infer->arrived_ns + target_ns;
+    ps_sched_request *r = &infer->request; /* its state may be looked at, under the runner's lock */
+    r->arrival_ns = infer->loaded_ns ? infer->loaded_ns : infer->arrived_ns; /* a load counts against no target */
+    r->priority = infer->priority;
+    if (!infer->deadline_ns && target_ns) infer->deadline_ns = r->arrival_ns + target_ns;
     r->deadline_ns = infer->deadline_ns;
     r->shape = ps_batch_shape(infer);
     r->items = ps_batch_items(infer, &r->work);
@@ -62,6 +63,10 @@ ps_status ps_schedule_dropped(const ps_infer *infer, ps_error *err) {
     default:
         return PS_FAIL(err, UNAVAILABLE, "model '%s' is not loaded", name);
     }
+}
+
+ps_status ps_schedule_given_up(const ps_infer *infer, ps_error *err) {
+    return PS_FAIL(err, CANCELLED, "model '%s': the client gave the request up", infer->served->name);
 }
 
 /* ---- models ---- */
@@ -134,10 +139,9 @@ static void write_sizes(const uint64_t *sizes, ps_str *out) {
 void ps_schedule_write_stats(const ps_sched_stats *s, ps_str *out) {
     ps_str_printf(out,
                   ",\"scheduler\":{\"queued\":%u,\"running\":%u,\"admitted\":%" PRIu64 ",\"completed\":%" PRIu64
-                  ",\"cancelled\":%" PRIu64 ",\"on_time\":%" PRIu64 ",\"late\":%" PRIu64 ",\"batches\":%" PRIu64
+                  ",\"on_time\":%" PRIu64 ",\"late\":%" PRIu64 ",\"batches\":%" PRIu64
                   ",\"items\":%" PRIu64,
-                  s->queued, s->running, s->admitted, s->completed, s->cancelled, s->on_time, s->late, s->batches,
-                  s->items);
+                  s->queued, s->running, s->admitted, s->completed, s->on_time, s->late, s->batches, s->items);
     ps_str_printf(out,
                   ",\"queue_ns\":%" PRIu64 ",\"run_ns\":%" PRIu64 ",\"target_ns\":%" PRId64
                   ",\"prediction_error\":%.4f,\"guard\":%.4f",

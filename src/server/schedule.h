@@ -5,7 +5,7 @@
 
 #include "server/runner.h"
 
-/* Fills infer->request. target_ns: a deadline for requests that bring none; 0: none. */
+/* Fills the caller's part of infer->request. target_ns: a deadline for requests that bring none; 0: none. */
 void ps_schedule_fill(ps_infer *infer, int64_t target_ns);
 /* Reads what an earlier server learnt of the model's times from its cache into s->profiles; at load, without a lock. */
 void ps_schedule_recall(ps_served *s);
@@ -18,6 +18,7 @@ void ps_schedule_keep(ps_served *s, ps_mutex *lock);
 
 ps_status ps_schedule_refused(ps_infer *infer, const ps_sched_verdict *verdict, ps_error *err);
 ps_status ps_schedule_dropped(const ps_infer *infer, ps_error *err);
+ps_status ps_schedule_given_up(const ps_infer *infer, ps_error *err);
 void ps_schedule_write_stats(const ps_sched_stats *stats, ps_str *out);
 
 #endif

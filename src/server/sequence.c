@@ -213,6 +213,19 @@ ps_status ps_sequence_enter(ps_infer *infer, bool *ret_waits, ps_error *err) {
     return status;
 }
 
+void ps_sequence_withdraw(ps_infer *infer) {
+    ps_sequence *q = infer->sequence;
+    ps_mutex_lock(&q->owner->lock);
+    ps_infer **at = &q->first_waiting;
+    while (*at != infer)
+        at = &(*at)->next_of_sequence;
+    *at = infer->next_of_sequence;
+    if (!*at) q->last_waiting = at;
+    q->n_waiting--;
+    infer->sequence = NULL;
+    ps_mutex_unlock(&q->owner->lock);
+}
+
 static ps_status first_state(const ps_sequences *s, const ps_state_pair *pair, ps_tensor **ret, ps_error *err) {
     PS_TRY(ps_tensor_create(s->engine, s->inputs[pair->input].dtype, &pair->shape, ret, err));
     memset(ps_tensor_data(*ret), 0, ps_tensor_bytes(*ret));

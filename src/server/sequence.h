@@ -30,6 +30,8 @@ void ps_sequences_free(ps_sequences *s); /* no request has a sequence any more; 
 /* Finds the request's sequence, or makes one if the request starts it. *ret_waits: another request of the sequence
  * runs, and its ps_sequence_leave will return this one; then the caller must not touch the request any more. */
 ps_status ps_sequence_enter(ps_infer *infer, bool *ret_waits, ps_error *err);
+/* The request, which waits for its turn, waits no longer, and has no sequence any more. */
+void ps_sequence_withdraw(ps_infer *infer);
 /* Puts the states where the request has no tensor of its own. */
 ps_status ps_sequence_bind(ps_infer *infer, ps_error *err);
 /* Keeps the states from the outputs of the run (one per model output). */

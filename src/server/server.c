@@ -19,6 +19,7 @@
 #define DEFAULT_BATCH 32
 #define MAX_BATCH 1024
 #define LOADER_QUEUE 256
+#define DEFAULT_LOAD_SECONDS 30
 #define OTHER_FILES 256 /* than connections: models, devices, the log */
 /* bodies of all requests together, and their inputs in shared memory: this, or four of the largest body */
 #define LEAST_SHARED ((size_t)256 << 20)
@@ -143,6 +144,8 @@ static ps_status check_options(const ps_server_options *o, ps_error *err) {
                o->batch_size, MAX_BATCH);
     PS_FAIL_IF(o->latency_target_ms < 0 || o->batch_delay_ms < 0 || o->queue_timeout_ms < 0, err, INVALID,
                "a time of the scheduler is negative");
+    PS_FAIL_IF(o->load_seconds < -1 || o->load_seconds > 86400, err, INVALID,
+               "load_seconds is %d, not between -1 and 86400", o->load_seconds);
     PS_FAIL_IF(o->drain_seconds < 0, err, INVALID, "drain_seconds is %d, which is negative", o->drain_seconds);
     return PS_OK;
 }
@@ -217,6 +220,11 @@ static void open_cache(ps_server *s) {
     ps_log_line(&s->log, PS_LOG_WARN, "event=no_cache reason=%s", ps_log_quote(err.msg, why, sizeof why));
 }
 
+static int64_t load_timeout_ns(const ps_server_options *o) {
+    if (o->load_seconds < 0) return 0;
+    return (o->load_seconds ? o->load_seconds : DEFAULT_LOAD_SECONDS) * INT64_C(1000000000);
+}
+
 static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) {
     open_cache(s);
     ps_repository_options repository = { .engine = s->engine,
@@ -224,6 +232,7 @@ static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) 
                                          .models = o->models,
                                          .model_count = o->model_count,
                                          .dir = o->model_repository,
+                                         .load_timeout_ns = load_timeout_ns(o),
                                          .served = served_options(s, o) };
     PS_TRY(ps_repository_create(&repository, &s->repository, err));
     size_t body = o->max_body_bytes ? o->max_body_bytes : DEFAULT_BODY;
@@ -233,6 +242,7 @@ static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) 
     PS_TRY(ps_trace_create(s->alloc, &s->log, &s->trace, err));
     PS_TRY(start_runner(s, o, err));
     PS_TRY(ps_pool_create(s->alloc, "ps-load", 1, LOADER_QUEUE, &s->loader, err));
+    ps_repository_expect_all(s->repository); /* before the first request can come */
     PS_TRY(start_http(s, o, err));
     s->load_all.run = run_load_all;
     s->starting = true;

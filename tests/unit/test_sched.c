@@ -249,12 +249,11 @@ static void check_stats(const world *w) {
         ps_sched_model_stats(w->m[m], &stats);
         admitted += stats.admitted;
         completed += stats.completed;
-        cancelled += stats.cancelled;
         items += stats.items;
         batches += stats.batches;
         for (int i = 0; i < PS_SCHED_REASONS; i++) {
             refused += stats.refused[i];
-            dropped += stats.dropped[i];
+            *(i == PS_SCHED_CANCELLED ? &cancelled : &dropped) += stats.dropped[i];
         }
         for (int i = 0; i < PS_SCHED_HISTOGRAM; i++)
             binned += stats.sizes[i];

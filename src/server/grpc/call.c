@@ -159,7 +159,7 @@ static void finished(ps_tag *tag, bool ok) {
 
 static void closed(ps_tag *tag, bool ok) {
     ps_call *c = (ps_call *)((char *)tag - offsetof(ps_call, closed));
-    if (c->cancelled) atomic_store_explicit(&c->infer.abandoned, true, memory_order_relaxed);
+    if (c->cancelled && ps_grpc_give_up(c->grpc, &c->infer)) ps_grpc_end_given_up(c->grpc, &c->infer);
     came_back(c);
 }
 

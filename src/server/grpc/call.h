@@ -94,7 +94,7 @@ struct ps_call {
 /* Lets grpc core hand over one more call; false: out of memory. */
 bool ps_call_post(ps_grpc *grpc, const ps_method *method);
 void ps_call_free_spare(ps_grpc *grpc);
-/* Asks to hear at once when the client gives the call up: then a run that has not begun is not begun. */
+/* Asks to hear at once when the client gives the call up: then a request that waits leaves the queue. */
 void ps_call_watch(ps_call *c);
 /* Answers: with c->reply, or with an error (nothing if OK). The call must not be touched any more. */
 void ps_call_finish(ps_call *c);
@@ -121,9 +121,13 @@ grpc_byte_buffer *ps_message_create(ps_alloc_state *alloc, size_t size, uint8_t 
 
 /* ---- inference (infer.c) ---- */
 
-/* Reads the message and queues the run; on failure infer->status and infer->error are set and nothing was queued.
+/* Reads the message and queues the run, now or when the model is loaded; infer->ctx is the call. On failure
+ * infer->status and infer->error are set and nothing was queued.
  * *model is set before the request is: it is the name in the request. */
 ps_status ps_grpc_submit(ps_grpc *grpc, ps_infer *infer, const ps_message *m, const char **ret_model);
+/* The client is gone: as ps_runner_give_up, also for a request that waits for its model. */
+bool ps_grpc_give_up(ps_grpc *grpc, ps_infer *infer);
+void ps_grpc_end_given_up(ps_grpc *grpc, ps_infer *infer);
 /* The reply to an inference; for a stream inside of ModelStreamInferResponse. */
 ps_status ps_grpc_encode(ps_infer *infer, bool stream, grpc_byte_buffer **ret, size_t *ret_size, ps_error *err);
 /* A loaded model; version "" for whichever. PS_INVALID for a version that is no number. */

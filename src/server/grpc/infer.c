@@ -1,4 +1,5 @@
 /* ModelInfer. */
+#include <stddef.h>
 #include <string.h>
 
 #include "base/os.h"
@@ -8,9 +9,14 @@
 
 enum { STREAM_INFER_RESPONSE = 2, RAW_FORM = 1 << 16 /* none of HTTP's */ };
 
-ps_status ps_grpc_acquire(ps_grpc *g, const char *name, const char *version, ps_served **ret, ps_error *err) {
+static ps_status check_target(const char *name, const char *version, ps_error *err) {
     PS_FAIL_IF(!*name, err, INVALID, "the request names no model");
     PS_FAIL_IF(version[strspn(version, "0123456789")], err, INVALID, "model version '%.32s' is not a number", version);
+    return PS_OK;
+}
+
+ps_status ps_grpc_acquire(ps_grpc *g, const char *name, const char *version, ps_served **ret, ps_error *err) {
+    PS_TRY(check_target(name, version, err));
     return ps_repository_acquire(g->options.repository, name, *version ? version : NULL, ret, err);
 }
 
@@ -30,21 +36,54 @@ static void count_failure(ps_grpc *g, const ps_infer *infer, const ps_infer_wire
     ps_served_release(served);
 }
 
-static ps_status submit(ps_grpc *g, ps_infer *infer, const ps_message *m, const char **ret_model, ps_error *err) {
-    ps_infer_wire_target target;
+/* PS_OK: the request belongs to the runner, or waits for its model. */
+static ps_status find_and_submit(ps_grpc *g, ps_infer *infer, ps_error *err) {
     ps_served *served;
-    ps_status status = ps_infer_wire_read(infer, m->data, m->size, &target, err);
-    *ret_model = target.model_name;
-    if (status != PS_OK) {
-        count_failure(g, infer, &target);
-        return status;
-    }
-    PS_TRY(ps_grpc_acquire(g, target.model_name, target.model_version, &served, err));
-    status = ps_core_submit(g->options.runner, infer, served, err);
-    if (status == PS_OK) return status;               /* the request belongs to the runner now */
+    const char *version = *infer->version_name ? infer->version_name : NULL;
+    PS_TRY(check_target(infer->model_name, infer->version_name, err));
+    PS_TRY(ps_core_acquire(g->options.repository, infer, infer->model_name, version, &served, err));
+    if (!served) return PS_OK;
+    ps_status status = ps_core_submit(g->options.runner, infer, served, err);
+    if (status == PS_OK) return status;
     ps_core_count_failure(served, infer->arrived_ns); /* infer holds the reference */
     ps_infer_drop_served(infer);
     return status;
+}
+
+/* The model that was waited for may be there. */
+static void loaded(ps_load_wait *w) {
+    ps_infer *infer = (ps_infer *)((char *)w - offsetof(ps_infer, wait));
+    const ps_call *c = infer->ctx;
+    ps_error err = PS_ERROR_INIT;
+    infer->here_ns = 0; /* this thread has others to tell */
+    ps_status status = find_and_submit(c->grpc, infer, &err);
+    if (status == PS_OK) return;
+    infer->status = status;
+    infer->error = err;
+    infer->done(infer);
+}
+
+static ps_status submit(ps_grpc *g, ps_infer *infer, const ps_message *m, const char **ret_model, ps_error *err) {
+    ps_infer_wire_target target;
+    ps_status status = ps_infer_wire_read(infer, m->data, m->size, &target, err);
+    *ret_model = infer->model_name = target.model_name;
+    infer->version_name = target.model_version;
+    if (status == PS_OK) return find_and_submit(g, infer, err);
+    count_failure(g, infer, &target);
+    return status;
+}
+
+bool ps_grpc_give_up(ps_grpc *g, ps_infer *infer) {
+    return ps_repository_leave(g->options.repository, &infer->wait) || ps_runner_give_up(g->options.runner, infer);
+}
+
+void ps_grpc_end_given_up(ps_grpc *g, ps_infer *infer) {
+    if (infer->served) {
+        ps_runner_end_given_up(g->options.runner, infer);
+        return;
+    }
+    infer->status = PS_FAIL(&infer->error, CANCELLED, "the client gave the request up");
+    infer->done(infer);
 }
 
 /* infer->error must not be written once the runner has the request: only a failure is copied there. */
@@ -53,6 +92,7 @@ ps_status ps_grpc_submit(ps_grpc *g, ps_infer *infer, const ps_message *m, const
     infer->shm = g->options.shm;
     infer->want_binary = true;
     infer->form = RAW_FORM;
+    infer->wait.over = loaded;
     ps_status status = submit(g, infer, m, ret_model, &err);
     if (status == PS_OK) return status;
     infer->status = status;

@@ -23,7 +23,7 @@ struct item {
     const char *model; /* in the request's arena, or NULL */
     int code;
     bool ready; /* the reply is there; guarded by the stream's lock */
-    item *next;
+    item *next, *next_given_up;
 };
 
 struct ps_stream {
@@ -163,6 +163,7 @@ static item *item_create(ps_stream *s) {
     ps_infer_init(&i->infer, c->grpc->options.engine);
     i->infer.arrived_ns = ps_clock_ns();
     i->infer.deadline_ns = ps_grpc_deadline(c->deadline);
+    i->infer.ctx = c;
     i->infer.encode = encode;
     i->infer.done = infer_done;
     i->infer.here_ns = PS_QUICK_SHARED_NS;
@@ -222,19 +223,31 @@ static void did_end(ps_tag *tag, bool ok) {
     unlock_after(s, advance(s));
 }
 
-static void abandon(ps_stream *s) {
-    for (item *i = s->first; i; i = i->next)
-        atomic_store_explicit(&i->infer.abandoned, true, memory_order_relaxed);
+/* Returns those that waited, to be ended without the lock: nobody else has them now. */
+static item *give_up(ps_stream *s) {
+    item *first = NULL, **end = &first;
+    for (item *i = s->first; i; i = i->next) {
+        if (i->ready || !ps_grpc_give_up(s->c->grpc, &i->infer)) continue;
+        i->next_given_up = NULL;
+        *end = i;
+        end = &i->next_given_up;
+    }
+    return first;
 }
 
 /* The call is over: ended by us, or cancelled. */
 static void opened(ps_tag *tag, bool ok) {
     ps_stream *s = STREAM_OF(tag, opened);
+    ps_grpc *g = s->c->grpc;
     ps_mutex_lock(&s->lock);
     s->over = true;
     s->no_more = true;
-    abandon(s);
+    item *given_up = give_up(s);
     unlock_after(s, advance(s));
+    for (item *i = given_up, *next; i; i = next) { /* with the last of them the stream may go */
+        next = i->next_given_up;
+        ps_grpc_end_given_up(g, &i->infer);
+    }
 }
 
 /* ---- start and drain ---- */

@@ -45,7 +45,8 @@ struct ps_exchange {
     struct MHD_Connection *connection;
     ps_watched *watched; /* the connection; may be NULL */
     bool called,
-        suspended;      /* the handler was; it left the reply to another thread. Touched by the daemon's thread only */
+        suspended; /* the handler was; it left the reply to another thread. Touched by the daemon's thread only */
+    bool again;    /* it is to be called once more: set by that other thread */
     ps_handler handler; /* NULL: the reply is decided already */
     const char *allow;  /* for 405 */
     int64_t retry_after_ns; /* for 503 */

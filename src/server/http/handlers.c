@@ -120,8 +120,41 @@ static ps_status encode(ps_infer *infer, ps_error *err) {
     return PS_OK;
 }
 
+static bool give_up(void *ctx) {
+    ps_exchange *x = ctx;
+    return ps_repository_leave(x->http->options.repository, &x->infer.wait) ||
+           ps_runner_give_up(x->http->options.runner, &x->infer);
+}
+
+static void left(void *ctx) {
+    ps_exchange *x = ctx;
+    if (x->infer.served) {
+        ps_runner_end_given_up(x->http->options.runner, &x->infer);
+        return;
+    }
+    ps_exchange_error(x, ps_status_http(PS_CANCELLED), "the client gave the request up");
+    ps_exchange_resume(x);
+}
+
 static void park(ps_infer *infer) {
-    ps_exchange_suspend(infer->ctx);
+    ps_exchange *x = infer->ctx;
+    ps_exchange_suspend(x);
+    if (!ps_watch_own(x->watched, &(ps_watch_owner) { give_up, left, x }))
+        atomic_store_explicit(&infer->abandoned, true, memory_order_relaxed);
+}
+
+/* Back to the daemon, if it was parked. */
+static void unpark(ps_exchange *x) {
+    if (!x->suspended) return;
+    ps_watch_disown(x->watched);
+    ps_exchange_resume(x);
+}
+
+/* The model that was waited for may be there: the daemon's thread looks. */
+static void loaded(ps_load_wait *w) {
+    ps_exchange *x = (ps_exchange *)((char *)w - offsetof(ps_exchange, infer.wait));
+    x->again = true;
+    unpark(x);
 }
 
 static void infer_done(ps_infer *infer) {
@@ -130,7 +163,7 @@ static void infer_done(ps_infer *infer) {
         ps_exchange_ok(x);
     else
         ps_exchange_fail(x, infer->status, &infer->error);
-    if (x->suspended) ps_exchange_resume(x);
+    unpark(x);
 }
 
 static ps_status read_tensors(ps_exchange *x, ps_error *err) {
@@ -213,24 +246,37 @@ static ps_status read_request(ps_exchange *x, const ps_served *served, ps_error 
     x->infer.encode = encode;
     x->infer.done = infer_done;
     x->infer.here_ns = shares_thread(x) ? PS_QUICK_SHARED_NS : PS_QUICK_ALONE_NS;
-    x->infer.park = park;
     x->infer.form = x->accepts;
-    x->infer.ctx = x;
     x->infer.shm = x->http->options.shm;
     if (!is_image(x, &known)) return read_tensors(x, err);
     PS_FAIL_IF(!known, err, UNSUPPORTED, "photos are image/jpeg or image/png");
     return read_photo(x, served, err);
 }
 
+/* False: the exchange waits for its model, or has its reply. */
+static bool acquire_or_wait(ps_exchange *x, ps_served **ret) {
+    ps_error err = PS_ERROR_INIT;
+    x->infer.ctx = x;
+    x->infer.park = park;
+    x->infer.wait.over = loaded;
+    ps_status status = ps_core_acquire(x->http->options.repository, &x->infer, x->model,
+                                       *x->version ? x->version : NULL, ret, &err);
+    if (status == PS_OK && (!*ret || !x->suspended)) return *ret != NULL;
+    if (status == PS_OK) { /* it was loaded between the first look and the second */
+        ps_served_release(*ret);
+        x->again = true;
+    } else {
+        ps_exchange_fail(x, status, &err);
+    }
+    unpark(x);
+    return false;
+}
+
 void ps_handle_infer(ps_exchange *x) {
     ps_error err = PS_ERROR_INIT;
     ps_served *served;
-    ps_status status = acquire(x, &served, &err);
-    if (status != PS_OK) {
-        ps_exchange_fail(x, status, &err);
-        return;
-    }
-    status = read_request(x, served, &err);
+    if (!acquire_or_wait(x, &served)) return;
+    ps_status status = read_request(x, served, &err);
     if (status != PS_OK) {
         ps_core_count_failure(served, x->arrived_ns);
         ps_served_release(served);
@@ -243,7 +289,7 @@ void ps_handle_infer(ps_exchange *x) {
     x->retry_after_ns = x->infer.retry_after_ns;
     ps_infer_drop_served(&x->infer);
     ps_exchange_fail(x, status, &err);
-    if (x->suspended) ps_exchange_resume(x);
+    unpark(x);
 }
 
 /* ---- repository ---- */

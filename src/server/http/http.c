@@ -124,6 +124,11 @@ static void exchange_call(ps_exchange *x) {
     if (x->handler) x->handler(x);
 }
 
+static void call_again(ps_exchange *x) {
+    x->again = x->suspended = false;
+    x->handler(x);
+}
+
 static void log_exchange(const ps_exchange *x, int64_t now, bool complete) {
     char status[8];
     ps_access access = { .method = x->method, .path = x->path, .status = status, .model = x->model, .id = x->infer.id };
@@ -209,8 +214,11 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
         *size = 0;
         return ok ? MHD_YES : MHD_NO;
     }
-    if (!x->called) {
-        exchange_call(x);
+    if (!x->called || x->again) {
+        if (!x->called)
+            exchange_call(x);
+        else
+            call_again(x);
         if (x->suspended) return MHD_YES; /* another thread has it; we are called again when it is done */
     }
     return send_reply(x);

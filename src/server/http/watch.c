@@ -2,6 +2,7 @@
 
 #include <stdatomic.h>
 
+#include "base/hangup.h"
 #include "base/os.h"
 #include "base/thread.h"
 #include "server/address.h"
@@ -10,6 +11,7 @@
 #define LOOK_FULL_NS INT64_C(100000000) /* while there are too many */
 #define SPARED_NS INT64_C(1000000000)   /* so long after it was due a connection can be spared */
 #define MAX_SPARED 64                   /* in one look */
+#define MAX_GONE 64                     /* clients that hung up, in one wait */
 
 struct ps_watched {
     ps_watch *watch;
@@ -17,17 +19,23 @@ struct ps_watched {
     bool shut;               /* guarded by the watch's lock */
     atomic_llong due, until; /* ps_clock_ns; 0: nothing is expected. Each decision looks at one of them */
     ps_watched *previous, *next;
+    ps_mutex lock; /* taken alone, or before those that give_up takes */
+    bool listed;   /* in the watch's hangups: from the first owner on; guarded by lock, like the two below */
+    bool gone;     /* the client is */
+    ps_watch_owner owner; /* give_up NULL: none */
 };
 
 struct ps_watch {
     ps_alloc_state *alloc;
     ps_log log;
     size_t limit;
+    ps_hangups *hangups;
     ps_thread thread;
     ps_mutex lock;
-    ps_cond changed;
-    ps_watched *first; /* guarded by lock, like the next */
+    ps_watched *first; /* guarded by lock, like all below */
+    ps_watched *dead;  /* removed; for the thread to free, which may just have been told of them */
     size_t open;       /* those that were not shut */
+    bool changed;      /* look at once */
     bool stopping;
 };
 
@@ -79,17 +87,54 @@ static bool is_full(const ps_watch *watch) {
     return watch->open > watch->limit;
 }
 
+static void free_watched(ps_watched *w) {
+    ps_mutex_destroy(&w->lock);
+    ps_free(w->watch->alloc, w);
+}
+
+static void free_dead(ps_watched *w) {
+    for (ps_watched *next; w; w = next) {
+        next = w->next;
+        free_watched(w);
+    }
+}
+
+/* The client of w hung up. The lock is free again when the request is answered: answering takes it. */
+static void hung_up(ps_watched *w) {
+    ps_mutex_lock(&w->lock);
+    ps_watch_owner owner = w->owner;
+    w->gone = true;
+    w->owner.give_up = NULL;
+    bool left = owner.give_up && owner.give_up(owner.ctx);
+    ps_mutex_unlock(&w->lock);
+    if (left) owner.left(owner.ctx);
+}
+
+/* With the lock held, when it is time or something changed. Sets when to look next; 0: there is nothing to look at. */
+static void look(ps_watch *watch, int64_t *next_ns) {
+    int64_t now = ps_clock_ns();
+    if (!watch->changed && *next_ns && now < *next_ns) return;
+    watch->changed = false;
+    shut_slow(watch, now);
+    if (is_full(watch)) shut_spared(watch, now);
+    *next_ns = watch->first ? now + (is_full(watch) ? LOOK_FULL_NS : LOOK_NS) : 0;
+}
+
 static void watch_main(void *arg) {
     ps_watch *watch = arg;
+    void *gone[MAX_GONE];
+    int64_t next_ns = 0;
     ps_mutex_lock(&watch->lock);
     while (!watch->stopping) {
-        if (watch->first)
-            (void)ps_cond_wait_until(&watch->changed, &watch->lock,
-                                     ps_clock_ns() + (is_full(watch) ? LOOK_FULL_NS : LOOK_NS));
-        else
-            ps_cond_wait(&watch->changed, &watch->lock);
-        shut_slow(watch, ps_clock_ns());
-        if (is_full(watch)) shut_spared(watch, ps_clock_ns());
+        ps_watched *dead = watch->dead;
+        watch->dead = NULL;
+        look(watch, &next_ns);
+        ps_mutex_unlock(&watch->lock);
+        free_dead(dead);
+        size_t n = ps_hangups_wait(watch->hangups, next_ns, gone, MAX_GONE);
+        for (size_t i = 0; i < n; i++)
+            hung_up(gone[i]);
+        ps_mutex_lock(&watch->lock);
     }
     ps_mutex_unlock(&watch->lock);
 }
@@ -100,13 +145,14 @@ ps_status ps_watch_create(ps_alloc_state *alloc, const ps_log *log, size_t limit
     watch->alloc = alloc;
     watch->log = *log;
     watch->limit = limit;
-    bool lock = ps_mutex_init(&watch->lock), both = lock && ps_cond_init(&watch->changed);
+    bool hangups = ps_hangups_create(alloc, &watch->hangups, NULL) == PS_OK;
+    bool both = hangups && ps_mutex_init(&watch->lock);
     if (both && ps_thread_start(&watch->thread, "ps-watch", watch_main, watch)) {
         *ret = watch;
         return PS_OK;
     }
-    if (both) ps_cond_destroy(&watch->changed);
-    if (lock) ps_mutex_destroy(&watch->lock);
+    if (both) ps_mutex_destroy(&watch->lock);
+    ps_hangups_free(watch->hangups);
     ps_free(alloc, watch);
     return PS_FAIL_NOMEM(err, "the watch over connections");
 }
@@ -115,10 +161,11 @@ void ps_watch_free(ps_watch *watch) {
     if (!watch) return;
     ps_mutex_lock(&watch->lock);
     watch->stopping = true;
-    ps_cond_broadcast(&watch->changed);
     ps_mutex_unlock(&watch->lock);
+    ps_hangups_wake(watch->hangups);
     ps_thread_join(watch->thread);
-    ps_cond_destroy(&watch->changed);
+    free_dead(watch->dead);
+    ps_hangups_free(watch->hangups);
     ps_mutex_destroy(&watch->lock);
     ps_free(watch->alloc, watch);
 }
@@ -126,27 +173,41 @@ void ps_watch_free(ps_watch *watch) {
 ps_watched *ps_watch_add(ps_watch *watch, int fd) {
     ps_watched *w = ps_alloc_zero(watch->alloc, sizeof *w);
     if (!w) return NULL;
+    if (!ps_mutex_init(&w->lock)) {
+        ps_free(watch->alloc, w);
+        return NULL;
+    }
     w->watch = watch;
     w->fd = fd;
     ps_mutex_lock(&watch->lock);
     w->next = watch->first;
     if (w->next) w->next->previous = w;
     watch->open++;
-    if (!watch->first || watch->open == watch->limit + 1) ps_cond_signal(&watch->changed);
+    bool changed = !watch->first || watch->open == watch->limit + 1;
+    watch->changed |= changed;
     watch->first = w;
     ps_mutex_unlock(&watch->lock);
+    if (changed) ps_hangups_wake(watch->hangups);
     return w;
 }
 
 void ps_watch_remove(ps_watched *w) {
     if (!w) return;
     ps_watch *watch = w->watch;
+    ps_mutex_lock(&w->lock);
+    bool listed = w->listed;
+    ps_mutex_unlock(&w->lock);
+    if (listed) ps_hangups_remove(watch->hangups, w->fd);
     ps_mutex_lock(&watch->lock);
     *(w->previous ? &w->previous->next : &watch->first) = w->next;
     if (w->next) w->next->previous = w->previous;
     watch->open -= !w->shut;
+    if (listed) {
+        w->next = watch->dead;
+        watch->dead = w;
+    }
     ps_mutex_unlock(&watch->lock);
-    ps_free(watch->alloc, w);
+    if (!listed) free_watched(w);
 }
 
 void ps_watch_expect(ps_watched *w, int64_t due_ns, int64_t patience_ns) {
@@ -159,4 +220,21 @@ void ps_watch_rest(ps_watched *w) {
     if (!w) return;
     atomic_store_explicit(&w->due, 0, memory_order_relaxed);
     atomic_store_explicit(&w->until, 0, memory_order_relaxed);
+}
+
+bool ps_watch_own(ps_watched *w, const ps_watch_owner *owner) {
+    if (!w) return true;
+    ps_mutex_lock(&w->lock);
+    if (!w->listed) w->listed = ps_hangups_add(w->watch->hangups, w->fd, w);
+    bool gone = w->gone;
+    if (!gone) w->owner = *owner;
+    ps_mutex_unlock(&w->lock);
+    return !gone;
+}
+
+void ps_watch_disown(ps_watched *w) {
+    if (!w) return;
+    ps_mutex_lock(&w->lock);
+    w->owner.give_up = NULL;
+    ps_mutex_unlock(&w->lock);
 }

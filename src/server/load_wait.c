@@ -1,0 +1,127 @@
+#include "server/load_wait.h"
+
+#include "base/os.h"
+#include "base/thread.h"
+
+struct ps_load_waits {
+    ps_alloc_state *alloc;
+    ps_thread thread; /* ends the wait of those that waited for too long */
+    ps_mutex lock;
+    ps_cond changed;
+    ps_load_wait *first, *last; /* in order of arrival; guarded by lock, like all below */
+    int64_t awake_ns;           /* when the thread looks again */
+    bool stopping;
+};
+
+/* ---- the list; the lock is held ---- */
+
+static void unlink_wait(ps_load_waits *waits, ps_load_wait *w) {
+    *(w->previous ? &w->previous->next : &waits->first) = w->next;
+    *(w->next ? &w->next->previous : &waits->last) = w->previous;
+    w->previous = w->next = NULL;
+    w->key = NULL;
+}
+
+/* Takes those out that wait for key (NULL: any) and were to wait until then at most. Returns them linked by `next`. */
+static ps_load_wait *take(ps_load_waits *waits, const void *key, int64_t until_ns) {
+    ps_load_wait *taken = NULL, **end = &taken;
+    for (ps_load_wait *w = waits->first, *next; w; w = next) {
+        next = w->next;
+        if ((key && w->key != key) || w->until_ns > until_ns) continue;
+        unlink_wait(waits, w);
+        *end = w;
+        end = &w->next;
+    }
+    return taken;
+}
+
+static int64_t first_end(const ps_load_waits *waits) {
+    int64_t first = INT64_MAX;
+    for (const ps_load_wait *w = waits->first; w; w = w->next)
+        if (w->until_ns < first) first = w->until_ns;
+    return first;
+}
+
+/* ---- without the lock ---- */
+
+static void end_all(ps_load_wait *w) {
+    for (ps_load_wait *next; w; w = next) {
+        next = w->next;
+        w->next = NULL;
+        w->over(w);
+    }
+}
+
+static void watch_time(void *arg) {
+    ps_load_waits *waits = arg;
+    ps_mutex_lock(&waits->lock);
+    while (!waits->stopping) {
+        ps_load_wait *late = take(waits, NULL, ps_clock_ns());
+        if (late) {
+            ps_mutex_unlock(&waits->lock);
+            end_all(late);
+            ps_mutex_lock(&waits->lock);
+        } else if ((waits->awake_ns = first_end(waits)) < INT64_MAX) {
+            (void)ps_cond_wait_until(&waits->changed, &waits->lock, waits->awake_ns);
+        } else {
+            ps_cond_wait(&waits->changed, &waits->lock);
+        }
+    }
+    ps_mutex_unlock(&waits->lock);
+}
+
+ps_status ps_load_waits_create(ps_alloc_state *alloc, ps_load_waits **ret, ps_error *err) {
+    ps_load_waits *waits = ps_alloc_zero(alloc, sizeof *waits);
+    if (!waits) return PS_FAIL_NOMEM(err, "the requests that wait for a load");
+    waits->alloc = alloc;
+    bool lock = ps_mutex_init(&waits->lock), both = lock && ps_cond_init(&waits->changed);
+    if (both && ps_thread_start(&waits->thread, "ps-load-wait", watch_time, waits)) {
+        *ret = waits;
+        return PS_OK;
+    }
+    if (both) ps_cond_destroy(&waits->changed);
+    if (lock) ps_mutex_destroy(&waits->lock);
+    ps_free(alloc, waits);
+    return PS_FAIL_NOMEM(err, "the requests that wait for a load");
+}
+
+void ps_load_waits_free(ps_load_waits *waits) {
+    if (!waits) return;
+    ps_mutex_lock(&waits->lock);
+    waits->stopping = true;
+    ps_cond_broadcast(&waits->changed);
+    ps_mutex_unlock(&waits->lock);
+    ps_thread_join(waits->thread);
+    ps_cond_destroy(&waits->changed);
+    ps_mutex_destroy(&waits->lock);
+    ps_free(waits->alloc, waits);
+}
+
+void ps_load_waits_add(ps_load_waits *waits, const void *key, ps_load_wait *w) {
+    ps_mutex_lock(&waits->lock);
+    w->key = key;
+    w->next = NULL;
+    w->previous = waits->last;
+    *(waits->last ? &waits->last->next : &waits->first) = w;
+    waits->last = w;
+    if (w->until_ns < waits->awake_ns) {
+        waits->awake_ns = w->until_ns;
+        ps_cond_signal(&waits->changed);
+    }
+    ps_mutex_unlock(&waits->lock);
+}
+
+bool ps_load_waits_remove(ps_load_waits *waits, ps_load_wait *w) {
+    ps_mutex_lock(&waits->lock);
+    bool waited = w->key != NULL;
+    if (waited) unlink_wait(waits, w);
+    ps_mutex_unlock(&waits->lock);
+    return waited;
+}
+
+void ps_load_waits_end(ps_load_waits *waits, const void *key) {
+    ps_mutex_lock(&waits->lock);
+    ps_load_wait *taken = take(waits, key, INT64_MAX);
+    ps_mutex_unlock(&waits->lock);
+    end_all(taken);
+}

@@ -1,0 +1,34 @@
+/* load_wait.h - requests whose model is being loaded: they wait, each up to a time of its own, and then ask again.
+ *
+ * Knows no model: what a request waits for is a key. Whoever changes what requests wait for does so under a lock of its
+ * own, adds under the same lock those that find the old state, and calls ps_load_waits_end after it: so none misses the
+ * change. */
+#ifndef PS_SERVER_LOAD_WAIT_H
+#define PS_SERVER_LOAD_WAIT_H
+
+#include "base/alloc.h"
+#include "base/error.h"
+
+typedef struct ps_load_waits ps_load_waits;
+
+/* Embedded in the request; zero-initialised but for `over`. */
+typedef struct ps_load_wait ps_load_wait;
+struct ps_load_wait {
+    /* Called once for each ps_load_waits_add, without a lock, on any thread: it waits no longer, and asks again. */
+    void (*over)(ps_load_wait *w);
+    int64_t until_ns; /* of ps_clock_ns; 0: it never waited */
+    const void *key;  /* guarded by the lock, like the links; NULL: it does not wait */
+    ps_load_wait *previous, *next;
+};
+
+ps_status ps_load_waits_create(ps_alloc_state *alloc, ps_load_waits **ret, ps_error *err);
+void ps_load_waits_free(ps_load_waits *waits); /* nothing waits any more; NULL is allowed */
+
+/* Until ps_load_waits_end for the key, or w->until_ns, which is set. */
+void ps_load_waits_add(ps_load_waits *waits, const void *key, ps_load_wait *w);
+/* True: it waits no longer, and `over` is not called. */
+bool ps_load_waits_remove(ps_load_waits *waits, ps_load_wait *w);
+/* Those of the key (NULL: all) wait no longer: their `over` is called on this thread. */
+void ps_load_waits_end(ps_load_waits *waits, const void *key);
+
+#endif

@@ -1,0 +1,121 @@
+/* Requests that wait for a load: told once each, by the load or by the time, and not once they have left. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/os.h"
+#include "base/thread.h"
+#include "server/load_wait.h"
+#include "test_alloc_fail.h"
+
+#define MS INT64_C(1000000)
+#define MANY 2000
+
+typedef struct request {
+    ps_load_wait wait; /* first */
+    atomic_int told;
+} request;
+
+static void over(ps_load_wait *w) {
+    atomic_fetch_add(&((request *)w)->told, 1);
+}
+
+static void add(ps_load_waits *waits, const void *key, request *r, int64_t ms) {
+    r->wait.over = over;
+    r->wait.until_ns = ps_clock_ns() + ms * MS;
+    ps_load_waits_add(waits, key, &r->wait);
+}
+
+static bool told_soon(request *r) {
+    for (int64_t end = ps_clock_ns() + 10000 * MS; ps_clock_ns() < end && !atomic_load(&r->told);)
+        ps_sleep_ns(MS);
+    return atomic_load(&r->told) == 1;
+}
+
+static void test_waits(void **state) {
+    ps_test_alloc t;
+    ps_alloc_state alloc;
+    ps_load_waits *waits;
+    int one, two;
+    request a = { 0 }, b = { 0 }, c = { 0 }, d = { 0 };
+    ps_test_alloc_init(&t, -1);
+    ps_alloc_state_init(&alloc, &t.allocator);
+    assert_int_equal(ps_load_waits_create(&alloc, &waits, NULL), PS_OK);
+    add(waits, &one, &a, 60000);
+    add(waits, &two, &b, 60000);
+    add(waits, &one, &c, 60000);
+    add(waits, &two, &d, 5); /* ends before those that came earlier */
+    assert_true(told_soon(&d));
+    assert_true(ps_load_waits_remove(waits, &c.wait));
+    assert_false(ps_load_waits_remove(waits, &c.wait));
+    assert_false(ps_load_waits_remove(waits, &d.wait));
+    ps_load_waits_end(waits, &one);
+    assert_int_equal(atomic_load(&a.told), 1);
+    assert_int_equal(atomic_load(&b.told) + atomic_load(&c.told), 0);
+    add(waits, &one, &a, 60000); /* it asked again, and waits again */
+    ps_load_waits_end(waits, NULL);
+    assert_int_equal(atomic_load(&a.told), 2);
+    assert_int_equal(atomic_load(&b.told), 1);
+    ps_load_waits_end(waits, NULL);
+    assert_int_equal(atomic_load(&b.told), 1);
+    ps_load_waits_free(waits);
+    ps_load_waits_free(NULL);
+    atomic_store(&t.left, 0);
+    assert_int_equal(ps_load_waits_create(&alloc, &waits, NULL), PS_NO_MEMORY);
+}
+
+typedef struct race {
+    ps_load_waits *waits;
+    request all[MANY];
+    atomic_int added;
+    int left[MANY];
+} race;
+
+static void leave(void *ctx) {
+    race *r = ctx;
+    for (int i = 0; i < MANY; i += 3) {
+        while (atomic_load(&r->added) <= i)
+            ps_sleep_ns(1000);
+        r->left[i] = ps_load_waits_remove(r->waits, &r->all[i].wait);
+    }
+}
+
+static void load(void *ctx) {
+    race *r = ctx;
+    while (atomic_load(&r->added) < MANY)
+        ps_load_waits_end(r->waits, r);
+    ps_load_waits_end(r->waits, r);
+}
+
+static void test_each_ends_once(void **state) {
+    ps_alloc_state alloc;
+    ps_thread leaver, loader;
+    race *r = calloc(1, sizeof *r);
+    assert_non_null(r);
+    ps_alloc_state_init(&alloc, NULL);
+    assert_int_equal(ps_load_waits_create(&alloc, &r->waits, NULL), PS_OK);
+    assert_true(ps_thread_start(&leaver, "leave", leave, r));
+    assert_true(ps_thread_start(&loader, "load", load, r));
+    for (int i = 0; i < MANY; i++) {
+        add(r->waits, r, &r->all[i], i % 5 ? 60000 : 0);
+        atomic_store(&r->added, i + 1);
+    }
+    ps_thread_join(leaver);
+    ps_thread_join(loader);
+    for (int i = 0; i < MANY; i++)
+        if (!r->left[i]) assert_true(told_soon(&r->all[i]));
+    for (int i = 0; i < MANY; i++)
+        assert_int_equal(atomic_load(&r->all[i].told) + r->left[i], 1);
+    ps_load_waits_free(r->waits);
+    free(r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_waits), cmocka_unit_test(test_each_ends_once) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
