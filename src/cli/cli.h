@@ -43,13 +43,10 @@ typedef struct cli_command {
 /* Options that several commands have. */
 #define CLI_OPT_JSON                                                                                                   \
     { "json", CLI_FLAG, NULL, "print one JSON document on standard output and nothing else", NULL }
-#define CLI_OPT_DEVICE                                                                                                 \
-    {                                                                                                                  \
-        "device", CLI_DEVICE, "auto|cpu|gpu|ref",                                                                       \
-            "where to run: auto is the CPU, gpu the first OpenCL device, opencl:N another one of 'polestar devices', ref " \
-            "reference kernels only",                                                                                  \
-            "auto"                                                                                                     \
-    }
+#define CLI_OPT_DEVICE \
+    { "device", CLI_DEVICE, "auto|cpu|gpu|ref", \
+      "where to run: auto is the CPU, gpu the first OpenCL device, opencl:N another one of 'polestar devices', ref " \
+      "reference kernels only", "auto" }
 #define CLI_OPT_THREADS                                                                                                \
     { "threads", CLI_TEXT, "N", "threads of one run", "what the cgroup and the affinity mask allow" }
 #define CLI_OPT_PRECISION                                                                                              \

@@ -15,7 +15,7 @@ typedef struct builder {
     ps_program *p;
     ps_graph *g; /* optimised, shapes as fixed as they get */
     ps_alloc_state *alloc;
-    uint32_t *level; /* by node id; NO_LEVEL: a node of a subgraph, or folded away */
+    uint32_t *level;  /* by node id; NO_LEVEL: a node of a subgraph, or folded away */
     uint8_t *dynamic; /* by node id */
     uint8_t *known;   /* by value id: follows from shapes alone */
     uint32_t *slot;   /* by value id: PS_NONE if it needs none */
@@ -405,7 +405,8 @@ static ps_status make_part(const ps_unit *unit, const ps_graph *whole, int64_t r
     return optimize(unit, g, err);
 }
 
-/* The same computation for fewer rows, as a graph; NULL: it is better, or has, to run at once. */
+/* The same computation for fewer rows, as a graph; NULL: it is better, or has, to run at once, as on a device with
+ * memory of its own, which wants much to do at a time. */
 static ps_graph *find_part(const builder *b, int64_t *ret_slices) {
     const ps_unit *unit = b->p->unit;
     ps_graph *part = NULL;

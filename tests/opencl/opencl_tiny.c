@@ -2,13 +2,14 @@
  * oclgrind. Results are compared with the reference kernels here too. */
 #include "opencl_compare.h"
 
-static void test_products(void **state)
-{
-    check("opencl.conv gemm", "graph (x: f32[1,4,4,3], r: f32[1,5,4,3]) -> (y) opset 17 {\n  w: f32[5,4,3,3] = random(3)\n"
-                              "  b: f32[5] = random(4)\n  t = Conv(x, w, b) {pads=[1,1,1,1]}\n  u = Add(t, r)\n  y = Relu(u)\n}");
+static void test_products(void **state) {
+    check("opencl.conv gemm",
+          "graph (x: f32[1,4,4,3], r: f32[1,5,4,3]) -> (y) opset 17 {\n  w: f32[5,4,3,3] = random(3)\n"
+          "  b: f32[5] = random(4)\n  t = Conv(x, w, b) {pads=[1,1,1,1]}\n  u = Add(t, r)\n  y = Relu(u)\n}");
     check("opencl.conv gemm", "graph (x: f32[2,6,3,3]) -> (y) opset 17 {\n  w: f32[4,3,2,2] = random(3)\n"
                               "  y = Conv(x, w) {group=2, strides=[1,2]}\n}");
-    check("opencl.conv gemm", "graph (x: f32[1,3,3,3]) -> (y) opset 17 {\n  w: f32[66,3,1,1] = random(3)\n  y = Conv(x, w)\n}");
+    check("opencl.conv gemm",
+          "graph (x: f32[1,3,3,3]) -> (y) opset 17 {\n  w: f32[66,3,1,1] = random(3)\n  y = Conv(x, w)\n}");
     check("opencl.deconv", "graph (x: f32[1,3,3,2]) -> (y) opset 17 {\n  w: f32[3,2,2,3] = random(3)\n"
                            "  y = ConvTranspose(x, w) {strides=[2,2], pads=[0,1,0,0]}\n}");
     check("opencl.conv depthwise", "graph (x: f32[1,4,4,3]) -> (y) opset 17 {\n  w: f32[4,1,3,3] = random(3)\n"
@@ -22,11 +23,13 @@ static void test_products(void **state)
                               "  y = polestar.Attention(q, k, v, m) {heads=2, scale=0.5}\n}");
 }
 
-static void test_rest(void **state)
-{
-    check("opencl.pointwise", "graph (x: f32[2,3,5], r: f32[3,1]) -> (y) opset 17 {\n  t = Add(x, r)\n  y = Tanh(t)\n}");
-    check("opencl.maxpool", "graph (x: f32[1,3,5,4]) -> (y) opset 19 {\n  y = MaxPool(x) {kernel_shape=[3,2], pads=[1,0,0,1]}\n}");
-    check("opencl.avgpool", "graph (x: f32[1,3,5,4]) -> (y) opset 19 {\n  y = AveragePool(x) {kernel_shape=[2,2], pads=[1,0,0,1]}\n}");
+static void test_rest(void **state) {
+    check("opencl.pointwise",
+          "graph (x: f32[2,3,5], r: f32[3,1]) -> (y) opset 17 {\n  t = Add(x, r)\n  y = Tanh(t)\n}");
+    check("opencl.maxpool",
+          "graph (x: f32[1,3,5,4]) -> (y) opset 19 {\n  y = MaxPool(x) {kernel_shape=[3,2], pads=[1,0,0,1]}\n}");
+    check("opencl.avgpool",
+          "graph (x: f32[1,3,5,4]) -> (y) opset 19 {\n  y = AveragePool(x) {kernel_shape=[2,2], pads=[1,0,0,1]}\n}");
     check("opencl.reduce", "graph (x: f32[3,70]) -> (y) opset 11 {\n  y = ReduceSum(x) {axes=[1]}\n}");
     check("opencl.reduce", "graph (x: f32[3,7]) -> (y) opset 11 {\n  y = ReduceMax(x) {axes=[0]}\n}");
     check("opencl.softmax", "graph (x: f32[3,70]) -> (y) opset 17 {\n  y = Softmax(x)\n}");
@@ -43,8 +46,7 @@ static void test_rest(void **state)
                              "  t = QuantizeLinear(x, s, z)\n  y = DequantizeLinear(t, s, z)\n}");
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = { CMP_TEST(test_products), CMP_TEST(test_rest) };
     return opencl_there() ? cmocka_run_group_tests(tests, NULL, NULL) : OPENCL_SKIPPED;
 }

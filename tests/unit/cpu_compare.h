@@ -1,5 +1,5 @@
-/* cpu_compare.h - runs a graph given as text on the CPU device (or another, cmp_device), with one and with two threads, and compares every
- * output with the reference kernels. Inputs are made from the declared shapes. For tests.
+/* cpu_compare.h - runs a graph given as text on the CPU device (or cmp_device), with one and with two threads, and
+ * compares every output with the reference kernels. Inputs are made from the declared shapes. For tests.
  *
  * Tolerance: f32 sums of up to a few hundred products in another order, and elementary functions good to 4e-7: 2e-5
  * relative to 1 + |value| leaves a factor of ten. NaN must meet NaN and an infinity the same infinity; all other types

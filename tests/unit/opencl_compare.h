@@ -1,7 +1,7 @@
 /* opencl_compare.h - cpu_compare.h on the first OpenCL device. For tests.
  *
- * Tolerance: that of cpu_compare.h, 2e-5 relative to 1 + |value|: OpenCL lets exp, tanh and erf err by up to 16 units in
- * the last place (2e-6), sums of a few hundred products in another order by about as much. */
+ * Tolerance: that of cpu_compare.h, 2e-5 relative to 1 + |value|: OpenCL lets exp, tanh and erf err by up to 16 units
+ * in the last place (2e-6), sums of a few hundred products in another order by about as much. */
 #ifndef PS_TEST_OPENCL_COMPARE_H
 #define PS_TEST_OPENCL_COMPARE_H
 

@@ -4,15 +4,13 @@
 
 static uint32_t seed = 12345;
 
-static int pick(int low, int high)
-{
+static int pick(int low, int high) {
     return low + (int)(cmp_next(&seed) % (uint32_t)(high - low + 1));
 }
 
 /* ---- convolution ---- */
 
-static void conv(const char *kernel, const char *x, const char *w, int out_channels, const char *attrs)
-{
+static void conv(const char *kernel, const char *x, const char *w, int out_channels, const char *attrs) {
     check(kernel,
           "graph (x: f32[%s]) -> (y) opset 17 {\n  w: f32[%s] = random(3)\n  b: f32[%d] = random(4)\n  y = Conv(x, w, "
           "b) {%s}\n}",
@@ -22,8 +20,7 @@ static void conv(const char *kernel, const char *x, const char *w, int out_chann
           w, attrs);
 }
 
-static void test_conv_windows(void **state)
-{
+static void test_conv_windows(void **state) {
     static const char *const attrs[] = {
         "strides=[2,2]",
         "strides=[2,1], pads=[1,0,2,1]",
@@ -41,8 +38,7 @@ static void test_conv_windows(void **state)
     }
 }
 
-static void test_conv_ranks_and_groups(void **state)
-{
+static void test_conv_ranks_and_groups(void **state) {
     conv("opencl.conv gemm", "2,5,19", "7,5,3", 7, "pads=[1,2], dilations=[2]");
     conv("opencl.conv gemm", "1,4,6,7,8", "6,4,3,3,3", 6, "pads=[1,1,1,1,1,1], strides=[1,2,1]");
     conv("opencl.conv depthwise", "1,6,5,7,6", "6,1,3,3,3", 6, "pads=[1,1,1,1,1,1], group=6");
@@ -52,8 +48,7 @@ static void test_conv_ranks_and_groups(void **state)
     conv("opencl.conv gemm", "1,1,40,1", "70,1,10,1", 70, "strides=[5,1]");
 }
 
-static void test_conv_random(void **state)
-{
+static void test_conv_random(void **state) {
     char x[64], w[64], attrs[160];
     for (int i = 0; i < 40; i++) {
         const int groups = pick(0, 3) ? 1 : pick(2, 4), in = groups * pick(1, 20), out = groups * pick(1, 40);
@@ -66,8 +61,7 @@ static void test_conv_random(void **state)
     }
 }
 
-static void test_deconv(void **state)
-{
+static void test_deconv(void **state) {
     static const char *const attrs[] = {
         "strides=[2,2]",
         "strides=[2,3], pads=[1,0,2,1]",
@@ -92,11 +86,11 @@ static void test_deconv(void **state)
 
 /* ---- epilogues ---- */
 
-static void test_posts(void **state)
-{
-    static const char *const ops[] = { "Relu(t)",      "Sigmoid(t)", "Tanh(t)", "LeakyRelu(t) {alpha=0.3}", "Clip(t, lo, hi)",
-                                       "HardSwish(t)", "Gelu(t)",    "Exp(t)",  "Abs(t)",                   "Erf(t)",
-                                       "Sqrt(t)",      "Neg(t)",     "HardSigmoid(t)" };
+static void test_posts(void **state) {
+    static const char *const ops[] = { "Relu(t)",         "Sigmoid(t)",   "Tanh(t)", "LeakyRelu(t) {alpha=0.3}",
+                                       "Clip(t, lo, hi)", "HardSwish(t)", "Gelu(t)", "Exp(t)",
+                                       "Abs(t)",          "Erf(t)",       "Sqrt(t)", "Neg(t)",
+                                       "HardSigmoid(t)" };
     for (int special = 0; special < 2; special++) {
         cmp_values = special ? CMP_SPECIAL : CMP_SMALL;
         for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
@@ -115,9 +109,9 @@ static void test_posts(void **state)
 }
 
 /* Residuals of every form below the result, plain and channels-last. */
-static void test_operands(void **state)
-{
-    static const char *const shapes[] = { "2,10,5,7", "10,1,1", "1,10,1,1", "2,1,5,7", "5,7", "7", "1", "2,10,1,7", "1,1,1,1" };
+static void test_operands(void **state) {
+    static const char *const shapes[] = { "2,10,5,7", "10,1,1", "1,10,1,1", "2,1,5,7", "5,7",
+                                          "7",        "1",      "2,10,1,7", "1,1,1,1" };
     static const char *const ops[] = { "Add", "Mul", "Sub", "Max" };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         for (size_t o = 0; o < sizeof ops / sizeof *ops; o++) {
@@ -130,19 +124,19 @@ static void test_operands(void **state)
               "graph (x: f32[2,10,5,7], r: f32[%s]) -> (y) opset 17 {\n  w: f32[10,1,3,3] = random(3)\n"
               "  t = Conv(x, w) {pads=[1,1,1,1], group=10}\n  u = Add(t, r)\n  y = Relu(u)\n}",
               shapes[i]);
-        check("opencl.pointwise",
-              "graph (x: f32[2,10,5,7], r: f32[%s]) -> (y) opset 17 {\n  y = Div(x, r)\n}", shapes[i]);
+        check("opencl.pointwise", "graph (x: f32[2,10,5,7], r: f32[%s]) -> (y) opset 17 {\n  y = Div(x, r)\n}",
+              shapes[i]);
     }
     check("opencl.pointwise", "graph (x: f32[7], r: f32[2,3,1]) -> (y) opset 17 {\n  y = Sub(x, r)\n}");
 }
 
 /* ---- products ---- */
 
-static void test_matmul_random(void **state)
-{
+static void test_matmul_random(void **state) {
     for (int i = 0; i < 24; i++) {
         const int m = pick(1, 90), k = pick(1, 70), n = pick(1, 150);
-        check("opencl.matmul", "graph (a: f32[%d,%d], b: f32[%d,%d]) -> (y) opset 17 {\n  y = MatMul(a, b)\n}", m, k, k, n);
+        check("opencl.matmul", "graph (a: f32[%d,%d], b: f32[%d,%d]) -> (y) opset 17 {\n  y = MatMul(a, b)\n}", m, k, k,
+              n);
         check("opencl.matmul",
               "graph (a: f32[3,%d,%d]) -> (y) opset 17 {\n  b: f32[%d,%d] = random(3)\n  c: f32[%d] = random(4)\n"
               "  t = MatMul(a, b)\n  u = Add(t, c)\n  y = Relu(u)\n}",
@@ -158,8 +152,7 @@ static void test_matmul_random(void **state)
     }
 }
 
-static void test_matmul_batches(void **state)
-{
+static void test_matmul_batches(void **state) {
     static const char *const pairs[][2] = {
         { "3,5,6", "3,6,7" },   { "2,3,5,6", "2,3,6,7" }, { "2,3,5,6", "3,6,7" },   { "2,3,5,6", "2,1,6,7" },
         { "3,5,6", "2,1,6,7" }, { "5,6", "3,6,7" },       { "1,3,5,6", "2,1,6,7" }, { "4,1,5,6", "4,3,6,7" },
@@ -172,8 +165,7 @@ static void test_matmul_batches(void **state)
     }
 }
 
-static void test_attention(void **state)
-{
+static void test_attention(void **state) {
     static const char *const masks[] = { "1,1,1,9", "2,1,7,9", "2,4,7,9", "7,9", "9" };
     for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) {
         check("opencl.attention",
@@ -185,12 +177,13 @@ static void test_attention(void **state)
                               "  y = polestar.Attention(q, k, v) {heads=2, scale=0.2}\n}");
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
-        CMP_TEST(test_conv_windows), CMP_TEST(test_conv_ranks_and_groups), CMP_TEST(test_conv_random),
-        CMP_TEST(test_deconv),       CMP_TEST(test_posts),                 CMP_TEST(test_operands),
-        CMP_TEST(test_matmul_random), CMP_TEST(test_matmul_batches),       CMP_TEST(test_attention),
+        CMP_TEST(test_conv_windows),  CMP_TEST(test_conv_ranks_and_groups),
+        CMP_TEST(test_conv_random),   CMP_TEST(test_deconv),
+        CMP_TEST(test_posts),         CMP_TEST(test_operands),
+        CMP_TEST(test_matmul_random), CMP_TEST(test_matmul_batches),
+        CMP_TEST(test_attention),
     };
     return opencl_there() ? cmocka_run_group_tests(tests, NULL, NULL) : OPENCL_SKIPPED;
 }

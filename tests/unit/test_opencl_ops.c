@@ -1,8 +1,7 @@
 /* Pools, reductions, norms, moves and conversions on OpenCL beside the reference kernels. */
 #include "opencl_compare.h"
 
-static void test_pools(void **state)
-{
+static void test_pools(void **state) {
     static const char *const attrs[] = {
         "kernel_shape=[3,3]",
         "kernel_shape=[2,3], strides=[2,1], pads=[1,0,0,2]",
@@ -14,7 +13,8 @@ static void test_pools(void **state)
         check("opencl.maxpool", "graph (x: f32[2,5,11,9]) -> (y) opset 19 {\n  y = MaxPool(x) {%s}\n}", attrs[i]);
         check("opencl.avgpool", "graph (x: f32[2,5,11,9]) -> (y) opset 19 {\n  y = AveragePool(x) {%s}\n}", attrs[i]);
         check("opencl.avgpool",
-              "graph (x: f32[2,5,11,9]) -> (y) opset 19 {\n  y = AveragePool(x) {%s, count_include_pad=1}\n}", attrs[i]);
+              "graph (x: f32[2,5,11,9]) -> (y) opset 19 {\n  y = AveragePool(x) {%s, count_include_pad=1}\n}",
+              attrs[i]);
     }
     check("opencl.maxpool", "graph (x: f32[1,3,20]) -> (y) opset 19 {\n  y = MaxPool(x) {kernel_shape=[4]}\n}");
     check("opencl.avgpool", "graph (x: f32[1,3,5,6,7]) -> (y) opset 19 {\n"
@@ -23,8 +23,7 @@ static void test_pools(void **state)
     check("opencl.maxpool", "graph (x: f32[2,5,11,9]) -> (y) opset 19 {\n  y = MaxPool(x) {kernel_shape=[2,2]}\n}");
 }
 
-static void test_reductions(void **state)
-{
+static void test_reductions(void **state) {
     static const char *const ops[] = { "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd" };
     static const char *const axes[] = { "axes=[0]", "axes=[1,2]", "axes=[-1]", "axes=[2,3], keepdims=0", "keepdims=0" };
     for (size_t o = 0; o < sizeof ops / sizeof *ops; o++) {
@@ -42,8 +41,7 @@ static void test_reductions(void **state)
                            "  t = Conv(x, w)\n  y = GlobalAveragePool(t)\n}");
 }
 
-static void test_rows(void **state)
-{
+static void test_rows(void **state) {
     static const int lengths[] = { 1, 3, 64, 65, 200 };
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         const int n = lengths[i];
@@ -55,7 +53,8 @@ static void test_rows(void **state)
               "  y = LayerNormalization(x, s, b) {axis=-1, epsilon=0.001}\n}",
               n, n, n);
         check("opencl.layernorm",
-              "graph (x: f32[3,2,%d], s: f32[2,%d]) -> (y) opset 17 {\n  y = LayerNormalization(x, s) {axis=1}\n}", n, n);
+              "graph (x: f32[3,2,%d], s: f32[2,%d]) -> (y) opset 17 {\n  y = LayerNormalization(x, s) {axis=1}\n}", n,
+              n);
         check("opencl.instancenorm",
               "graph (x: f32[2,3,%d,2], s: f32[3], b: f32[3]) -> (y) opset 17 {\n"
               "  y = InstanceNormalization(x, s, b) {epsilon=0.001}\n}",
@@ -69,12 +68,12 @@ static void test_rows(void **state)
                               "  y = GroupNormalization(x, s, b) {num_groups=2}\n}");
 }
 
-static void test_moves(void **state)
-{
+static void test_moves(void **state) {
     static const char *const types[] = { "f32", "i64", "u8", "f16" };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         const char *t = types[i];
-        check("opencl.transpose", "graph (x: %s[30,20,7,6]) -> (y) opset 17 {\n  y = Transpose(x) {perm=[3,1,0,2]}\n}", t);
+        check("opencl.transpose", "graph (x: %s[30,20,7,6]) -> (y) opset 17 {\n  y = Transpose(x) {perm=[3,1,0,2]}\n}",
+              t);
         check("opencl.concat",
               "graph (x: %s[3,20,25], z: %s[3,30,25]) -> (y) opset 17 {\n  y = Concat(x, z, x) {axis=1}\n}", t, t);
         check("opencl.slice",
@@ -83,12 +82,15 @@ static void test_moves(void **state)
               t);
         check("opencl.expand",
               "graph (x: %s[3,1,40]) -> (y) opset 17 {\n  s: i64[4] = {2, 1, 50, 40}\n  y = Expand(x, s)\n}", t);
-        check("opencl.expand", "graph (x: %s[3,20,40]) -> (y) opset 17 {\n  s: i64[3] = {2, 1, 3}\n  y = Tile(x, s)\n}", t);
+        check("opencl.expand", "graph (x: %s[3,20,40]) -> (y) opset 17 {\n  s: i64[3] = {2, 1, 3}\n  y = Tile(x, s)\n}",
+              t);
         check("opencl.pad",
               "graph (x: %s[3,20,40]) -> (y) opset 17 {\n  p: i64[6] = {1, 0, 2, 0, 3, 1}\n  y = Pad(x, p)\n}", t);
         check("opencl.split",
-              "graph (x: %s[3,30,40]) -> (y, z) opset 17 {\n  s: i64[2] = {12, 18}\n  y, z = Split(x, s) {axis=1}\n}", t);
-        check("opencl.gather", "graph (x: %s[3,7,300], i: i64[2,3]) -> (y) opset 17 {\n  y = Gather(x, i) {axis=1}\n}", t);
+              "graph (x: %s[3,30,40]) -> (y, z) opset 17 {\n  s: i64[2] = {12, 18}\n  y, z = Split(x, s) {axis=1}\n}",
+              t);
+        check("opencl.gather", "graph (x: %s[3,7,300], i: i64[2,3]) -> (y) opset 17 {\n  y = Gather(x, i) {axis=1}\n}",
+              t);
     }
     check("opencl.pad", "graph (x: f32[2,3,9,8]) -> (y) opset 18 {\n  p: i64[4] = {1, 2, 0, 3}\n  v: f32[] = {-2.5}\n"
                         "  a: i64[2] = {2, 3}\n  w: f32[4,3,1,1] = random(1)\n  t = Pad(x, p, v, a)\n"
@@ -98,8 +100,7 @@ static void test_moves(void **state)
 }
 
 /* Between convolutions, in channels-last memory. */
-static void test_moves_in_channels_last(void **state)
-{
+static void test_moves_in_channels_last(void **state) {
     static const char *const bodies[] = {
         "u = Concat(t, t, x) {axis=1}",
         "u = Concat(t, t) {axis=2}",
@@ -117,8 +118,7 @@ static void test_moves_in_channels_last(void **state)
     }
 }
 
-static void test_conversions(void **state)
-{
+static void test_conversions(void **state) {
     static const char *const from[] = { "bool", "u8", "i8", "i32", "i64", "f16" };
     for (size_t i = 0; i < sizeof from / sizeof *from; i++)
         check("opencl.cast", "graph (x: %s[30,50]) -> (y) opset 17 {\n  y = Cast(x) {to=1}\n}", from[i]);
@@ -141,8 +141,7 @@ static void test_conversions(void **state)
     }
 }
 
-static void test_codes(void **state)
-{
+static void test_codes(void **state) {
     static const char *const types[] = { "u8", "i8" };
     for (size_t i = 0; i < 2; i++) {
         check("opencl.quantize",
@@ -158,11 +157,14 @@ static void test_codes(void **state)
                              "  z: i8[4] = {3, 0, -1, 100}\n  y = QuantizeLinear(x, s, z) {axis=1}\n}");
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
-        CMP_TEST(test_pools), CMP_TEST(test_reductions),              CMP_TEST(test_rows),
-        CMP_TEST(test_moves), CMP_TEST(test_moves_in_channels_last), CMP_TEST(test_conversions),
+        CMP_TEST(test_pools),
+        CMP_TEST(test_reductions),
+        CMP_TEST(test_rows),
+        CMP_TEST(test_moves),
+        CMP_TEST(test_moves_in_channels_last),
+        CMP_TEST(test_conversions),
         CMP_TEST(test_codes),
     };
     return opencl_there() ? cmocka_run_group_tests(tests, NULL, NULL) : OPENCL_SKIPPED;

@@ -11,13 +11,13 @@
 /* ---- fallback ---- */
 
 /* Operators that no OpenCL device takes (CumSum, Hardmax) between ones that it does: the host waits where it reads. */
-static void test_devices_take_turns(void **state)
-{
+static void test_devices_take_turns(void **state) {
     check("upload", "graph (x: f32[2,6,5,7]) -> (y, c) opset 17 {\n  k: i64[] = {3}\n  w: f32[10,6,3,3] = random(3)\n"
                     "  t = Conv(x, w) {pads=[1,1,1,1]}\n  c = CumSum(t, k)\n  u = Mul(c, t)\n  h = Hardmax(u)\n"
                     "  v = Add(h, u)\n  z = CumSum(v, k)\n  y = Sub(z, c)\n}");
     /* one value that host and device read, output and input of the graph at once */
-    check(NULL, "graph (x: f32[30,7]) -> (x, y, y, z) opset 17 {\n  k: i64[] = {0}\n  y = Exp(x)\n  z = CumSum(y, k)\n}");
+    check(NULL,
+          "graph (x: f32[30,7]) -> (x, y, y, z) opset 17 {\n  k: i64[] = {0}\n  y = Exp(x)\n  z = CumSum(y, k)\n}");
     check(NULL, "graph (x: f32[30,7]) -> (z, r) opset 17 {\n  s: i64[3] = {5, 6, 7}\n  k: i64[] = {0}\n"
                 "  r = Reshape(x, s)\n  a = Exp(r)\n  b = Reshape(a, s)\n  z = CumSum(b, k)\n}");
     /* chains in which host memory could be used again while a copy still reads it */
@@ -26,10 +26,11 @@ static void test_devices_take_turns(void **state)
                 "  h = Hardmax(g)\n  y = Mul(h, b)\n}");
 }
 
-static void test_fallback_says_why(void **state)
-{
-    ps_model *m = fixture_model(cmp_engine, "graph (x: f32[8,8], d: f64[32,32]) -> (y, z) opset 17 {\n  k: i64[] = {0}\n"
-                                            "  y = CumSum(x, k)\n  z = Add(d, d)\n}", "gpu");
+static void test_fallback_says_why(void **state) {
+    ps_model *m = fixture_model(cmp_engine,
+                                "graph (x: f32[8,8], d: f64[32,32]) -> (y, z) opset 17 {\n  k: i64[] = {0}\n"
+                                "  y = CumSum(x, k)\n  z = Add(d, d)\n}",
+                                "gpu");
     ps_session *s = fixture_session(m, 1);
     ps_tensor *in[2], *out[2] = { NULL };
     static const double zeros[1024];
@@ -41,15 +42,16 @@ static void test_fallback_says_why(void **state)
     for (size_t i = 0; i < 2; i++) {
         assert_int_equal(ps_session_step(s, i, &step), PS_OK);
         assert_string_equal(step.device, "cpu");
-        assert_string_equal(step.fallback, strcmp(step.op, "CumSum") == 0 ? "no OpenCL kernel for this operator" : "not f32");
+        assert_string_equal(step.fallback,
+                            strcmp(step.op, "CumSum") == 0 ? "no OpenCL kernel for this operator" : "not f32");
     }
-    for (int i = 0; i < 2; i++) ps_tensor_release(in[i]);
+    for (int i = 0; i < 2; i++)
+        ps_tensor_release(in[i]);
     ps_session_free(s);
     ps_model_release(m);
 }
 
-static void test_control_flow(void **state)
-{
+static void test_control_flow(void **state) {
     check("opencl.pointwise",
           "graph (x: f32[5,40]) -> (y, all) opset 17 {\n  n: i64[] = {4}\n  c: bool[] = {1}\n"
           "  y, all = Loop(n, c, x) {body=graph b (i: i64[], go: bool[], v: f32[5,40]) -> (same, w, out) {\n"
@@ -60,9 +62,10 @@ static void test_control_flow(void **state)
 
 /* ---- sessions ---- */
 
-#define NET "graph (x: f32[3,6,9,8]) -> (y) opset 17 {\n  w: f32[64,6,3,3] = random(3)\n  v: f32[64,32] = random(4)\n" \
-            "  t = Conv(x, w) {pads=[1,1,1,1]}\n  u = Relu(t)\n  g = GlobalAveragePool(u)\n  f = Flatten(g)\n" \
-            "  y = MatMul(f, v)\n}"
+#define NET                                                                                                            \
+    "graph (x: f32[3,6,9,8]) -> (y) opset 17 {\n  w: f32[64,6,3,3] = random(3)\n  v: f32[64,32] = random(4)\n"         \
+    "  t = Conv(x, w) {pads=[1,1,1,1]}\n  u = Relu(t)\n  g = GlobalAveragePool(u)\n  f = Flatten(g)\n"                 \
+    "  y = MatMul(f, v)\n}"
 
 typedef struct runner {
     ps_model *model;
@@ -70,8 +73,7 @@ typedef struct runner {
     bool ok;
 } runner;
 
-static void *run_many(void *ctx)
-{
+static void *run_many(void *ctx) {
     runner *r = ctx;
     ps_error err = PS_ERROR_INIT;
     r->ok = true;
@@ -82,8 +84,7 @@ static void *run_many(void *ctx)
     return NULL;
 }
 
-static void test_sessions_of_one_model(void **state)
-{
+static void test_sessions_of_one_model(void **state) {
     runner runners[4] = { { 0 } };
     pthread_t threads[4];
     ps_model *m = fixture_model(cmp_engine, NET, "gpu");
@@ -91,19 +92,20 @@ static void test_sessions_of_one_model(void **state)
         runners[i].model = m;
         assert_int_equal(pthread_create(&threads[i], NULL, run_many, &runners[i]), 0);
     }
-    for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
     for (int i = 0; i < 4; i++) {
         assert_true(runners[i].ok);
         assert_int_equal(runners[i].result.bytes[0], runners[0].result.bytes[0]);
         assert_memory_equal(runners[i].result.data[0], runners[0].result.data[0], runners[0].result.bytes[0]);
     }
-    for (int i = 0; i < 4; i++) cmp_release(&runners[i].result);
+    for (int i = 0; i < 4; i++)
+        cmp_release(&runners[i].result);
     ps_model_release(m);
 }
 
 /* Weights are on the device once, whatever the number of sessions; everything is given back. */
-static void test_device_memory(void **state)
-{
+static void test_device_memory(void **state) {
     ps_device *device;
     ps_error err = PS_ERROR_INIT;
     cmp_result r;
@@ -122,8 +124,7 @@ static void test_device_memory(void **state)
     assert_int_equal(atomic_load(&ocl_of(device)->held), before);
 }
 
-static void test_no_memory_left_is_an_error(void **state)
-{
+static void test_no_memory_left_is_an_error(void **state) {
     ps_device *device;
     ps_error err = PS_ERROR_INIT;
     cmp_result r;
@@ -142,10 +143,9 @@ static void test_no_memory_left_is_an_error(void **state)
     ps_model_release(m);
 }
 
-static void test_gather_out_of_range(void **state)
-{
-    ps_model *m = fixture_model(cmp_engine, "graph (x: f32[700,3], i: i64[4]) -> (y) opset 17 {\n  y = Gather(x, i)\n}",
-                                "gpu");
+static void test_gather_out_of_range(void **state) {
+    ps_model *m =
+        fixture_model(cmp_engine, "graph (x: f32[700,3], i: i64[4]) -> (y) opset 17 {\n  y = Gather(x, i)\n}", "gpu");
     ps_session *s = fixture_session(m, 1);
     ps_error err = PS_ERROR_INIT;
     float *data = calloc(2100, sizeof *data);
@@ -158,7 +158,8 @@ static void test_gather_out_of_range(void **state)
         const ps_status status = ps_session_run(s, (const ps_tensor *const *)in, 2, &out, 1, NULL, &err);
         assert_int_equal(status, lists[k] == right ? PS_OK : PS_INVALID);
         if (status != PS_OK) assert_non_null(strstr(err.msg, "an index of a Gather lies outside"));
-        for (int i = 0; i < 2; i++) ps_tensor_release(in[i]);
+        for (int i = 0; i < 2; i++)
+            ps_tensor_release(in[i]);
     }
     free(data);
     ps_session_free(s);
@@ -167,8 +168,7 @@ static void test_gather_out_of_range(void **state)
 
 /* ---- programs on disk ---- */
 
-static ps_engine *engine_with_cache(const char *dir)
-{
+static ps_engine *engine_with_cache(const char *dir) {
     ps_engine *e = NULL;
     ps_error err = PS_ERROR_INIT;
     ps_engine_options o = PS_ENGINE_OPTIONS_INIT;
@@ -177,8 +177,7 @@ static ps_engine *engine_with_cache(const char *dir)
     return e;
 }
 
-static void run_net(ps_engine *e, ps_cache_stats *ret)
-{
+static void run_net(ps_engine *e, ps_cache_stats *ret) {
     ps_device *device;
     cmp_result r;
     ps_error err = PS_ERROR_INIT;
@@ -193,8 +192,7 @@ static void run_net(ps_engine *e, ps_cache_stats *ret)
     cmp_engine = shared;
 }
 
-static void test_second_start_compiles_nothing(void **state)
-{
+static void test_second_start_compiles_nothing(void **state) {
     char dir[64];
     ps_cache_stats first, second;
     assert_true(ps_test_temp_dir(dir, sizeof dir));
@@ -213,8 +211,7 @@ static void test_second_start_compiles_nothing(void **state)
 
 /* ---- advice ---- */
 
-static void put(const char *root, const char *name, const char *text, int mode)
-{
+static void put(const char *root, const char *name, const char *text, int mode) {
     char path[512];
     ps_error err = PS_ERROR_INIT;
     snprintf(path, sizeof path, "%s/%s", root, name);
@@ -225,19 +222,18 @@ static void put(const char *root, const char *name, const char *text, int mode)
     if (ps_file_write(path, text, strlen(text), mode, &err) != PS_OK) fail_msg("%s", err.msg);
 }
 
-static void expect_advice(const char *root, bool loader, const char *platforms, size_t gpus, const char *want)
-{
+static void expect_advice(const char *root, bool loader, const char *platforms, size_t gpus, const char *want) {
     ps_alloc_state alloc;
     ps_str advice;
     ps_alloc_state_init(&alloc, NULL);
     ps_str_init(&advice, &alloc);
     assert_int_equal(ocl_advise(&alloc, root, loader, platforms, gpus, &advice, NULL), PS_OK);
-    if (want ? !strstr(advice.data, want) : advice.size != 0) fail_msg("'%s' is not in '%s'", want ? want : "nothing", advice.data);
+    if (want ? !strstr(advice.data, want) : advice.size != 0)
+        fail_msg("'%s' is not in '%s'", want ? want : "nothing", advice.data);
     ps_str_release(&advice);
 }
 
-static void test_advice(void **state)
-{
+static void test_advice(void **state) {
     char dir[64];
     assert_true(ps_test_temp_dir(dir, sizeof dir));
     unsetenv("RUSTICL_ENABLE");
@@ -260,13 +256,13 @@ static void test_advice(void **state)
     expect_advice(dir, true, "Portable Computing Language\n", 0, "apt install intel-opencl-icd");
     if (geteuid() != 0) { /* root may open everything */
         put(dir, "dev/dri/renderD128", "", 0);
-        expect_advice(dir, true, "rusticl\n", 0, "/dev/dri/renderD128 cannot be opened by this user: usermod -aG render");
+        expect_advice(dir, true, "rusticl\n", 0,
+                      "/dev/dri/renderD128 cannot be opened by this user: usermod -aG render");
     }
     ps_test_remove_tree(dir);
 }
 
-static void test_device_names(void **state)
-{
+static void test_device_names(void **state) {
     ps_device *device;
     ps_error err = PS_ERROR_INIT;
     assert_int_equal(ps_engine_device(cmp_engine, "auto", &device, &err), PS_OK);
@@ -278,8 +274,7 @@ static void test_device_names(void **state)
     assert_non_null(strstr(err.msg, "device 'opencl:15' is not there: this machine has cpu, ref, opencl:0"));
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         CMP_TEST(test_devices_take_turns),
         CMP_TEST(test_fallback_says_why),
