@@ -3,6 +3,8 @@
 
     tools/python --bench bench/compare.py                          the table below, 1 thread and all CPUs
     ... bench/compare.py --models magika,mlp --threads 1 --isa avx2,native --json
+    ... bench/compare.py --quantized FOLDER --engines polestar,ort,openvino,fp32
+                                                                   the int8 files that bench/int8.py wrote there
 
 How it measures: per thread count and instruction-set cap one child process, pinned to as many CPUs. Each engine runs the
 same input; outputs must agree before anything is timed. Then short windows alternate between the engines; a window in
@@ -10,6 +12,9 @@ which other processes used more than --noise cores of ours is thrown away and tr
 windows of the median time of a run. If too few quiet windows were found, the row is marked with "~".
 
 The instruction-set cap (ONEDNN_MAX_CPU_ISA) holds for polestar only: ONNX Runtime has no such switch.
+
+With --quantized all engines run the same int8 file, and "fp32" is polestar on the model it was made of. Outputs are then told
+but need not agree: engines round at other places (bench/int8.py judges that).
 """
 
 import argparse
@@ -61,6 +66,7 @@ CASES = {
     "ppocr-det 256x320": (["ppocr-v4-det", "ppocr-det"], [f32(1, 3, 256, 320)]),
     "ppocr-rec w160": (["ppocr-v4-rec", "ppocr-rec"], [f32(1, 3, 48, 160)]),
     "ppocr-rec w320": (["ppocr-v4-rec", "ppocr-rec"], [f32(1, 3, 48, 320)]),
+    "ppocr-rec w320 b8": (["ppocr-v4-rec", "ppocr-rec"], [f32(8, 3, 48, 320)]),
     "ppocr-cls b1": (["ppocr-v2-cls", "ppocr-cls"], [f32(1, 3, 48, 192)]),
     "silero-vad chunk": (["silero-vad"], [f32(1, 576), f32(2, 1, 128), whole(16000, 16001, np.int64)]),
     "magika b1": (["magika-v3_3", "magika"], [whole(0, 256, np.int32, 1, 2048)]),
@@ -69,6 +75,14 @@ CASES = {
     "med-ct b1": (["med-ct-seg-synth"], [f32(1, 1, 128, 128)]),
     "med-mri b1": (["med-mri-cls3d-synth"], [f32(1, 1, 32, 64, 64)]),
 }
+
+
+QUANTIZED = {"resnet50": "resnet50", "efficientnet-lite0": "lite0", "minilm-l6-v2-emb16": "minilm", "ppocr-v4-rec": "rec"}
+
+
+def quantized_file(names, arguments):
+    path = Path(arguments.quantized) / f"{QUANTIZED[names[0]]}.{arguments.form}.onnx"
+    return path if path.exists() else None
 
 
 def model_file(names, cache):
@@ -100,6 +114,10 @@ class Polestar:
 
     def close(self):
         self.session.close(self.bound)
+
+
+class Fp32(Polestar):
+    """On the model that an int8 file was made of."""
 
 
 class OnnxRuntime:
@@ -148,7 +166,7 @@ class OpenVino:
         self.request = None
 
 
-ENGINES = {"polestar": Polestar, "ort": OnnxRuntime, "openvino": OpenVino}
+ENGINES = {"polestar": Polestar, "ort": OnnxRuntime, "openvino": OpenVino, "fp32": Fp32}
 
 
 # ---- measuring ------------------------------------------------------------------------------------------------------
@@ -212,22 +230,23 @@ def disagreement(found, wanted):
 def measure_case(label, arguments, cpus):
     names, makers = CASES[label]
     row = {"case": label, "threads": len(cpus), "isa": arguments.isa}
-    path = model_file(names, Path(arguments.cache))
-    if not path:
+    source = model_file(names, Path(arguments.cache))
+    path = quantized_file(names, arguments) if arguments.quantized else source
+    if not path or not source:
         return {**row, "skipped": "no such model here"}
     rng = np.random.default_rng(7)
     arrays = [np.asarray(make(rng)) for make in makers]
     engines = {}
     for name in arguments.engines.split(","):
         try:
-            engines[name] = ENGINES[name](path, arrays, len(cpus), arguments.library)
+            engines[name] = ENGINES[name](source if name == "fp32" else path, arrays, len(cpus), arguments.library)
         except Exception as problem:  # an engine that cannot run a model is a result, not a crash
             row[f"{name}_error"] = str(problem).splitlines()[0][:200]
     wanted = engines["ort"].results() if "ort" in engines else None
     for name in list(engines):
         if wanted and name != "ort":
             row[f"{name}_difference"] = disagreement(engines[name].results(), wanted)
-            if row[f"{name}_difference"] is None or not row[f"{name}_difference"] < arguments.agree:
+            if not arguments.quantized and (row[f"{name}_difference"] is None or not row[f"{name}_difference"] < arguments.agree):
                 row[f"{name}_error"] = "outputs differ from ONNX Runtime's"
                 engines.pop(name).close()
     row.update({f"{name}_first_ms": engine.first_ms for name, engine in engines.items()})
@@ -258,7 +277,7 @@ def spawn(arguments, threads, isa, labels):
     if ISA[isa]:
         environment["ONEDNN_MAX_CPU_ISA"] = environment["DNNL_MAX_CPU_ISA"] = ISA[isa]
     command = [sys.executable, __file__, "--child", "--cases", ",".join(labels), "--threads", str(threads), "--isa", isa]
-    for option in ("engines", "rounds", "window", "noise", "agree", "library", "cache"):
+    for option in ("engines", "rounds", "window", "noise", "agree", "library", "cache", "quantized", "form"):
         command += [f"--{option}", str(getattr(arguments, option))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     for line in process.stdout:
@@ -304,6 +323,8 @@ def parse():
     parser.add_argument("--window", type=float, default=0.3, help="seconds of a window")
     parser.add_argument("--noise", type=float, default=0.1, help="cores that others may use in a window")
     parser.add_argument("--agree", type=float, default=1e-3, help="largest difference allowed, as a share of max |output|")
+    parser.add_argument("--quantized", default="", help="folder of bench/int8.py: its int8 files instead")
+    parser.add_argument("--form", default="qdq-u8", help="which form of them")
     parser.add_argument("--library", default=TOP / "build/release/lib/libpolestar.so")
     parser.add_argument("--cache", default=home)
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
@@ -318,6 +339,8 @@ def main():
         return child(arguments)
     words = [word for word in arguments.models.split(",") if word]
     labels = [label for label in CASES if not words or any(word in label for word in words)]
+    if arguments.quantized:
+        labels = [label for label in labels if CASES[label][0][0] in QUANTIZED]
     engines, name_flags, rows = arguments.engines.split(","), processor(), []
     unknown = [name for name in engines if name not in ENGINES] + [i for i in arguments.isa.split(",") if i not in ISA]
     if unknown or not labels:

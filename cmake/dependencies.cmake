@@ -53,6 +53,17 @@ if(PS_WITH_DNNL)
   target_compile_definitions(ps_deps_backend INTERFACE PS_WITH_DNNL=1)
   target_compile_definitions(ps_deps_runtime INTERFACE PS_WITH_DNNL=1) # ps_build_info says so
 endif()
+target_link_libraries(ps_deps_base INTERFACE ${CMAKE_DL_LIBS})
+if(PS_WITH_OPENCL)
+  # Headers only: the library is looked for when a GPU is.
+  find_path(OPENCL_INCLUDE_DIR CL/cl.h)
+  if(NOT OPENCL_INCLUDE_DIR)
+    message(FATAL_ERROR "OpenCL's headers were not found (Debian: opencl-c-headers); -DPS_WITH_OPENCL=OFF builds without GPUs")
+  endif()
+  target_include_directories(ps_deps_backend SYSTEM INTERFACE ${OPENCL_INCLUDE_DIR})
+  target_compile_definitions(ps_deps_backend INTERFACE PS_WITH_OPENCL=1)
+  target_compile_definitions(ps_deps_runtime INTERFACE PS_WITH_OPENCL=1) # ps_build_info says so
+endif()
 if(PS_WITH_SERVER)
   pkg_check_modules(MICROHTTPD REQUIRED IMPORTED_TARGET libmicrohttpd)
   pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)

@@ -54,8 +54,13 @@ typedef struct ps_device_info {
     int units;            /* threads or compute units */
 } ps_device_info;
 
-PS_API size_t ps_engine_device_count(const ps_engine *engine);
-PS_API ps_status ps_engine_device_info(const ps_engine *engine, size_t index, ps_device_info *ret_info);
+/* "cpu" and "ref" are always there. The others are looked for when they are first asked for (here, or by a model that
+ * names one), because that loads drivers. */
+PS_API size_t ps_engine_device_count(ps_engine *engine);
+PS_API ps_status ps_engine_device_info(ps_engine *engine, size_t index, ps_device_info *ret_info);
+/* What keeps a graphics card of this machine from being used and the command that mends it, a sentence each: index 0 …
+ * until PS_NOT_FOUND. Truncated to size. */
+PS_API ps_status ps_engine_device_advice(ps_engine *engine, size_t index, char *text, size_t size);
 
 /* One entry of the cache on disk; strings live during the call. */
 typedef struct ps_cache_info {

@@ -14,8 +14,9 @@ typedef struct ps_model ps_model;
 
 typedef struct ps_model_options {
     size_t size;
-    const char *device;      /* NULL or "auto", "cpu", "ref" (reference kernels only) … */
-    int threads;             /* 0: the engine's */
+    const char *device; /* NULL or "auto" (the CPU), "cpu", "gpu" (the first OpenCL device, a graphics card if there
+                         * is one), "opencl:N", "ref" (reference kernels only) */
+    int threads;        /* 0: the engine's */
     size_t plan_cache_bytes; /* memory for compiled plans (one per set of input shapes); 0: 64 MiB */
     bool no_fusion;          /* run the graph as it stands in the file, for debugging */
     int64_t loop_limit;      /* iterations of one Loop, beyond which a run fails with PS_LIMIT; 0: 10,000,000 */
@@ -24,10 +25,13 @@ typedef struct ps_model_options {
     int depth_limit;       /* nested subgraphs, 1 … 64; 0: 64 */
     uint64_t tensor_limit; /* bytes of one constant; 0: the machine's memory */
     uint64_t weight_limit; /* bytes of all different constants; 0: the machine's memory */
+    /* Bytes that the model and its sessions may hold together: what would need more fails with PS_NO_MEMORY; 0: what
+     * the engine may. */
+    size_t memory_limit;
 } ps_model_options;
 
 #define PS_MODEL_OPTIONS_INIT                                                                                          \
-    { sizeof(ps_model_options), 0, 0, 0, false, 0, 0, 0, 0, 0 }
+    { sizeof(ps_model_options), 0, 0, 0, false, 0, 0, 0, 0, 0, 0 }
 
 /* Loads an ONNX file or a torch.export archive (.pt2), told apart by their content. Nothing is kept of a model that
  * fails to load. options may be NULL. */
@@ -38,6 +42,10 @@ PS_API ps_status ps_model_load_memory(ps_engine *engine, const void *data, size_
                                       ps_model **ret_model, ps_error *reterr);
 PS_API ps_model *ps_model_retain(ps_model *model);
 PS_API void ps_model_release(ps_model *model); /* NULL is allowed */
+
+/* Bytes that the model and its sessions hold now, weights, packed forms, plans and arenas, and the highest so far. It
+ * is a part of ps_engine_memory. Mapped files are not counted: their pages are the system's. ret_peak may be NULL. */
+PS_API size_t ps_model_memory(const ps_model *model, size_t *ret_peak);
 
 /* One input or output as declared by the file. Declared output shapes are a hint: real files get them wrong. */
 typedef struct ps_value_info {

@@ -51,11 +51,19 @@ typedef struct ps_server_options {
     int batch_size;       /* fixed, triton: the size; 0: max_batch */
     int batch_delay_ms;   /* fixed, triton: longest wait for it */
     int queue_timeout_ms; /* fixed, triton: what waits for longer is answered with an error; 0: no end */
+    /* What is loaded when: "on-demand" (NULL: at the start while there is room, the rest by its first request), "all"
+     * at the start, "explicit" (of the repository what the repository extension asks for) or "poll" (as on-demand, and
+     * changes of the repository are taken up): docs/repository.md. */
+    const char *model_control;
+    /* Bytes that the engine may hold while it serves: models that were not used for longest go to make room. 0: three
+     * quarters of what the process may use. */
+    uint64_t memory_limit;
+    int max_models;       /* models loaded at once; 0: 10, -1: no end */
     int load_seconds;     /* how long a request waits for a model that is being loaded; 0: 30, -1: not at all */
 } ps_server_options;
 
 #define PS_SERVER_OPTIONS_INIT                                                                                         \
-    { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8001, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8001, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 PS_API ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, ps_server **ret_server,
                                  ps_error *reterr);

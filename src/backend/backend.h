@@ -9,7 +9,10 @@
  * stays simple.
  *
  * Each device has an ordered list of implementations per operator; the first that accepts a node wins; the reference
- * kernel (ref/) accepts every operator that has one, in plain layout. */
+ * kernel (ref/) accepts every operator that has one, in plain layout.
+ *
+ * Most devices work in the host's memory. One that has memory of its own (ops->memory) runs its kernels on a stream, in
+ * order, while the host goes on; what it declines runs on the CPU device, with copies between the two memories. */
 #ifndef PS_BACKEND_BACKEND_H
 #define PS_BACKEND_BACKEND_H
 
@@ -21,6 +24,9 @@ typedef struct ps_device ps_device;
 typedef struct ps_kernel ps_kernel;
 typedef struct ps_weights ps_weights;
 
+/* Which memory a value lies in. */
+typedef enum ps_space { PS_SPACE_HOST, PS_SPACE_DEVICE, PS_SPACES } ps_space;
+
 typedef enum ps_layout { PS_LAYOUT_PLAIN, PS_LAYOUT_CHANNELS_LAST } ps_layout;
 
 /* Is plain memory of this shape also channels-last memory (one channel, one pixel, rank < 3, no elements)? */
@@ -28,12 +34,27 @@ bool ps_layout_same(const ps_shape *shape);
 /* Strides in elements, in the order of the shape's axes. */
 void ps_layout_strides(const ps_shape *shape, ps_layout layout, int64_t strides[PS_MAX_RANK]);
 
+/* The shape's axes, outermost in memory first. */
+void ps_layout_axes(int rank, ps_layout layout, int ret[PS_MAX_RANK]);
+/* The axes of a reduction as a bit mask; false when they are not known now. */
+bool ps_reduce_axes(const ps_node *node, uint32_t *ret);
+
+typedef struct ps_stream ps_stream; /* one of each session; one thread at a time */
+
+/* Some bytes of a device's memory. */
+typedef struct ps_region {
+    void *buffer;
+    size_t offset; /* bytes, a multiple of PS_ALIGN */
+} ps_region;
+
+/* On a device with memory of its own, in, out and workspace point at ps_region. */
 typedef struct ps_kernel_args {
     void *const *in;       /* as node->in; NULL where omitted */
     void *const *out;      /* as node->out */
     void *workspace;       /* kernel->workspace bytes, PS_ALIGN aligned; NULL if 0 */
     void *state;           /* of state_new; NULL if there is none */
     ps_alloc_state *alloc; /* for reference kernels only: a steady run must not allocate */
+    ps_stream *stream;     /* NULL: the device works in the host's memory */
 } ps_kernel_args;
 
 typedef struct ps_kernel_ops {
@@ -66,9 +87,10 @@ typedef struct ps_lowering {
     ps_layout in_layout[PS_LOWER_MAX];  /* asked: how inputs lie now; answered: how the kernel wants them */
     ps_layout out_layout[PS_LOWER_MAX]; /* answered; plain by default */
     ps_kernel *kernel;                  /* answered: NULL = declined */
-    int inplace;    /* answered: out[0] may take the memory of this input if that is its last use; -1: no */
-    bool alias;     /* answered, with kernel == NULL: out[0] is the memory of in[0], nothing to run */
-    uint64_t taken; /* kept by ps_weights_take */
+    int inplace;     /* answered: out[0] may take the memory of this input if that is its last use; -1: no */
+    bool alias;      /* answered, with kernel == NULL: out[0] is the memory of in[0], nothing to run */
+    uint64_t taken;  /* kept by ps_weights_take */
+    const char *why; /* (optional) answered by a device that declined: the reason, static storage */
 } ps_lowering;
 
 /* Declines by returning PS_OK with kernel == NULL and alias false. */
@@ -78,6 +100,20 @@ typedef struct ps_impl {
     const char *op, *domain;
     ps_lower_fn lower;
 } ps_impl;
+
+/* What a device with memory of its own offers. A buffer is its handle for some of that memory. */
+typedef struct ps_memory_ops {
+    /* content: bytes that it holds from the start, or NULL. PS_NO_MEMORY when there is none left. */
+    ps_status (*buffer_new)(ps_device *device, size_t bytes, const void *content, void **ret, ps_error *err);
+    void (*buffer_free)(ps_device *device, void *buffer); /* NULL is allowed */
+    ps_status (*stream_new)(ps_device *device, ps_stream **ret, ps_error *err);
+    void (*stream_free)(ps_stream *stream); /* NULL is allowed; nothing may be under way */
+    /* Both return at once: host memory must stay as it is (dst: is not there) until the next sync. */
+    ps_status (*upload)(ps_stream *stream, const ps_region *dst, const void *src, size_t bytes, ps_error *err);
+    ps_status (*download)(ps_stream *stream, void *dst, const ps_region *src, size_t bytes, ps_error *err);
+    /* Waits for all that was asked for, and tells what went wrong in it. */
+    ps_status (*sync)(ps_stream *stream, ps_error *err);
+} ps_memory_ops;
 
 typedef struct ps_device_ops {
     int version; /* 1 */
@@ -89,6 +125,7 @@ typedef struct ps_device_ops {
     /* (optional) around every run and every lowering on the calling thread: sets up and restores the thread team */
     int (*enter)(ps_device *device, int threads);
     void (*leave)(ps_device *device, int token);
+    const ps_memory_ops *memory; /* NULL: it works in the host's memory */
 } ps_device_ops;
 
 struct ps_device {
@@ -100,13 +137,21 @@ struct ps_device {
 };
 
 /* ---- devices ---- */
-/* All devices of this machine, "cpu" first; *ret_n <= max. On failure the ones made so far are counted too. */
+/* The devices every machine has, "cpu" first; *ret_n <= max. On failure the ones made so far are counted too. */
 ps_status ps_devices_create(ps_alloc_state *alloc, ps_device **ret, size_t max, size_t *ret_n, ps_error *err);
+/* Appends the devices that are slow to find: drivers are loaded. cache_dir as in ps_engine_options. What keeps a card
+ * of this machine from being used is appended to advice, a line each. A machine without any is no failure. */
+ps_status ps_devices_discover(ps_alloc_state *alloc, const char *cache_dir, ps_device **ret, size_t max, size_t *ret_n,
+                              ps_str *advice, ps_error *err);
 void ps_device_free(ps_device *device); /* NULL is allowed */
+/* What OpenCL devices have kernels for, each operator in a row or several; *ret_n of them, 0 in a build without. */
+const ps_impl *ps_opencl_operators(size_t *ret_n);
 ps_status ps_device_new_ref(ps_alloc_state *alloc, ps_device **ret, ps_error *err);
 ps_status ps_device_new_cpu(ps_alloc_state *alloc, ps_device **ret, ps_error *err);
 
-/* Walks a list of implementations, then the reference kernel. */
+/* Walks a list of implementations. */
+ps_status ps_lower_list(ps_device *device, const ps_impl *impls, size_t n, ps_lowering *lowering, ps_error *err);
+/* The same, then the reference kernel. */
 ps_status ps_lower_with(ps_device *device, const ps_impl *impls, size_t n, ps_lowering *lowering, ps_error *err);
 /* The reference kernel as a kernel; plain layout everywhere. Declines operators without one. */
 ps_status ps_lower_ref(ps_device *device, ps_lowering *lowering, ps_error *err);
@@ -131,6 +176,12 @@ ps_status ps_weights_get(ps_weights *weights, const ps_tensor *src, const char *
  * content may go. ctx may point at it, its address stays. */
 ps_status ps_weights_take(ps_lowering *lowering, uint32_t index, const char *key, size_t size, ps_pack_fn pack,
                           void *ctx, const void **ret, ps_error *err);
+/* The same in the memory of a device that has its own: what pack makes passes through host memory. pack NULL: the
+ * content as it is. */
+ps_status ps_weights_take_on(ps_lowering *lowering, ps_device *device, uint32_t index, const char *key, size_t size,
+                             ps_pack_fn pack, void *ctx, void **ret, ps_error *err);
+/* A constant as it is in such memory, outside of a lowering: whoever uses it sets the kernel's `taken`. */
+ps_status ps_weights_plain_on(ps_weights *weights, ps_device *device, ps_tensor *tensor, void **ret, ps_error *err);
 size_t ps_weights_bytes(ps_weights *weights);
 /* From now on the content of g's large constants may go once kernels have taken it. g outlives all use of the store. */
 ps_status ps_weights_adopt(ps_weights *weights, const ps_graph *g, ps_reload_fn reload, void *ctx, ps_error *err);

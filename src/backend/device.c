@@ -20,6 +20,32 @@ void ps_layout_strides(const ps_shape *s, ps_layout layout, int64_t strides[PS_M
     strides[0] = step;
 }
 
+void ps_layout_axes(int rank, ps_layout layout, int ret[PS_MAX_RANK]) {
+    const bool last = layout == PS_LAYOUT_CHANNELS_LAST && rank >= 3;
+    int n = 0;
+    for (int i = 0; i < rank; i++)
+        if (i != 1 || !last) ret[n++] = i;
+    if (last) ret[n] = 1;
+}
+
+bool ps_reduce_axes(const ps_node *n, uint32_t *ret) {
+    const ps_reduce_params *p = n->params;
+    int64_t axes[PS_MAX_RANK];
+    size_t count = p->axes.n;
+    int rank = n->in[0]->shape.rank, axis;
+    if (count > PS_MAX_RANK) return false;
+    for (size_t i = 0; i < count; i++)
+        axes[i] = p->axes.data[i];
+    if (ps_has_in(n, 1) && !ps_const_ints(n, 1, axes, PS_MAX_RANK, &count)) return false;
+    if (count == 0 && p->noop_with_empty_axes) return false;
+    *ret = count ? 0 : (1u << rank) - 1;
+    for (size_t i = 0; i < count; i++) {
+        if (!ps_axis_normalize(axes[i], rank, &axis)) return false;
+        *ret |= 1u << axis;
+    }
+    return true;
+}
+
 ps_status ps_devices_create(ps_alloc_state *alloc, ps_device **ret, size_t max, size_t *ret_n, ps_error *err) {
     *ret_n = 0;
     PS_FAIL_IF(max < 2, err, INTERNAL, "room for %zu devices is too little", max);
@@ -30,6 +56,19 @@ ps_status ps_devices_create(ps_alloc_state *alloc, ps_device **ret, size_t max, 
     return PS_OK;
 }
 
+#ifndef PS_WITH_OPENCL
+ps_status ps_devices_discover(ps_alloc_state *alloc, const char *cache_dir, ps_device **ret, size_t max, size_t *ret_n,
+                              ps_str *advice, ps_error *err) {
+    ps_str_append(advice, "this build has no OpenCL (PS_WITH_OPENCL=OFF)\n");
+    return PS_OK;
+}
+
+const ps_impl *ps_opencl_operators(size_t *ret_n) {
+    *ret_n = 0;
+    return NULL;
+}
+#endif
+
 void ps_device_free(ps_device *device) {
     if (device) device->ops->free(device);
 }
@@ -38,7 +77,7 @@ static bool matches(const ps_impl *impl, const ps_node *node) {
     return strcmp(impl->op, node->op_type) == 0 && strcmp(impl->domain, node->domain) == 0;
 }
 
-ps_status ps_lower_with(ps_device *device, const ps_impl *impls, size_t n, ps_lowering *l, ps_error *err) {
+ps_status ps_lower_list(ps_device *device, const ps_impl *impls, size_t n, ps_lowering *l, ps_error *err) {
     ps_layout asked[PS_LOWER_MAX];
     memcpy(asked, l->in_layout, sizeof asked);
     for (size_t i = 0; i < n; i++) {
@@ -52,7 +91,12 @@ ps_status ps_lower_with(ps_device *device, const ps_impl *impls, size_t n, ps_lo
         if (l->kernel || l->alias) return PS_OK;
     }
     memcpy(l->in_layout, asked, sizeof asked);
-    return ps_lower_ref(device, l, err);
+    return PS_OK;
+}
+
+ps_status ps_lower_with(ps_device *device, const ps_impl *impls, size_t n, ps_lowering *l, ps_error *err) {
+    PS_TRY(ps_lower_list(device, impls, n, l, err));
+    return l->kernel || l->alias ? PS_OK : ps_lower_ref(device, l, err);
 }
 
 ps_status ps_kernel_new(ps_alloc_state *alloc, size_t size, const ps_kernel_ops *ops, const char *label, void *ret,

@@ -8,6 +8,7 @@ typedef struct entry {
     struct entry *next;
     uint64_t hash;
     size_t size;
+    ps_device *device; /* whose memory data is a buffer of; NULL: the host's */
     void *data;
     char key[];
 } entry;
@@ -48,12 +49,19 @@ ps_status ps_weights_new(ps_alloc_state *alloc, ps_weights **ret, ps_error *err)
     return PS_OK;
 }
 
+static void free_data(ps_weights *w, ps_device *device, void *data) {
+    if (device)
+        device->ops->memory->buffer_free(device, data);
+    else
+        ps_free(w->alloc, data);
+}
+
 void ps_weights_free(ps_weights *w) {
     if (!w) return;
     for (size_t b = 0; b < BUCKETS; b++) {
         for (entry *e = w->buckets[b], *next; e; e = next) {
             next = e->next;
-            ps_free(w->alloc, e->data);
+            free_data(w, e->device, e->data);
             ps_free(w->alloc, e);
         }
     }
@@ -68,48 +76,83 @@ void ps_weights_free(ps_weights *w) {
 
 /* ---- packed forms ---- */
 
-static entry *find(const ps_weights *w, uint64_t hash, const char *key, size_t size) {
+/* What is asked for: src under key, packed into size bytes, in the memory of a device. */
+typedef struct request {
+    const ps_tensor *src;
+    const char *key;
+    size_t size;
+    ps_device *device; /* NULL: host memory */
+    ps_pack_fn pack;   /* NULL: as it is */
+    void *ctx;
+} request;
+
+static entry *find(const ps_weights *w, uint64_t hash, const request *r) {
     for (entry *e = w->buckets[hash % BUCKETS]; e; e = e->next) {
-        if (e->hash == hash && e->size == size && strcmp(e->key, key) == 0) return e;
+        if (e->hash == hash && e->size == r->size && e->device == r->device && strcmp(e->key, r->key) == 0) return e;
     }
     return NULL;
 }
 
-static ps_status make(ps_weights *w, uint64_t hash, const char *key, size_t size, ps_pack_fn pack, void *ctx,
-                      entry **ret, ps_error *err) {
-    size_t n = strlen(key) + 1;
-    entry *e = ps_alloc(w->alloc, sizeof *e + n);
-    void *data = ps_alloc_data(w->alloc, size);
-    ps_status status = PS_OK;
-    if (!e || !data) status = PS_FAIL(err, NO_MEMORY, "out of memory for %zu bytes of packed weights", size);
-    if (status == PS_OK) status = pack(ctx, data, err);
+static ps_status pack_on_host(ps_weights *w, const request *r, void **ret, ps_error *err) {
+    void *data = ps_alloc_data(w->alloc, r->size);
+    if (!data) return PS_FAIL(err, NO_MEMORY, "out of memory for %zu bytes of packed weights", r->size);
+    ps_status status = r->pack(r->ctx, data, err);
     if (status != PS_OK) {
-        ps_free(w->alloc, e);
         ps_free(w->alloc, data);
         return status;
     }
-    memcpy(e->key, key, n);
+    *ret = data;
+    return PS_OK;
+}
+
+static ps_status pack_on_device(ps_weights *w, const request *r, void **ret, ps_error *err) {
+    void *data = NULL;
+    if (r->pack) PS_TRY(pack_on_host(w, r, &data, err));
+    ps_status status = r->device->ops->memory->buffer_new(r->device, r->size, data ? data : r->src->data, ret, err);
+    ps_free(w->alloc, data);
+    return status;
+}
+
+static ps_status make(ps_weights *w, uint64_t hash, const request *r, entry **ret, ps_error *err) {
+    size_t n = strlen(r->key) + 1;
+    void *data = NULL;
+    PS_TRY(r->device ? pack_on_device(w, r, &data, err) : pack_on_host(w, r, &data, err));
+    entry *e = ps_alloc(w->alloc, sizeof *e + n);
+    if (!e) {
+        free_data(w, r->device, data);
+        return PS_FAIL_NOMEM(err, "packed weights");
+    }
+    memcpy(e->key, r->key, n);
     e->hash = hash;
-    e->size = size;
+    e->size = r->size;
+    e->device = r->device;
     e->data = data;
     e->next = w->buckets[hash % BUCKETS];
     w->buckets[hash % BUCKETS] = e;
-    w->bytes += size;
+    if (!r->device) w->bytes += r->size;
     *ret = e;
     return PS_OK;
 }
 
-ps_status ps_weights_get(ps_weights *w, const ps_tensor *src, const char *key, size_t size, ps_pack_fn pack, void *ctx,
-                         const void **ret, ps_error *err) {
-    uint64_t hash = ps_hash_bytes(key, strlen(key), ps_tensor_hash_once(src));
+static ps_status get(ps_weights *w, const request *r, void **ret, ps_error *err) {
+    uint64_t hash = ps_hash_bytes(r->key, strlen(r->key), ps_tensor_hash_once(r->src));
     ps_status status = PS_OK;
     ps_mutex_lock(&w->lock);
-    entry *e = find(w, hash, key, size);
-    if (!e) status = ps_tensor_need(src, err);
-    if (!e && status == PS_OK) status = make(w, hash, key, size, pack, ctx, &e, err);
+    entry *e = find(w, hash, r);
+    if (!e) status = ps_tensor_need(r->src, err);
+    if (!e && status == PS_OK) status = make(w, hash, r, &e, err);
     if (status == PS_OK) *ret = e->data;
     ps_mutex_unlock(&w->lock);
     return status;
+}
+
+ps_status ps_weights_get(ps_weights *w, const ps_tensor *src, const char *key, size_t size, ps_pack_fn pack, void *ctx,
+                         const void **ret, ps_error *err) {
+    const request r = { src, key, size, NULL, pack, ctx };
+    void *data = NULL;
+    PS_TRY(get(w, &r, &data, err));
+    *ret = data;
+    return PS_OK;
 }
 
 size_t ps_weights_bytes(ps_weights *w) {
@@ -127,15 +170,36 @@ static adopted *record_of(const ps_tensor *t) {
     return t->keeper && t->keeper->restore == restore ? (adopted *)t->keeper : NULL;
 }
 
-ps_status ps_weights_take(ps_lowering *l, uint32_t index, const char *key, size_t size, ps_pack_fn pack, void *ctx,
-                          const void **ret, ps_error *err) {
-    ps_tensor *t = l->node->in[index]->constant;
+static void note_taken(ps_tensor *t) {
     adopted *a = record_of(t);
-    PS_TRY(ps_weights_get(l->weights, t, key, size, pack, ctx, ret, err));
-    l->taken |= index < 64 ? UINT64_C(1) << index : 0;
     if (a) a->taken = true;
     /* At once, so that never more than one weight is held twice; other readers are waited for (ps_weights_settle). */
     if (a ? a->uses == 1 && !a->kept : true) ps_tensor_drop(t);
+}
+
+ps_status ps_weights_take(ps_lowering *l, uint32_t index, const char *key, size_t size, ps_pack_fn pack, void *ctx,
+                          const void **ret, ps_error *err) {
+    ps_tensor *t = l->node->in[index]->constant;
+    PS_TRY(ps_weights_get(l->weights, t, key, size, pack, ctx, ret, err));
+    l->taken |= index < 64 ? UINT64_C(1) << index : 0;
+    note_taken(t);
+    return PS_OK;
+}
+
+ps_status ps_weights_take_on(ps_lowering *l, ps_device *device, uint32_t index, const char *key, size_t size,
+                             ps_pack_fn pack, void *ctx, void **ret, ps_error *err) {
+    ps_tensor *t = l->node->in[index]->constant;
+    const request r = { t, key, size, device, pack, ctx };
+    PS_TRY(get(l->weights, &r, ret, err));
+    l->taken |= index < 64 ? UINT64_C(1) << index : 0;
+    note_taken(t);
+    return PS_OK;
+}
+
+ps_status ps_weights_plain_on(ps_weights *w, ps_device *device, ps_tensor *t, void **ret, ps_error *err) {
+    const request r = { t, "plain", t->bytes, device, NULL, NULL };
+    PS_TRY(get(w, &r, ret, err));
+    note_taken(t);
     return PS_OK;
 }
 

@@ -37,9 +37,15 @@ static void malloc_free(void *ctx, void *ptr, size_t size) {
 void ps_alloc_state_init(ps_alloc_state *state, const ps_allocator *user) {
     memset(state, 0, sizeof *state);
     state->user = user ? *user : (ps_allocator) { malloc_alloc, malloc_free, NULL };
+    atomic_init(&state->limit, 0);
     atomic_init(&state->bytes, 0);
     atomic_init(&state->peak, 0);
     atomic_init(&state->calls, 0);
+}
+
+void ps_alloc_state_init_below(ps_alloc_state *state, ps_alloc_state *above) {
+    ps_alloc_state_init(state, &above->user);
+    state->above = above;
 }
 
 bool ps_mul_overflow_size(size_t a, size_t b, size_t *ret) {
@@ -50,26 +56,46 @@ bool ps_add_overflow_size(size_t a, size_t b, size_t *ret) {
     return __builtin_add_overflow(a, b, ret);
 }
 
-/* Counts a block before it is made, so that threads together cannot exceed the limit. */
-static bool reserve(ps_alloc_state *a, size_t total) {
+static bool reserve_one(ps_alloc_state *a, size_t total) {
+    size_t limit = atomic_load_explicit(&a->limit, memory_order_relaxed);
     size_t before = atomic_fetch_add_explicit(&a->bytes, total, memory_order_relaxed);
-    if (!a->limit || (before <= a->limit && total <= a->limit - before)) return true;
+    if (!limit || (before <= limit && total <= limit - before)) return true;
     atomic_fetch_sub_explicit(&a->bytes, total, memory_order_relaxed);
     return false;
 }
 
+static void give_back(ps_alloc_state *a, const ps_alloc_state *end, size_t total) {
+    for (; a != end; a = a->above) {
+        size_t before = atomic_fetch_sub_explicit(&a->bytes, total, memory_order_relaxed);
+        assert(before >= total); /* else the block was another state's */
+        (void)before;
+    }
+}
+
+/* Counts a block before it is made, so that threads together cannot exceed the limit. */
+static bool reserve(ps_alloc_state *a, size_t total) {
+    for (ps_alloc_state *s = a; s; s = s->above) {
+        if (reserve_one(s, total)) continue;
+        give_back(a, s, total);
+        return false;
+    }
+    return true;
+}
+
 static void *unreserve(ps_alloc_state *a, size_t total) {
-    atomic_fetch_sub_explicit(&a->bytes, total, memory_order_relaxed);
+    give_back(a, NULL, total);
     return NULL;
 }
 
 static void count_success(ps_alloc_state *a) {
-    size_t now = atomic_load_explicit(&a->bytes, memory_order_relaxed);
-    size_t peak = atomic_load_explicit(&a->peak, memory_order_relaxed);
-    while (now > peak &&
-           !atomic_compare_exchange_weak_explicit(&a->peak, &peak, now, memory_order_relaxed, memory_order_relaxed)) {
+    for (; a; a = a->above) {
+        size_t now = atomic_load_explicit(&a->bytes, memory_order_relaxed);
+        size_t peak = atomic_load_explicit(&a->peak, memory_order_relaxed);
+        while (now > peak && !atomic_compare_exchange_weak_explicit(&a->peak, &peak, now, memory_order_relaxed,
+                                                                    memory_order_relaxed)) {
+        }
+        atomic_fetch_add_explicit(&a->calls, 1, memory_order_relaxed);
     }
-    atomic_fetch_add_explicit(&a->calls, 1, memory_order_relaxed);
 }
 
 static block_header *header_of(void *ptr) {
@@ -134,7 +160,7 @@ void ps_discard(ps_alloc_state *a, void *ptr) {
     block_header *h = header_of(ptr);
     if (h->magic == MAGIC_DISCARDED || ps_pages_drop(ptr, h->size) == 0) return;
     h->magic = MAGIC_DISCARDED;
-    atomic_fetch_sub_explicit(&a->bytes, ps_pages_inside(ptr, h->size), memory_order_relaxed);
+    give_back(a, NULL, ps_pages_inside(ptr, h->size));
 }
 
 bool ps_refill(ps_alloc_state *a, void *ptr) {
@@ -156,7 +182,7 @@ void ps_free(ps_alloc_state *a, void *ptr) {
     }
     unsigned char *raw = (unsigned char *)ptr - h->offset;
     h->magic = MAGIC_FREE;
-    atomic_fetch_sub_explicit(&a->bytes, total - gone, memory_order_relaxed);
+    give_back(a, NULL, total - gone);
     a->user.free(a->user.ctx, raw, total);
 }
 

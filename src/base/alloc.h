@@ -1,6 +1,8 @@
 /* alloc.h - all memory of the library passes here, so that a test can make the n-th allocation fail.
  *
- * An ps_alloc_state wraps the caller's ps_allocator and counts what it holds. Thread-safe (atomic counters). */
+ * An ps_alloc_state wraps the caller's ps_allocator and counts what it holds. One below another (a model's below its
+ * engine's) counts its part of it: what it takes counts for both, and both limits hold. A block is given back to the
+ * state it was taken from. Thread-safe (atomic counters). */
 #ifndef PS_BASE_ALLOC_H
 #define PS_BASE_ALLOC_H
 
@@ -15,7 +17,8 @@
 
 typedef struct ps_alloc_state {
     ps_allocator user;
-    size_t limit;        /* of `bytes`; 0: none. Set before the state is shared */
+    struct ps_alloc_state *above; /* NULL: none; outlives this one */
+    atomic_size_t limit; /* of `bytes`; 0: none */
     atomic_size_t bytes; /* held now */
     atomic_size_t peak;
     atomic_size_t calls; /* successful allocations so far: a steady run must not move it */
@@ -23,6 +26,7 @@ typedef struct ps_alloc_state {
 
 /* user may be NULL: malloc. */
 void ps_alloc_state_init(ps_alloc_state *state, const ps_allocator *user);
+void ps_alloc_state_init_below(ps_alloc_state *state, ps_alloc_state *above);
 
 /* NULL on failure or beyond the limit; size 0 is a valid allocation. The size is remembered in front of the block. */
 void *ps_alloc(ps_alloc_state *a, size_t size);           /* 16-byte aligned, not cleared */

@@ -304,9 +304,34 @@ void ps_file_writer_abort(ps_file_writer *w) {
 
 /* ---- paths and folders ---- */
 
+uint64_t ps_file_size(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && st.st_size > 0 ? (uint64_t)st.st_size : 0;
+}
+
+bool ps_file_stat(const char *path, uint64_t *ret_size, int64_t *ret_changed_ns) {
+    struct stat st;
+    if (stat(path, &st) != 0) return false;
+    *ret_size = st.st_size > 0 ? (uint64_t)st.st_size : 0;
+    *ret_changed_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+    return true;
+}
+
 bool ps_file_exists(const char *path) {
     struct stat st;
     return stat(path, &st) == 0 && !S_ISDIR(st.st_mode);
+}
+
+bool ps_file_usable(const char *path) {
+    return access(path, R_OK | W_OK) == 0;
+}
+
+void ps_env_default(const char *name, const char *value) {
+    setenv(name, value, 0);
+}
+
+const char *ps_env_get(const char *name) {
+    return getenv(name);
 }
 
 bool ps_dir_exists(const char *path) {

@@ -48,7 +48,12 @@ ps_status ps_file_writer_append(ps_file_writer *w, const void *data, size_t size
 ps_status ps_file_writer_commit(ps_file_writer *w, ps_error *err);
 void ps_file_writer_abort(ps_file_writer *w);
 bool ps_file_exists(const char *path);
+uint64_t ps_file_size(const char *path); /* 0 if there is none */
+/* Size and time of the last change (wall clock); false if there is no such file. */
+bool ps_file_stat(const char *path, uint64_t *ret_size, int64_t *ret_changed_ns);
 bool ps_dir_exists(const char *path);
+/* May this process read and write it? */
+bool ps_file_usable(const char *path);
 /* Resolves symlinks and ".."; the result is ps_free'd by the caller. */
 ps_status ps_path_real(ps_alloc_state *a, const char *path, char **ret_real, ps_error *err);
 /* Creates the folder and its parents with the mode. */
@@ -60,16 +65,27 @@ bool ps_dir_remove(const char *path);
 ps_status ps_dir_list(ps_alloc_state *a, const char *path, char ***ret_names, size_t *ret_count, ps_error *err);
 void ps_dir_free(ps_alloc_state *a, char **names, size_t count);
 
+/* Sets a variable of this process's environment unless it is set already. Not while other threads read it. */
+void ps_env_default(const char *name, const char *value);
+/* NULL if it is not set. */
+const char *ps_env_get(const char *name);
+
 /* CPUs this process may use: affinity mask capped by the cgroup quota (rounded up), at least 1. */
 int ps_cpu_count(void);
 /* min(RAM, cgroup memory.max) in bytes. */
 uint64_t ps_memory_total(void);
 /* Resident bytes of this process. */
 uint64_t ps_memory_resident(void);
+/* Memory that was freed goes back to the system now. Takes some milliseconds. */
+void ps_memory_trim(void);
+/* The calling thread, and threads it starts from now on, run when others leave room. */
+void ps_thread_yield_to_others(void);
 /* Raises this process's own limit of open files to `want`, as far as the hard limit lets it. Returns how many there may
  * be now, which may be more or fewer. */
 uint64_t ps_open_files_allow(uint64_t want);
 /* "AMD EPYC 9654" or the architecture's name. */
 void ps_cpu_model(char *buf, size_t size);
+/* Address of a symbol of the libraries that this process was started with, or NULL. */
+void *ps_symbol_find(const char *name);
 
 #endif

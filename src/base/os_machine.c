@@ -6,12 +6,15 @@
 #include "base/os_machine.h"
 
 #include <ctype.h>
+#include <dlfcn.h>
 #include <limits.h>
+#include <malloc.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -189,6 +192,18 @@ uint64_t ps_memory_resident(void) {
     return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+void ps_memory_trim(void) {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
+/* On Linux each thread has a niceness of its own, which the threads that it starts inherit. */
+void ps_thread_yield_to_others(void) {
+    enum { NICER = 10 };
+    (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICER);
+}
+
 uint64_t ps_open_files_allow(uint64_t want) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return want;
@@ -215,4 +230,11 @@ void ps_cpu_model(char *buf, size_t size) {
         break;
     }
     fclose(f);
+}
+
+void *ps_symbol_find(const char *name) {
+    void *all = dlopen(NULL, RTLD_NOW);
+    void *symbol = all ? dlsym(all, name) : NULL;
+    if (all) dlclose(all); /* what it stands for stays */
+    return symbol;
 }

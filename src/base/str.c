@@ -93,6 +93,22 @@ char *ps_str_take(ps_str *s) {
     return data;
 }
 
+bool ps_size_parse(const char *text, size_t *ret) {
+    static const char units[] = "KMGT";
+    size_t n = 0;
+    const char *p = text;
+    for (; *p >= '0' && *p <= '9'; p++)
+        if (ps_mul_overflow_size(n, 10, &n) || ps_add_overflow_size(n, (size_t)(*p - '0'), &n)) return false;
+    const char *unit = *p && p > text ? strchr(units, *p >= 'a' ? *p - 32 : *p) : NULL;
+    for (const char *u = units; unit && u <= unit; u++)
+        if (ps_mul_overflow_size(n, 1024, &n)) return false;
+    if (unit) p++;
+    if (unit && *p == 'i') p++;
+    if (*p == 'B') p++;
+    *ret = n;
+    return p > text && !*p && n > 0;
+}
+
 void ps_snprintf(char *buf, size_t size, const char *fmt, ...) {
     if (size == 0) return;
     va_list ap;

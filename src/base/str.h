@@ -26,6 +26,9 @@ void ps_str_vprintf(ps_str *s, const char *fmt, va_list ap);
 /* Hands the buffer to the caller (ps_free) and resets s; NULL if an append failed. */
 char *ps_str_take(ps_str *s);
 
+/* "1234", "500M", "2GiB": K, M, G, T are powers of 1024. False: it is no size, 0 or too large. */
+bool ps_size_parse(const char *text, size_t *ret);
+
 /* snprintf that always terminates and truncates silently. */
 void ps_snprintf(char *buf, size_t size, const char *fmt, ...) PS_PRINTF(3, 4);
 

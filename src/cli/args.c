@@ -232,9 +232,8 @@ bool cli_get_ints(const cli_args *args, const char *name, int *ret, size_t max, 
     return true;
 }
 
-bool cli_get_size(const cli_args *args, const char *name, size_t *ret) {
-    const char *text = cli_get(args, name), *units = "KMGT";
-    if (!text) return true;
+bool cli_size_parse(const char *text, size_t *ret) {
+    const char *units = "KMGT";
     char *end;
     errno = 0;
     const double v = strtod(text, &end);
@@ -247,10 +246,14 @@ bool cli_get_size(const cli_args *args, const char *name, size_t *ret) {
         if (*end == 'i') end++;
     }
     if (*end == 'B') end++;
-    if (end == text || *end || errno || !(v > 0) || v * scale > 9e15) {
-        cli_usage(args, "--%s is a size such as 500M or 2GiB, not '%s'", name, text);
-        return false;
-    }
+    if (end == text || *end || errno || !(v > 0) || v * scale > 9e15) return false;
     *ret = (size_t)(v * scale);
     return true;
+}
+
+bool cli_get_size(const cli_args *args, const char *name, size_t *ret) {
+    const char *text = cli_get(args, name);
+    if (!text || cli_size_parse(text, ret)) return true;
+    cli_usage(args, "--%s is a size such as 500M or 2GiB, not '%s'", name, text);
+    return false;
 }

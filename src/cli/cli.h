@@ -43,11 +43,10 @@ typedef struct cli_command {
 /* Options that several commands have. */
 #define CLI_OPT_JSON                                                                                                   \
     { "json", CLI_FLAG, NULL, "print one JSON document on standard output and nothing else", NULL }
-#define CLI_OPT_DEVICE                                                                                                 \
-    {                                                                                                                  \
-        "device", CLI_DEVICE, "auto|cpu|ref", "where to run, one of 'polestar devices'; ref: reference kernels only",  \
-            "auto"                                                                                                     \
-    }
+#define CLI_OPT_DEVICE \
+    { "device", CLI_DEVICE, "auto|cpu|gpu|ref", \
+      "where to run: auto is the CPU, gpu the first OpenCL device, opencl:N another one of 'polestar devices', ref " \
+      "reference kernels only", "auto" }
 #define CLI_OPT_THREADS                                                                                                \
     { "threads", CLI_TEXT, "N", "threads of one run", "what the cgroup and the affinity mask allow" }
 #define CLI_OPT_PRECISION                                                                                              \
@@ -105,6 +104,7 @@ bool cli_get_double(const cli_args *args, const char *name, double min, double m
 /* Comma-separated positive integers, at most max; *ret_n untouched if absent. */
 bool cli_get_ints(const cli_args *args, const char *name, int *ret, size_t max, size_t *ret_n);
 /* "64MiB", "2G", "1000": bytes. */
+bool cli_size_parse(const char *text, size_t *ret);
 bool cli_get_size(const cli_args *args, const char *name, size_t *ret);
 /* One sentence on stderr, "polestar COMMAND: ..."; return CLI_USAGE and CLI_FAILED. */
 int cli_usage(const cli_args *args, const char *fmt, ...) PS_PRINTF(2, 3);

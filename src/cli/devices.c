@@ -9,6 +9,17 @@ static json_t *device_json(const ps_device_info *d) {
                      "units", d->units);
 }
 
+/* What keeps a card from being used, a line each. */
+static json_t *print_advice(const cli_args *args, ps_engine *engine) {
+    json_t *list = json_array();
+    char text[512];
+    for (size_t i = 0; ps_engine_device_advice(engine, i, text, sizeof text) == PS_OK; i++) {
+        json_array_append_new(list, cli_json_text(text));
+        if (!args->json) printf("%-10s %s\n", i ? "" : "note", text);
+    }
+    return list;
+}
+
 static int run_devices(const cli_args *args) {
     ps_engine *engine;
     const int code = cli_engine_open(args, NULL, NULL, &engine);
@@ -24,14 +35,26 @@ static int run_devices(const cli_args *args) {
                    strcmp(d.name, "cpu") == 0 || strcmp(d.name, "ref") == 0 ? "threads" : "units",
                    d.memory ? cli_bytes_text((double)d.memory, memory, sizeof memory) : "memory unknown", d.driver);
     }
+    json_t *advice = print_advice(args, engine);
     ps_engine_free(engine);
-    if (args->json) return cli_json_print(json_pack("{s:o}", "devices", list));
+    if (args->json) return cli_json_print(json_pack("{s:o, s:o}", "devices", list, "advice", advice));
     json_decref(list);
+    json_decref(advice);
     return CLI_OK;
 }
 
 static const cli_option options[] = { CLI_OPT_JSON, CLI_OPT_END };
 
 const cli_command cli_devices = {
-    "devices", "", CLI_FLAG, "list the devices models can run on", NULL, options, 0, 0, run_devices,
+    "devices",
+    "",
+    CLI_FLAG,
+    "list the devices models can run on",
+    "OpenCL devices are looked for, graphics cards first; a note says what keeps a card from being used, and the "
+    "command "
+    "that mends it.",
+    options,
+    0,
+    0,
+    run_devices,
 };

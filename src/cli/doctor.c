@@ -1,7 +1,6 @@
 /* doctor.c - looks at the machine and says what to do about what it finds. Linux. */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <glob.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,45 +114,22 @@ static void check_memory(examination *e) {
 
 /* ---- GPU ---- */
 
-static size_t count_files(const char *pattern, bool must_open) {
-    glob_t g;
-    size_t n = 0;
-    if (glob(pattern, 0, NULL, &g) != 0) return 0;
-    for (size_t i = 0; i < g.gl_pathc; i++)
-        n += !must_open || access(g.gl_pathv[i], R_OK | W_OK) == 0;
-    globfree(&g);
-    return n;
-}
-
-/* 0x1002 is AMD, 0x10de NVIDIA, 0x8086 Intel. */
-static bool has_vendor(const char *id) {
-    glob_t g;
-    bool found = false;
-    char line[32];
-    if (glob("/sys/class/drm/renderD*/device/vendor", 0, NULL, &g) != 0) return false;
-    for (size_t i = 0; i < g.gl_pathc; i++)
-        found |= read_line(g.gl_pathv[i], line, sizeof line) && strcmp(line, id) == 0;
-    globfree(&g);
-    return found;
-}
-
-static void check_gpu(examination *e) {
-    static const char nodes[] = "/dev/dri/renderD*";
-    const size_t cards = count_files(nodes, false), usable = count_files(nodes, true);
-    const size_t drivers = count_files("/etc/OpenCL/vendors/*.icd", false);
-    if (!cards) {
-        note(e, true, "gpu",
-             "none (no /dev/dri/renderD*): models run on the CPU; in a container pass --device /dev/dri");
-    } else if (!usable) {
-        note(e, false, "gpu",
-             "/dev/dri/renderD* cannot be opened: add yourself to the group render (usermod -aG render USER)");
-    } else if (!drivers) {
-        note(e, false, "gpu", "a GPU but no OpenCL driver in /etc/OpenCL/vendors: install %s",
-             has_vendor("0x1002") ? "mesa-opencl-icd (rusticl, for AMD cards)" : "your GPU's OpenCL driver");
-    } else {
-        note(e, true, "gpu", "%zu render node%s, %zu OpenCL driver%s", usable, usable == 1 ? "" : "s", drivers,
-             drivers == 1 ? "" : "s");
+/* OpenCL devices; without a card that is nothing to mend. */
+static void check_gpu(examination *e, ps_engine *engine) {
+    char text[512];
+    bool told = false;
+    for (size_t i = 0; i < ps_engine_device_count(engine); i++) {
+        ps_device_info d = { .size = sizeof d };
+        if (ps_engine_device_info(engine, i, &d) != PS_OK || strncmp(d.name, "opencl:", 7) != 0) continue;
+        note(e, true, "gpu", "%s %s, %s", d.name, d.hardware, d.driver);
+        told = true;
     }
+    for (size_t i = 0; ps_engine_device_advice(engine, i, text, sizeof text) == PS_OK; i++) {
+        const bool no_card = strncmp(text, "no graphics card", 16) == 0;
+        note(e, no_card, "gpu", "%s%s", text, no_card ? ": models run on the CPU" : "");
+        told = true;
+    }
+    if (!told) note(e, true, "gpu", "none: models run on the CPU");
 }
 
 /* ---- ports and cache ---- */
@@ -201,7 +177,7 @@ static int run_doctor(const cli_args *args) {
         check_isa(&e);
         check_threads(&e, engine);
         check_memory(&e);
-        check_gpu(&e);
+        check_gpu(&e, engine);
         check_ports(&e);
         check_cache(&e, engine);
     }

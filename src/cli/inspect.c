@@ -69,18 +69,20 @@ static json_t *json_steps(const plan_facts *f) {
     ps_step_info s = { .size = sizeof s };
     for (size_t i = 0; ps_session_step(f->session, i, &s) == PS_OK; i++)
         json_array_append_new(list,
-                              json_pack("{s:o, s:o, s:o, s:o, s:I, s:o, s:o*}", "node", cli_json_text(s.node), "op",
-                                        cli_json_text(s.op), "kernel", cli_json_text(s.kernel), "device",
+                              json_pack("{s:o, s:o, s:o, s:o, s:I, s:o, s:o*, s:o*}", "node", cli_json_text(s.node),
+                                        "op", cli_json_text(s.op), "kernel", cli_json_text(s.kernel), "device",
                                         cli_json_text(s.device), "macs", (json_int_t)s.macs, "shape",
-                                        cli_json_shape(NULL, &s.shape), "note", s.note ? cli_json_text(s.note) : NULL));
+                                        cli_json_shape(NULL, &s.shape), "note", s.note ? cli_json_text(s.note) : NULL,
+                                        "fallback", s.fallback ? cli_json_text(s.fallback) : NULL));
     return list;
 }
 
 static json_t *json_plan(const plan_facts *f) {
     if (!f->session) return json_pack("{s:o}", "error", cli_json_text(f->err.msg));
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o}", "macs", (json_int_t)f->stats.macs, "arena_bytes",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "macs", (json_int_t)f->stats.macs, "arena_bytes",
                      (json_int_t)f->stats.arena_bytes, "no_reuse_bytes", (json_int_t)f->stats.no_reuse_bytes, "steps",
-                     (json_int_t)f->stats.steps, "reorders", (json_int_t)f->stats.reorders, "operators", json_steps(f));
+                     (json_int_t)f->stats.steps, "reorders", (json_int_t)f->stats.reorders, "transfers",
+                     (json_int_t)f->stats.transfers, "operators", json_steps(f));
 }
 
 static int print_json(const char *path, const cli_model *m, const ps_model_summary *s, const plan_facts *f) {
@@ -146,7 +148,30 @@ static void print_devices(const plan_facts *f) {
     printf("%-12s", "devices");
     for (size_t k = 0; k < n; k++)
         printf("%s%s %zu steps", k ? ", " : " ", names[k], counts[k]);
-    printf(" (%zu reorders)\n", f->stats.reorders);
+    printf(" (%zu reorders", f->stats.reorders);
+    if (f->stats.transfers) printf(", %zu copies between memories", f->stats.transfers);
+    puts(")");
+}
+
+/* What does not run on the model's device, by operator and reason. */
+static void print_fallbacks(const plan_facts *f) {
+    ps_step_info s = { .size = sizeof s };
+    const char *rows[64][2];
+    size_t counts[64] = { 0 }, n = 0;
+    for (size_t i = 0; ps_session_step(f->session, i, &s) == PS_OK; i++) {
+        size_t k = 0;
+        if (!s.fallback) continue;
+        while (k < n && (strcmp(rows[k][0], s.op) != 0 || strcmp(rows[k][1], s.fallback) != 0))
+            k++;
+        if (k == 64) continue;
+        if (k == n) {
+            rows[n][0] = s.op;
+            rows[n++][1] = s.fallback;
+        }
+        counts[k]++;
+    }
+    for (size_t k = 0; k < n; k++)
+        printf("%-12s %s x %zu: %s\n", k ? "" : "fallback", rows[k][0], counts[k], rows[k][1]);
 }
 
 /* Steps on 8-bit codes, and those that are quantised in the model but computed on floats. */
@@ -171,10 +196,11 @@ static void print_steps(const plan_facts *f) {
     char shape[128], macs[32];
     printf("\n%-28s %-20s %-24s %8s  %-8s %s\n", "node", "operator", "output", "MACs", "device", "kernel");
     for (size_t i = 0; ps_session_step(f->session, i, &s) == PS_OK; i++)
-        printf("%-28.28s %-20.20s %-24s %8s  %-8s %s%s%s\n", s.node, s.op,
+        printf("%-28.28s %-20.20s %-24s %8s  %-8s %s%s%s%s%s\n", s.node, s.op,
                cli_shape_text(NULL, &s.shape, shape, sizeof shape),
                s.macs ? cli_count_text((double)s.macs, macs, sizeof macs) : "-", s.device, s.kernel,
-               s.note ? ", on floats: " : "", s.note ? s.note : "");
+               s.note ? ", on floats: " : "", s.note ? s.note : "", s.fallback ? ", not on the device: " : "",
+               s.fallback ? s.fallback : "");
 }
 
 static void print_plan(const cli_args *args, const plan_facts *f) {
@@ -188,6 +214,7 @@ static void print_plan(const cli_args *args, const plan_facts *f) {
            cli_bytes_text((double)f->stats.arena_bytes, a, sizeof a),
            cli_bytes_text((double)f->stats.no_reuse_bytes, b, sizeof b));
     print_devices(f);
+    print_fallbacks(f);
     print_codes(f);
     if (cli_has(args, "steps")) print_steps(f);
 }
@@ -240,7 +267,8 @@ static int run_inspect(const cli_args *args) {
 
 static const cli_option options[] = {
     { "steps", CLI_FLAG, NULL,
-      "list every step of the plan: node, shape, work, device, kernel, and why a quantised one computes on floats",
+      "list every step of the plan: node, shape, work, device, kernel, why it does not run on the device, and why a "
+      "quantised one computes on floats",
       NULL },
     { "graph", CLI_FLAG, NULL, "print the optimised graph as text and nothing else", NULL },
     CLI_OPT_SHAPE,

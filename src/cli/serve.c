@@ -67,13 +67,43 @@ static bool read_load_timeout(const cli_args *args, ps_server_options *o) {
     return true;
 }
 
+/* One place of memory so far: [cpu=]SIZE. */
+static bool read_memory(const cli_args *args, ps_server_options *o) {
+    const char *text = cli_get(args, "memory-limit");
+    while (text && *text) {
+        const size_t n = strcspn(text, ",");
+        char *item = cli_format("%.*s", (int)n, text);
+        const char *size = strchr(item, '=');
+        const bool ours = !size || strncmp(item, "cpu=", 4) == 0;
+        size_t bytes = 0;
+        const bool ok = ours ? cli_size_parse(size ? size + 1 : item, &bytes) : false;
+        if (!ok)
+            (void)cli_usage(args,
+                            ours ? "--memory-limit is a size such as 500M or cpu=2GiB, not '%s'"
+                                 : "--memory-limit '%s': there is no such device with memory of its own; there is cpu",
+                            item);
+        free(item);
+        if (!ok) return false;
+        o->memory_limit = bytes;
+        text += n + (text[n] == ',');
+    }
+    return true;
+}
+
+static bool read_models(const cli_args *args, ps_server_options *o) {
+    o->model_repository = cli_get(args, "model-repository");
+    o->model_control = cli_get(args, "model-control");
+    if (!read_memory(args, o) || !cli_get_int(args, "max-models", 0, 1000000, &o->max_models)) return false;
+    if (cli_get(args, "max-models") && o->max_models == 0) o->max_models = -1;
+    return true;
+}
+
 static bool read_options(const cli_args *args, ps_server_options *o) {
     o->host = cli_get(args, "host");
     o->device = cli_get(args, "device");
-    o->model_repository = cli_get(args, "model-repository");
     o->shared_memory = cli_get(args, "shared-memory");
-    return cli_get_int(args, "http-port", 0, 65535, &o->http_port) && read_grpc(args, o) && read_batching(args, o) &&
-           cli_get_int(args, "max-connections", 1, 1 << 20, &o->max_connections) &&
+    return read_models(args, o) && cli_get_int(args, "http-port", 0, 65535, &o->http_port) && read_grpc(args, o) &&
+           read_batching(args, o) && cli_get_int(args, "max-connections", 1, 1 << 20, &o->max_connections) &&
            cli_get_int(args, "http-threads", 1, 256, &o->http_threads) &&
            cli_get_int(args, "runners", 1, 1024, &o->runners) &&
            cli_get_int(args, "client-seconds", 1, 86400, &o->client_seconds) &&
@@ -166,6 +196,13 @@ static const cli_option options[] = {
     { "config", CLI_FILE, "FILE", "JSON file with these options as keys (docs/config.md)", NULL },
     { "check-config", CLI_FLAG, NULL, "check options, configuration and paths, load nothing, and end", NULL },
     { "model-repository", CLI_DIR, "DIR", "serve every model of DIR/<model>/<version>/model.onnx", NULL },
+    { "model-control", CLI_WORDS, "on-demand|all|explicit|poll",
+      "what is loaded when: while there is room and at the first request; all at the start; when a client "
+      "says so; on demand and when files change (docs/repository.md)",
+      "on-demand" },
+    { "memory-limit", CLI_TEXT, "[DEV=]SIZE", "memory for models and requests; models not used for longest make room",
+      "75% of what the process may use" },
+    { "max-models", CLI_TEXT, "N", "models loaded at once; 0: no end", "10" },
     { "host", CLI_TEXT, "ADDRESS", "address to listen on", "127.0.0.1" },
     { "http-port", CLI_TEXT, "PORT", "port for HTTP; 0: any free one", "8000" },
     { "grpc-port", CLI_TEXT, "PORT", "port for gRPC; 0: any free one, -1: no gRPC", "8001" },

@@ -163,6 +163,7 @@ ps_channels ps_layer_channels(const ps_layer *layer);
 
 /* ---- simulate.c ---- */
 typedef struct ps_sim {
+    ps_alloc_state *alloc; /* of `out` */
     ps_model *model;
     ps_session *session;
     size_t n_in, n_out; /* n_out of the model itself; behind them the ones that were asked for */

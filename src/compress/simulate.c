@@ -115,7 +115,9 @@ ps_status ps_sim_open(ps_job *job, bool quantize, size_t only, ps_value *const *
     builder b = { .job = job };
     ps_model_options o = PS_MODEL_OPTIONS_INIT;
     o.device = "cpu";
-    *ret = (ps_sim) { .n_in = job->graph->n_inputs, .n_out = job->graph->n_outputs, .n_extra = n_extra };
+    *ret = (ps_sim) {
+        .alloc = job->alloc, .n_in = job->graph->n_inputs, .n_out = job->graph->n_outputs, .n_extra = n_extra
+    };
     ps_status status = build(&b, quantize, only, extra, n_extra);
     ps_free(job->alloc, b.nodes);
     if (status == PS_OK)
@@ -144,9 +146,8 @@ ps_status ps_sim_run(ps_job *job, ps_sim *sim, ps_tensor *const *in) {
 }
 
 void ps_sim_close(ps_sim *sim) {
-    ps_alloc_state *a = sim->model ? sim->model->alloc : NULL;
     ps_session_free(sim->session);
-    if (a) ps_free(a, sim->out);
+    if (sim->alloc) ps_free(sim->alloc, sim->out);
     ps_model_release(sim->model);
     *sim = (ps_sim) { 0 };
 }

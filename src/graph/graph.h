@@ -204,6 +204,10 @@ ps_status ps_node_set_output(ps_node *n, size_t index, ps_value *v, ps_error *er
 /* Values of outer graphs that the node's subgraphs (at any depth) read, each once; in the arena. */
 ps_status ps_node_captures(const ps_node *n, ps_value ***ret, size_t *ret_n, ps_error *err);
 bool ps_node_has_subgraph(const ps_node *n);
+/* Every output is a constant: nothing is left to compute. */
+bool ps_node_is_folded(const ps_node *n);
+/* The same name, type and content; tensors and graphs are the same only if they are one. */
+bool ps_attr_equal(const ps_attr *a, const ps_attr *b);
 /* "Conv 'features.0'" or "Conv producing 'x'" for messages; buf is returned. */
 const char *ps_node_label(const ps_node *n, char *buf, size_t size);
 /* Sorts the node lists of the tree topologically, keeping the present order where it can; PS_FORMAT naming a node on a

@@ -406,3 +406,26 @@ const char *ps_node_label(const ps_node *n, char *buf, size_t size) {
     ps_snprintf(buf, size, "%s%s%s", n->domain, dot, n->op_type);
     return buf;
 }
+
+/* ---- comparing ---- */
+
+bool ps_node_is_folded(const ps_node *n) {
+    for (uint32_t i = 0; i < n->n_out; i++) {
+        if (n->out[i] && !n->out[i]->constant) return false;
+    }
+    return true;
+}
+
+bool ps_attr_equal(const ps_attr *a, const ps_attr *b) {
+    if (a->type != b->type || a->n != b->n || strcmp(a->name, b->name) != 0) return false;
+    switch (a->type) {
+    case PS_ATTR_INT: return a->u.i == b->u.i;
+    case PS_ATTR_FLOAT: return memcmp(&a->u.f, &b->u.f, sizeof a->u.f) == 0;
+    case PS_ATTR_STRING: return memcmp(a->u.s, b->u.s, a->n) == 0;
+    case PS_ATTR_TENSOR: return a->u.tensor == b->u.tensor;
+    case PS_ATTR_GRAPH: return a->u.graph == b->u.graph;
+    case PS_ATTR_INTS: return !a->n || memcmp(a->u.ints, b->u.ints, a->n * sizeof *a->u.ints) == 0;
+    case PS_ATTR_FLOATS: return !a->n || memcmp(a->u.floats, b->u.floats, a->n * sizeof *a->u.floats) == 0;
+    default: return false;
+    }
+}

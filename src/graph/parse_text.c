@@ -322,23 +322,27 @@ static ps_status parse_list_items(ps_parser *p, list *l, bool *any_float) {
     return ps__parse_expect(p, ']');
 }
 
+static ps_status keep_list(ps_parser *p, const list *l, bool any_float, ps_attr *a) {
+    ps_arena *arena = &p->root->arena;
+    a->n = l->n;
+    if (l->strings.size) {
+        a->type = PS_ATTR_STRINGS;
+        a->u.strings = ps_arena_memdup(arena, l->strings.data, l->n * sizeof *l->strings.data);
+    } else if (any_float) {
+        a->type = PS_ATTR_FLOATS;
+        a->u.floats = ps_arena_memdup(arena, l->floats.data, l->n * sizeof *l->floats.data);
+    } else {
+        a->type = PS_ATTR_INTS;
+        a->u.ints = ps_arena_memdup(arena, l->ints.data, l->n * sizeof *l->ints.data);
+    }
+    return a->u.ints ? PS_OK : PS_FAIL_NOMEM(p->err, "an attribute");
+}
+
 static ps_status parse_list(ps_parser *p, ps_attr *a) {
     list l = { 0 };
     bool any_float = false;
-    ps_arena *arena = &p->root->arena;
     ps_status status = parse_list_items(p, &l, &any_float);
-    a->n = l.n;
-    if (l.strings.size) {
-        a->type = PS_ATTR_STRINGS;
-        a->u.strings = ps_arena_memdup(arena, l.strings.data, l.n * sizeof *l.strings.data);
-    } else if (any_float) {
-        a->type = PS_ATTR_FLOATS;
-        a->u.floats = ps_arena_memdup(arena, l.floats.data, l.n * sizeof *l.floats.data);
-    } else {
-        a->type = PS_ATTR_INTS;
-        a->u.ints = ps_arena_memdup(arena, l.ints.data, l.n * sizeof *l.ints.data);
-    }
-    if (status == PS_OK && !a->u.ints) status = PS_FAIL_NOMEM(p->err, "an attribute");
+    if (status == PS_OK) status = keep_list(p, &l, any_float, a);
     ps_vec_release(p->alloc, &l.ints);
     ps_vec_release(p->alloc, &l.floats);
     ps_vec_release(p->alloc, &l.strings);

@@ -82,6 +82,10 @@ void ps_row_store(void *dst, ps_dtype dtype, int64_t first, int64_t stride, cons
     }
 }
 
+void ps_number_store(void *dst, ps_dtype dtype, float v) {
+    if (!ps_convert(&v, PS_DTYPE_F32, dst, dtype, 1, true)) memset(dst, 0, ps_dtype_size(dtype));
+}
+
 ps_status ps_operand_init(ps_operand *o, const ps_tensor *t, ps_alloc_state *alloc, ps_error *err) {
     *o = (ps_operand) { .alloc = alloc };
     if (!t) return PS_OK;

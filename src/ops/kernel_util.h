@@ -16,6 +16,8 @@ void ps_row_load(double *dst, ps_dtype dtype, const void *src, int64_t first, in
 /* The inverse. f16, bf16, f8 (saturating) and f4 round through f32; integers truncate and must be in range. Elements
  * packed below one byte share it: two threads must not write to the same one. */
 void ps_row_store(void *dst, ps_dtype dtype, int64_t first, int64_t stride, const double *src, int64_t n);
+/* A number of an attribute as one element of any number type: integers saturate and take NaN as 0, as Cast does. */
+void ps_number_store(void *dst, ps_dtype dtype, float v);
 
 /* ---- operands ---- */
 /* A tensor of numbers as f32 or f64: borrowed where it is one of these, else widened once: f16 and bf16 to f32,

@@ -156,8 +156,7 @@ static ps_status pad_value(const ps_kernel_ctx *ctx, uint8_t value[16], ps_error
         memcpy(value, t->data, ps_dtype_size(t->dtype));
         return PS_OK;
     }
-    double v = ((const pad_params *)ctx->params)->value;
-    if (v != 0) ps_row_store(value, in->dtype, 0, 1, &v, 1);
+    ps_number_store(value, in->dtype, ((const pad_params *)ctx->params)->value);
     return PS_OK;
 }
 

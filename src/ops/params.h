@@ -67,6 +67,10 @@ typedef struct ps_conv_params {
  * then f32; a bias of i32 joins the sum of products, one of f32 what comes of scaling it. */
 enum { PS_Q_X, PS_Q_X_SCALE, PS_Q_X_ZERO, PS_Q_W, PS_Q_W_SCALE, PS_Q_W_ZERO, PS_Q_Y_SCALE, PS_Q_Y_ZERO, PS_Q_BIAS };
 
+/* Further inputs of a "polestar" QLinearConv: codes of the result's shape that are added to its codes as a QLinearAdd
+ * would, and scale and zero point of the sum. */
+enum { PS_Q_OTHER = PS_Q_BIAS + 1, PS_Q_OTHER_SCALE, PS_Q_OTHER_ZERO, PS_Q_SUM_SCALE, PS_Q_SUM_ZERO };
+
 /* No clamping beyond the type's own ends. */
 #define PS_CODE_LOW INT16_MIN
 #define PS_CODE_HIGH INT16_MAX
@@ -80,6 +84,8 @@ typedef struct ps_qconv_params {
     ps_conv_params conv;   /* must come first: the window attributes */
     int64_t channels_last; /* com.microsoft */
     ps_code_range range;   /* polestar */
+    ps_code_range sum;     /* polestar: of the sum with PS_Q_OTHER */
+    int64_t second;        /* polestar: the convolution is the right operand of the sum */
 } ps_qconv_params;
 
 typedef struct ps_pool_params {

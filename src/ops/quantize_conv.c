@@ -17,6 +17,9 @@ static const ps_attr_def ours_attrs[] = {
     WINDOW_ATTRS,
     { "low", PS_ATTR_INT, offsetof(ps_qconv_params, range.low), PS_CODE_LOW, 0, NULL, 0 },
     { "high", PS_ATTR_INT, offsetof(ps_qconv_params, range.high), PS_CODE_HIGH, 0, NULL, 0 },
+    { "sum_low", PS_ATTR_INT, offsetof(ps_qconv_params, sum.low), PS_CODE_LOW, 0, NULL, 0 },
+    { "sum_high", PS_ATTR_INT, offsetof(ps_qconv_params, sum.high), PS_CODE_HIGH, 0, NULL, 0 },
+    PS_A_INT(ps_qconv_params, second, 0),
     PS_ATTRS_END,
 };
 
@@ -97,10 +100,26 @@ static ps_status infer_qlinear(const ps_node *node, ps_error *err) {
     return qlinear_shape(node, false, err);
 }
 
+/* What is added: all there or nothing, of the result's type and shape. */
+static ps_status check_sum(const ps_node *node, const ps_code_range *range, ps_error *err) {
+    if (!ps_has_in(node, PS_Q_OTHER)) return PS_OK;
+    PS_TRY(ps_check_required(node, 0x1F << PS_Q_OTHER | 1 << Y_ZERO, err));
+    PS_TRY(ps_check_same_type(node, PS_Q_OTHER, Y_ZERO, err));
+    PS_TRY(ps_check_scale_zero(node, PS_Q_OTHER_SCALE, PS_Q_OTHER, err));
+    PS_TRY(ps_check_scale_zero(node, PS_Q_SUM_SCALE, PS_Q_OTHER, err));
+    PS_NODE_FAIL_IF(range->low > range->high, node, err, INVALID, "the sum's range [%lld, %lld] is empty",
+                    (long long)range->low, (long long)range->high);
+    const ps_shape *y = &node->out[0]->shape, *other = &node->in[PS_Q_OTHER]->shape;
+    PS_NODE_FAIL_IF(ps_shape_fixed(y) && ps_shape_fixed(other) && !ps_shape_equal(y, other), node, err, SHAPE,
+                    "the result has shape %s, what is added %s", PS_SHAPE_TEXT(y), PS_SHAPE_TEXT(other));
+    return PS_OK;
+}
+
 static ps_status infer_ours(const ps_node *node, ps_error *err) {
     const ps_qconv_params *p = node->params;
     PS_TRY(ps_check_quantized_result(node, &p->range, err));
-    return qlinear_shape(node, true, err);
+    PS_TRY(qlinear_shape(node, true, err));
+    return check_sum(node, &p->sum, err);
 }
 
 /* ---- kernels ---- */
@@ -187,9 +206,25 @@ static ps_status qlinear_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     return run_qlinear(ctx, NULL, err);
 }
 
+/* The row of QLinearAdd, over the codes that are there. */
+static ps_status add_other(const ps_kernel_ctx *ctx, const ps_qconv_params *p, ps_error *err) {
+    static const size_t other[3] = { PS_Q_OTHER, PS_Q_OTHER_SCALE, PS_Q_OTHER_ZERO };
+    const ps_op *op = ps_ops_find("QLinearAdd", "polestar", 1);
+    const ps_tensor *in[8] = { ctx->out[0], ctx->in[Y_SCALE],        ctx->in[Y_ZERO],       NULL, NULL,
+                               NULL,        ctx->in[PS_Q_SUM_SCALE], ctx->in[PS_Q_SUM_ZERO] };
+    for (int i = 0; i < 3; i++) {
+        in[3 + i] = p->second ? in[i] : ctx->in[other[i]];
+        if (p->second) in[i] = ctx->in[other[i]];
+    }
+    PS_NODE_FAIL_IF(!op, ctx->node, err, INTERNAL, "QLinearAdd is missing from the table");
+    ps_kernel_ctx sum = { ctx->node, &p->sum, in, 8, ctx->out, 1, ctx->alloc, ctx->threads };
+    return op->ref(&sum, err);
+}
+
 static ps_status ours_ref(const ps_kernel_ctx *ctx, ps_error *err) {
     const ps_qconv_params *p = ctx->params;
-    return run_qlinear(ctx, ctx->out[0]->dtype == PS_DTYPE_F32 ? NULL : &p->range, err);
+    PS_TRY(run_qlinear(ctx, ctx->out[0]->dtype == PS_DTYPE_F32 ? NULL : &p->range, err));
+    return ps_in_tensor(ctx, PS_Q_OTHER) ? add_other(ctx, p, err) : PS_OK;
 }
 
 static const ps_op ops[] = {
@@ -197,6 +232,6 @@ static const ps_op ops[] = {
     { "QLinearConv", "", 10, 8, 9, 1, 1, conv_attrs, sizeof(ps_qconv_params), infer_qlinear, qlinear_ref, 0 },
     { "QLinearConv", "com.microsoft", 1, 8, 9, 1, 1, last_attrs, sizeof(ps_qconv_params), infer_qlinear, qlinear_ref,
       0 },
-    { "QLinearConv", "polestar", 1, 5, 9, 1, 1, ours_attrs, sizeof(ps_qconv_params), infer_ours, ours_ref, 0 },
+    { "QLinearConv", "polestar", 1, 5, 14, 1, 1, ours_attrs, sizeof(ps_qconv_params), infer_ours, ours_ref, 0 },
 };
 const ps_op_family ps_ops_quantize_conv = PS_OP_FAMILY("quantize_conv", ops);

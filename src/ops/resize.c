@@ -362,9 +362,7 @@ static ps_status resize_nearest(const ps_kernel_ctx *ctx, const resize_plan *pla
     ps_status status = PS_OK;
     for (int d = 0; d < plan->rank && status == PS_OK; d++)
         status = nearest_taps(ctx, &plan->dim[d], &t[d], err);
-    double value = p->extrapolation_value;
-    if (value != 0 && (ps_dtype_is_float(in->dtype) || ps_dtype_is_int(in->dtype)))
-        ps_row_store(fill, in->dtype, 0, 1, &value, 1);
+    ps_number_store(fill, in->dtype, p->extrapolation_value);
     if (status == PS_OK && ps_tensor_count(m.out) > 0) nearest_copy(plan, t, &m, in, fill);
     taps_release(ctx, t);
     return ps_move_end(&m, status, err);

@@ -43,16 +43,9 @@ static bool same_input(const ps_value *a, const ps_value *b) {
 }
 
 static bool same_attr(const ps_attr *a, const ps_attr *b) {
-    if (a->type != b->type || a->n != b->n || strcmp(a->name, b->name) != 0) return false;
-    switch (a->type) {
-    case PS_ATTR_INT: return a->u.i == b->u.i;
-    case PS_ATTR_FLOAT: return memcmp(&a->u.f, &b->u.f, sizeof a->u.f) == 0;
-    case PS_ATTR_STRING: return memcmp(a->u.s, b->u.s, a->n) == 0;
-    case PS_ATTR_INTS: return !a->n || memcmp(a->u.ints, b->u.ints, a->n * sizeof *a->u.ints) == 0;
-    case PS_ATTR_FLOATS: return !a->n || memcmp(a->u.floats, b->u.floats, a->n * sizeof *a->u.floats) == 0;
-    case PS_ATTR_TENSOR: return same_tensor(a->u.tensor, b->u.tensor);
-    default: return false;
-    }
+    if (a->type == PS_ATTR_TENSOR && b->type == PS_ATTR_TENSOR)
+        return strcmp(a->name, b->name) == 0 && same_tensor(a->u.tensor, b->u.tensor);
+    return ps_attr_equal(a, b);
 }
 
 static bool same_node(const ps_node *a, const ps_node *b) {

@@ -41,6 +41,7 @@ static const pass table[] = {
     { "activation", ps_pass_activation, PATTERNS },
     { "table", ps_pass_table, PATTERNS },
     { "affine", ps_pass_affine, PATTERNS },
+    { "quantized_sum", ps_pass_quantized_sum, CHAINS },
     { "fuse_epilogue", ps_pass_fuse_epilogue, CHAINS },
     { "fuse_pointwise", ps_pass_fuse_pointwise, CHAINS },
 };

@@ -102,6 +102,7 @@ ps_status ps_pass_layernorm(ps_rw *rw);
 ps_status ps_pass_onehot(ps_rw *rw);
 ps_status ps_pass_pad_conv(ps_rw *rw);
 ps_status ps_pass_quantized(ps_rw *rw);
+ps_status ps_pass_quantized_sum(ps_rw *rw);
 ps_status ps_pass_sink_cast(ps_rw *rw);
 ps_status ps_pass_softmax(ps_rw *rw);
 ps_status ps_pass_widen(ps_rw *rw);

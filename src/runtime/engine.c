@@ -26,11 +26,53 @@ static ps_status fill(ps_engine *e, const ps_engine_options *o, ps_error *err) {
         e->cache_dir = ps_strdup(&e->alloc, o->cache_dir);
         if (!e->cache_dir) return PS_FAIL_NOMEM(err, "the cache folder's name");
     }
+    ps_str_init(&e->advice, &e->alloc);
+    if (!ps_mutex_init(&e->discover_lock)) return PS_FAIL_NOMEM(err, "a lock");
+    e->lock_made = true;
     PS_FAIL_IF(o->threads < 0 || o->threads > 1024, err, INVALID, "threads is %d: it must lie in 0 … 1024", o->threads);
     e->threads = o->threads ? o->threads : ps_cpu_count();
     e->log = (ps_log) { o->log, o->log_ctx };
     return ps_devices_create(&e->alloc, e->devices, PS_MAX_DEVICES, &e->n_devices, err);
 }
+
+/* ---- memory of models ---- */
+
+static void drop_next(ps_engine *e, ps_model_memory_state **at) {
+    ps_model_memory_state *m = *at;
+    *at = m->next;
+    ps_free(&e->alloc, m);
+}
+
+/* Those that tensors held on to, now gone. */
+static void drop_empty(ps_engine *e) {
+    ps_mutex_lock(&e->lock);
+    for (ps_model_memory_state **at = &e->left; *at;) {
+        if (atomic_load(&(*at)->alloc.bytes) == 0)
+            drop_next(e, at);
+        else
+            at = &(*at)->next;
+    }
+    ps_mutex_unlock(&e->lock);
+}
+
+ps_model_memory_state *ps_engine_add_memory(ps_engine *e, size_t limit) {
+    drop_empty(e);
+    ps_model_memory_state *m = ps_alloc_zero(&e->alloc, sizeof *m);
+    if (!m) return NULL;
+    ps_alloc_state_init_below(&m->alloc, &e->alloc);
+    atomic_store(&m->alloc.limit, limit);
+    return m;
+}
+
+void ps_engine_drop_memory(ps_engine *e, ps_model_memory_state *m) {
+    ps_mutex_lock(&e->lock);
+    m->next = e->left;
+    e->left = m;
+    ps_mutex_unlock(&e->lock);
+    drop_empty(e);
+}
+
+/* ---- life ---- */
 
 ps_status ps_engine_create(const ps_engine_options *options, ps_engine **ret, ps_error *err) {
     static const ps_engine_options defaults = PS_ENGINE_OPTIONS_INIT;
@@ -43,7 +85,11 @@ ps_status ps_engine_create(const ps_engine_options *options, ps_engine **ret, ps
     ps_engine *e = ps_alloc_zero(&alloc, sizeof *e);
     if (!e) return PS_FAIL_NOMEM(err, "the engine");
     ps_alloc_state_init(&e->alloc, o->allocator);
-    e->alloc.limit = memory_limit(o);
+    atomic_store(&e->alloc.limit, memory_limit(o));
+    if (!ps_mutex_init(&e->lock)) {
+        ps_free(&alloc, e);
+        return PS_FAIL_NOMEM(err, "the engine");
+    }
     ps_status status = fill(e, o, err);
     if (status != PS_OK) {
         ps_engine_free(e);
@@ -57,7 +103,12 @@ void ps_engine_free(ps_engine *e) {
     if (!e) return;
     for (size_t i = 0; i < e->n_devices; i++)
         ps_device_free(e->devices[i]);
+    if (e->lock_made) ps_mutex_destroy(&e->discover_lock);
+    if (e->lock_made) ps_str_release(&e->advice);
     ps_free(&e->alloc, e->cache_dir);
+    while (e->left)
+        drop_next(e, &e->left);
+    ps_mutex_destroy(&e->lock);
     ps_alloc_state alloc;
     ps_alloc_state_init(&alloc, &e->alloc.user);
     ps_free(&alloc, e);
@@ -72,13 +123,82 @@ size_t ps_engine_memory(const ps_engine *e, size_t *ret_peak) {
     return atomic_load(&e->alloc.bytes);
 }
 
-size_t ps_engine_device_count(const ps_engine *e) {
+/* ---- devices ---- */
+
+#define OWN_DEVICES 2 /* "cpu" and "ref" */
+
+/* A driver that fails is told about as advice: the machine's other devices work. */
+static void discover_locked(ps_engine *e) {
+    ps_error err = PS_ERROR_INIT;
+    if (e->discovered) return;
+    e->discovered = true;
+    ps_status status =
+        ps_devices_discover(&e->alloc, e->cache_dir, e->devices, PS_MAX_DEVICES, &e->n_devices, &e->advice, &err);
+    if (status != PS_OK) ps_str_printf(&e->advice, "%s\n", err.msg);
+    for (const char *line = e->advice.data; *line;) {
+        const int n = (int)strcspn(line, "\n");
+        ps_log_line(&e->log, PS_LOG_INFO, "event=device-advice text=\"%.*s\"", n, line);
+        line += n + (line[n] != 0);
+    }
+}
+
+static void discover(ps_engine *e) {
+    ps_mutex_lock(&e->discover_lock);
+    discover_locked(e);
+    ps_mutex_unlock(&e->discover_lock);
+}
+
+static ps_device *find_device(const ps_engine *e, const char *name) {
+    bool gpu = strcmp(name, "gpu") == 0;
+    for (size_t i = 0; i < e->n_devices; i++) {
+        if (gpu ? e->devices[i]->ops->memory != NULL : strcmp(e->devices[i]->name, name) == 0) return e->devices[i];
+    }
+    return NULL;
+}
+
+static ps_status refuse_device(ps_engine *e, const char *name, ps_error *err) {
+    ps_str known;
+    ps_str_init(&known, &e->alloc);
+    for (size_t i = 0; i < e->n_devices; i++)
+        ps_str_printf(&known, "%s%s", i ? ", " : "", e->devices[i]->name);
+    const int n = (int)strcspn(e->advice.data, "\n");
+    ps_status status = PS_FAIL(err, NOT_FOUND, "device '%.64s' is not there: this machine has %s%s%.*s", name,
+                               known.data, n ? "; " : "", n, e->advice.data);
+    ps_str_release(&known);
+    return status;
+}
+
+ps_status ps_engine_device(ps_engine *e, const char *name, ps_device **ret, ps_error *err) {
+    if (!name || strcmp(name, "auto") == 0) name = "cpu";
+    bool own = strcmp(name, "cpu") == 0 || strcmp(name, "ref") == 0;
+    ps_status status = PS_OK;
+    ps_mutex_lock(&e->discover_lock);
+    if (!own) discover_locked(e);
+    *ret = find_device(e, name);
+    if (!*ret) status = refuse_device(e, name, err);
+    ps_mutex_unlock(&e->discover_lock);
+    return status;
+}
+
+size_t ps_engine_device_count(ps_engine *e) {
+    discover(e);
     return e->n_devices;
 }
 
-ps_status ps_engine_device_info(const ps_engine *e, size_t index, ps_device_info *ret) {
+ps_status ps_engine_device_info(ps_engine *e, size_t index, ps_device_info *ret) {
+    if (index >= OWN_DEVICES) discover(e);
     if (index >= e->n_devices) return PS_NOT_FOUND;
     *ret = e->devices[index]->info;
+    return PS_OK;
+}
+
+ps_status ps_engine_device_advice(ps_engine *e, size_t index, char *text, size_t size) {
+    discover(e);
+    const char *line = e->advice.data;
+    for (; *line && index; index--)
+        line += strcspn(line, "\n") + 1;
+    if (!*line) return PS_NOT_FOUND;
+    ps_snprintf(text, size, "%.*s", (int)strcspn(line, "\n"), line);
     return PS_OK;
 }
 
@@ -95,6 +215,9 @@ const char *ps_build_info(void) {
 #endif
 #ifdef PS_WITH_DNNL
            ", oneDNN"
+#endif
+#ifdef PS_WITH_OPENCL
+           ", OpenCL"
 #endif
 #ifdef PS_PARALLEL_PTHREADS
            ", pthreads";

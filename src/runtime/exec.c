@@ -17,9 +17,11 @@ static ps_status fill_state(ps_session *s, ps_plan_state *st, ps_error *err) {
     st->args = ps_alloc_zero(s->alloc, (count_args(p) + 1) * sizeof *st->args);
     st->kernel_states = ps_alloc_zero(s->alloc, (p->n_steps + 1) * sizeof *st->kernel_states);
     st->resolved_ends = ps_alloc_zero(s->alloc, (p->n_inputs + p->n_outputs + 1) * sizeof *st->resolved_ends);
+    st->regions = ps_alloc_zero(s->alloc, (s->stream ? p->n_storages + 1 : 1) * sizeof *st->regions);
     st->step_ns = ps_alloc_zero(s->alloc, (p->n_steps + 1) * sizeof *st->step_ns);
     st->step_calls = ps_alloc_zero(s->alloc, (p->n_steps + 1) * sizeof *st->step_calls);
-    if (!st->ptrs || !st->args || !st->kernel_states || !st->resolved_ends || !st->step_ns || !st->step_calls) {
+    if (!st->ptrs || !st->args || !st->kernel_states || !st->resolved_ends || !st->step_ns || !st->step_calls ||
+        !st->regions) {
         return PS_FAIL_NOMEM(err, "a plan's state");
     }
     for (size_t i = 0; i < p->n_steps; i++) {
@@ -49,7 +51,7 @@ void ps_plan_state_free(ps_session *s, ps_plan_state *st) {
         const ps_kernel *k = p->steps[i].kernel;
         if (st->kernel_states[i]) k->ops->state_free(k, s->alloc, st->kernel_states[i]);
     }
-    void *blocks[] = { st->ptrs,          st->args,    st->kernel_states,
+    void *blocks[] = { st->ptrs,          st->args,    st->kernel_states, st->regions,
                        st->resolved_ends, st->step_ns, st->step_calls };
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         ps_free(s->alloc, blocks[i]);
@@ -58,26 +60,50 @@ void ps_plan_state_free(ps_session *s, ps_plan_state *st) {
 
 /* ---- pointers ---- */
 
-static bool still_resolved(const ps_plan_state *st, const void *arena, ps_slot *const *in, ps_slot *const *out) {
+/* Where the rows of a slice lie: of input i, or of output i - n_inputs. */
+static void *end_data(const ps_plan *p, ps_slot *const *in, ps_slot *const *out, size_t i, int64_t slice) {
+    bool input = i < p->n_inputs;
+    char *data = input ? in[i]->data : out[i - p->n_inputs]->data;
+    uint32_t storage = input ? p->inputs[i] : p->outputs[i - p->n_inputs].storage;
+    return slice ? data + (size_t)slice * p->storages[storage].bytes : data;
+}
+
+static bool still_resolved(const ps_session *s, const ps_plan_state *st, ps_slot *const *in, ps_slot *const *out,
+                           int64_t slice) {
     const ps_plan *p = st->plan;
-    if (!st->resolved_arena || st->resolved_arena != arena) return false;
-    for (size_t i = 0; i < p->n_inputs; i++) {
-        if (st->resolved_ends[i] != in[i]->data) return false;
-    }
-    for (size_t i = 0; i < p->n_outputs; i++) {
-        if (st->resolved_ends[p->n_inputs + i] != out[i]->data) return false;
+    if (!st->resolved_arena || st->resolved_arena != s->arena.data) return false;
+    if (st->resolved_device != s->device_arena.data) return false;
+    for (size_t i = 0; i < p->n_inputs + p->n_outputs; i++) {
+        if (st->resolved_ends[i] != end_data(p, in, out, i, slice)) return false;
     }
     return true;
 }
 
-static void resolve(ps_plan_state *st, char *arena, ps_slot *const *in, ps_slot *const *out) {
+/* Storage i of the device's memory, as kernels see it. */
+static void *resolve_region(const ps_session *session, ps_plan_state *st, const ps_storage *s, uint32_t i) {
+    if (s->kind == PS_ST_CONST)
+        st->regions[i] = (ps_region) { s->data, 0 };
+    else
+        st->regions[i] = (ps_region) { session->device_arena.data, s->offset };
+    return &st->regions[i];
+}
+
+static void resolve(const ps_session *session, ps_plan_state *st, ps_slot *const *in, ps_slot *const *out,
+                    int64_t slice) {
     const ps_plan *p = st->plan;
+    char *arena = session->arena.data;
+    for (size_t i = 0; i < p->n_inputs + p->n_outputs; i++)
+        st->resolved_ends[i] = end_data(p, in, out, i, slice);
     for (uint32_t i = 0; i < p->n_storages; i++) {
         const ps_storage *s = &p->storages[ps_storage_find(p, i)];
+        if (s->space == PS_SPACE_DEVICE) {
+            st->ptrs[i] = resolve_region(session, st, s, i);
+            continue;
+        }
         switch (s->kind) {
         case PS_ST_ARENA: st->ptrs[i] = s->last >= 0 ? arena + s->offset : NULL; break;
-        case PS_ST_INPUT: st->ptrs[i] = in[s->index]->data; break;
-        case PS_ST_OUTPUT: st->ptrs[i] = out[s->index]->data; break;
+        case PS_ST_INPUT: st->ptrs[i] = st->resolved_ends[s->index]; break;
+        case PS_ST_OUTPUT: st->ptrs[i] = st->resolved_ends[p->n_inputs + s->index]; break;
         case PS_ST_CONST: st->ptrs[i] = s->data; break;
         }
     }
@@ -88,10 +114,7 @@ static void resolve(ps_plan_state *st, char *arena, ps_slot *const *in, ps_slot 
             *arg++ = s->args[k] == PS_NONE ? NULL : st->ptrs[s->args[k]];
     }
     st->resolved_arena = arena;
-    for (size_t i = 0; i < p->n_inputs; i++)
-        st->resolved_ends[i] = in[i]->data;
-    for (size_t i = 0; i < p->n_outputs; i++)
-        st->resolved_ends[p->n_inputs + i] = out[i]->data;
+    st->resolved_device = session->device_arena.data;
 }
 
 /* ---- steps ---- */
@@ -104,30 +127,62 @@ ps_status ps_check_stop(const ps_session *s, ps_error *err) {
     return PS_OK;
 }
 
+static ps_status sync(const ps_session *s, ps_error *err) {
+    return s->stream ? s->model->device->ops->memory->sync(s->stream, err) : PS_OK;
+}
+
+static ps_status run_step(ps_session *s, ps_plan_state *st, size_t i, void **arg, ps_error *err) {
+    const ps_step *step = &st->plan->steps[i];
+    ps_kernel_args args = {
+        arg,      arg + step->n_in, step->workspace == PS_NONE ? NULL : st->ptrs[step->workspace], st->kernel_states[i],
+        s->alloc, s->stream
+    };
+    if (step->wait) PS_TRY(sync(s, err));
+    int64_t start = s->profile ? ps_clock_ns() : 0;
+    PS_TRY(step->kernel->ops->run(step->kernel, &args, err));
+    if (!s->profile) return PS_OK;
+    PS_TRY(sync(s, err)); /* a device's steps are timed one by one */
+    st->step_ns[i] += ps_clock_ns() - start;
+    st->step_calls[i]++;
+    return PS_OK;
+}
+
 static ps_status run_steps(ps_session *s, ps_plan_state *st, ps_error *err) {
     const ps_plan *p = st->plan;
     void **arg = st->args;
     for (size_t i = 0; i < p->n_steps; i++) {
-        const ps_step *step = &p->steps[i];
-        ps_kernel_args args = { arg, arg + step->n_in, step->workspace == PS_NONE ? NULL : st->ptrs[step->workspace],
-                                st->kernel_states[i], s->alloc };
         PS_TRY(ps_check_stop(s, err));
-        int64_t start = s->profile ? ps_clock_ns() : 0;
-        PS_TRY(step->kernel->ops->run(step->kernel, &args, err));
-        if (s->profile) {
-            st->step_ns[i] += ps_clock_ns() - start;
-            st->step_calls[i]++;
-        }
-        arg += step->n_in + step->n_out;
+        PS_TRY(run_step(s, st, i, arg, err));
+        arg += p->steps[i].n_in + p->steps[i].n_out;
     }
+    return PS_OK;
+}
+
+/* The device's arena; nothing is under way, for every plan's run ends with a wait. */
+static ps_status fit_device_arena(ps_session *s, size_t bytes, ps_error *err) {
+    const ps_memory_ops *memory = s->model->device->ops->memory;
+    ps_buffer *b = &s->device_arena;
+    if (bytes <= b->size) return PS_OK;
+    memory->buffer_free(s->model->device, b->data);
+    *b = (ps_buffer) { NULL, 0 };
+    PS_TRY(memory->buffer_new(s->model->device, bytes, NULL, &b->data, err));
+    b->size = bytes;
     return PS_OK;
 }
 
 ps_status ps_plan_exec(ps_session *s, ps_plan_state *st, ps_slot *const *in, ps_slot *const *out, ps_error *err) {
     const ps_plan *p = st->plan;
-    PS_TRY(ps_buffer_fit(s->alloc, &s->arena, p->arena_bytes, err));
+    PS_TRY(ps_buffer_fit(s->alloc, &s->arena, p->arena_bytes[PS_SPACE_HOST], err));
+    if (s->stream) PS_TRY(fit_device_arena(s, p->arena_bytes[PS_SPACE_DEVICE], err));
     for (size_t i = 0; i < p->n_outputs; i++)
         PS_TRY(ps_slot_resolve(&s->pool, out[i], p->outputs[i].dtype, &p->outputs[i].shape, err));
-    if (!still_resolved(st, s->arena.data, in, out)) resolve(st, s->arena.data, in, out);
-    return run_steps(s, st, err);
+    ps_status status = PS_OK;
+    for (int64_t slice = 0; slice < p->slices && status == PS_OK; slice++) {
+        if (!still_resolved(s, st, in, out, slice)) resolve(s, st, in, out, slice);
+        status = run_steps(s, st, err);
+    }
+    if (!s->stream) return status;
+    /* Copies under way use memory of the caller, whatever happened. */
+    ps_status end = sync(s, status == PS_OK ? err : NULL);
+    return status == PS_OK ? end : status;
 }

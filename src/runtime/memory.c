@@ -14,7 +14,9 @@ uint32_t ps_storage_find(const ps_plan *p, uint32_t s) {
 }
 
 static bool may_merge(const ps_storage *in, const ps_storage *out, int32_t step) {
-    if (in->kind != PS_ST_ARENA || in->bytes != out->bytes || in->last != step || out->first != step) return false;
+    if (in->space != out->space || in->kind != PS_ST_ARENA || in->bytes != out->bytes || in->last != step ||
+        out->first != step)
+        return false;
     return out->kind == PS_ST_ARENA || out->kind == PS_ST_OUTPUT;
 }
 
@@ -71,30 +73,37 @@ static void insert_sorted(ps_storage **placed, size_t n, ps_storage *s) {
     placed[i] = s;
 }
 
-ps_status ps_plan_memory(ps_plan *p, ps_alloc_state *alloc, ps_error *err) {
-    ps_storage **todo = ps_alloc_array(alloc, 2 * p->n_storages + 1, sizeof *todo);
-    if (!todo) return PS_FAIL_NOMEM(err, "the memory plan");
-    ps_storage **placed = todo + p->n_storages;
-    size_t n = 0;
-    merge_inplace(p);
-    for (size_t i = 0; i < p->n_storages; i++) {
-        ps_storage *s = &p->storages[i];
-        if (s->kind == PS_ST_ARENA && s->last >= 0) p->no_reuse_bytes += rounded(s->bytes);
-        if (s->kind == PS_ST_ARENA && s->last >= 0 && s->same == PS_NONE) todo[n++] = s;
-    }
+/* todo: the storages of one memory; placed: room for as many pointers. */
+static ps_status lay_out(ps_storage **todo, ps_storage **placed, size_t n, size_t *ret_bytes, ps_error *err) {
     qsort(todo, n, sizeof *todo, by_size);
     for (size_t i = 0; i < n; i++) {
         todo[i]->offset = lowest_gap(placed, i, todo[i]);
         size_t end;
-        if (ps_add_overflow_size(todo[i]->offset, rounded(todo[i]->bytes), &end)) {
-            ps_free(alloc, todo);
-            return PS_FAIL(err, LIMIT, "the values of one run are too large to address together");
-        }
-        if (end > p->arena_bytes) p->arena_bytes = end;
+        PS_FAIL_IF(ps_add_overflow_size(todo[i]->offset, rounded(todo[i]->bytes), &end), err, LIMIT,
+                   "the values of one run are too large to address together");
+        if (end > *ret_bytes) *ret_bytes = end;
         insert_sorted(placed, i, todo[i]);
     }
-    ps_free(alloc, todo);
     return PS_OK;
+}
+
+ps_status ps_plan_memory(ps_plan *p, ps_alloc_state *alloc, ps_error *err) {
+    ps_storage **todo = ps_alloc_array(alloc, 2 * p->n_storages + 1, sizeof *todo);
+    ps_status status = PS_OK;
+    if (!todo) return PS_FAIL_NOMEM(err, "the memory plan");
+    merge_inplace(p);
+    for (int space = 0; space < PS_SPACES && status == PS_OK; space++) {
+        size_t n = 0;
+        for (size_t i = 0; i < p->n_storages; i++) {
+            ps_storage *s = &p->storages[i];
+            if (s->kind != PS_ST_ARENA || s->last < 0 || (int)s->space != space) continue;
+            p->no_reuse_bytes += rounded(s->bytes);
+            if (s->same == PS_NONE) todo[n++] = s;
+        }
+        status = lay_out(todo, todo + p->n_storages, n, &p->arena_bytes[space], err);
+    }
+    ps_free(alloc, todo);
+    return status;
 }
 
 /* Multiply-accumulates of one run of the node; fixed shapes. */

@@ -3,23 +3,6 @@
 
 /* ---- loading ---- */
 
-static ps_status pick_device(ps_engine *e, const char *name, ps_device **ret, ps_error *err) {
-    ps_str known;
-    if (!name || strcmp(name, "auto") == 0) name = "cpu";
-    for (size_t i = 0; i < e->n_devices; i++) {
-        if (strcmp(e->devices[i]->name, name) == 0) {
-            *ret = e->devices[i];
-            return PS_OK;
-        }
-    }
-    ps_str_init(&known, &e->alloc);
-    for (size_t i = 0; i < e->n_devices; i++)
-        ps_str_printf(&known, "%s%s", i ? ", " : "", e->devices[i]->name);
-    ps_status status = PS_FAIL(err, NOT_FOUND, "device '%s' is not there: this machine has %s", name, known.data);
-    ps_str_release(&known);
-    return status;
-}
-
 static ps_status declare(ps_model *m, ps_value *const *values, size_t n, ps_value_info **ret, ps_error *err) {
     ps_value_info *infos = ps_arena_array(&m->arena, n + 1, sizeof *infos);
     if (!infos) return PS_FAIL_NOMEM(err, "the model's tables");
@@ -91,7 +74,8 @@ static ps_status adopt_weights(ps_model *m, const char *path, ps_error *err) {
 }
 
 static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
-    PS_TRY(pick_device(m->engine, o->device, &m->device, err));
+    PS_TRY(ps_engine_device(m->engine, o->device, &m->device, err));
+    m->host = m->device->ops->memory ? m->engine->devices[0] : m->device;
     PS_FAIL_IF(o->threads < 0 || o->threads > 1024, err, INVALID, "threads is %d: it must lie in 0 … 1024", o->threads);
     m->threads = o->threads ? o->threads : m->engine->threads;
     m->cache_limit = o->plan_cache_bytes ? o->plan_cache_bytes : (size_t)64 << 20;
@@ -111,6 +95,8 @@ static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
 }
 
 static void free_model(ps_model *m) {
+    ps_engine *engine = m->engine;
+    ps_model_memory_state *memory = m->memory;
     ps_unit_clear(&m->unit);
     ps_weights_free(m->weights);
     ps_graph_free(m->graph);
@@ -120,6 +106,7 @@ static void free_model(ps_model *m) {
     ps_mutex_destroy(&m->lock);
     ps_mutex_destroy(&m->compile_lock);
     ps_free(m->alloc, m);
+    ps_engine_drop_memory(engine, memory);
 }
 
 /* Where a graph comes from: a file, memory, or the caller (who gives it away). */
@@ -152,16 +139,23 @@ static void name_file(ps_error *err, const char *path) {
 static ps_status new_model(ps_engine *engine, const ps_model_options *o, ps_model **ret, ps_error *err) {
     PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_model_options.size is %zu, this library expects %zu", o->size,
                sizeof *o);
-    ps_model *m = ps_alloc_zero(&engine->alloc, sizeof *m);
-    if (!m) return PS_FAIL_NOMEM(err, "the model");
+    ps_model_memory_state *memory = ps_engine_add_memory(engine, o->memory_limit);
+    if (!memory) return PS_FAIL_NOMEM(err, "the model");
+    ps_model *m = ps_alloc_zero(&memory->alloc, sizeof *m);
+    if (!m) {
+        ps_engine_drop_memory(engine, memory);
+        return PS_FAIL_NOMEM(err, "the model");
+    }
     m->engine = engine;
-    m->alloc = &engine->alloc;
+    m->memory = memory;
+    m->alloc = &memory->alloc;
     atomic_init(&m->refs, 1);
     ps_arena_init(&m->arena, m->alloc);
     ps_arena_init(&m->info.arena, m->alloc);
     ps_status status = setup(m, o, err);
     if (status != PS_OK) {
         ps_free(m->alloc, m);
+        ps_engine_drop_memory(engine, memory);
         return status;
     }
     *ret = m;
@@ -218,6 +212,11 @@ void ps_model_release(ps_model *m) {
 }
 
 /* ---- telling ---- */
+
+size_t ps_model_memory(const ps_model *m, size_t *ret_peak) {
+    if (ret_peak) *ret_peak = atomic_load(&m->alloc->peak);
+    return atomic_load(&m->alloc->bytes);
+}
 
 size_t ps_model_input_count(const ps_model *m) {
     return m->n_inputs;

@@ -1,21 +1,27 @@
 /* plan.c - from a graph of fixed shapes to steps over storages.
  *
- * Walks the nodes in order. Each value gets a place: a storage and the layout in which it lies there (and, once
- * somebody asked for it, a copy in the other layout). Views share their source's storage.
+ * Walks the nodes in order. Each value gets a place: a storage, the memory and the layout in which it lies there (and,
+ * once somebody asked for it, copies in the other memory and layout). Views share their source's storage.
+ *
+ * A node runs on the model's device if that takes it, else on the CPU device; copies between their memories are steps
+ * like others. They go on while the host does, so what they read stays until the host next waits, and a step of the
+ * host that reads what one of them brings waits first.
  */
 #include "runtime/runtime_int.h"
 
 typedef struct place {
-    uint32_t storage[2]; /* by layout; PS_NONE if it does not lie there */
-    ps_layout home;      /* layout it was produced in */
+    uint32_t storage[PS_SPACES][2]; /* by memory and layout; PS_NONE if it does not lie there */
+    ps_space space;                 /* memory and layout it was produced in */
+    ps_layout home;
     bool known;
 } place;
 
 typedef struct compiler {
     ps_plan *plan;
     ps_alloc_state *alloc;
-    ps_device *device;
-    place *places; /* by value id */
+    ps_device *device; /* of the model */
+    ps_device *host;   /* where the rest runs; device itself if that works in the host's memory */
+    place *places;     /* by value id */
     PS_VEC(ps_step) steps;
     PS_VEC(ps_storage) storages;
     ps_error *err;
@@ -23,22 +29,27 @@ typedef struct compiler {
 
 /* ---- storages and places ---- */
 
-static ps_status new_storage(compiler *c, ps_storage_kind kind, uint32_t index, size_t bytes, const void *data,
-                             uint32_t *ret) {
-    ps_storage s = { kind, index, PS_NONE, bytes, 0, (void *)data, INT32_MAX, -1 };
+static ps_status new_storage(compiler *c, ps_storage_kind kind, ps_space space, uint32_t index, size_t bytes,
+                             const void *data, uint32_t *ret) {
+    ps_storage s = { kind, space, index, PS_NONE, bytes, 0, (void *)data, INT32_MAX, -1, -1 };
     *ret = (uint32_t)c->storages.size;
     if (!ps_vec_push(c->alloc, &c->storages, s)) return PS_FAIL_NOMEM(c->err, "a plan");
     return PS_OK;
 }
 
-static ps_status value_bytes(compiler *c, const ps_value *v, size_t *ret) {
+static ps_device *device_of(const compiler *c, ps_space space) {
+    return space == PS_SPACE_DEVICE ? c->device : c->host;
+}
+
+static ps_status value_bytes(compiler *c, const ps_value *v, ps_space space, size_t *ret) {
     int64_t n;
     char text[128];
     PS_FAIL_IF(!ps_shape_elements(&v->shape, &n) || !ps_dtype_bytes(v->dtype, n, ret), c->err, LIMIT,
                "value '%s' of shape %s is too large to address", v->name, ps_shape_text(&v->shape, text, sizeof text));
-    uint64_t memory = c->device->info.memory; /* 0: unknown */
+    const ps_device *device = device_of(c, space);
+    uint64_t memory = device->info.memory; /* 0: unknown */
     PS_FAIL_IF(memory && *ret > memory, c->err, LIMIT, "value '%s' of shape %s takes %zu bytes, device '%s' has %llu",
-               v->name, ps_shape_text(&v->shape, text, sizeof text), *ret, c->device->name, (unsigned long long)memory);
+               v->name, ps_shape_text(&v->shape, text, sizeof text), *ret, device->name, (unsigned long long)memory);
     return PS_OK;
 }
 
@@ -46,13 +57,15 @@ static place *place_of(compiler *c, const ps_value *v) {
     return &c->places[v->id];
 }
 
-static void settle(compiler *c, const ps_value *v, ps_layout layout, uint32_t storage) {
+static void put(place *p, const ps_value *v, ps_space space, ps_layout layout, uint32_t storage) {
+    p->storage[space][layout] = storage;
+    if (ps_layout_same(&v->shape)) p->storage[space][0] = p->storage[space][1] = storage;
+}
+
+static void settle(compiler *c, const ps_value *v, ps_space space, ps_layout layout, uint32_t storage) {
     place *p = place_of(c, v);
-    p->known = true;
-    p->home = layout;
-    p->storage[0] = p->storage[1] = PS_NONE;
-    p->storage[layout] = storage;
-    if (ps_layout_same(&v->shape)) p->storage[0] = p->storage[1] = storage;
+    *p = (place) { { { PS_NONE, PS_NONE }, { PS_NONE, PS_NONE } }, space, layout, true };
+    put(p, v, space, layout, storage);
 }
 
 /* Constants get their place when somebody asks. */
@@ -60,8 +73,8 @@ static ps_status ensure_known(compiler *c, const ps_value *v) {
     uint32_t s;
     if (place_of(c, v)->known) return PS_OK;
     PS_FAIL_IF(!v->constant, c->err, INTERNAL, "value '%s' is read before it is made", v->name);
-    PS_TRY(new_storage(c, PS_ST_CONST, 0, v->constant->bytes, v->constant->data, &s));
-    settle(c, v, PS_LAYOUT_PLAIN, s);
+    PS_TRY(new_storage(c, PS_ST_CONST, PS_SPACE_HOST, 0, v->constant->bytes, v->constant->data, &s));
+    settle(c, v, PS_SPACE_HOST, PS_LAYOUT_PLAIN, s);
     return PS_OK;
 }
 
@@ -71,7 +84,8 @@ static ps_status push_step(compiler *c, ps_step *step) {
     ps_kernel *k = step->kernel;
     step->workspace = PS_NONE;
     ps_status status = PS_OK;
-    if (k->workspace) status = new_storage(c, PS_ST_ARENA, 0, k->workspace, NULL, &step->workspace);
+    ps_space space = step->device->ops->memory ? PS_SPACE_DEVICE : PS_SPACE_HOST;
+    if (k->workspace) status = new_storage(c, PS_ST_ARENA, space, 0, k->workspace, NULL, &step->workspace);
     if (status == PS_OK && !ps_vec_push(c->alloc, &c->steps, *step)) status = PS_FAIL_NOMEM(c->err, "a plan");
     if (status != PS_OK) {
         ps_kernel_free(k);
@@ -79,6 +93,12 @@ static ps_status push_step(compiler *c, ps_step *step) {
     }
     return PS_OK;
 }
+
+typedef struct transfer_kernel {
+    ps_kernel base;
+    ps_device *device;
+    size_t bytes;
+} transfer_kernel;
 
 /* ---- copies: a graph output that is an input, a constant, or another output ---- */
 
@@ -106,55 +126,124 @@ static ps_status new_copy(ps_alloc_state *alloc, size_t bytes, ps_kernel **ret, 
     return PS_OK;
 }
 
-static ps_status push_copy(compiler *c, const ps_value *v, ps_layout from_layout, uint32_t from, ps_layout to_layout,
-                           uint32_t to) {
-    ps_step s = { 0 };
+/* ---- copies between memories ---- */
+
+static ps_status upload_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
+    const ps_memory_ops *memory = ((const transfer_kernel *)kernel)->device->ops->memory;
+    return memory->upload(args->stream, args->out[0], args->in[0], ((const transfer_kernel *)kernel)->bytes, err);
+}
+
+static ps_status download_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
+    const ps_memory_ops *memory = ((const transfer_kernel *)kernel)->device->ops->memory;
+    return memory->download(args->stream, args->out[0], args->in[0], ((const transfer_kernel *)kernel)->bytes, err);
+}
+
+static ps_status new_transfer(compiler *c, ps_space to, size_t bytes, ps_kernel **ret) {
+    static const ps_kernel_ops up = { upload_run, copy_free, NULL, NULL };
+    static const ps_kernel_ops down = { download_run, copy_free, NULL, NULL };
+    bool upload = to == PS_SPACE_DEVICE;
+    transfer_kernel *k;
+    PS_TRY(ps_kernel_new(c->alloc, sizeof *k, upload ? &up : &down, upload ? "upload" : "download", &k, c->err));
+    k->device = c->device;
+    k->bytes = bytes;
+    *ret = &k->base;
+    return PS_OK;
+}
+
+/* ---- where a value lies, and in which layout ---- */
+
+typedef struct spot {
+    ps_space space;
+    ps_layout layout;
+    uint32_t storage;
+} spot;
+
+static ps_status copy_kernel_for(compiler *c, const ps_value *v, const spot *from, const spot *to, ps_step *s) {
     size_t bytes;
-    PS_TRY(value_bytes(c, v, &bytes));
+    PS_TRY(value_bytes(c, v, to->space, &bytes));
+    if (from->space != to->space) {
+        s->op = to->space == PS_SPACE_DEVICE ? "upload" : "download";
+        s->transfer = to->space == PS_SPACE_DEVICE ? PS_TRANSFER_UPLOAD : PS_TRANSFER_DOWNLOAD;
+        s->device = c->device;
+        c->plan->n_transfers++;
+        return new_transfer(c, to->space, bytes, &s->kernel);
+    }
+    s->device = device_of(c, to->space);
+    s->reorder = from->layout != to->layout;
+    s->op = s->reorder ? "reorder" : "copy";
+    if (!s->reorder) return new_copy(c->alloc, bytes, &s->kernel, c->err); /* in host memory only: claim_output */
+    c->plan->n_reorders++;
+    return s->device->ops->reorder(s->device, v->dtype, &v->shape, from->layout, to->layout, c->plan->threads, c->alloc,
+                                   &s->kernel, c->err);
+}
+
+static ps_status push_copy(compiler *c, const ps_value *v, const spot *from, const spot *to) {
+    ps_step s = { 0 };
     s.args = ps_arena_array(&c->plan->arena, 2, sizeof *s.args);
     if (!s.args) return PS_FAIL_NOMEM(c->err, "a plan");
-    s.args[0] = from;
-    s.args[1] = to;
+    s.args[0] = from->storage;
+    s.args[1] = to->storage;
     s.n_in = s.n_out = 1;
     s.inplace = -1;
     s.name = v->name;
     s.shape = v->shape;
-    s.reorder = from_layout != to_layout;
-    s.op = s.reorder ? "reorder" : "copy";
-    if (s.reorder) {
-        PS_TRY(c->device->ops->reorder(c->device, v->dtype, &v->shape, from_layout, to_layout, c->plan->threads,
-                                       c->alloc, &s.kernel, c->err));
-        c->plan->n_reorders++;
-    } else {
-        PS_TRY(new_copy(c->alloc, bytes, &s.kernel, c->err));
-    }
+    PS_TRY(copy_kernel_for(c, v, from, to, &s));
     return push_step(c, &s);
 }
 
-/* The value's storage in this layout, converting it if nobody has yet. */
-static ps_status want(compiler *c, const ps_value *v, ps_layout layout, uint32_t *ret) {
-    PS_TRY(ensure_known(c, v));
-    place *p = place_of(c, v);
-    if (p->storage[layout] == PS_NONE) {
-        size_t bytes;
-        uint32_t s;
-        PS_TRY(value_bytes(c, v, &bytes));
-        PS_TRY(new_storage(c, PS_ST_ARENA, 0, bytes, NULL, &s));
-        PS_TRY(push_copy(c, v, p->home, p->storage[p->home], layout, s));
-        place_of(c, v)->storage[layout] = s;
+static ps_status make_copy(compiler *c, const ps_value *v, const spot *from, ps_space space, ps_layout layout) {
+    size_t bytes;
+    spot to = { space, layout, PS_NONE };
+    PS_TRY(value_bytes(c, v, space, &bytes));
+    PS_TRY(new_storage(c, PS_ST_ARENA, space, 0, bytes, NULL, &to.storage));
+    PS_TRY(push_copy(c, v, from, &to));
+    put(place_of(c, v), v, space, layout, to.storage);
+    return PS_OK;
+}
+
+/* Weights are brought once a model, not once a run. */
+static ps_status bring_constant(compiler *c, const ps_value *v) {
+    uint32_t s;
+    void *buffer = NULL;
+    PS_TRY(ps_weights_plain_on(c->plan->model->weights, c->device, v->constant, &buffer, c->err));
+    PS_TRY(new_storage(c, PS_ST_CONST, PS_SPACE_DEVICE, 0, v->constant->bytes, buffer, &s));
+    put(place_of(c, v), v, PS_SPACE_DEVICE, PS_LAYOUT_PLAIN, s);
+    return PS_OK;
+}
+
+static ps_status want(compiler *c, const ps_value *v, ps_space space, ps_layout layout, uint32_t *ret);
+
+/* Something of the value into this memory, from the other one. What has to be reordered is so on the device. */
+static ps_status bring(compiler *c, const ps_value *v, ps_space space, ps_layout layout) {
+    ps_space other = space == PS_SPACE_HOST ? PS_SPACE_DEVICE : PS_SPACE_HOST;
+    spot from = { other, layout, PS_NONE };
+    if (space == PS_SPACE_DEVICE && v->constant) return bring_constant(c, v);
+    if (space == PS_SPACE_HOST) {
+        PS_TRY(want(c, v, other, layout, &from.storage));
+    } else {
+        const uint32_t *there = place_of(c, v)->storage[other];
+        if (there[layout] == PS_NONE)
+            from.layout = layout == PS_LAYOUT_PLAIN ? PS_LAYOUT_CHANNELS_LAST : PS_LAYOUT_PLAIN;
+        from.storage = there[from.layout];
     }
-    *ret = place_of(c, v)->storage[layout];
+    return make_copy(c, v, &from, space, from.layout);
+}
+
+/* The value's storage in this memory and layout, copying it if nobody has yet. */
+static ps_status want(compiler *c, const ps_value *v, ps_space space, ps_layout layout, uint32_t *ret) {
+    PS_TRY(ensure_known(c, v));
+    const uint32_t *there = place_of(c, v)->storage[space];
+    if (there[0] == PS_NONE && there[1] == PS_NONE) PS_TRY(bring(c, v, space, layout));
+    if (there[layout] == PS_NONE) {
+        spot from = { space, layout == PS_LAYOUT_PLAIN ? PS_LAYOUT_CHANNELS_LAST : PS_LAYOUT_PLAIN, PS_NONE };
+        from.storage = there[from.layout];
+        PS_TRY(make_copy(c, v, &from, space, layout));
+    }
+    *ret = there[layout];
     return PS_OK;
 }
 
 /* ---- nodes ---- */
-
-static bool all_constant(const ps_node *n) {
-    for (uint32_t i = 0; i < n->n_out; i++) {
-        if (n->out[i] && !n->out[i]->constant) return false;
-    }
-    return true;
-}
 
 /* A view that only regroups the spatial dims is the same memory in channels-last too. */
 static bool regroups_spatial(const ps_shape *in, const ps_shape *out) {
@@ -164,16 +253,41 @@ static bool regroups_spatial(const ps_shape *in, const ps_shape *out) {
 static ps_status lower_view(compiler *c, const ps_node *n) {
     uint32_t s;
     ps_layout layout = place_of(c, n->in[0])->home;
+    ps_space space = place_of(c, n->in[0])->space;
     if (!regroups_spatial(&n->in[0]->shape, &n->out[0]->shape)) layout = PS_LAYOUT_PLAIN;
-    PS_TRY(want(c, n->in[0], layout, &s));
-    settle(c, n->out[0], layout, s);
+    PS_TRY(want(c, n->in[0], space, layout, &s));
+    settle(c, n->out[0], space, layout, s);
     return PS_OK;
 }
 
-static ps_status finish_node(compiler *c, const ps_node *n, ps_lowering *l) {
+/* The step's storages: its inputs where and how it wants them, then its outputs. */
+static ps_status bind_args(compiler *c, const ps_node *n, const ps_lowering *l, ps_space space, ps_step *s) {
+    s->args = ps_arena_array(&c->plan->arena, (size_t)n->n_in + n->n_out + 1, sizeof *s->args);
+    if (!s->args) return PS_FAIL_NOMEM(c->err, "a plan");
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        bool taken = i < 64 && l->kernel->taken >> i & 1;
+        s->args[i] = PS_NONE;
+        if (!n->in[i] || (taken && space == PS_SPACE_DEVICE)) continue; /* the kernel has it already */
+        PS_TRY(want(c, n->in[i], space, l->in_layout[i], &s->args[i]));
+        if (space == PS_SPACE_DEVICE && n->in[i]->constant && i < 64) l->kernel->taken |= UINT64_C(1) << i;
+    }
+    for (uint32_t i = 0; i < n->n_out; i++) {
+        size_t bytes;
+        uint32_t *arg = &s->args[n->n_in + i];
+        *arg = PS_NONE;
+        if (!n->out[i]) continue;
+        if (i == 0) s->shape = n->out[i]->shape;
+        PS_TRY(value_bytes(c, n->out[i], space, &bytes));
+        PS_TRY(new_storage(c, PS_ST_ARENA, space, 0, bytes, NULL, arg));
+        settle(c, n->out[i], space, l->out_layout[i], *arg);
+    }
+    return PS_OK;
+}
+
+static ps_status finish_node(compiler *c, const ps_node *n, ps_lowering *l, ps_device *device) {
     ps_step s = { 0 };
-    ps_status status = PS_OK;
     s.kernel = l->kernel;
+    s.device = device;
     s.node = n;
     s.op = n->fused ? n->fused : n->op_type;
     s.name = n->name;
@@ -181,22 +295,8 @@ static ps_status finish_node(compiler *c, const ps_node *n, ps_lowering *l) {
     s.n_out = n->n_out;
     s.inplace = l->inplace;
     s.macs = ps_node_macs(n);
-    s.args = ps_arena_array(&c->plan->arena, (size_t)n->n_in + n->n_out + 1, sizeof *s.args);
-    if (!s.args) status = PS_FAIL_NOMEM(c->err, "a plan");
-    for (uint32_t i = 0; i < n->n_in && status == PS_OK; i++) {
-        s.args[i] = PS_NONE;
-        if (n->in[i]) status = want(c, n->in[i], l->in_layout[i], &s.args[i]);
-    }
-    for (uint32_t i = 0; i < n->n_out && status == PS_OK; i++) {
-        size_t bytes;
-        uint32_t *arg = &s.args[n->n_in + i];
-        *arg = PS_NONE;
-        if (!n->out[i]) continue;
-        if (i == 0) s.shape = n->out[i]->shape;
-        status = value_bytes(c, n->out[i], &bytes);
-        if (status == PS_OK) status = new_storage(c, PS_ST_ARENA, 0, bytes, NULL, arg);
-        if (status == PS_OK) settle(c, n->out[i], l->out_layout[i], *arg);
-    }
+    s.why = device == c->device ? NULL : l->why;
+    ps_status status = bind_args(c, n, l, device->ops->memory ? PS_SPACE_DEVICE : PS_SPACE_HOST, &s);
     if (status != PS_OK) {
         ps_kernel_free(l->kernel);
         return status;
@@ -205,55 +305,105 @@ static ps_status finish_node(compiler *c, const ps_node *n, ps_lowering *l) {
     return push_step(c, &s);
 }
 
+static ps_status ask(compiler *c, const ps_node *n, ps_device *device, ps_lowering *l) {
+    const char *why = l->why;
+    memset(l, 0, sizeof *l);
+    l->node = n;
+    l->threads = c->plan->threads;
+    l->weights = c->plan->model->weights;
+    l->alloc = c->alloc;
+    l->inplace = -1;
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        if (n->in[i]) l->in_layout[i] = place_of(c, n->in[i])->home;
+    }
+    PS_TRY(device->ops->lower(device, l, c->err));
+    if (!l->why) l->why = why;
+    return PS_OK;
+}
+
+#define LIGHT_BYTES 4096
+
+/* Shape arithmetic and the like: numbers that lie in host memory, are few and are no floats. A copy would cost more. */
+static bool stays_on_host(compiler *c, const ps_node *n) {
+    size_t sum = 0;
+    bool moves = false;
+    for (uint32_t i = 0; i < n->n_in + n->n_out; i++) {
+        const ps_value *v = i < n->n_in ? n->in[i] : n->out[i - n->n_in];
+        size_t bytes;
+        int64_t elements;
+        if (!v) continue;
+        if (v->dtype == PS_DTYPE_F32 || !ps_shape_elements(&v->shape, &elements)) return false;
+        if (i < n->n_in && place_of(c, v)->space != PS_SPACE_HOST) return false;
+        if (!ps_dtype_bytes(v->dtype, elements, &bytes) || bytes > LIGHT_BYTES) return false;
+        sum += bytes;
+        moves |= i < n->n_in;
+    }
+    return moves && sum <= LIGHT_BYTES;
+}
+
 static ps_status lower_node(compiler *c, const ps_node *n) {
     char label[160];
-    ps_lowering l;
+    ps_lowering l = { .why = NULL };
+    ps_device *device = c->device;
     PS_FAIL_IF(n->n_in > PS_LOWER_MAX || n->n_out > PS_LOWER_MAX, c->err, LIMIT,
                "%s has more than %d inputs or outputs", ps_node_label(n, label, sizeof label), PS_LOWER_MAX);
-    memset(&l, 0, sizeof l);
-    l.node = n;
-    l.threads = c->plan->threads;
-    l.weights = c->plan->model->weights;
-    l.alloc = c->alloc;
-    l.inplace = -1;
     for (uint32_t i = 0; i < n->n_in; i++) {
-        if (!n->in[i]) continue;
-        PS_TRY(ensure_known(c, n->in[i]));
-        l.in_layout[i] = place_of(c, n->in[i])->home;
+        if (n->in[i]) PS_TRY(ensure_known(c, n->in[i]));
     }
     if (n->op->traits & PS_OP_VIEW) return lower_view(c, n);
-    PS_TRY(c->device->ops->lower(c->device, &l, c->err));
+    if (device != c->host && stays_on_host(c, n)) {
+        l.why = "few numbers, which lie in host memory";
+        device = c->host;
+    }
+    PS_TRY(ask(c, n, device, &l));
+    if (!l.kernel && !l.alias && device != c->host) {
+        if (!l.why) l.why = "not in this form";
+        device = c->host;
+        PS_TRY(ask(c, n, device, &l));
+    }
     if (l.alias) {
         uint32_t s;
-        PS_TRY(want(c, n->in[0], l.in_layout[0], &s));
-        settle(c, n->out[0], l.out_layout[0], s);
+        ps_space space = device->ops->memory ? PS_SPACE_DEVICE : PS_SPACE_HOST;
+        PS_TRY(want(c, n->in[0], space, l.in_layout[0], &s));
+        settle(c, n->out[0], space, l.out_layout[0], s);
         return PS_OK;
     }
     PS_FAIL_IF(!l.kernel, c->err, UNSUPPORTED, "%s: no kernel for operator '%s' on device '%s'",
-               ps_node_label(n, label, sizeof label), n->op_type, c->device->name);
-    return finish_node(c, n, &l);
+               ps_node_label(n, label, sizeof label), n->op_type, device->name);
+    return finish_node(c, n, &l, device);
 }
 
 /* ---- outputs ---- */
 
+/* Some place of the value to copy an output from; a plain one if it has any. */
+static ps_status output_source(compiler *c, const ps_value *v, spot *ret) {
+    const place *p = place_of(c, v);
+    *ret = (spot) { PS_SPACE_HOST, PS_LAYOUT_PLAIN, p->storage[PS_SPACE_HOST][PS_LAYOUT_PLAIN] };
+    if (ret->storage != PS_NONE) return PS_OK;
+    ret->space = p->space;
+    if (p->space == PS_SPACE_DEVICE) return want(c, v, PS_SPACE_DEVICE, PS_LAYOUT_PLAIN, &ret->storage);
+    ret->layout = p->home;
+    ret->storage = p->storage[PS_SPACE_HOST][p->home];
+    return PS_OK;
+}
+
 /* Gives output i the storage of its value, or a copy where that memory is somebody else's. */
 static ps_status claim_output(compiler *c, const ps_value *v, uint32_t i) {
-    uint32_t s;
-    place *p;
+    spot from, to = { PS_SPACE_HOST, PS_LAYOUT_PLAIN, PS_NONE };
     size_t bytes;
     PS_TRY(ensure_known(c, v));
-    p = place_of(c, v);
-    s = p->storage[PS_LAYOUT_PLAIN];
-    if (s == PS_NONE || c->storages.data[s].kind != PS_ST_ARENA) {
-        PS_TRY(value_bytes(c, v, &bytes));
-        ps_layout from = s == PS_NONE ? p->home : PS_LAYOUT_PLAIN;
-        uint32_t source = p->storage[from];
-        PS_TRY(new_storage(c, PS_ST_OUTPUT, i, bytes, NULL, &s));
-        PS_TRY(push_copy(c, v, from, source, PS_LAYOUT_PLAIN, s));
+    PS_TRY(output_source(c, v, &from));
+    to.storage = from.storage;
+    bool own = from.space == PS_SPACE_HOST && from.layout == PS_LAYOUT_PLAIN &&
+               c->storages.data[from.storage].kind == PS_ST_ARENA;
+    if (!own) {
+        PS_TRY(value_bytes(c, v, PS_SPACE_HOST, &bytes));
+        PS_TRY(new_storage(c, PS_ST_OUTPUT, PS_SPACE_HOST, i, bytes, NULL, &to.storage));
+        PS_TRY(push_copy(c, v, &from, &to));
     }
-    c->storages.data[s].kind = PS_ST_OUTPUT;
-    c->storages.data[s].index = i;
-    c->plan->outputs[i] = (ps_plan_output) { s, v->dtype, v->shape };
+    c->storages.data[to.storage].kind = PS_ST_OUTPUT;
+    c->storages.data[to.storage].index = i;
+    c->plan->outputs[i] = (ps_plan_output) { to.storage, v->dtype, v->shape };
     return PS_OK;
 }
 
@@ -275,9 +425,9 @@ static ps_status make_inputs(compiler *c) {
     for (uint32_t i = 0; i < p->n_inputs; i++) {
         size_t bytes;
         const ps_value *v = p->graph->inputs[i];
-        PS_TRY(value_bytes(c, v, &bytes));
-        PS_TRY(new_storage(c, PS_ST_INPUT, i, bytes, NULL, &p->inputs[i]));
-        if (!v->constant) settle(c, v, PS_LAYOUT_PLAIN, p->inputs[i]);
+        PS_TRY(value_bytes(c, v, PS_SPACE_HOST, &bytes));
+        PS_TRY(new_storage(c, PS_ST_INPUT, PS_SPACE_HOST, i, bytes, NULL, &p->inputs[i]));
+        if (!v->constant) settle(c, v, PS_SPACE_HOST, PS_LAYOUT_PLAIN, p->inputs[i]);
     }
     return PS_OK;
 }
@@ -301,10 +451,43 @@ static void lifetimes(ps_plan *p) {
     }
 }
 
+/* Which steps of the host wait for the device: those that read what a download brings. */
+static void find_waits(ps_plan *p) {
+    int32_t waited = -1; /* last step before which the host waits */
+    for (int32_t i = 0; i < (int32_t)p->n_steps; i++) {
+        ps_step *s = &p->steps[i];
+        if (s->transfer || s->device->ops->memory) continue;
+        for (uint32_t k = 0; k < s->n_in && !s->wait; k++) {
+            const ps_storage *st = s->args[k] == PS_NONE ? NULL : &p->storages[s->args[k]];
+            s->wait = st && st->last_download >= waited && st->last_download >= 0;
+        }
+        if (s->wait) waited = i;
+    }
+}
+
+/* Copies read host memory until the host waits: it is not used for anything else before. */
+static void hold_uploads(ps_plan *p) {
+    int32_t next = (int32_t)p->n_steps; /* step before which the host next waits */
+    for (int32_t i = (int32_t)p->n_steps - 1; i >= 0; i--) {
+        const ps_step *s = &p->steps[i];
+        if (s->transfer == PS_TRANSFER_UPLOAD) touch(p, s->args[0], next - 1);
+        if (s->wait) next = i;
+    }
+}
+
+static void find_transfers(ps_plan *p) {
+    for (int32_t i = 0; i < (int32_t)p->n_steps; i++) {
+        const ps_step *s = &p->steps[i];
+        if (s->transfer == PS_TRANSFER_DOWNLOAD) p->storages[s->args[1]].last_download = i;
+    }
+    find_waits(p);
+    hold_uploads(p);
+}
+
 static ps_status lower_graph(compiler *c) {
     PS_TRY(make_inputs(c));
     for (const ps_node *n = c->plan->graph->first; n; n = n->next) {
-        if (!all_constant(n)) PS_TRY(lower_node(c, n));
+        if (!ps_node_is_folded(n)) PS_TRY(lower_node(c, n));
     }
     return make_outputs(c);
 }
@@ -316,20 +499,25 @@ static size_t plan_bytes(const ps_plan *p) {
     return n;
 }
 
+static ps_status check_sum(compiler *c, size_t sum, const ps_device *device) {
+    uint64_t memory = device->info.memory; /* 0: unknown */
+    PS_FAIL_IF(memory && sum > memory, c->err, LIMIT,
+               "with these input shapes the model needs %zu bytes for values and outputs, device '%s' has %llu", sum,
+               device->name, (unsigned long long)memory);
+    return PS_OK;
+}
+
 /* Said before anything runs: asking for such an amount may get the process killed rather than an answer. */
 static ps_status check_memory(compiler *c) {
     const ps_plan *p = c->plan;
-    size_t sum = p->arena_bytes;
-    uint64_t memory = c->device->info.memory; /* 0: unknown */
+    size_t sum = p->arena_bytes[PS_SPACE_HOST];
     for (size_t i = 0; i < p->n_storages; i++) {
         const ps_storage *s = &p->storages[i];
         if (s->kind != PS_ST_OUTPUT || s->same != PS_NONE) continue;
         if (ps_add_overflow_size(sum, s->bytes, &sum)) sum = SIZE_MAX;
     }
-    PS_FAIL_IF(memory && sum > memory, c->err, LIMIT,
-               "with these input shapes the model needs %zu bytes for values and outputs, device '%s' has %llu", sum,
-               c->device->name, (unsigned long long)memory);
-    return PS_OK;
+    PS_TRY(check_sum(c, p->arena_bytes[PS_SPACE_DEVICE], c->device));
+    return check_sum(c, sum, c->host);
 }
 
 static ps_status finish(compiler *c) {
@@ -339,6 +527,7 @@ static ps_status finish(compiler *c) {
     p->storages = ps_arena_memdup(&p->arena, c->storages.data, (p->n_storages + 1) * sizeof *p->storages);
     if (!p->storages) return PS_FAIL_NOMEM(c->err, "a plan");
     lifetimes(p);
+    find_transfers(p);
     PS_TRY(ps_plan_memory(p, c->alloc, c->err));
     PS_TRY(check_memory(c));
     PS_TRY(ps_plan_weights(p, c->err));
@@ -350,9 +539,9 @@ static ps_status compile(compiler *c) {
     ps_status status = PS_OK;
     c->places = ps_alloc_zero(c->alloc, (c->plan->graph->n_ids + 1) * sizeof *c->places);
     if (!c->places) return PS_FAIL_NOMEM(c->err, "a plan");
-    int token = c->device->ops->enter ? c->device->ops->enter(c->device, c->plan->threads) : 0;
+    int token = c->host->ops->enter ? c->host->ops->enter(c->host, c->plan->threads) : 0;
     status = lower_graph(c);
-    if (c->device->ops->leave) c->device->ops->leave(c->device, token);
+    if (c->host->ops->leave) c->host->ops->leave(c->host, token);
     /* From here on the plan owns the steps, whole or not. */
     if (status == PS_OK && !ps_vec_reserve(c->alloc, &c->storages, 1)) status = PS_FAIL_NOMEM(c->err, "a plan");
     c->plan->steps = c->steps.data;
@@ -370,8 +559,9 @@ ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **r
     p->model = model;
     p->graph = g;
     p->threads = threads;
+    p->slices = 1;
     ps_arena_init(&p->arena, model->alloc);
-    compiler c = { .plan = p, .alloc = model->alloc, .device = model->device, .err = err };
+    compiler c = { .plan = p, .alloc = model->alloc, .device = model->device, .host = model->host, .err = err };
     ps_status status = compile(&c);
     ps_free(c.alloc, c.places);
     ps_vec_release(c.alloc, &c.storages);
@@ -381,6 +571,12 @@ ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **r
     }
     *ret = p;
     return PS_OK;
+}
+
+void ps_plan_slice(ps_plan *p, int64_t slices) {
+    p->slices = slices;
+    for (size_t i = 0; i < p->n_outputs; i++)
+        p->outputs[i].shape.dims[0] *= slices;
 }
 
 void ps_plan_free(ps_plan *p) {

@@ -15,7 +15,7 @@ typedef struct builder {
     ps_program *p;
     ps_graph *g; /* optimised, shapes as fixed as they get */
     ps_alloc_state *alloc;
-    uint32_t *level; /* by node id; NO_LEVEL: a node of a subgraph, or folded away */
+    uint32_t *level;  /* by node id; NO_LEVEL: a node of a subgraph, or folded away */
     uint8_t *dynamic; /* by node id */
     uint8_t *known;   /* by value id: follows from shapes alone */
     uint32_t *slot;   /* by value id: PS_NONE if it needs none */
@@ -28,13 +28,6 @@ typedef struct builder {
 } builder;
 
 /* ---- which nodes are dynamic ---- */
-
-static bool all_constant(const ps_node *n) {
-    for (uint32_t i = 0; i < n->n_out; i++) {
-        if (n->out[i] && !n->out[i]->constant) return false;
-    }
-    return true;
-}
 
 static bool touches_objects(const ps_node *n) {
     for (uint32_t i = 0; i < n->n_in; i++) {
@@ -108,7 +101,7 @@ static ps_status classify(builder *b) {
     for (uint32_t i = 0; i < b->g->n_node_ids; i++)
         b->level[i] = NO_LEVEL;
     for (const ps_node *n = b->g->first; n; n = n->next) {
-        if (!all_constant(n)) PS_TRY(classify_node(b, n));
+        if (!ps_node_is_folded(n)) PS_TRY(classify_node(b, n));
     }
     return PS_OK;
 }
@@ -395,6 +388,48 @@ static ps_status build_items(builder *b) {
     return PS_OK;
 }
 
+/* ---- slices ---- */
+
+static ps_status optimize(const ps_unit *unit, ps_graph *g, ps_error *err) {
+    const ps_model *m = unit->model;
+    PS_TRY(ps_ops_resolve(g, err)); /* a clone's parsed attributes must be its own */
+    return ps_passes_run(g, m->no_fusion ? PS_PASSES_BASIC : PS_PASSES_ALL, &m->caps, err);
+}
+
+static ps_status make_part(const ps_unit *unit, const ps_graph *whole, int64_t rows, ps_graph *g, ps_error *err) {
+    for (size_t i = 0; i < g->n_inputs; i++) {
+        g->inputs[i]->dtype = whole->inputs[i]->dtype;
+        g->inputs[i]->shape = whole->inputs[i]->shape;
+        g->inputs[i]->shape.dims[0] = rows;
+    }
+    return optimize(unit, g, err);
+}
+
+/* The same computation for fewer rows, as a graph; NULL: it is better, or has, to run at once, as on a device with
+ * memory of its own, which wants much to do at a time. */
+static ps_graph *find_part(const builder *b, int64_t *ret_slices) {
+    const ps_unit *unit = b->p->unit;
+    ps_graph *part = NULL;
+    bool cached = !unit->owner && !unit->model->device->ops->memory; /* a GPU is better off with more at once */
+    int64_t batch, rows = cached ? ps_slice_rows(b->g, b->p->threads, &batch) : 0;
+    if (!rows || ps_graph_clone(unit->graph, &part, NULL, NULL) != PS_OK) return NULL;
+    *ret_slices = batch / rows;
+    if (make_part(unit, b->g, rows, part, NULL) == PS_OK && ps_slice_is_same(b->g, part, batch, rows)) return part;
+    ps_graph_free(part); /* that it cannot be made is no fault of the model */
+    return NULL;
+}
+
+static ps_status compile_plan(builder *b, ps_plan **ret) {
+    ps_program *p = b->p;
+    int64_t slices = 1;
+    ps_graph *part = find_part(b, &slices);
+    p->graph = NULL; /* the plan's from here on */
+    if (part) ps_graph_free(b->g);
+    PS_TRY(ps_plan_compile(p->unit->model, part ? part : b->g, p->threads, ret, b->err));
+    if (part) ps_plan_slice(*ret, slices);
+    return PS_OK;
+}
+
 /* Nothing dynamic: one plan, whose ends are those of the program. */
 static ps_status build_plan(builder *b) {
     ps_program *p = b->p;
@@ -408,8 +443,7 @@ static ps_status build_plan(builder *b) {
         item.in[i] = i;
     for (uint32_t i = 0; i < item.n_out; i++)
         item.out[i] = item.n_in + i;
-    p->graph = NULL; /* the plan's from here on */
-    PS_TRY(ps_plan_compile(p->unit->model, b->g, p->threads, &item.plan, b->err));
+    PS_TRY(compile_plan(b, &item.plan));
     ps_status status = push_item(b, &item);
     if (status != PS_OK) ps_plan_free(item.plan);
     return status;
@@ -423,15 +457,9 @@ static bool plannable_ends(const ps_graph *g) {
     return true;
 }
 
-static ps_status optimize(ps_program *p, ps_graph *g, ps_error *err) {
-    const ps_model *m = p->unit->model;
-    PS_TRY(ps_ops_resolve(g, err)); /* a clone's parsed attributes must be its own */
-    return ps_passes_run(g, m->no_fusion ? PS_PASSES_BASIC : PS_PASSES_ALL, &m->caps, err);
-}
-
 static ps_status build(builder *b) {
     size_t n_ids, n_nodes;
-    PS_TRY(optimize(b->p, b->g, b->err));
+    PS_TRY(optimize(b->p->unit, b->g, b->err));
     n_ids = (size_t)b->g->n_ids + 1;
     n_nodes = (size_t)b->g->n_node_ids + 1;
     b->level = ps_alloc_array(b->alloc, n_nodes, sizeof *b->level);

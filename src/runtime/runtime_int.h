@@ -42,18 +42,39 @@ typedef struct ps_unit {
     ps_program *programs; /* made so far and not let go; guarded by the model's lock */
 } ps_unit;
 
+/* What one model holds, its sessions included, as a part of what the engine holds. Tensors that a session gave away may
+ * outlive the model and give their memory back here: it goes when nothing is left in it. */
+typedef struct ps_model_memory_state {
+    ps_alloc_state alloc;
+    struct ps_model_memory_state *next; /* of those that wait; guarded by the engine's lock */
+} ps_model_memory_state;
+
 struct ps_engine {
     ps_alloc_state alloc;
+    ps_mutex lock;
+    ps_model_memory_state *left; /* of models that are gone; guarded by lock */
     ps_log log;
     int threads;
     ps_device *devices[PS_MAX_DEVICES];
     size_t n_devices;
+    ps_mutex discover_lock;
+    bool lock_made;
+    bool discovered; /* devices whose drivers have to be loaded are there; guarded by discover_lock */
+    ps_str advice;   /* lines; guarded by discover_lock */
     char *cache_dir;
 };
 
+/* The device of that name; NULL or "auto" is the CPU, "gpu" the first that has memory of its own. */
+ps_status ps_engine_device(ps_engine *e, const char *name, ps_device **ret, ps_error *err);
+
+/* limit 0: the engine's. NULL: out of memory. */
+ps_model_memory_state *ps_engine_add_memory(ps_engine *engine, size_t limit);
+void ps_engine_drop_memory(ps_engine *engine, ps_model_memory_state *memory);
+
 struct ps_model {
     ps_engine *engine;
-    ps_alloc_state *alloc;
+    ps_alloc_state *alloc; /* &memory->alloc */
+    ps_model_memory_state *memory;
     atomic_int refs;
     ps_arena arena; /* names and tables below */
     ps_graph *graph;
@@ -61,6 +82,7 @@ struct ps_model {
     char *path; /* of the file it came from, resolved; NULL: none */
     ps_onnx_info info;
     ps_device *device;
+    ps_device *host; /* runs what device does not; device itself if that works in the host's memory */
     ps_caps caps;
     bool no_fusion;
     int threads;
@@ -90,15 +112,20 @@ typedef enum ps_storage_kind {
 
 typedef struct ps_storage {
     ps_storage_kind kind;
+    ps_space space; /* inputs and outputs are in host memory */
     uint32_t index;
     uint32_t same; /* merged into that storage, or PS_NONE */
     size_t bytes, offset;
-    void *data;
-    int32_t first, last; /* steps, inclusive */
+    void *data;            /* of a constant: its elements, or the device's buffer */
+    int32_t first, last;   /* steps, inclusive */
+    int32_t last_download; /* step that brings it from the device, or -1 */
 } ps_storage;
+
+typedef enum ps_transfer { PS_TRANSFER_NONE, PS_TRANSFER_UPLOAD, PS_TRANSFER_DOWNLOAD } ps_transfer;
 
 typedef struct ps_step {
     ps_kernel *kernel;
+    ps_device *device;
     const ps_node *node; /* NULL for copies */
     const char *op, *name;
     uint32_t *args; /* storages: n_in inputs, then n_out outputs; PS_NONE where omitted */
@@ -106,8 +133,11 @@ typedef struct ps_step {
     uint32_t workspace; /* storage or PS_NONE */
     int32_t inplace;
     bool reorder;
+    bool wait;            /* for the device, before it runs */
+    ps_transfer transfer; /* a copy between memories; the host goes on meanwhile */
     ps_shape shape;
     int64_t macs;
+    const char *why; /* it does not run on the model's device, or NULL */
 } ps_step;
 
 typedef struct ps_plan_output {
@@ -125,14 +155,15 @@ struct ps_plan {
     size_t n_steps;
     ps_storage *storages;
     size_t n_storages;
-    size_t arena_bytes, no_reuse_bytes;
+    size_t arena_bytes[PS_SPACES], no_reuse_bytes;
     uint32_t *inputs; /* storages */
     size_t n_inputs;
     ps_plan_output *outputs;
     size_t n_outputs;
-    size_t n_reorders;
+    size_t n_reorders, n_transfers;
     int64_t macs;
     size_t bytes; /* of the plan and its kernels */
+    int64_t slices; /* it runs that many times, each time over the next rows of inputs and outputs (slice.c); or 1 */
 };
 
 /* Lowers g, in which every shape is fixed and every node is resolved; the plan owns g from here on, also on failure. */
@@ -140,10 +171,18 @@ ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **r
 void ps_plan_free(ps_plan *plan);
 /* weights.c: the constants that this plan's runs read as they are stay; those that its kernels took go. */
 ps_status ps_plan_weights(ps_plan *plan, ps_error *err);
-/* Merges in-place pairs and lays the arena out; fills offsets, arena_bytes, no_reuse_bytes. */
+/* Merges in-place pairs and lays out one arena a memory; fills offsets, arena_bytes, no_reuse_bytes. */
 ps_status ps_plan_memory(ps_plan *plan, ps_alloc_state *alloc, ps_error *err);
 uint32_t ps_storage_find(const ps_plan *plan, uint32_t s);
 int64_t ps_node_macs(const ps_node *node);
+
+/* slice.c: rows of the batch that should run at a time, so that values stay in the cache; 0: all of them. g as for
+ * ps_plan_compile. */
+int64_t ps_slice_rows(const ps_graph *g, int threads, int64_t *ret_batch);
+/* Is `part`, made for so many rows, the same computation as `whole`, made for a batch? */
+bool ps_slice_is_same(const ps_graph *whole, const ps_graph *part, int64_t batch, int64_t rows);
+/* Makes a plan for so many rows one of `slices` times as many. */
+void ps_plan_slice(ps_plan *plan, int64_t slices);
 
 /* Part of src as a root of its own: `inputs` become its inputs (with their present shapes), the nodes are copied in the
  * order given, constants shared. src may be a subgraph. */
@@ -175,7 +214,7 @@ typedef struct ps_item {
     const ps_node *node; /* NULL for plans, units and copies */
     ps_plan *plan;
     ps_unit *unit;
-    ps_body body[2]; /* then and else; or the body of a loop */
+    ps_body body[2];    /* then and else; or the body of a loop */
     uint32_t *in, *out; /* slots, one per input and output of node, plan or unit; PS_NONE: an omitted input */
     uint32_t n_in, n_out;
     uint32_t *done; /* slots that no later item reads */
@@ -291,8 +330,10 @@ typedef struct ps_plan_state {
     void **ptrs; /* of every storage */
     void **args; /* of every step, in the order of steps[].args */
     void **kernel_states;
-    void *resolved_arena; /* ptrs and args are valid for this arena and these ends */
-    void **resolved_ends; /* inputs, then outputs */
+    ps_region *regions;    /* of every storage in a device's memory, for ptrs to point at */
+    void *resolved_arena;  /* ptrs and args are valid for this arena, */
+    void *resolved_device; /* this one of the device, */
+    void **resolved_ends;  /* and these ends: inputs, then outputs */
     int64_t *step_ns, *step_calls;
 } ps_plan_state;
 
@@ -332,12 +373,14 @@ struct ps_session {
     ps_alloc_state *alloc;
     int threads;
     bool profile;
-    ps_pool pool;        /* of all slots */
-    ps_buffer arena;     /* of every plan that runs: between items, values lie in slots */
-    ps_buffer key;       /* scratch */
-    ps_buffer *staging;  /* per input: packed copies of strided or misaligned tensors */
-    ps_tensor **outputs; /* own output tensors, kept between runs */
-    ps_slot *ends;       /* inputs, then outputs */
+    ps_pool pool;           /* of all slots */
+    ps_buffer arena;        /* of every plan that runs: between items, values lie in slots */
+    ps_buffer device_arena; /* the same in the device's memory: a buffer of it */
+    ps_stream *stream;      /* of a device with memory of its own, or NULL */
+    ps_buffer key;          /* scratch */
+    ps_buffer *staging;     /* per input: packed copies of strided or misaligned tensors */
+    ps_tensor **outputs;    /* own output tensors, kept between runs */
+    ps_slot *ends;          /* inputs, then outputs */
     ps_slot **end_ptrs;
     ps_state_list states;
     const ps_run_options *options; /* of the run in progress */

@@ -12,6 +12,8 @@ static ps_status fill(ps_session *s, ps_error *err) {
     s->end_ptrs = ps_alloc_zero(s->alloc, (n_in + n_out + 1) * sizeof(ps_slot *));
     if (!s->staging || !s->outputs || !s->ends || !s->end_ptrs) return PS_FAIL_NOMEM(err, "the session");
     PS_TRY(ps_pool_init(&s->pool, s->alloc, err));
+    const ps_memory_ops *memory = s->model->device->ops->memory;
+    if (memory) PS_TRY(memory->stream_new(s->model->device, &s->stream, err));
     ps_shape empty = { 1, { 0 } };
     for (size_t i = 0; i < n_in + n_out; i++)
         s->end_ptrs[i] = &s->ends[i];
@@ -48,6 +50,9 @@ void ps_session_free(ps_session *s) {
     if (!s) return;
     ps_model *m = s->model;
     ps_state_list_clear(s, &s->states);
+    const ps_memory_ops *memory = m->device->ops->memory;
+    if (memory) memory->stream_free(s->stream);
+    if (memory) memory->buffer_free(m->device, s->device_arena.data);
     ps_free(s->alloc, s->arena.data);
     ps_free(s->alloc, s->key.data);
     for (size_t i = 0; s->staging && i < m->n_inputs; i++)
@@ -192,7 +197,7 @@ ps_status ps_session_run(ps_session *s, const ps_tensor *const *inputs, size_t n
                          size_t n_outputs, const ps_run_options *options, ps_error *err) {
     PS_FAIL_IF(!s || (!inputs && n_inputs) || (!outputs && n_outputs), err, INVALID,
                "ps_session_run: an argument is NULL");
-    ps_device *d = s->model->device;
+    ps_device *d = s->model->host;
     PS_FAIL_IF(n_outputs != s->model->n_outputs, err, INVALID, "%zu outputs are asked for, the model makes %zu",
                n_outputs, s->model->n_outputs);
     PS_FAIL_IF(options && options->size != sizeof *options, err, INVALID,
@@ -248,7 +253,6 @@ static bool locate(const ps_state *st, size_t *index, step_ref *ret) {
 
 ps_status ps_session_step(const ps_session *s, size_t index, ps_step_info *ret) {
     step_ref r;
-    const char *device = s->model->device->name;
     if (!s->states.newest || !locate(s->states.newest, &index, &r)) return PS_NOT_FOUND;
     if (!r.plan) {
         const ps_node *n = r.item->node;
@@ -256,7 +260,8 @@ ps_status ps_session_step(const ps_session *s, size_t index, ps_step_info *ret) 
         *ret = (ps_step_info) { sizeof *ret,    n->name,     n->fused ? n->fused : n->op_type,
                                 "ref",          "ref",       shape ? *shape : ps_shape_unknown(),
                                 r.state->calls, r.state->ns, 0,
-                                n->note };
+                                n->note,        NULL };
+        if (s->model->device->ops->memory) ret->fallback = "its shapes depend on data";
         return PS_OK;
     }
     const ps_step *p = &r.plan->plan->steps[r.index];
@@ -264,12 +269,13 @@ ps_status ps_session_step(const ps_session *s, size_t index, ps_step_info *ret) 
                             p->name ? p->name : "",
                             p->op,
                             p->kernel->label,
-                            device,
+                            p->device->name,
                             p->shape,
                             r.plan->step_calls[r.index],
                             r.plan->step_ns[r.index],
                             p->macs,
-                            p->node ? p->node->note : NULL };
+                            p->node ? p->node->note : NULL,
+                            p->why };
     return PS_OK;
 }
 
@@ -292,11 +298,13 @@ void ps_session_profile_reset(ps_session *s) {
 }
 
 static void add_plan(const ps_plan *p, ps_session_stats *ret) {
-    if (p->arena_bytes > ret->arena_bytes) ret->arena_bytes = p->arena_bytes; /* one after the other in one arena */
+    size_t arena = p->arena_bytes[PS_SPACE_HOST] + p->arena_bytes[PS_SPACE_DEVICE];
+    if (arena > ret->arena_bytes) ret->arena_bytes = arena; /* one after the other in one arena */
     ret->no_reuse_bytes += p->no_reuse_bytes;
     ret->steps += p->n_steps;
     ret->reorders += p->n_reorders;
-    ret->macs += p->macs;
+    ret->transfers += p->n_transfers;
+    ret->macs += p->macs * p->slices;
 }
 
 static void add_statistics(const ps_state *st, ps_session_stats *ret) {

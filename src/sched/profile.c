@@ -7,13 +7,13 @@
 #include <math.h>
 #include <string.h>
 
-enum { FIRST = 1, STRIKES = 5, WINDOW = 32, TRUSTED = 3 };
+enum { FIRST = 1, STRIKES = 5, WINDOW = 32, TRUSTED = 3, WHILE = 16 };
 
 #define Z 2.0f           /* deviations above the mean that a deadline must survive */
 #define NEW_SPREAD 0.10f /* assumed deviation of a size with few samples, as a share of its mean */
 #define FAR_SPREAD 0.05f /* more of it for each doubling beyond the sizes that were measured */
 #define LEAN_LOSS 0.97
-#define STILL 0.005f /* a size that moved by less, as a share of its mean, leaves the table as it is */
+#define STILL 0.03f /* a size that moved by less, as a share of its mean, leaves the table as it is for a while */
 #define FORGET 0.99 /* weight of the affine fit's past, each sample */
 
 /* ---- points ---- */
@@ -147,6 +147,7 @@ static void fill_best(ps_profile *p) {
 
 static void rebuild(ps_profile *p) {
     double a = slope(p);
+    p->unbuilt = 0;
     uint32_t last = UINT32_MAX;
     p->spread = common_spread(p);
     for (uint32_t i = 0; i < p->n_points; i++) {
@@ -222,7 +223,7 @@ static void learn(ps_profile_point *pt, float t) {
 static bool is_in_table(const ps_profile *p, uint32_t i) {
     const ps_profile_point *pt = &p->points[i];
     float most = STILL * pt->mean;
-    return p->known && pt->samples > WINDOW && fabsf(pt->mean - p->mean[i]) <= most &&
+    return p->known && p->unbuilt < WHILE && pt->samples > WINDOW && fabsf(pt->mean - p->mean[i]) <= most &&
            fabsf(pt->mean + Z * spread_of(p, pt) - p->high[i]) <= most;
 }
 
@@ -240,6 +241,7 @@ bool ps_profile_add(ps_profile *p, uint32_t size, int64_t ns) {
     if (size > p->largest) p->largest = size;
     learn(pt, t);
     add_to_fit(p, (double)size, (double)ns, 1);
+    p->unbuilt++;
     if (!is_in_table(p, i)) rebuild(p);
     return true;
 }

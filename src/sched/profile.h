@@ -21,6 +21,7 @@ typedef struct ps_profile_point {
 typedef struct ps_profile {
     uint32_t max_batch, n_points;
     uint32_t largest; /* size that was measured; 0: none */
+    uint32_t unbuilt; /* samples that the table does not hold yet */
     bool known;       /* a sample was accepted, or read from text */
     ps_profile_point *points;
     float *mean, *high;    /* predicted at each point: mean, and mean + z deviations */

@@ -182,10 +182,16 @@ static int64_t earlier(int64_t a, int64_t b) { /* 0: never */
     return a && (!b || a < b) ? a : b;
 }
 
+/* A run that finds no memory is begun anew as often as another model makes room. */
 static ps_status run_session(const ps_served *s, ps_session *session, ps_tensor **in, ps_tensor **out,
                              const ps_run_options *options, ps_error *err) {
-    ps_status status =
-        ps_session_run(session, (const ps_tensor *const *)in, s->n_inputs, out, s->n_outputs, options, err);
+    ps_status status;
+    for (;;) {
+        status = ps_session_run(session, (const ps_tensor *const *)in, s->n_inputs, out, s->n_outputs, options, err);
+        if (status != PS_NO_MEMORY || !s->relieve || !s->relieve(s->relieve_ctx)) break;
+        memset(out, 0, s->n_outputs * sizeof *out);
+        if (err) *err = (ps_error)PS_ERROR_INIT;
+    }
     if (status != PS_OK) ps_error_prefix(err, "model '%s'", s->name);
     return status;
 }

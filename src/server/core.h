@@ -121,7 +121,8 @@ void ps_core_count_failure(ps_served *served, int64_t arrived_ns);
 
 /* JSON documents of the protocol, appended to out. */
 void ps_core_write_server(bool shared_memory, ps_str *out);
-void ps_core_write_metadata(const ps_served *served, ps_str *out);
+/* versions: those of the model that can be asked for; none: only this one. */
+void ps_core_write_metadata(const ps_served *served, const char *const *versions, size_t n_versions, ps_str *out);
 /* Dims of an input or output as the configuration states them: a batched model's without the first. */
 ps_shape ps_core_config_shape(const ps_served *served, const ps_shape *shape);
 void ps_core_write_config(const ps_served *served, ps_str *out);

@@ -79,11 +79,15 @@ static void write_tensors(const ps_value_info *v, size_t n, ps_str *out) {
     ps_str_char(out, ']');
 }
 
-void ps_core_write_metadata(const ps_served *served, ps_str *out) {
+void ps_core_write_metadata(const ps_served *served, const char *const *versions, size_t n_versions, ps_str *out) {
     ps_str_append(out, "{\"name\":");
     ps_json_write_string(out, served->name);
     ps_str_append(out, ",\"versions\":[");
-    ps_json_write_string(out, served->version);
+    for (size_t i = 0; i < n_versions; i++) {
+        if (i) ps_str_char(out, ',');
+        ps_json_write_string(out, versions[i]);
+    }
+    if (!n_versions) ps_json_write_string(out, served->version);
     ps_str_printf(out, "],\"platform\":\"%s\",\"inputs\":", ps_core_platform);
     write_tensors(served->inputs, served->n_inputs, out);
     ps_str_append(out, ",\"outputs\":");
@@ -111,25 +115,52 @@ static void write_config_tensors(const ps_served *served, const ps_value_info *v
     ps_str_char(out, ']');
 }
 
+static void write_policy(const ps_model_config *c, ps_str *out) {
+    if (c->policy == PS_VERSIONS_LATEST)
+        ps_str_printf(out, "{\"latest\":{\"num_versions\":%lld}}", (long long)c->latest);
+    else if (c->policy == PS_VERSIONS_ALL)
+        ps_str_append(out, "{\"all\":{}}");
+    else {
+        for (size_t i = 0; i < c->n_versions; i++)
+            ps_str_printf(out, "%s%lld", i ? "," : "{\"specific\":{\"versions\":[", (long long)c->versions[i]);
+        ps_str_append(out, "]}}");
+    }
+}
+
+static void write_parameter(const char *key, const char *value, bool first, ps_str *out) {
+    ps_str_append(out, first ? ",\"parameters\":{" : ",");
+    ps_json_write_string(out, key);
+    ps_str_append(out, ":{\"string_value\":");
+    ps_json_write_string(out, value);
+    ps_str_char(out, '}');
+}
+
+/* Those of the model's file; of the server, why requests are not put together. */
+static void write_parameters(const ps_served *served, ps_str *out) {
+    const ps_model_config *c = &served->config;
+    bool any = served->max_batch < 2;
+    if (any) write_parameter("unbatched_because", served->unbatched, true, out);
+    for (size_t i = 0; i < c->n_parameters; i++) {
+        write_parameter(c->parameters[i].key, c->parameters[i].value, !any, out);
+        any = true;
+    }
+    if (any) ps_str_char(out, '}');
+}
+
 /* max_batch_size 0: requests for this model are not put together, and dims are those of the file. */
 void ps_core_write_config(const ps_served *served, ps_str *out) {
     ps_str_append(out, "{\"name\":");
     ps_json_write_string(out, served->name);
     bool batched = served->max_batch > 1;
-    ps_str_printf(out,
-                  ",\"platform\":\"%s\",\"backend\":\"%s\",\"version_policy\":{\"latest\":{\"num_versions\":1}},"
-                  "\"max_batch_size\":%u,\"input\":",
-                  ps_core_platform, ps_core_backend, batched ? served->max_batch : 0);
+    ps_str_printf(out, ",\"platform\":\"%s\",\"backend\":\"%s\",\"version_policy\":", ps_core_platform,
+                  ps_core_backend);
+    write_policy(&served->config, out);
+    ps_str_printf(out, ",\"max_batch_size\":%u,\"input\":", batched ? served->max_batch : 0);
     write_config_tensors(served, served->inputs, served->n_inputs, out);
     ps_str_append(out, ",\"output\":");
     write_config_tensors(served, served->outputs, served->n_outputs, out);
-    if (batched) {
-        ps_str_append(out, ",\"dynamic_batching\":{}");
-    } else {
-        ps_str_append(out, ",\"parameters\":{\"unbatched_because\":{\"string_value\":");
-        ps_json_write_string(out, served->unbatched);
-        ps_str_append(out, "}}");
-    }
+    if (batched) ps_str_append(out, ",\"dynamic_batching\":{}");
+    write_parameters(served, out);
     ps_sequences_write_config(served->sequences, out);
     ps_str_append(out, "}");
 }

@@ -139,6 +139,8 @@ ps_status ps_core_submit(ps_runner *runner, ps_infer *infer, ps_served *take_ser
     infer->served = take_served;
     PS_TRY(bind_inputs(infer, err));
     PS_TRY(select_outputs(infer, err));
+    int64_t most = infer->served->config.timeout_us;
+    if (most && (!infer->timeout_us || most < infer->timeout_us)) infer->timeout_us = most;
     int64_t until = infer->timeout_us ? infer->arrived_ns + infer->timeout_us * 1000 : 0;
     if (until && (!infer->deadline_ns || until < infer->deadline_ns)) infer->deadline_ns = until;
     return ps_runner_submit(runner, infer, err);

@@ -50,8 +50,7 @@ static ps_status check_shapes(const ps_probe *p, ps_error *err) {
 
 /* ---- data ---- */
 
-/* Small numbers that any type holds and any table of tokens knows: 0 and 1. */
-static void fill(ps_tensor *t, uint64_t seed) {
+void ps_probe_fill(ps_tensor *t, uint64_t seed) {
     ps_dtype dtype = ps_tensor_dtype(t);
     char *data = ps_tensor_data(t);
     size_t n = ps_tensor_elements(t), size = ps_dtype_bits(dtype) / 8;
@@ -85,7 +84,7 @@ static ps_status make_input(trial *t, size_t i, int64_t extent, ps_error *err) {
         ps_tensor_release(t->rows[k][i]);
         t->rows[k][i] = NULL;
         PS_TRY(ps_tensor_create(t->probe->engine, info->dtype, &shape, &t->rows[k][i], err));
-        if (k < 2) fill(t->rows[k][i], 2 * i + (uint64_t)k + 1);
+        if (k < 2) ps_probe_fill(t->rows[k][i], 2 * i + (uint64_t)k + 1);
     }
     size_t bytes = ps_tensor_bytes(t->rows[0][i]);
     if (info->dtype == PS_DTYPE_STRING || bytes == 0) return PS_OK;

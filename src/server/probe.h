@@ -16,4 +16,7 @@ typedef struct ps_probe {
  * two rows equal those of two runs. Else the reason in *err (PS_UNSUPPORTED, or what a run said). */
 ps_status ps_probe_batching(const ps_probe *probe, ps_error *err);
 
+/* Numbers that any type holds and any table of tokens knows: 0 and 1, for floats what is between. */
+void ps_probe_fill(ps_tensor *tensor, uint64_t seed);
+
 #endif

@@ -1,41 +1,57 @@
 /* repository.h - the models a server knows, by name.
  *
  * A model is known through an explicit path or because it lies in the repository folder:
- *     DIR/NAME/VERSION/model.onnx   the highest VERSION (a positive integer) is served
- *     DIR/NAME/model.onnx           version 1
- *     DIR/NAME.onnx                 version 1
- *   and the same with .pt2; model.onnx is taken where both are there
- * A model that fails to load stays known, with the reason; the others serve. All functions may be called from any
- * thread; load blocks for as long as the model takes. */
+ *     DIR/NAME/VERSION/model.onnx   VERSION is a positive integer; DIR/NAME/config.pbtxt says which are served, else
+ * the highest DIR/NAME/model.onnx           version 1 DIR/NAME.onnx                 version 1 and the same with .pt2;
+ * model.onnx is taken where both are there A model that fails to load stays known, with the reason; the others serve.
+ * What is not loaded, or was evicted to make room, is loaded by the request that asks for it, if the control mode
+ * allows that. Loads and unloads happen on the loader's thread and the caller's, one at a time. All functions may be
+ * called from any thread; load blocks for as long as the model takes. */
 #ifndef PS_SERVER_REPOSITORY_H
 #define PS_SERVER_REPOSITORY_H
 
 #include "base/log.h"
 #include "polestar/server.h"
 #include "server/load_wait.h"
+#include "server/pool.h"
 #include "server/served.h"
 
 #define PS_MODEL_NAME_MAX 255 /* bytes */
 
 typedef struct ps_repository ps_repository;
 
-/* KNOWN: never loaded. LOADING with a served model: it is being replaced, and serves until then. */
+/* KNOWN: never loaded. LOADING with a served model: it is being replaced, and serves until then. UNLOADED: by hand, or
+ * because a newer version serves. EVICTED: it had to make room, or found none. */
 typedef enum ps_model_state {
     PS_MODEL_KNOWN,
     PS_MODEL_LOADING,
     PS_MODEL_READY,
     PS_MODEL_FAILED,
     PS_MODEL_UNLOADING,
-    PS_MODEL_UNLOADED
+    PS_MODEL_UNLOADED,
+    PS_MODEL_EVICTED
 } ps_model_state;
+
+/* What is loaded when. ON_DEMAND: at the start in order of name until there is little room left, the rest by its first
+ * request. ALL: all at the start. EXPLICIT: what was listed at the start, the rest by the repository extension. POLL:
+ * as ON_DEMAND, and changes of the folder are taken up. Only ON_DEMAND and POLL evict. */
+typedef enum ps_model_control {
+    PS_CONTROL_ON_DEMAND,
+    PS_CONTROL_ALL,
+    PS_CONTROL_EXPLICIT,
+    PS_CONTROL_POLL
+} ps_model_control;
 
 typedef struct ps_repository_options {
     ps_engine *engine;
     ps_log log;
     const ps_server_model *models; /* explicit ones; a name twice is refused */
     size_t model_count;
-    const char *dir; /* may be NULL */
+    const char *dir;         /* may be NULL */
     int64_t load_timeout_ns; /* how long a request waits for its model to be loaded; 0: not at all */
+    ps_model_control control;
+    size_t memory_limit; /* bytes of the engine that loads keep within; 0: none */
+    size_t max_models;   /* versions loaded at once; 0: no end */
     ps_served_options served;
 } ps_repository_options;
 
@@ -43,10 +59,19 @@ typedef struct ps_repository_options {
 ps_status ps_repository_create(const ps_repository_options *options, ps_repository **ret, ps_error *err);
 void ps_repository_free(ps_repository *repo); /* NULL is allowed */
 
-/* Loads (or reloads) one model. When a reload fails, the loaded one keeps serving. PS_NOT_FOUND if nothing has that
- * name. */
+/* From now on requests may have models loaded, by jobs of this pool, which has one thread and is freed before the
+ * repository. */
+void ps_repository_use_loader(ps_repository *repo, ps_pool *loader);
+
+/* With control POLL: watches the folder from now on. *ret is NULL with any other. Stop it before the loader. */
+typedef struct ps_repository_poll ps_repository_poll;
+ps_status ps_repository_poll_start(ps_repository *repo, ps_repository_poll **ret, ps_error *err);
+void ps_repository_poll_stop(ps_repository_poll *poll); /* NULL is allowed */
+
+/* Loads (or reloads) the versions of one model that its policy names. When a reload fails, the loaded one keeps
+ * serving. PS_NOT_FOUND if nothing has that name. */
 ps_status ps_repository_load(ps_repository *repo, const char *name, ps_error *err);
-/* Loads every model that is not loaded; failures are logged and kept as the model's reason. */
+/* Loads every model that is to be loaded at the start; failures are logged and kept as the model's reason. */
 void ps_repository_load_all(ps_repository *repo);
 /* From now on requests for models that were never loaded wait for ps_repository_load_all. */
 void ps_repository_expect_all(ps_repository *repo);
@@ -56,8 +81,9 @@ void ps_repository_stop_loading(ps_repository *repo);
  * its memory is given back. Unknown or unloaded names are fine. */
 void ps_repository_unload(ps_repository *repo, const char *name);
 
-/* A reference to the loaded model (ps_served_release it). version NULL: whichever is loaded. PS_NOT_FOUND: unknown name
- * or version, or unloaded; PS_UNAVAILABLE: loading, or failed (with its reason). */
+/* A reference to the loaded model (ps_served_release it). version NULL: the highest that is ready. PS_NOT_FOUND:
+ * unknown name or version, or unloaded; PS_UNAVAILABLE: loading, or failed (with its reason). What is not loaded and
+ * may be is loaded from now on. */
 ps_status ps_repository_acquire(ps_repository *repo, const char *name, const char *version, ps_served **ret,
                                 ps_error *err);
 /* The same for a request that may wait: PS_OK with *ret NULL while the model is loaded; w->over is called when that has
@@ -66,15 +92,25 @@ ps_status ps_repository_await(ps_repository *repo, const char *name, const char 
                               ps_served **ret, ps_error *err);
 /* True: it waits no longer, and `over` is not called. */
 bool ps_repository_leave(ps_repository *repo, ps_load_wait *w);
+/* As ps_repository_acquire, but loads nothing. */
+ps_status ps_repository_peek(ps_repository *repo, const char *name, const char *version, ps_served **ret,
+                             ps_error *err);
+/* PS_OK for what ps_repository_acquire finds, now or once it is loaded; loads nothing. */
+ps_status ps_repository_ready(ps_repository *repo, const char *name, const char *version, ps_error *err);
+/* Versions of a model that can be asked for, ascending, in the arena; returns how many. *ret NULL: out of memory. */
+size_t ps_repository_versions(ps_repository *repo, const char *name, ps_arena *arena, const char ***ret);
+/* A run found no memory: makes an idle model go. False: none can. */
+bool ps_repository_relieve(ps_repository *repo);
 /* References to all loaded models, in order of name; ps_alloc'ed array, release each. */
 ps_status ps_repository_acquire_all(ps_repository *repo, ps_served ***ret, size_t *ret_count, ps_error *err);
-/* One model of the index. A model that was never loaded has only its name: the others are NULL, as in Triton's. */
+/* One version of the index. A model that no request loads and nobody has loaded yet has only its name: the others are
+ * NULL, as in Triton's. */
 typedef struct ps_index_entry {
     const char *name, *version, *state, *reason;
 } ps_index_entry;
 
-/* All models in order of name; only loaded ones if ready_only. Looks for new models in the folder first. `visit` is
- * called under the repository's lock. */
+/* All models in order of name and version; only loaded ones if ready_only. Looks for new models in the folder first.
+ * `visit` is called under the repository's lock. */
 void ps_repository_visit(ps_repository *repo, bool ready_only, void (*visit)(void *ctx, const ps_index_entry *e),
                          void *ctx);
 /* The same as a JSON array. */

@@ -85,7 +85,10 @@ void ps_schedule_recall(ps_served *s) {
 }
 
 ps_status ps_schedule_model(ps_sched *sched, int64_t target_ns, ps_runner *runner, ps_served *s, ps_error *err) {
-    ps_sched_model_options options = { .max_batch = s->max_batch, .target_ns = target_ns };
+    ps_sched_model_options options = { .max_batch = s->max_batch,
+                                       .target_ns = target_ns,
+                                       .max_queue = (uint32_t)s->config.queue_size,
+                                       .knobs = s->config.knobs };
     ps_error ignored = PS_ERROR_INIT;
     if (s->schedule) return PS_OK;
     PS_TRY(ps_sched_add_model(sched, &options, &s->schedule, err));

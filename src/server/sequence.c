@@ -173,6 +173,15 @@ static void remove_idle(ps_sequences *s) {
     }
 }
 
+bool ps_sequences_live(ps_sequences *s) {
+    if (!s) return false;
+    ps_mutex_lock(&s->lock);
+    remove_idle(s);
+    bool live = s->count > 0;
+    ps_mutex_unlock(&s->lock);
+    return live;
+}
+
 /* ---- a request's way ---- */
 
 static ps_status not_started(const ps_infer *infer, ps_error *err) {

@@ -27,6 +27,8 @@ ps_status ps_sequences_load(ps_engine *engine, const char *model_file, const cha
                             ps_error *err);
 void ps_sequences_free(ps_sequences *s); /* no request has a sequence any more; NULL is allowed */
 
+/* Is any in progress, or younger than the time that it is kept for? s may be NULL. */
+bool ps_sequences_live(ps_sequences *s);
 /* Finds the request's sequence, or makes one if the request starts it. *ret_waits: another request of the sequence
  * runs, and its ps_sequence_leave will return this one; then the caller must not touch the request any more. */
 ps_status ps_sequence_enter(ps_infer *infer, bool *ret_waits, ps_error *err);

@@ -6,9 +6,12 @@
 #include "base/map.h"
 #include "base/os.h"
 #include "server/probe.h"
+#include "server/repository_path.h"
 #include "server/schedule.h"
+#include "server/warmup.h"
 
 #define DIGEST_STEP ((size_t)1 << 20)
+#define MAX_BATCH 1024
 
 typedef ps_status (*info_fn)(const ps_model *model, size_t index, ps_value_info *ret_info);
 
@@ -39,16 +42,36 @@ static ps_status read_values(ps_served *s, info_fn get, size_t n, const char *wh
     return PS_OK;
 }
 
+/* ---- the model's configuration ---- */
+
+static ps_status check_config(const ps_served *s, const char *path, ps_error *err) {
+    ps_status status = ps_model_config_check(&s->config, s->inputs, s->n_inputs, s->outputs, s->n_outputs, err);
+    if (status != PS_OK) ps_error_prefix(err, "%s", path);
+    return status;
+}
+
+/* --max-batch 1 switches batching off for all; else a model's own size counts. */
+static uint32_t batch_limit(ps_served *s, uint32_t max_batch) {
+    s->unbatched = "batching is off";
+    if (max_batch < 2 || !s->config.has_max_batch) return max_batch;
+    s->unbatched = "its configuration says so";
+    return s->config.max_batch < MAX_BATCH ? (uint32_t)s->config.max_batch : MAX_BATCH;
+}
+
+/* ---- loading ---- */
+
 /* A model that cannot be batched is served all the same; only out of memory is an error. */
-static ps_status allow_batches(ps_served *s, ps_engine *engine, uint32_t max_batch, ps_error *err) {
+static ps_status allow_batches(ps_served *s, ps_engine *engine, uint32_t limit, ps_error *err) {
     ps_error why = PS_ERROR_INIT;
+    uint32_t max_batch = batch_limit(s, limit);
     ps_probe probe = { engine, s->model, s->inputs, s->outputs, s->n_inputs, s->n_outputs };
     s->max_batch = 1;
-    s->unbatched = "batching is off";
     if (max_batch < 2) return PS_OK;
     s->unbatched = "it keeps state between requests";
     if (s->sequences) return PS_OK;
-    ps_status status = ps_probe_batching(&probe, &why);
+    ps_status status;
+    while ((status = ps_probe_batching(&probe, &why)) == PS_NO_MEMORY && s->relieve && s->relieve(s->relieve_ctx))
+        why = (ps_error)PS_ERROR_INIT;
     if (status == PS_OK) {
         s->max_batch = max_batch;
         return PS_OK;
@@ -79,6 +102,32 @@ static void recall(ps_served *s, const char *path, ps_cache *cache) {
     ps_schedule_recall(s);
 }
 
+/* The parameter memory_limit, in bytes or as 512M. */
+static ps_status read_memory_limit(const ps_served *s, size_t *ret, ps_error *err) {
+    const char *text = ps_model_config_parameter(&s->config, "memory_limit");
+    *ret = 0;
+    PS_FAIL_IF(text && !ps_size_parse(text, ret), err, FORMAT,
+               "model '%s': the parameter memory_limit is '%.32s', not a size such as 512M", s->name, text);
+    return PS_OK;
+}
+
+static ps_status load_model(ps_served *s, ps_engine *engine, const char *path, const ps_model_options *options,
+                            ps_error *err) {
+    ps_status status = ps_model_load(engine, path, options, &s->model, err);
+    if (status != PS_NO_MEMORY || !options->memory_limit) return status;
+    return PS_FAIL(err, LIMIT, "model '%s' takes more than its memory_limit of %zu bytes", s->name,
+                   options->memory_limit);
+}
+
+static ps_status warm_up(ps_served *s, ps_engine *engine, const char *config, ps_error *err) {
+    if (!s->config.n_warmups) return PS_OK;
+    char *folder = ps_path_parent(s->alloc, config);
+    if (!folder) return PS_FAIL_NOMEM(err, "a path");
+    ps_status status = ps_warmup_run(s, engine, folder, err);
+    ps_free(s->alloc, folder);
+    return status;
+}
+
 static ps_status fill(ps_served *s, ps_engine *engine, const ps_served_options *o, ps_error *err) {
     ps_model_options options = PS_MODEL_OPTIONS_INIT;
     options.device = o->device;
@@ -86,16 +135,24 @@ static ps_status fill(ps_served *s, ps_engine *engine, const ps_served_options *
     s->version = ps_arena_strdup(&s->arena, o->version);
     s->device = ps_arena_strdup(&s->arena, o->device ? o->device : "cpu");
     if (!s->name || !s->version || !s->device) return PS_FAIL_NOMEM(err, "a model's name");
-    PS_TRY(ps_model_load(engine, o->path, &options, &s->model, err));
+    PS_TRY(ps_model_config_load(o->config, &s->arena, &s->config, err));
+    PS_TRY(read_memory_limit(s, &options.memory_limit, err));
+    if (!options.memory_limit) s->relieve = o->relieve; /* its own limit is no matter of what others hold */
+    s->relieve_ctx = o->relieve_ctx;
+    PS_TRY(load_model(s, engine, o->path, &options, err));
     recall(s, o->path, o->cache);
     s->n_inputs = ps_model_input_count(s->model);
     s->n_outputs = ps_model_output_count(s->model);
     PS_TRY(read_values(s, ps_model_input, s->n_inputs, "input", &s->inputs, err));
     PS_TRY(read_values(s, ps_model_output, s->n_outputs, "output", &s->outputs, err));
+    if (o->config) PS_TRY(check_config(s, o->config, err));
     PS_TRY(ps_photo_load(engine, o->path, &s->arena, &s->photo, err));
-    PS_TRY(ps_sequences_load(engine, o->path, o->states, s->inputs, s->n_inputs, s->outputs, s->n_outputs,
-                             &s->sequences, err));
-    return allow_batches(s, engine, o->max_batch, err);
+    const char *states = o->states;
+    if (!states) PS_TRY(ps_model_config_states(&s->config, &s->arena, &states, err));
+    PS_TRY(ps_sequences_load(engine, o->path, states, s->inputs, s->n_inputs, s->outputs, s->n_outputs, &s->sequences,
+                             err));
+    PS_TRY(allow_batches(s, engine, o->max_batch, err));
+    return warm_up(s, engine, o->config, err);
 }
 
 ps_status ps_served_load(ps_engine *engine, const ps_served_options *options, ps_served **ret, ps_error *err) {
@@ -104,6 +161,7 @@ ps_status ps_served_load(ps_engine *engine, const ps_served_options *options, ps
     if (!s) return PS_FAIL_NOMEM(err, "a served model");
     s->alloc = alloc;
     atomic_init(&s->refs, 1);
+    atomic_init(&s->used_ns, ps_clock_ns());
     ps_arena_init(&s->arena, alloc);
     if (!ps_mutex_init(&s->lock)) {
         ps_free(alloc, s);
@@ -119,6 +177,7 @@ ps_status ps_served_load(ps_engine *engine, const ps_served_options *options, ps
         ps_served_release(s);
         return status;
     }
+    ps_served_use(s); /* loading was none */
     *ret = s;
     return PS_OK;
 }
@@ -182,6 +241,20 @@ void ps_served_put_session(ps_served *s, ps_session_kind kind, ps_session *sessi
     bool kept = !s->retired && ps_vec_push(s->alloc, &s->idle[kind], session);
     ps_mutex_unlock(&s->lock);
     if (!kept) ps_session_free(session);
+}
+
+size_t ps_served_memory(ps_served *s, size_t *ret_peak) {
+    size_t peak, now = ps_model_memory(s->model, &peak);
+    if (ret_peak) *ret_peak = peak + s->arena.bytes;
+    return now + s->arena.bytes;
+}
+
+void ps_served_use(ps_served *s) {
+    atomic_store_explicit(&s->used_ns, ps_clock_ns(), memory_order_relaxed);
+}
+
+int64_t ps_served_used(const ps_served *s) {
+    return atomic_load_explicit(&s->used_ns, memory_order_relaxed);
 }
 
 static int find(const ps_value_info *values, size_t n, const char *name) {

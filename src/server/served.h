@@ -14,6 +14,7 @@
 #include "base/vec.h"
 #include "polestar/session.h"
 #include "sched/sched.h"
+#include "server/model_config.h"
 #include "server/photo.h"
 #include "server/quick.h"
 #include "server/sequence.h"
@@ -31,21 +32,26 @@ typedef struct ps_served {
     ps_model *model;
     ps_value_info *inputs, *outputs;
     size_t n_inputs, n_outputs;
+    ps_model_config config; /* in the arena */
     ps_photo_settings photo;
     ps_sequences *sequences; /* NULL: the model keeps no state */
     ps_stats stats;
     ps_quick quick;
     uint32_t max_batch; /* rows that may share a run; 1: requests run alone, for the reason in `unbatched` */
     const char *unbatched;
-    ps_cache *cache;          /* keeps what is learnt of the model's times; NULL: nothing is kept */
-    uint64_t digest[2];       /* of the model file, if there is a cache */
-    const char *device;       /* never NULL; in the arena */
-    char *profiles;           /* what an earlier server kept, or NULL; until `schedule` has it */
+    ps_cache *cache;    /* keeps what is learnt of the model's times; NULL: nothing is kept */
+    uint64_t digest[2]; /* of the model file, if there is a cache */
+    const char *device; /* never NULL; in the arena */
+    char *profiles;     /* what an earlier server kept, or NULL; until `schedule` has it */
     size_t profiles_size;
     ps_sched_model *schedule; /* the runner's, from the first request on; guarded by its lock */
     void (*unschedule)(ps_runner *runner, struct ps_served *s); /* set with it, called before the model is freed */
     ps_runner *runner;
+    atomic_llong used_ns; /* of ps_clock_ns: when it was loaded, or asked for last */
 
+    /* NULL, or called by a run that found no memory: true if some came free and it may try again */
+    bool (*relieve)(void *ctx);
+    void *relieve_ctx;
     void (*on_gone)(void *ctx); /* NULL, or called when all is freed; set before the last reference can go */
     void *gone_ctx;
 
@@ -57,10 +63,13 @@ typedef struct ps_served {
 
 typedef struct ps_served_options {
     const char *name, *version, *path;
-    const char *device; /* may be NULL, like the next */
+    const char *device; /* may be NULL, like the next two */
     const char *states; /* instead of the model's .state.json: its text */
+    const char *config; /* the model's config.pbtxt or config.json */
     uint32_t max_batch; /* 1: no batching; else the most rows of a run, if the model allows it (probe.h) */
     ps_cache *cache;    /* may be NULL; outlives the model */
+    bool (*relieve)(void *ctx); /* of the model, from the start: see ps_served */
+    void *relieve_ctx;
 } ps_served_options;
 
 /* Loads the file; slow. Fails with the loader's sentence, or if an input or output has an element type that the
@@ -75,6 +84,12 @@ void ps_served_drop_idle(ps_served *s);
 /* A session for one run; give it back with ps_served_put_session. */
 ps_status ps_served_take_session(ps_served *s, ps_session_kind kind, ps_session **ret, ps_error *err);
 void ps_served_put_session(ps_served *s, ps_session_kind kind, ps_session *session);
+
+/* Bytes it holds with its sessions, and the most so far (ret_peak may be NULL). */
+size_t ps_served_memory(ps_served *s, size_t *ret_peak);
+/* Somebody asks for it. */
+void ps_served_use(ps_served *s);
+int64_t ps_served_used(const ps_served *s);
 
 /* Index of the input or output of that name, or -1. */
 int ps_served_find_input(const ps_served *s, const char *name);

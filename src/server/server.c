@@ -17,6 +17,8 @@
 #define DEFAULT_BODY ((size_t)64 << 20)
 #define MAX_BODY ((size_t)4 << 30)
 #define DEFAULT_BATCH 32
+#define DEFAULT_MODELS 10
+#define LEAST_MEMORY ((uint64_t)16 << 20) /* less is no limit that anything could be served within */
 #define MAX_BATCH 1024
 #define LOADER_QUEUE 256
 #define DEFAULT_LOAD_SECONDS 30
@@ -36,13 +38,15 @@ struct ps_server {
     int drain_seconds;
     ps_repository *repository;
     ps_runner *runner;
-    ps_pool *loader; /* one thread: loads and unloads, in order */
+    ps_repository_poll *poll; /* may be NULL */
+    ps_pool *loader;          /* one thread: loads and unloads, in order */
     ps_http *http;
 #ifdef PS_WITH_GRPC
     ps_grpc *grpc;
 #endif
     ps_budget bodies;
     ps_job load_all;
+    size_t limit_before; /* of the engine's memory */
     int port, grpc_port; /* grpc_port -1: none */
     atomic_bool stopped;
     ps_mutex lock;
@@ -117,6 +121,19 @@ static void free_grpc(ps_server *s) {}
 
 /* ---- start ---- */
 
+static bool find_control(const char *word, ps_model_control *ret) {
+    static const char *const words[] = { [PS_CONTROL_ON_DEMAND] = "on-demand",
+                                         [PS_CONTROL_ALL] = "all",
+                                         [PS_CONTROL_EXPLICIT] = "explicit",
+                                         [PS_CONTROL_POLL] = "poll" };
+    *ret = PS_CONTROL_ON_DEMAND;
+    for (size_t i = 0; word && i < sizeof words / sizeof *words; i++) {
+        *ret = (ps_model_control)i;
+        if (strcmp(words[i], word) == 0) return true;
+    }
+    return !word;
+}
+
 static ps_status check_options(const ps_server_options *o, ps_error *err) {
     PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_server_options.size is %zu, this library expects %zu", o->size,
                sizeof *o);
@@ -146,6 +163,13 @@ static ps_status check_options(const ps_server_options *o, ps_error *err) {
                "a time of the scheduler is negative");
     PS_FAIL_IF(o->load_seconds < -1 || o->load_seconds > 86400, err, INVALID,
                "load_seconds is %d, not between -1 and 86400", o->load_seconds);
+    ps_model_control control;
+    PS_FAIL_IF(!find_control(o->model_control, &control), err, INVALID,
+               "model control is '%.32s', not on-demand, all, explicit or poll", o->model_control);
+    PS_FAIL_IF(o->max_models < -1 || o->max_models > 1000000, err, INVALID,
+               "max_models is %d, not between -1 and 1000000", o->max_models);
+    PS_FAIL_IF(o->memory_limit && o->memory_limit < LEAST_MEMORY, err, INVALID,
+               "the memory limit of %" PRIu64 " bytes is below %" PRIu64, o->memory_limit, LEAST_MEMORY);
     PS_FAIL_IF(o->drain_seconds < 0, err, INVALID, "drain_seconds is %d, which is negative", o->drain_seconds);
     return PS_OK;
 }
@@ -157,8 +181,10 @@ static bool allows_shared_memory(const ps_server_options *o) {
     return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 || strcmp(host, "localhost") == 0;
 }
 
+/* The loader's first job: what it loads from here on takes what the runners leave. */
 static void run_load_all(ps_job *job) {
     ps_server *s = (ps_server *)((char *)job - offsetof(ps_server, load_all));
+    ps_thread_yield_to_others();
     ps_repository_load_all(s->repository);
     ps_mutex_lock(&s->lock);
     while (s->starting)
@@ -225,6 +251,20 @@ static int64_t load_timeout_ns(const ps_server_options *o) {
     return (o->load_seconds ? o->load_seconds : DEFAULT_LOAD_SECONDS) * INT64_C(1000000000);
 }
 
+/* Nothing of the engine goes beyond: what a load or a run finds no room for makes other models go. */
+static size_t limit_memory(ps_server *s, const ps_server_options *o) {
+    uint64_t total = ps_memory_total(), limit = o->memory_limit;
+    if (!limit && total != UINT64_MAX) limit = total / 4 * 3;
+    if (s->limit_before && (!limit || s->limit_before < limit)) limit = s->limit_before;
+    if (limit > SIZE_MAX) limit = SIZE_MAX;
+    atomic_store(&s->alloc->limit, (size_t)limit);
+    return (size_t)limit;
+}
+
+static size_t model_count(const ps_server_options *o) {
+    return o->max_models < 0 ? 0 : o->max_models ? (size_t)o->max_models : DEFAULT_MODELS;
+}
+
 static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) {
     open_cache(s);
     ps_repository_options repository = { .engine = s->engine,
@@ -233,7 +273,10 @@ static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) 
                                          .model_count = o->model_count,
                                          .dir = o->model_repository,
                                          .load_timeout_ns = load_timeout_ns(o),
+                                         .memory_limit = limit_memory(s, o),
+                                         .max_models = model_count(o),
                                          .served = served_options(s, o) };
+    (void)find_control(o->model_control, &repository.control);
     PS_TRY(ps_repository_create(&repository, &s->repository, err));
     size_t body = o->max_body_bytes ? o->max_body_bytes : DEFAULT_BODY;
     size_t shared = body > LEAST_SHARED / 4 ? 4 * body : LEAST_SHARED;
@@ -242,12 +285,14 @@ static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) 
     PS_TRY(ps_trace_create(s->alloc, &s->log, &s->trace, err));
     PS_TRY(start_runner(s, o, err));
     PS_TRY(ps_pool_create(s->alloc, "ps-load", 1, LOADER_QUEUE, &s->loader, err));
+    ps_repository_use_loader(s->repository, s->loader);
     ps_repository_expect_all(s->repository); /* before the first request can come */
     PS_TRY(start_http(s, o, err));
     s->load_all.run = run_load_all;
     s->starting = true;
     PS_TRY(ps_pool_submit(s->loader, &s->load_all, err));
     ps_status status = start_grpc(s, o, err); /* while the first model loads */
+    if (status == PS_OK) status = ps_repository_poll_start(s->repository, &s->poll, err);
     ps_mutex_lock(&s->lock);
     s->starting = false;
     ps_cond_broadcast(&s->changed);
@@ -270,6 +315,7 @@ ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, p
     s->engine = engine;
     s->alloc = alloc;
     s->log = ps_log_filter_init(&s->log_filter, ps_engine_log(engine));
+    s->limit_before = atomic_load(&alloc->limit);
     s->port = s->grpc_port = -1;
     s->drain_seconds = o->drain_seconds ? o->drain_seconds : 30;
     ps_status status = start(s, o, reterr);
@@ -318,11 +364,13 @@ void ps_server_stop(ps_server *s) {
             (void)wait_idle(s, ps_clock_ns() + LAST_REPLIES_NS);
         }
     }
+    ps_repository_poll_stop(s->poll);
     ps_pool_free(s->loader);
     if (s->runner) ps_runner_stop(s->runner);
     ps_http_free(s->http);
     free_grpc(s);
     s->loader = NULL;
+    s->poll = NULL;
     s->http = NULL;
     ps_log_line(&s->log, PS_LOG_INFO, "event=stopped");
 }
@@ -334,6 +382,7 @@ void ps_server_free(ps_server *s) {
     ps_runner_free(s->runner);
     ps_cache_close(s->cache);
     ps_trace_free(s->trace);
+    atomic_store(&s->alloc->limit, s->limit_before);
     ps_shm_table_free(s->shm);
     ps_cond_destroy(&s->changed);
     ps_mutex_destroy(&s->lock);

@@ -59,6 +59,12 @@ ps_stats_values ps_stats_get(ps_stats *stats) {
     return v;
 }
 
+void ps_stats_resume(ps_stats *stats, const ps_stats_values *values) {
+    ps_mutex_lock(&stats->lock);
+    stats->values = *values;
+    ps_mutex_unlock(&stats->lock);
+}
+
 static void write_duration(ps_str *out, const char *key, ps_duration d) {
     ps_str_printf(out, ",\"%s\":{\"count\":%" PRIu64 ",\"ns\":%" PRIu64 "}", key, d.count, d.ns);
 }
@@ -74,7 +80,8 @@ static void write_batches(ps_str *out, const ps_stats_values *v) {
     }
 }
 
-void ps_stats_write(ps_stats *stats, const char *name, const char *version, ps_str *out) {
+void ps_stats_write(ps_stats *stats, const char *name, const char *version, const char *device, size_t bytes,
+                    ps_str *out) {
     static const ps_duration none = { 0, 0 };
     ps_stats_values v = ps_stats_get(stats);
     ps_str_append(out, "{\"name\":");
@@ -94,5 +101,7 @@ void ps_stats_write(ps_stats *stats, const char *name, const char *version, ps_s
     write_duration(out, "cache_miss", none);
     ps_str_append(out, "},\"response_stats\":{},\"batch_stats\":[");
     write_batches(out, &v);
-    ps_str_append(out, "],\"memory_usage\":[]");
+    ps_str_append(out, "],\"memory_usage\":[{\"type\":");
+    ps_json_write_string(out, device);
+    ps_str_printf(out, ",\"id\":0,\"byte_size\":%zu}]", bytes);
 }

@@ -41,7 +41,11 @@ void ps_stats_destroy(ps_stats *stats);
 void ps_stats_success(ps_stats *stats, const ps_stats_sample *sample);
 void ps_stats_fail(ps_stats *stats, int64_t total_ns);
 ps_stats_values ps_stats_get(ps_stats *stats);
-/* One element of "model_stats", but for the closing brace: others add members of their own. */
-void ps_stats_write(ps_stats *stats, const char *name, const char *version, ps_str *out);
+/* Goes on from what an earlier one counted. */
+void ps_stats_resume(ps_stats *stats, const ps_stats_values *values);
+/* One element of "model_stats", of a model that holds so much memory, but for the closing brace: others add members of
+ * their own. */
+void ps_stats_write(ps_stats *stats, const char *name, const char *version, const char *device, size_t bytes,
+                    ps_str *out);
 
 #endif

@@ -45,12 +45,22 @@ def cases():
     return found
 
 
+def opencl_device():
+    """The first OpenCL device, or None: PoCL where there is no card."""
+    done = subprocess.run([BINARY, "devices", "--json"], capture_output=True, text=True, check=False)
+    names = [device["name"] for device in json.loads(done.stdout)["devices"]] if done.returncode == 0 else []
+    return next((name for name in names if name.startswith("opencl:")), None)
+
+
 CASES = cases()
 verified = set()
 
 
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
 @pytest.mark.parametrize("name, model, sets, tolerance", CASES, ids=[case[0] for case in CASES])
-def test_model(name, model, sets, tolerance, tmp_path):
+def test_model(name, model, sets, tolerance, device, tmp_path):
+    if device == "gpu" and not opencl_device():
+        pytest.skip("no OpenCL device: tools/bootstrap installs PoCL")
     if not model.exists():
         pytest.skip(f"{model} is not there: tools/fetch-models could not fetch it")
     (tmp_path / "model.onnx").symlink_to(model)
@@ -58,7 +68,7 @@ def test_model(name, model, sets, tolerance, tmp_path):
     assert folders, f"{sets} holds no test set"
     for folder in folders:
         (tmp_path / folder.name).symlink_to(folder)
-    done = subprocess.run([BINARY, "verify", tmp_path, "--rtol", RELATIVE, "--atol", str(tolerance)],
+    done = subprocess.run([BINARY, "verify", "--device", device, tmp_path, "--rtol", RELATIVE, "--atol", str(tolerance)],
                           capture_output=True, text=True, timeout=600, check=False)
     print(done.stdout + done.stderr)
     assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]

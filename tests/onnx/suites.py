@@ -28,7 +28,7 @@ BINARY = Path(os.environ.get("POLESTAR", TOP / "build/release/bin/polestar"))
 MANIFEST = Path(__file__).parent / "manifest.txt"
 DEBIAN = Path(os.environ.get("ONNX_TESTDATA", "/usr/share/libonnx-testdata/data"))
 KINDS = ("simple", "pytorch-converted", "pytorch-operator")
-DEVICES = ("ref", "cpu")
+DEVICES = tuple(os.environ.get("POLESTAR_ONNX_DEVICES", "ref cpu").split())
 BF16_RTOL = 2.0 ** -6
 F32_ATOL = 1e-6  # a few roundings of f32 beside values of about 10
 

@@ -1,5 +1,5 @@
-/* cpu_compare.h - runs a graph given as text on the CPU device, with one and with two threads, and compares every
- * output with the reference kernels. Inputs are made from the declared shapes. For tests.
+/* cpu_compare.h - runs a graph given as text on the CPU device (or cmp_device), with one and with two threads, and
+ * compares every output with the reference kernels. Inputs are made from the declared shapes. For tests.
  *
  * Tolerance: f32 sums of up to a few hundred products in another order, and elementary functions good to 4e-7: 2e-5
  * relative to 1 + |value| leaves a factor of ten. NaN must meet NaN and an infinity the same infinity; all other types
@@ -24,6 +24,7 @@ static ps_engine *cmp_engine;
 static int cmp_failures;
 static cmp_fill cmp_values = CMP_SMALL;
 static float cmp_tolerance = 2e-5f;
+static const char *cmp_device = "cpu";
 static bool cmp_scaled; /* relative to the largest |value| of the output instead of each */
 
 static int cmp_setup(void **state)
@@ -233,7 +234,7 @@ static inline void cmp_text(const char *kernel, const char *text)
         return;
     }
     if (!cmp_run_session(ref, 1, &want, &err)) cmp_report(text, 0, err.msg);
-    else if (fixture_model_status(cmp_engine, text, "cpu", &cpu, &err) != PS_OK) cmp_report(text, 0, err.msg);
+    else if (fixture_model_status(cmp_engine, text, cmp_device, &cpu, &err) != PS_OK) cmp_report(text, 0, err.msg);
     for (int threads = 1; cpu && threads <= 2; threads++) {
         if (!cmp_run_session(cpu, threads, &got, &err)) {
             cmp_report(text, threads, err.msg);

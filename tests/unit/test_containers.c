@@ -13,6 +13,23 @@
 #include "base/vec.h"
 #include "test_alloc_fail.h"
 
+static void test_sizes(void **state) {
+    static const struct {
+        const char *text;
+        size_t size;
+    } good[] = { { "1", 1 },     { "1234", 1234 }, { "500M", (size_t)500 << 20 }, { "2GiB", (size_t)2 << 30 },
+                 { "3k", 3072 }, { "7B", 7 } };
+    static const char *const bad[] = { "",   "0",   "M",  "1.5G",                 "-1",
+                                       "1x", "1Mx", " 1", "99999999999999999999", "99999999999999T" };
+    size_t size;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_true(ps_size_parse(good[i].text, &size));
+        assert_int_equal(size, good[i].size);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(ps_size_parse(bad[i], &size));
+}
+
 static void test_str(void **state) {
     ps_alloc_state a;
     ps_str s;
@@ -190,6 +207,7 @@ static void test_log(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_str),
         cmocka_unit_test(test_allocation_failure),
         cmocka_unit_test(test_map_remove),

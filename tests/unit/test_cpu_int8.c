@@ -81,6 +81,34 @@ static void test_range(void **state) {
           " z = polestar.QLinearConv(x, xs, xz, w, ws, _, ys, yz, b) {low=-3, high=50}\n}");
 }
 
+#define CONV_ADD "cpu.int8 vnni conv add|cpu.int8 avx512 conv add|cpu.int8 avx2 conv add|cpu.int8 base conv add"
+
+/* The addition behind a convolution is its last step here and a node of its own on the reference device. */
+static void test_conv_add(void **state) {
+    static const int outputs[] = { 64, 40, 7 };
+    for (size_t i = 0; i < sizeof outputs / sizeof *outputs; i++) {
+        for (int k = 0; k < 16; k++) {
+            const char *t = types[k & 1], *c = "c, cs, cz", *o = "o, os, oz";
+            const int n = outputs[i], zero = k & 1 ? -9 : 117;
+            check(CONV_ADD,
+                  "graph (x: u8[2,24,5,6], o: %s[2,%d,5,6]) -> (z, c2) opset 17, polestar 1 {\n xs: f32 = {0.02}\n"
+                  " xz: u8 = {120}\n w: i8[%d,24,3,3] = random(5)\n ws: f32[%d] = random(7)\n wa = Abs(ws)\n"
+                  " cs: f32 = {0.9}\n cz: %s = {%d}\n os: f32 = {0.6}\n oz: %s = {%d}\n ys: f32 = {1.2}\n"
+                  " yz: %s = {%d}\n b: %s[%d] = random(8)\n"
+                  " c = polestar.QLinearConv(x, xs, xz, w, wa, _, cs, cz%s) {pads=[1,1,1,1]%s}\n"
+                  " z = polestar.QLinearAdd(%s, %s, ys, yz)%s\n c2 = Identity(o)\n}",
+                  t, n, n, n, t, zero, t, zero - 20, t, zero + 10, k & 8 ? "f32" : "i32", n, k & 8 ? ", b" : "",
+                  k & 4 ? ", low=-60, high=110" : "", k & 2 ? o : c, k & 2 ? c : o,
+                  k & 4 ? " {low=-100, high=120}" : "");
+        }
+    }
+    check(CONV_ADD, "graph (x: u8[1,16,9,7]) -> (z) opset 17, polestar 1 {\n s: f32 = {0.02}\n xz: u8 = {120}\n"
+                    " u: i8[32,16,1,1] = random(5)\n v: i8[32,16,3,3] = random(6)\n"
+                    " p = polestar.QLinearConv(x, s, xz, u, s, _, s, xz)\n"
+                    " q = polestar.QLinearConv(x, s, xz, v, s, _, s, xz) {pads=[1,1,1,1]}\n"
+                    " z = polestar.QLinearAdd(p, s, xz, q, s, xz, s, xz)\n}");
+}
+
 static void test_matmul(void **state) {
     static const char *const shapes[][3] = { { "6,8", "8,5", "5" },       { "2,3,8", "8,40", "40" },
                                              { "1,64", "64,100", "100" }, { "33,7", "7,33", "33" },
@@ -203,9 +231,9 @@ static void test_linear(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        CMP_TEST(test_conv),   CMP_TEST(test_extremes),       CMP_TEST(test_result_f32), CMP_TEST(test_range),
-        CMP_TEST(test_matmul), CMP_TEST(test_matmul_batched), CMP_TEST(test_pairs),      CMP_TEST(test_lookup),
-        CMP_TEST(test_pools),  CMP_TEST(test_linear),
+        CMP_TEST(test_conv),     CMP_TEST(test_extremes), CMP_TEST(test_result_f32),     CMP_TEST(test_range),
+        CMP_TEST(test_conv_add), CMP_TEST(test_matmul),   CMP_TEST(test_matmul_batched), CMP_TEST(test_pairs),
+        CMP_TEST(test_lookup),   CMP_TEST(test_pools),    CMP_TEST(test_linear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,7 +141,7 @@ static void test_arena_failure(void **state) {
 static void test_limit(void **state) {
     ps_alloc_state a;
     ps_alloc_state_init(&a, NULL);
-    a.limit = 4096;
+    atomic_store(&a.limit, 4096);
     void *p = ps_alloc(&a, 3000);
     assert_non_null(p);
     size_t held = atomic_load(&a.bytes), calls = atomic_load(&a.calls);
@@ -157,10 +157,52 @@ static void test_limit(void **state) {
     assert_int_equal(atomic_load(&a.bytes), 0);
 }
 
+/* What is below counts for what is above, and the limits of both hold. */
+static void test_below(void **state) {
+    ps_alloc_state above, a, b;
+    ps_alloc_state_init(&above, NULL);
+    ps_alloc_state_init_below(&a, &above);
+    ps_alloc_state_init_below(&b, &above);
+    atomic_store(&above.limit, 10000);
+    atomic_store(&a.limit, 5000);
+    void *own = ps_alloc(&above, 1000), *p = ps_alloc(&a, 4000), *q = ps_alloc_data_zero(&b, 3000);
+    assert_true(own && p && q);
+    assert_in_range(atomic_load(&a.bytes), 4000, 4100);
+    assert_in_range(atomic_load(&b.bytes), 3000, 3200);
+    size_t held = atomic_load(&above.bytes);
+    assert_in_range(held, atomic_load(&a.bytes) + atomic_load(&b.bytes) + 1000, 8500);
+    assert_null(ps_alloc(&a, 1500));
+    assert_null(ps_alloc(&b, 3000));
+    assert_int_equal(atomic_load(&above.bytes), held);
+    assert_int_equal(atomic_load(&above.peak), held);
+    p = ps_realloc(&a, p, 10);
+    ps_free(&a, p);
+    ps_free(&b, q);
+    assert_int_equal(atomic_load(&a.bytes) + atomic_load(&b.bytes), 0);
+    ps_free(&above, own);
+    assert_int_equal(atomic_load(&above.bytes), 0);
+    assert_int_equal(atomic_load(&above.calls), 4);
+}
+
+/* Pages that are given back count for neither. */
+static void test_below_discard(void **state) {
+    ps_alloc_state above, a;
+    ps_alloc_state_init(&above, NULL);
+    ps_alloc_state_init_below(&a, &above);
+    void *p = ps_alloc_data(&a, 1 << 20);
+    assert_non_null(p);
+    ps_discard(&a, p);
+    assert_true(atomic_load(&a.bytes) < 16384 && atomic_load(&above.bytes) == atomic_load(&a.bytes));
+    assert_true(ps_refill(&a, p));
+    assert_true(atomic_load(&a.bytes) >= 1 << 20 && atomic_load(&above.bytes) == atomic_load(&a.bytes));
+    ps_free(&a, p);
+    assert_int_equal(atomic_load(&above.bytes), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocks),   cmocka_unit_test(test_accounting),
-        cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_limit),    cmocka_unit_test(test_below),      cmocka_unit_test(test_below_discard),
         cmocka_unit_test(test_overflow), cmocka_unit_test(test_realloc_failure_keeps_block),
         cmocka_unit_test(test_arena),    cmocka_unit_test(test_arena_failure),
     };

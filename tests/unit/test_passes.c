@@ -975,6 +975,18 @@ static void codes_of_pairs_and_tables(void **state) {
                    " fa = DequantizeLinear(a, s, z) fb = DequantizeLinear(b, s, z)\n"
                    " c = Add(fb, fa) y = QuantizeLinear(c, s, z)\n}",
                    "QLinearAdd");
+    /* what a convolution adds last; not where its codes are read elsewhere too, or their scale is another */
+    static const char sum[] = "graph (x: u8[1,4,3,3], o: u8[1,4,3,3]) -> (%s) opset 17, polestar 1 {\n" CODES
+                              " w: i8[4,4,1,1] = random(1)\n t: f32 = {0.07}\n"
+                              " c = polestar.QLinearConv(x, s, z, w, s, _, s, z) {pads=[0,0,0,0]}\n"
+                              " y = polestar.QLinearAdd(o, s, z, c, %s, z, s, z)\n}";
+    char text[1024];
+    snprintf(text, sizeof text, sum, "y", "s");
+    check_ops_caps(&int8_caps, text, "QLinearConv+Add");
+    snprintf(text, sizeof text, sum, "y, c", "s");
+    check_ops_caps(&int8_caps, text, "QLinearConv QLinearAdd");
+    snprintf(text, sizeof text, sum, "y", "t");
+    check_ops_caps(&int8_caps, text, "QLinearConv QLinearAdd");
     /* all that depends on one tensor of codes is a table: Swish with codes in between */
     check_ops_caps(&int8_caps,
                    "graph (a: u8[2,6]) -> (y) opset 17 {\n" CODES

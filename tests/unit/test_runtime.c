@@ -686,6 +686,58 @@ static void test_allocation_failure_everywhere(void **state)
     sweep(NETWORK);
 }
 
+/* A model's memory is a part of its engine's, goes with it, and has a limit of its own. */
+static void test_memory_of_a_model(void **state)
+{
+    float x[6] = { 1, 2, 3, 4, 5, 6 };
+    size_t before = ps_engine_memory(engine, NULL), peak;
+    ps_model *m = fixture_model(engine, AFFINE, "cpu"), *other = fixture_model(engine, AFFINE, "cpu");
+    size_t loaded = ps_model_memory(m, NULL);
+    assert_true(loaded > 0 && loaded + ps_model_memory(other, NULL) <= ps_engine_memory(engine, NULL) - before);
+    ps_session *s = fixture_session(m, 1);
+    ps_tensor *in = fixture_wrap(engine, PS_DTYPE_F32, 2, DIMS(2, 3), x), *out = NULL;
+    assert_int_equal(ps_session_run(s, (const ps_tensor *const *)&in, 1, &out, 1, NULL, NULL), PS_OK);
+    assert_true(ps_model_memory(m, &peak) > loaded && peak >= ps_model_memory(m, NULL));
+    assert_true(ps_model_memory(other, NULL) <= loaded);
+    ps_session_free(s);
+    ps_tensor_release(in);
+    ps_model_release(m);
+    ps_model_release(other);
+    assert_int_equal(ps_engine_memory(engine, NULL), before);
+
+    ps_graph *g;
+    ps_error err = PS_ERROR_INIT;
+    ps_model_options o = PS_MODEL_OPTIONS_INIT;
+    o.memory_limit = loaded / 8;
+    assert_int_equal(ps_graph_parse(&engine->alloc, AFFINE, &g, NULL), PS_OK);
+    assert_int_equal(ps_model_from_graph(engine, g, &o, &m, &err), PS_NO_MEMORY);
+    assert_true(err.msg[0]);
+    assert_int_equal(ps_engine_memory(engine, NULL), before);
+}
+
+/* What a session gave away may be given back after the model is gone. */
+static void test_text_outlives_its_model(void **state)
+{
+    size_t before = ps_engine_memory(engine, NULL);
+    ps_model *m = fixture_model(engine, "graph g (x: string[n]) -> (z) opset 17 {\n  z = Identity(x)\n}\n", "cpu");
+    ps_session *s = fixture_session(m, 1);
+    ps_shape shape = { 1, { 1 } };
+    ps_tensor *in, *out = NULL;
+    assert_int_equal(ps_tensor_create(engine, PS_DTYPE_STRING, &shape, &in, NULL), PS_OK);
+    assert_int_equal(ps_tensor_set_string(in, 0, "kept", 4, NULL), PS_OK);
+    assert_int_equal(ps_session_run(s, (const ps_tensor *const *)&in, 1, &out, 1, NULL, NULL), PS_OK);
+    ps_tensor_retain(out);
+    ps_session_free(s);
+    ps_tensor_release(in);
+    ps_model_release(m);
+    const ps_string *text = ps_tensor_data_const(out);
+    assert_memory_equal(text->data, "kept", 4);
+    ps_tensor_release(out);
+    m = fixture_model(engine, AFFINE, "cpu"); /* clears away what was left */
+    ps_model_release(m);
+    assert_int_equal(ps_engine_memory(engine, NULL), before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -707,6 +759,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_plan_beyond_memory_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_engine_asks_for_no_more_than_the_machine_has, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_session_shrinks_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_memory_of_a_model, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_text_outlives_its_model, setup, teardown),
         cmocka_unit_test_setup_teardown(test_load_errors_name_the_file, setup, teardown),
         cmocka_unit_test_setup_teardown(test_missing_arguments, setup, teardown),
         cmocka_unit_test_setup_teardown(test_eight_threads_share_plans, setup, teardown),

@@ -26,8 +26,7 @@ static inline const cpu_device *cpu_of(const ps_device *d) {
 
 /* Lower functions, one per row of the implementation list in device.c. */
 ps_status cpu_lower_pointwise(ps_device *device, ps_lowering *l, ps_error *err);
-ps_status cpu_lower_binary(ps_device *device, ps_lowering *l, ps_error *err);
-ps_status cpu_lower_unary(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_operator(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_transpose(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_conv(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_winograd(ps_device *device, ps_lowering *l, ps_error *err);

@@ -18,7 +18,7 @@ typedef struct disjoint_kernel {
     int threads;
     int64_t batch, in_h, in_w, out_channels, kh, kw;
     size_t product_bytes; /* of the product's result, rounded; the primitive's scratchpad follows in the workspace */
-    cpu_chain chain;
+    ps_chain chain;
 } disjoint_kernel;
 
 typedef struct shuffle_job {
@@ -169,7 +169,7 @@ ps_status cpu_lower_deconv_disjoint(ps_device *device, ps_lowering *l, ps_error 
     }
     int n_posts = (int)ps_node_posts(n, posts);
     k->has_chain = n_posts > 0;
-    bool laid_out = cpu_chain_init(&k->chain, n, posts, n_posts, &n->out[0]->shape, PS_LAYOUT_CHANNELS_LAST,
+    bool laid_out = ps_chain_init(&k->chain, n, posts, n_posts, &n->out[0]->shape, PS_LAYOUT_CHANNELS_LAST,
                                    l->in_layout, &n->out[0]->shape, PS_LAYOUT_CHANNELS_LAST, l->threads);
     ps_status status = laid_out ? fill(dev, l, k, err) : PS_OK;
     if (status != PS_OK || !k->prim) {

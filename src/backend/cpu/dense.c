@@ -14,7 +14,7 @@ typedef struct dense_kernel {
     int bias;     /* node input, or -1 */
     size_t out_bytes;
     bool has_chain;
-    cpu_chain chain;
+    ps_chain chain;
 } dense_kernel;
 
 static ps_status dense_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
@@ -161,7 +161,7 @@ static ps_status finish(ps_lowering *l, const cpu_dense *what, dense_kernel *k, 
     l->inplace = k->residual;
     k->has_chain = k->n_inside < e->n;
     if (!k->has_chain) return PS_OK;
-    if (cpu_chain_init(&k->chain, n, e->posts + k->n_inside, e->n - k->n_inside, out, what->layout, l->in_layout, out,
+    if (ps_chain_init(&k->chain, n, e->posts + k->n_inside, e->n - k->n_inside, out, what->layout, l->in_layout, out,
                        what->layout, l->threads)) {
         return PS_OK;
     }

@@ -9,6 +9,19 @@
 
 #include "tensor/tensor.h"
 
+/* Two operands of codes: add() and mul() below. */
+typedef struct ps_q8_pair {
+    bool is_signed;
+    float fa, fb, za, zb, factor, shift, low, high;
+} ps_q8_pair;
+
+/* Codes that are added to those of a result, as add() below does. */
+typedef struct ps_q8_sum {
+    ps_q8_pair pair;
+    bool second;          /* the result is b */
+    const uint8_t *other; /* like c: the panel's first column, as far apart. NULL: nothing is added */
+} ps_q8_sum;
+
 /* From sums to results: y = (sum + bias[c] - zero[c] * row_sum) * scale[c] + add[c], and for codes rounded half to
  * even, clamped to [low, high], plus `zero_point`. By column; readable to whole panels, or whole blocks of depthwise().
  */
@@ -19,13 +32,9 @@ typedef struct ps_q8_tail {
     const int32_t *row_sums;  /* of the rows of the left side; with zero only */
     float low, high;          /* less the zero point */
     int32_t zero_point;
-    ps_dtype to; /* F32, U8, I8, I32: the sums */
+    ps_dtype to;   /* F32, U8, I8, I32: the sums */
+    ps_q8_sum sum; /* of panel() to codes */
 } ps_q8_tail;
-
-typedef struct ps_q8_pair {
-    bool is_signed;
-    float fa, fb, za, zb, factor, shift, low, high;
-} ps_q8_pair;
 
 typedef struct ps_q8 {
     const char *name;

@@ -17,7 +17,7 @@ typedef struct packed_kernel {
     int64_t m, n, k;
     int threads;
     bool has_bias, has_chain;
-    cpu_chain chain;
+    ps_chain chain;
 } packed_kernel;
 
 typedef struct packed_job {
@@ -117,7 +117,7 @@ static ps_status lower(ps_device *device, ps_lowering *l, int64_t rows, bool tra
     k->has_chain = n_posts > 0;
     for (uint32_t i = 0; i < n->n_in; i++)
         l->in_layout[i] = PS_LAYOUT_PLAIN;
-    bool laid_out = cpu_chain_init(&k->chain, n, posts, n_posts, out, PS_LAYOUT_PLAIN, l->in_layout, out,
+    bool laid_out = ps_chain_init(&k->chain, n, posts, n_posts, out, PS_LAYOUT_PLAIN, l->in_layout, out,
                                    PS_LAYOUT_PLAIN, l->threads);
     ps_status status = laid_out ? fill(l, k, transposed, err) : PS_OK;
     if (status != PS_OK || !laid_out) {

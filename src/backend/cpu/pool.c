@@ -214,25 +214,6 @@ ps_status cpu_lower_global_pool(ps_device *device, ps_lowering *l, ps_error *err
     return lower_spatial(device, l, max ? REDUCE_MAX : REDUCE_MEAN, err);
 }
 
-/* Axes as a bit mask; false when they are not known now. */
-static bool reduce_axes(const ps_node *n, uint32_t *ret) {
-    const ps_reduce_params *p = n->params;
-    int64_t axes[PS_MAX_RANK];
-    size_t count = p->axes.n;
-    int rank = n->in[0]->shape.rank, axis;
-    if (count > PS_MAX_RANK) return false;
-    for (size_t i = 0; i < count; i++)
-        axes[i] = p->axes.data[i];
-    if (ps_has_in(n, 1) && !ps_const_ints(n, 1, axes, PS_MAX_RANK, &count)) return false;
-    if (count == 0 && p->noop_with_empty_axes) return false;
-    *ret = count ? 0 : (1u << rank) - 1;
-    for (size_t i = 0; i < count; i++) {
-        if (!ps_axis_normalize(axes[i], rank, &axis)) return false;
-        *ret |= 1u << axis;
-    }
-    return true;
-}
-
 ps_status cpu_lower_reduce(ps_device *device, ps_lowering *l, ps_error *err) {
     const ps_node *n = l->node;
     const ps_shape *s = &n->in[0]->shape;
@@ -241,7 +222,7 @@ ps_status cpu_lower_reduce(ps_device *device, ps_lowering *l, ps_error *err) {
                        : strcmp(op, "ReduceMax") == 0 ? REDUCE_MAX
                                                       : REDUCE_SUM;
     uint32_t mask;
-    if (n->in[0]->dtype != PS_DTYPE_F32 || s->rank == 0 || !reduce_axes(n, &mask)) return PS_OK;
+    if (n->in[0]->dtype != PS_DTYPE_F32 || s->rank == 0 || !ps_reduce_axes(n, &mask)) return PS_OK;
     uint32_t all = (1u << s->rank) - 1;
     if (s->rank >= 3 && mask == (all & ~3u)) return lower_spatial(device, l, kind, err);
     /* one run of neighbouring axes, in plain layout */

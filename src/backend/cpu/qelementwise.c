@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "backend/cpu/chain.h"
+#include "backend/cpu/qproduct.h"
 
 static bool one_number(const ps_value *v) {
     return ps_shape_fixed(&v->shape) && ps_shape_product(&v->shape, 0, v->shape.rank) == 1;
@@ -79,21 +80,28 @@ static void pair_items(void *ctx, int64_t begin, int64_t end, int thread) {
     }
 }
 
-/* As the reference kernel computes them, in f32. */
-static ps_q8_pair pair_of(const pair_kernel *k, void *const *in) {
-    const float sa = *(const float *)in[A_SCALE], sb = *(const float *)in[B_SCALE], sy = *(const float *)in[Y_SCALE];
-    const float zy = k->zero[2] ? code_at(in[Y_SCALE + 1], k->is_signed) : 0;
-    ps_q8_pair p = { .is_signed = k->is_signed, .low = k->is_signed ? -128 : 0, .high = k->is_signed ? 127 : 255 };
-    p.za = k->zero[0] ? code_at(in[A_SCALE + 1], k->is_signed) : 0;
-    p.zb = k->zero[1] ? code_at(in[B_SCALE + 1], k->is_signed) : 0;
-    p.fa = sa / sy;
-    p.fb = sb / sy;
-    p.factor = sa * sb / sy;
-    p.shift = k->multiply ? zy : zy - (p.fa * p.za + p.fb * p.zb);
-    if ((float)k->range.low > p.low) p.low = (float)k->range.low;
-    if ((float)k->range.high < p.high) p.high = (float)k->range.high;
+ps_q8_pair q_pair_of(bool is_signed, q_linear a, q_linear b, q_linear y, ps_code_range range, bool multiply) {
+    ps_q8_pair p = { .is_signed = is_signed, .low = is_signed ? -128 : 0, .high = is_signed ? 127 : 255 };
+    p.za = a.zero;
+    p.zb = b.zero;
+    p.fa = a.scale / y.scale;
+    p.fb = b.scale / y.scale;
+    p.factor = a.scale * b.scale / y.scale;
+    p.shift = multiply ? y.zero : y.zero - (p.fa * p.za + p.fb * p.zb);
+    if ((float)range.low > p.low) p.low = (float)range.low;
+    if ((float)range.high < p.high) p.high = (float)range.high;
     if (p.low > p.high) p.low = p.high;
     return p;
+}
+
+static ps_q8_pair pair_of(const pair_kernel *k, void *const *in) {
+    static const int scales[3] = { A_SCALE, B_SCALE, Y_SCALE };
+    q_linear l[3];
+    for (int i = 0; i < 3; i++) {
+        l[i].scale = *(const float *)in[scales[i]];
+        l[i].zero = k->zero[i] ? code_at(in[scales[i] + 1], k->is_signed) : 0;
+    }
+    return q_pair_of(k->is_signed, l[0], l[1], l[2], k->range, k->multiply);
 }
 
 static ps_status pair_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
@@ -114,8 +122,8 @@ static bool lay_out(pair_kernel *k, const ps_lowering *l, ps_layout layout) {
     const ps_node *n = l->node;
     const ps_shape *y = &n->out[0]->shape;
     int64_t a[PS_MAX_RANK] = { 0 }, b[PS_MAX_RANK] = { 0 };
-    if (!cpu_broadcast_strides(&n->in[A]->shape, l->in_layout[A], y, a)) return false;
-    if (!cpu_broadcast_strides(&n->in[B]->shape, l->in_layout[B], y, b)) return false;
+    if (!ps_broadcast_strides(&n->in[A]->shape, l->in_layout[A], y, a)) return false;
+    if (!ps_broadcast_strides(&n->in[B]->shape, l->in_layout[B], y, b)) return false;
     for (int i = 0; i < y->rank; i++) {
         int d = i;
         if (layout == PS_LAYOUT_CHANNELS_LAST && i) d = i + 1 < y->rank ? i + 1 : 1;

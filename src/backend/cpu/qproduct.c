@@ -92,6 +92,8 @@ typedef struct q_kernel {
     bool direct, depthwise, zeros; /* zeros: weights have zero points */
     bool short_runs;               /* rows of windows are short and side by side in the image */
     bool columns_first;            /* of a depthwise 3x3: taps column by column, with a fourth row of 0 */
+    bool adds, adds_second;        /* codes of PS_Q_OTHER to the result, which is then the second operand */
+    ps_code_range sum_range;
     int64_t batch, channels, outputs, group;
     int64_t k, groups, m;     /* of one group's product: codes a row, groups of them, rows */
     int64_t group_panels;     /* of one group */
@@ -271,9 +273,10 @@ static void run_items(void *ctx, int64_t begin, int64_t end, int thread) {
         if (t.add) t.add += all;
         if (t.zero) t.zero += all;
         t.row_sums = sums;
+        const int64_t at = first * k->outputs + g * n + column;
+        if (t.sum.other) t.sum.other += at;
         k->q->panel(rows, k->row_bytes, k->panels + all * k->groups * k->q->group, k->groups, m,
-                    n - column < width ? n - column : width, &t, j->y + (first * k->outputs + g * n + column) * size,
-                    k->outputs);
+                    n - column < width ? n - column : width, &t, j->y + at * size, k->outputs);
     }
 }
 
@@ -356,6 +359,18 @@ static void make_tail(q_job *j, const q_run *r) {
     if (k->zeros) j->tail.zero = zero;
 }
 
+static q_linear linear_of(const q_kernel *k, void *const *in, size_t scale) {
+    return (q_linear) { *(const float *)in[scale], (float)code_at(in[scale + 1], k->params.y, 0) };
+}
+
+static ps_q8_sum sum_of(const q_kernel *k, void *const *in) {
+    const q_linear mine = linear_of(k, in, PS_Q_Y_SCALE), theirs = linear_of(k, in, PS_Q_OTHER_SCALE);
+    const q_linear *a = k->adds_second ? &theirs : &mine, *b = k->adds_second ? &mine : &theirs;
+    const bool is_signed = k->params.y == PS_DTYPE_I8;
+    return (ps_q8_sum) { q_pair_of(is_signed, *a, *b, linear_of(k, in, PS_Q_SUM_SCALE), k->sum_range, false),
+                         k->adds_second, in[PS_Q_OTHER] };
+}
+
 static ps_status q_kernel_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     const q_kernel *k = (const q_kernel *)kernel;
     const q_run r = q_run_of(&k->params, args->in);
@@ -363,6 +378,7 @@ static ps_status q_kernel_run(const ps_kernel *kernel, const ps_kernel_args *arg
     job.x_end = job.x + k->batch * k->channels * k->w[0].in * k->w[1].in * k->w[2].in;
     (void)err;
     make_tail(&job, &r);
+    if (k->adds) job.tail.sum = sum_of(k, args->in);
     if (k->depthwise) {
         memset(job.workspace + k->gather_at, r.x_zero, (size_t)(k->channels * k->w[2].in));
         ps_parallel_for(k->batch * k->w[1].out, 1 + 4096 / (k->w[2].out * k->channels), k->threads, depthwise_rows,
@@ -518,6 +534,7 @@ static ps_status complete(ps_lowering *l, q_kernel *k, bool matrix, ps_error *er
     ps_snprintf(k->base.label, sizeof k->base.label, "cpu.int8 %s %s%s", q->name,
                 matrix         ? "matmul"
                 : k->depthwise ? "depthwise conv"
+                : k->adds      ? "conv add"
                                : "conv",
                 k->params.y == PS_DTYPE_F32 ? " to f32" : "");
     l->kernel = &k->base;
@@ -577,6 +594,14 @@ ps_status cpu_lower_qconv(ps_device *device, ps_lowering *l, ps_error *err) {
     k->depthwise = k->group == k->channels && k->group == k->outputs && k->group > 1 && p.x == PS_DTYPE_U8 &&
                    !k->zeros && k->k + 4 <= MAX_TAPS && is_plain(&k->w[0]) && k->w[0].in == 1;
     l->in_layout[PS_Q_X] = l->out_layout[0] = PS_LAYOUT_CHANNELS_LAST;
+    if (ps_has_in(n, PS_Q_OTHER)) {
+        k->adds = true;
+        k->adds_second = c->second != 0;
+        k->sum_range = c->sum;
+        k->depthwise = false;
+        l->in_layout[PS_Q_OTHER] = PS_LAYOUT_CHANNELS_LAST;
+        l->inplace = PS_Q_OTHER;
+    }
     return finish(l, k, false, err);
 }
 

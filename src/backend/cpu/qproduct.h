@@ -31,4 +31,12 @@ int32_t q_column_zero(const q_params *p, const q_run *r, int64_t c);
 /* The tail's scalars; the arrays are the caller's. */
 ps_q8_tail q_tail_of(const q_params *p, const q_run *r);
 
+/* Scale and zero point of an operand. */
+typedef struct q_linear {
+    float scale, zero;
+} q_linear;
+
+/* Of two operands and their result, in f32 as the reference kernels compute them. */
+ps_q8_pair q_pair_of(bool is_signed, q_linear a, q_linear b, q_linear y, ps_code_range range, bool multiply);
+
 #endif

@@ -156,16 +156,6 @@ ps_status cpu_strided_copy_new(ps_alloc_state *alloc, const char *label, int ran
     return PS_OK;
 }
 
-/* Axes in memory order. */
-static void axes_in_memory(int rank, ps_layout layout, int *order) {
-    int n = 0;
-    order[n++] = 0;
-    if (layout == PS_LAYOUT_PLAIN) order[n++] = 1;
-    for (int i = 2; i < rank; i++)
-        order[n++] = i;
-    if (layout == PS_LAYOUT_CHANNELS_LAST) order[n++] = 1;
-}
-
 ps_status cpu_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_layout from, ps_layout to,
                       int threads, ps_alloc_state *alloc, ps_kernel **ret, ps_error *err) {
     int order[PS_MAX_RANK];
@@ -173,7 +163,7 @@ ps_status cpu_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, 
     PS_FAIL_IF(shape->rank < 3 || !ps_dtype_size(dtype), err, INTERNAL, "a reorder of %s rank %d makes no sense",
                ps_dtype_name(dtype), shape->rank);
     ps_layout_strides(shape, from, strides);
-    axes_in_memory(shape->rank, to, order);
+    ps_layout_axes(shape->rank, to, order);
     for (int i = 0; i < shape->rank; i++) {
         dims[i] = shape->dims[order[i]];
         src[i] = strides[order[i]];

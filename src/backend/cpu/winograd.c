@@ -23,7 +23,7 @@ typedef struct wino_kernel {
     int bias, add; /* node inputs, or -1 */
     float lo, hi;
     bool has_chain, chain_in_block;
-    cpu_chain chain;
+    ps_chain chain;
 } wino_kernel;
 
 typedef struct wino_job {
@@ -327,7 +327,7 @@ static ps_status fill(ps_lowering *l, const ps_window *w, wino_kernel *k, bool *
     lay_out(l);
     k->has_chain = taken < n_posts;
     k->chain_in_block = k->has_chain && k->slices == 1;
-    *ret_done = cpu_chain_init(&k->chain, n, posts + taken, n_posts - taken, out, PS_LAYOUT_CHANNELS_LAST, l->in_layout,
+    *ret_done = ps_chain_init(&k->chain, n, posts + taken, n_posts - taken, out, PS_LAYOUT_CHANNELS_LAST, l->in_layout,
                                out, PS_LAYOUT_CHANNELS_LAST, l->threads);
     if (residual_in_place(n, posts, n_posts, k->add)) l->inplace = k->add;
     return *ret_done ? pack_weights(l, k, err) : PS_OK;

@@ -80,6 +80,7 @@ struct ps_call {
     bool watched, failed; /* failed: the reply could not be sent */
     atomic_int pending;   /* of the two tags, those that have not come back; 0: none is awaited */
     int cancelled;        /* set by grpc core when the call is over */
+    ps_status (*describe)(ps_call *c, const ps_served *served, ps_error *err); /* of a model, when it is loaded */
     bool other_shape;     /* of load and unload: see repository.c */
     bool post_again;      /* memory for the next call was short */
     const char *model;    /* its name in the request, in the arena; or NULL */
@@ -131,7 +132,11 @@ void ps_grpc_end_given_up(ps_grpc *grpc, ps_infer *infer);
 /* The reply to an inference; for a stream inside of ModelStreamInferResponse. */
 ps_status ps_grpc_encode(ps_infer *infer, bool stream, grpc_byte_buffer **ret, size_t *ret_size, ps_error *err);
 /* A loaded model; version "" for whichever. PS_INVALID for a version that is no number. */
-ps_status ps_grpc_acquire(ps_grpc *grpc, const char *name, const char *version, ps_served **ret, ps_error *err);
+ps_status ps_grpc_check_target(const char *name, const char *version, ps_error *err);
+ps_status ps_grpc_peek(ps_grpc *grpc, const char *name, const char *version, ps_served **ret, ps_error *err);
+/* The model of infer->model_name and version_name. PS_OK with *ret NULL: it is being loaded, and infer->wait.over will
+ * be called; the call must not be touched until then. */
+ps_status ps_grpc_acquire(ps_grpc *grpc, ps_infer *infer, ps_served **ret, ps_error *err);
 /* The client's deadline in time of ps_clock_ns; 0: none. */
 int64_t ps_grpc_deadline(gpr_timespec deadline);
 

@@ -10,6 +10,7 @@
 
 #include "base/os.h"
 #include "server/address.h"
+#include "server/grpc/abseil.h"
 #include "server/grpc/call.h"
 
 /* Core holds a message until it is whole, and only then sees that it is too large. Its memory is bounded by a quota:
@@ -169,6 +170,7 @@ ps_status ps_grpc_start(const ps_front_options *options, ps_grpc **ret, ps_error
         ps_free(alloc, g);
         return PS_FAIL_NOMEM(err, "the gRPC front end");
     }
+    ps_abseil_quiet();
     grpc_init();
     ps_status status = start(g, err);
     if (status != PS_OK) {

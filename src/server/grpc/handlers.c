@@ -1,6 +1,7 @@
 /* Health and descriptions. */
 #include "server/grpc/handlers.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "polestar/polestar.h"
@@ -57,30 +58,48 @@ static ps_status read_ref(ps_call *c, Oip__ModelRef **ret, ps_error *err) {
     return PS_OK;
 }
 
-/* A reply that `reply` makes from the model that the request names. */
+/* Now, or when the model is loaded. */
+static void find_and_describe(ps_call *c) {
+    ps_error err = PS_ERROR_INIT;
+    ps_served *served;
+    ps_status status = ps_grpc_acquire(c->grpc, &c->infer, &served, &err);
+    if (status == PS_OK && !served) return; /* the call is whoever's who ends the wait */
+    if (status == PS_OK) {
+        c->infer.served = served; /* goes with the call */
+        status = c->describe(c, served, &err);
+    }
+    if (status == PS_OK) return;
+    c->infer.error = err;
+    ps_call_fail(c, status);
+}
+
+static void loaded(ps_load_wait *w) {
+    find_and_describe((ps_call *)((char *)w - offsetof(ps_call, infer.wait)));
+}
+
+/* A reply that `reply` makes from the model that the request names, which is loaded for it if need be. */
 static void describe(ps_call *c, ps_status (*reply)(ps_call *c, const ps_served *s, ps_error *err)) {
     Oip__ModelRef *ref;
-    ps_served *served;
-    ps_error *err = &c->infer.error;
-    ps_status status = read_ref(c, &ref, err);
-    if (status == PS_OK) status = ps_grpc_acquire(c->grpc, ref->name, ref->version, &served, err);
+    ps_status status = read_ref(c, &ref, &c->infer.error);
     if (status != PS_OK) {
         ps_call_fail(c, status);
         return;
     }
-    c->infer.served = served; /* goes with the call */
-    status = reply(c, served, err);
-    if (status != PS_OK) ps_call_fail(c, status);
+    c->describe = reply;
+    c->infer.model_name = ref->name;
+    c->infer.version_name = ref->version;
+    c->infer.wait.over = loaded;
+    find_and_describe(c);
 }
 
 /* Whether it is known or not, a model that cannot be asked now is just not ready. */
 void ps_grpc_handle_model_ready(ps_call *c) {
     Oip__ModelRef *ref;
-    ps_served *served = NULL;
     ps_error *err = &c->infer.error;
     ps_status status = read_ref(c, &ref, err);
-    if (status == PS_OK) status = ps_grpc_acquire(c->grpc, ref->name, ref->version, &served, err);
-    ps_served_release(status == PS_OK ? served : NULL);
+    if (status == PS_OK) status = ps_grpc_check_target(ref->name, ref->version, err);
+    if (status == PS_OK)
+        status = ps_repository_ready(c->grpc->options.repository, ref->name, *ref->version ? ref->version : NULL, err);
     if (status == PS_OK || status == PS_NOT_FOUND || status == PS_UNAVAILABLE)
         reply_flag(c, status == PS_OK);
     else
@@ -109,10 +128,11 @@ static Oip__TensorMetadata **list_tensors(ps_call *c, const ps_value_info *v, si
 
 static ps_status describe_metadata(ps_call *c, const ps_served *s, ps_error *err) {
     Oip__ModelMetadata m = OIP__MODEL_METADATA__INIT;
-    char *versions[] = { (char *)s->version };
+    const char **versions;
     m.name = (char *)s->name;
-    m.n_versions = 1;
-    m.versions = versions;
+    m.n_versions = ps_repository_versions(c->grpc->options.repository, s->name, &c->infer.arena, &versions);
+    if (!versions) return PS_FAIL_NOMEM(err, "a reply");
+    m.versions = (char **)(uintptr_t)versions;
     m.platform = (char *)ps_core_platform;
     m.n_inputs = s->n_inputs;
     m.inputs = list_tensors(c, s->inputs, s->n_inputs);
@@ -189,33 +209,70 @@ static bool fill_states(ps_call *c, const ps_served *s, Oip__SequenceBatching *m
     return m->state != NULL;
 }
 
+typedef struct version_policy {
+    Oip__VersionPolicy m;
+    Oip__Latest latest;
+    Oip__All all;
+    Oip__Specific specific;
+} version_policy;
+
+static Oip__VersionPolicy *fill_policy(const ps_model_config *c, version_policy *to) {
+    oip__version_policy__init(&to->m);
+    oip__latest__init(&to->latest);
+    oip__all__init(&to->all);
+    oip__specific__init(&to->specific);
+    to->latest.num_versions = (uint32_t)c->latest;
+    to->specific.n_versions = c->n_versions;
+    to->specific.versions = c->versions;
+    if (c->policy == PS_VERSIONS_LATEST) to->m.latest = &to->latest;
+    if (c->policy == PS_VERSIONS_ALL) to->m.all = &to->all;
+    if (c->policy == PS_VERSIONS_SPECIFIC) to->m.specific = &to->specific;
+    return &to->m;
+}
+
+/* One parameter with the message inside of it. */
+typedef struct parameter {
+    Oip__ConfigParameter m;
+    Oip__ConfigText text;
+} parameter;
+
+static void put_parameter(parameter *to, const char *key, const char *value) {
+    oip__config_parameter__init(&to->m);
+    oip__config_text__init(&to->text);
+    to->m.key = (char *)(uintptr_t)key;
+    to->m.value = &to->text;
+    to->text.string_value = (char *)(uintptr_t)value;
+}
+
+static bool fill_parameters(ps_call *c, const ps_served *s, Oip__ModelConfig *m) {
+    size_t n = 0, most = s->config.n_parameters + 1;
+    parameter **list = ps_control_list(c, most, sizeof **list);
+    if (!list) return false;
+    if (s->max_batch < 2) put_parameter(list[n++], "unbatched_because", s->unbatched);
+    for (size_t i = 0; i < s->config.n_parameters; i++)
+        put_parameter(list[n++], s->config.parameters[i].key, s->config.parameters[i].value);
+    m->n_parameters = n;
+    m->parameters = (Oip__ConfigParameter **)list; /* their first member */
+    return true;
+}
+
 /* As ps_core_write_config. */
 static ps_status describe_config(ps_call *c, const ps_served *s, ps_error *err) {
     Oip__ModelConfigReply reply = OIP__MODEL_CONFIG_REPLY__INIT;
     Oip__ModelConfig m = OIP__MODEL_CONFIG__INIT;
-    Oip__VersionPolicy policy = OIP__VERSION_POLICY__INIT;
-    Oip__Latest latest = OIP__LATEST__INIT;
+    version_policy policy;
     Oip__SequenceBatching sequences = OIP__SEQUENCE_BATCHING__INIT;
     Oip__DynamicBatching batching = OIP__DYNAMIC_BATCHING__INIT;
-    Oip__ConfigText why = OIP__CONFIG_TEXT__INIT;
-    Oip__ConfigParameter unbatched = OIP__CONFIG_PARAMETER__INIT, *parameters[] = { &unbatched };
-    latest.num_versions = 1;
-    policy.latest = &latest;
     m.name = (char *)s->name;
     m.platform = (char *)ps_core_platform;
     m.backend = (char *)ps_core_backend;
-    m.version_policy = &policy;
+    m.version_policy = fill_policy(&s->config, &policy);
     if (s->max_batch > 1) {
         m.max_batch_size = (int32_t)s->max_batch;
         m.dynamic_batching = &batching;
-    } else {
-        why.string_value = (char *)s->unbatched;
-        unbatched.key = (char *)"unbatched_because";
-        unbatched.value = &why;
-        m.n_parameters = 1;
-        m.parameters = parameters;
     }
-    bool ok = fill_inputs(c, s, &m) && fill_outputs(c, s, &m) && fill_states(c, s, &sequences);
+    bool ok =
+        fill_inputs(c, s, &m) && fill_outputs(c, s, &m) && fill_states(c, s, &sequences) && fill_parameters(c, s, &m);
     if (!ok) return PS_FAIL_NOMEM(err, "a reply");
     if (sequences.n_state) {
         sequences.max_sequence_idle_microseconds = (uint64_t)ps_sequences_idle_us(s->sequences);
@@ -243,6 +300,7 @@ typedef struct model_stats {
     Oip__ModelStatistics m;
     Oip__InferStatistics infer;
     Oip__Duration success, fail, queue, input, compute, output, none;
+    Oip__MemoryUsage memory, *memories[1];
 } model_stats;
 
 static Oip__Duration *put_duration(Oip__Duration *to, ps_duration d) {
@@ -287,6 +345,12 @@ static bool fill_stats(ps_call *c, ps_served *s, model_stats *to) {
     to->infer.compute_infer = put_duration(&to->compute, v.infer);
     to->infer.compute_output = put_duration(&to->output, v.output);
     to->infer.cache_hit = to->infer.cache_miss = put_duration(&to->none, (ps_duration) { 0, 0 });
+    oip__memory_usage__init(&to->memory);
+    to->memory.type = (char *)(uintptr_t)s->device;
+    to->memory.byte_size = ps_served_memory(s, NULL);
+    to->memories[0] = &to->memory;
+    to->m.n_memory_usage = 1;
+    to->m.memory_usage = to->memories;
     return fill_batches(c, to, &v);
 }
 
@@ -302,12 +366,21 @@ static ps_status reply_stats(ps_call *c, ps_served **all, size_t n, ps_error *er
     return PS_OK;
 }
 
-static ps_status describe_stats(ps_call *c, const ps_served *s, ps_error *err) {
-    ps_served *one[] = { (ps_served *)s };
-    return reply_stats(c, one, 1, err);
+/* model NULL: of all; version "": of each that is loaded. Moves those of them to the front and lets go of the others.
+ */
+static size_t only_of(ps_served **all, size_t n, const char *model, const char *version) {
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        bool of_it = !model || (strcmp(all[i]->name, model) == 0 && (!*version || !strcmp(all[i]->version, version)));
+        if (of_it)
+            all[kept++] = all[i];
+        else
+            ps_served_release(all[i]);
+    }
+    return kept;
 }
 
-static void all_stats(ps_call *c) {
+static void all_stats(ps_call *c, const char *model, const char *version) {
     ps_served **all;
     size_t n;
     ps_alloc_state *alloc = c->grpc->alloc;
@@ -316,6 +389,7 @@ static void all_stats(ps_call *c) {
         ps_call_fail(c, status);
         return;
     }
+    n = only_of(all, n, model, version);
     status = reply_stats(c, all, n, &c->infer.error); /* if OK, the call is gone */
     for (size_t i = 0; i < n; i++)
         ps_served_release(all[i]);
@@ -326,10 +400,13 @@ static void all_stats(ps_call *c) {
 void ps_grpc_handle_stats(ps_call *c) {
     Oip__ModelRef *ref;
     ps_status status = read_ref(c, &ref, &c->infer.error);
-    if (status != PS_OK)
-        ps_call_fail(c, status);
-    else if (*ref->name)
-        describe(c, describe_stats);
+    ps_served *served;
+    if (status == PS_OK && *ref->name) {
+        status = ps_grpc_peek(c->grpc, ref->name, ref->version, &served, &c->infer.error);
+        if (status == PS_OK) ps_served_release(served);
+    }
+    if (status == PS_OK)
+        all_stats(c, *ref->name ? ref->name : NULL, ref->version);
     else
-        all_stats(c);
+        ps_call_fail(c, status);
 }

@@ -9,15 +9,21 @@
 
 enum { STREAM_INFER_RESPONSE = 2, RAW_FORM = 1 << 16 /* none of HTTP's */ };
 
-static ps_status check_target(const char *name, const char *version, ps_error *err) {
+ps_status ps_grpc_check_target(const char *name, const char *version, ps_error *err) {
     PS_FAIL_IF(!*name, err, INVALID, "the request names no model");
     PS_FAIL_IF(version[strspn(version, "0123456789")], err, INVALID, "model version '%.32s' is not a number", version);
     return PS_OK;
 }
 
-ps_status ps_grpc_acquire(ps_grpc *g, const char *name, const char *version, ps_served **ret, ps_error *err) {
-    PS_TRY(check_target(name, version, err));
-    return ps_repository_acquire(g->options.repository, name, *version ? version : NULL, ret, err);
+ps_status ps_grpc_peek(ps_grpc *g, const char *name, const char *version, ps_served **ret, ps_error *err) {
+    PS_TRY(ps_grpc_check_target(name, version, err));
+    return ps_repository_peek(g->options.repository, name, *version ? version : NULL, ret, err);
+}
+
+ps_status ps_grpc_acquire(ps_grpc *g, ps_infer *infer, ps_served **ret, ps_error *err) {
+    const char *version = *infer->version_name ? infer->version_name : NULL;
+    PS_TRY(ps_grpc_check_target(infer->model_name, infer->version_name, err));
+    return ps_core_acquire(g->options.repository, infer, infer->model_name, version, ret, err);
 }
 
 int64_t ps_grpc_deadline(gpr_timespec deadline) {
@@ -31,7 +37,7 @@ int64_t ps_grpc_deadline(gpr_timespec deadline) {
 /* A request that could not be read counts as the model's failure, if it names one. */
 static void count_failure(ps_grpc *g, const ps_infer *infer, const ps_infer_wire_target *target) {
     ps_served *served;
-    if (ps_grpc_acquire(g, target->model_name, target->model_version, &served, NULL) != PS_OK) return;
+    if (ps_grpc_peek(g, target->model_name, target->model_version, &served, NULL) != PS_OK) return;
     ps_core_count_failure(served, infer->arrived_ns);
     ps_served_release(served);
 }
@@ -39,9 +45,7 @@ static void count_failure(ps_grpc *g, const ps_infer *infer, const ps_infer_wire
 /* PS_OK: the request belongs to the runner, or waits for its model. */
 static ps_status find_and_submit(ps_grpc *g, ps_infer *infer, ps_error *err) {
     ps_served *served;
-    const char *version = *infer->version_name ? infer->version_name : NULL;
-    PS_TRY(check_target(infer->model_name, infer->version_name, err));
-    PS_TRY(ps_core_acquire(g->options.repository, infer, infer->model_name, version, &served, err));
+    PS_TRY(ps_grpc_acquire(g, infer, &served, err));
     if (!served) return PS_OK;
     ps_status status = ps_core_submit(g->options.runner, infer, served, err);
     if (status == PS_OK) return status;

@@ -71,7 +71,7 @@ static ps_status change_trace(ps_call *c, const char **ret_model, ps_error *err)
     PS_TRY(ps_control_read(c, &oip__trace_request__descriptor, (void **)&request, err));
     *ret_model = NULL;
     if (*request->model_name) {
-        PS_TRY(ps_grpc_acquire(c->grpc, request->model_name, "", &served, err));
+        PS_TRY(ps_grpc_peek(c->grpc, request->model_name, "", &served, err));
         ps_served_release(served);
         *ret_model = request->model_name;
     }

@@ -13,8 +13,9 @@
 
 #define SHARED_NS INT64_C(1000000) /* so long after a change of connections the daemon's thread counts as shared */
 
-static ps_status acquire(ps_exchange *x, ps_served **ret, ps_error *err) {
-    return ps_repository_acquire(x->http->options.repository, x->model, *x->version ? x->version : NULL, ret, err);
+/* NULL: none is asked for. */
+static const char *version_of(const ps_exchange *x) {
+    return *x->version ? x->version : NULL;
 }
 
 /* ---- health and descriptions ---- */
@@ -40,61 +41,20 @@ void ps_handle_server(ps_exchange *x) {
     ps_exchange_ok(x);
 }
 
-/* A reply that `write` makes from the model of the path. */
-static void describe(ps_exchange *x, void (*write)(const ps_served *served, ps_str *out)) {
-    ps_error err = PS_ERROR_INIT;
-    ps_served *served;
-    ps_status status = acquire(x, &served, &err);
-    if (status != PS_OK) {
-        ps_exchange_fail(x, status, &err);
-        return;
-    }
-    write(served, &x->reply);
-    ps_served_release(served);
-    ps_exchange_ok(x);
-}
-
-void ps_handle_metadata(ps_exchange *x) {
-    describe(x, ps_core_write_metadata);
-}
-
-void ps_handle_config(ps_exchange *x) {
-    describe(x, ps_core_write_config);
-}
-
-static void write_nothing(const ps_served *served, ps_str *out) {}
-
-void ps_handle_model_ready(ps_exchange *x) {
-    describe(x, write_nothing);
-}
-
 /* ---- statistics ---- */
 
 static void write_stats(ps_exchange *x, ps_served *served) {
-    ps_stats_write(&served->stats, served->name, served->version, &x->reply);
+    ps_stats_write(&served->stats, served->name, served->version, served->device, ps_served_memory(served, NULL),
+                   &x->reply);
     ps_runner_write_stats(x->http->options.runner, served, &x->reply);
     ps_str_char(&x->reply, '}');
 }
 
-void ps_handle_stats(ps_exchange *x) {
-    ps_error err = PS_ERROR_INIT;
-    ps_served *served;
-    ps_status status = acquire(x, &served, &err);
-    if (status != PS_OK) {
-        ps_exchange_fail(x, status, &err);
-        return;
-    }
-    ps_str_append(&x->reply, "{\"model_stats\":[");
-    write_stats(x, served);
-    ps_str_append(&x->reply, "]}");
-    ps_served_release(served);
-    ps_exchange_ok(x);
-}
-
-void ps_handle_all_stats(ps_exchange *x) {
+/* model NULL: of all; version NULL: each that is loaded. */
+static void write_all_stats(ps_exchange *x, const char *model, const char *version) {
     ps_error err = PS_ERROR_INIT;
     ps_served **all;
-    size_t n;
+    size_t n, written = 0;
     ps_status status = ps_repository_acquire_all(x->http->options.repository, &all, &n, &err);
     if (status != PS_OK) {
         ps_exchange_fail(x, status, &err);
@@ -102,13 +62,30 @@ void ps_handle_all_stats(ps_exchange *x) {
     }
     ps_str_append(&x->reply, "{\"model_stats\":[");
     for (size_t i = 0; i < n; i++) {
-        if (i) ps_str_char(&x->reply, ',');
-        write_stats(x, all[i]);
+        bool of_it = !model || (strcmp(all[i]->name, model) == 0 && (!version || !strcmp(all[i]->version, version)));
+        if (of_it && written++) ps_str_char(&x->reply, ',');
+        if (of_it) write_stats(x, all[i]);
         ps_served_release(all[i]);
     }
     ps_str_append(&x->reply, "]}");
     ps_free(x->http->alloc, all);
     ps_exchange_ok(x);
+}
+
+void ps_handle_stats(ps_exchange *x) {
+    ps_error err = PS_ERROR_INIT;
+    ps_served *served;
+    ps_status status = ps_repository_peek(x->http->options.repository, x->model, version_of(x), &served, &err);
+    if (status != PS_OK) {
+        ps_exchange_fail(x, status, &err);
+        return;
+    }
+    ps_served_release(served);
+    write_all_stats(x, x->model, version_of(x));
+}
+
+void ps_handle_all_stats(ps_exchange *x) {
+    write_all_stats(x, NULL, NULL);
 }
 
 /* ---- inference ---- */
@@ -259,8 +236,7 @@ static bool acquire_or_wait(ps_exchange *x, ps_served **ret) {
     x->infer.ctx = x;
     x->infer.park = park;
     x->infer.wait.over = loaded;
-    ps_status status = ps_core_acquire(x->http->options.repository, &x->infer, x->model,
-                                       *x->version ? x->version : NULL, ret, &err);
+    ps_status status = ps_core_acquire(x->http->options.repository, &x->infer, x->model, version_of(x), ret, &err);
     if (status == PS_OK && (!*ret || !x->suspended)) return *ret != NULL;
     if (status == PS_OK) { /* it was loaded between the first look and the second */
         ps_served_release(*ret);
@@ -271,6 +247,46 @@ static bool acquire_or_wait(ps_exchange *x, ps_served **ret) {
     unpark(x);
     return false;
 }
+
+/* ---- descriptions ---- */
+
+/* A reply that `write` makes from the model of the path, which is loaded for it if need be. */
+static void describe(ps_exchange *x, void (*write)(ps_exchange *x, const ps_served *served)) {
+    ps_served *served;
+    if (!acquire_or_wait(x, &served)) return;
+    write(x, served);
+    ps_served_release(served);
+    ps_exchange_ok(x);
+}
+
+static void write_metadata(ps_exchange *x, const ps_served *served) {
+    const char **versions;
+    size_t n = ps_repository_versions(x->http->options.repository, served->name, &x->infer.arena, &versions);
+    ps_core_write_metadata(served, versions, n, &x->reply);
+}
+
+void ps_handle_metadata(ps_exchange *x) {
+    describe(x, write_metadata);
+}
+
+static void write_config(ps_exchange *x, const ps_served *served) {
+    ps_core_write_config(served, &x->reply);
+}
+
+void ps_handle_config(ps_exchange *x) {
+    describe(x, write_config);
+}
+
+void ps_handle_model_ready(ps_exchange *x) {
+    ps_error err = PS_ERROR_INIT;
+    ps_status status = ps_repository_ready(x->http->options.repository, x->model, version_of(x), &err);
+    if (status == PS_OK)
+        ps_exchange_ok(x);
+    else
+        ps_exchange_fail(x, status, &err);
+}
+
+/* ---- inference: the request ---- */
 
 void ps_handle_infer(ps_exchange *x) {
     ps_error err = PS_ERROR_INIT;

@@ -100,7 +100,7 @@ static ps_status trace_scope(ps_exchange *x, const char **ret, ps_error *err) {
     ps_served *served;
     *ret = NULL;
     if (!*x->model) return PS_OK;
-    PS_TRY(ps_repository_acquire(x->http->options.repository, x->model, NULL, &served, err));
+    PS_TRY(ps_repository_peek(x->http->options.repository, x->model, NULL, &served, err));
     ps_served_release(served);
     *ret = x->model;
     return PS_OK;

@@ -1,0 +1,15 @@
+# cmake -DDIR=… -DOUT=… -P embed-kernels.cmake: the .cl files of DIR as arrays in one C file.
+file(GLOB files ${DIR}/*.cl)
+list(SORT files)
+set(arrays "")
+set(rows "")
+foreach(file ${files})
+  get_filename_component(name ${file} NAME_WE)
+  file(READ ${file} bytes HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${bytes}")
+  string(REGEX REPLACE "(0x0a,)" "\\1\n" bytes "${bytes}")
+  string(APPEND arrays "static const unsigned char ${name}_cl[] = {\n${bytes}0 };\n")
+  string(APPEND rows "    { \"${name}\", (const char *)${name}_cl },\n")
+endforeach()
+file(WRITE ${OUT} "/* Written by cmake/embed-kernels.cmake. */\n#include \"backend/opencl/source.h\"\n\n${arrays}
+const ocl_source ocl_sources[] = {\n${rows}    { NULL, NULL },\n};\n")

@@ -1,0 +1,183 @@
+/* discover.c - platforms and devices of OpenCL, graphics cards first. */
+#include "backend/opencl/opencl_int.h"
+
+#define MAX_PLATFORMS 16
+#define MAX_IDS 16
+
+typedef struct found {
+    cl_platform_id platform;
+    cl_device_id id;
+    cl_device_type type;
+} found;
+
+typedef struct search {
+    ps_alloc_state *alloc;
+    ocl_api api;
+    found list[MAX_PLATFORMS * MAX_IDS];
+    size_t n, n_gpus;
+    ps_str platforms; /* names, a line each */
+    ps_str *advice;
+} search;
+
+/* ---- facts about a device ---- */
+
+static void text_of(const ocl_api *api, cl_device_id id, cl_device_info what, char *buf, size_t size) {
+    buf[0] = 0;
+    if (api->clGetDeviceInfo(id, what, size, buf, NULL) != CL_SUCCESS) buf[0] = 0;
+    buf[size - 1] = 0;
+    size_t n = strlen(buf);
+    while (n && buf[n - 1] == ' ')
+        buf[--n] = 0;
+}
+
+static uint64_t number_of(const ocl_api *api, cl_device_id id, cl_device_info what) {
+    uint64_t v = 0; /* little-endian, as every device that is taken: shorter answers fill the low bytes */
+    return api->clGetDeviceInfo(id, what, sizeof v, &v, NULL) == CL_SUCCESS ? v : 0;
+}
+
+/* "OpenCL 1.2 …" → 12 */
+static int version_of(const ocl_api *api, cl_device_id id) {
+    char text[128];
+    text_of(api, id, CL_DEVICE_VERSION, text, sizeof text);
+    if (strncmp(text, "OpenCL ", 7) != 0 || text[7] < '0' || text[7] > '9' || text[8] != '.') return 0;
+    return (text[7] - '0') * 10 + (text[9] >= '0' && text[9] <= '9' ? text[9] - '0' : 0);
+}
+
+/* NULL: it can be used. */
+static const char *unfit(const ocl_api *api, cl_device_id id) {
+    if (!number_of(api, id, CL_DEVICE_AVAILABLE)) return "it is not available";
+    if (!number_of(api, id, CL_DEVICE_COMPILER_AVAILABLE)) return "its driver has no compiler";
+    if (version_of(api, id) < 12) return "its driver ends below OpenCL 1.2";
+    if (!number_of(api, id, CL_DEVICE_ENDIAN_LITTLE)) return "it is big-endian";
+    if (number_of(api, id, CL_DEVICE_MAX_WORK_GROUP_SIZE) < 64) return "its work-groups have less than 64 items";
+    if (number_of(api, id, CL_DEVICE_LOCAL_MEM_SIZE) < 16384) return "it has less than 16 KiB of local memory";
+    return NULL;
+}
+
+/* ---- finding ---- */
+
+static void add_device(search *s, cl_platform_id platform, cl_device_id id) {
+    char name[96];
+    const char *why = unfit(&s->api, id);
+    text_of(&s->api, id, CL_DEVICE_NAME, name, sizeof name);
+    if (why) {
+        ps_str_printf(s->advice, "OpenCL device '%s' is not used: %s\n", name, why);
+        return;
+    }
+    if (s->n == sizeof s->list / sizeof *s->list) return;
+    s->list[s->n++] = (found) { platform, id, number_of(&s->api, id, CL_DEVICE_TYPE) };
+}
+
+static void search_platform(search *s, cl_platform_id platform) {
+    cl_device_id ids[MAX_IDS];
+    cl_uint n = 0;
+    char name[128] = "";
+    s->api.clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof name - 1, name, NULL);
+    ps_str_printf(&s->platforms, "%s\n", name);
+    if (s->api.clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, MAX_IDS, ids, &n) != CL_SUCCESS) return;
+    for (cl_uint i = 0; i < n && i < MAX_IDS; i++)
+        add_device(s, platform, ids[i]);
+}
+
+static void find_all(search *s) {
+    cl_platform_id ids[MAX_PLATFORMS];
+    cl_uint n = 0;
+    if (s->api.clGetPlatformIDs(MAX_PLATFORMS, ids, &n) != CL_SUCCESS) return;
+    for (cl_uint i = 0; i < n && i < MAX_PLATFORMS; i++)
+        search_platform(s, ids[i]);
+}
+
+/* ---- devices ---- */
+
+static void describe(ocl_device *d, const found *f, size_t index) {
+    const ocl_api *api = &d->api;
+    char platform[128] = "", driver[64];
+    ps_device *base = &d->base;
+    api->clGetPlatformInfo(f->platform, CL_PLATFORM_VERSION, sizeof platform - 1, platform, NULL);
+    text_of(api, f->id, CL_DEVICE_NAME, base->hardware, sizeof base->hardware);
+    text_of(api, f->id, CL_DRIVER_VERSION, driver, sizeof driver);
+    ps_snprintf(base->name, sizeof base->name, "opencl:%zu", index);
+    ps_snprintf(base->driver, sizeof base->driver, "%.48s, driver %.32s", platform, driver);
+    ps_snprintf(d->target, sizeof d->target, "%s, %s, %s", base->hardware, platform, driver);
+    d->largest = (size_t)number_of(api, f->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
+    d->most_items = (size_t)number_of(api, f->id, CL_DEVICE_MAX_WORK_GROUP_SIZE);
+    base->info = (ps_device_info) { sizeof base->info,
+                                    base->name,
+                                    base->hardware,
+                                    base->driver,
+                                    number_of(api, f->id, CL_DEVICE_GLOBAL_MEM_SIZE),
+                                    (int)number_of(api, f->id, CL_DEVICE_MAX_COMPUTE_UNITS) };
+    base->caps = (ps_caps) { true, true, true, true, PS_MAX_POSTS, true, false };
+}
+
+static ps_status open_device(ocl_device *d, const found *f, ps_error *err) {
+    const cl_context_properties properties[] = { CL_CONTEXT_PLATFORM, (cl_context_properties)f->platform, 0 };
+    cl_int code;
+    d->context = d->api.clCreateContext(properties, 1, &f->id, NULL, NULL, &code);
+    if (!d->context) return ocl_fail(d->base.name, "clCreateContext", code, err);
+    d->queue = d->api.clCreateCommandQueue(d->context, f->id, 0, &code);
+    return d->queue ? PS_OK : ocl_fail(d->base.name, "clCreateCommandQueue", code, err);
+}
+
+static ps_status new_device(search *s, const found *f, size_t index, const char *cache_dir, ps_device **ret,
+                            ps_error *err) {
+    ocl_device *d = ps_alloc_zero(s->alloc, sizeof *d);
+    if (!d) return PS_FAIL_NOMEM(err, "a device");
+    d->base.ops = &ocl_device_ops;
+    d->base.alloc = s->alloc;
+    d->api = s->api;
+    d->id = f->id;
+    atomic_init(&d->held, 0);
+    ps_map_init(&d->programs, s->alloc);
+    if (!ps_mutex_init(&d->lock)) {
+        ps_free(s->alloc, d);
+        return PS_FAIL_NOMEM(err, "a lock");
+    }
+    describe(d, f, index);
+    ps_status status = open_device(d, f, err);
+    if (status != PS_OK) {
+        ps_device_free(&d->base);
+        return status;
+    }
+    if (ps_cache_open(s->alloc, cache_dir, 0, &d->cache, NULL) != PS_OK) d->cache = NULL;
+    *ret = &d->base;
+    return PS_OK;
+}
+
+/* One driver that fails must not hide the others. */
+static void add_devices(search *s, bool gpus, const char *cache_dir, ps_device **ret, size_t max, size_t *ret_n,
+                        size_t *index) {
+    for (size_t i = 0; i < s->n && *ret_n < max; i++) {
+        ps_error err = PS_ERROR_INIT;
+        const found *f = &s->list[i];
+        if (((f->type & CL_DEVICE_TYPE_GPU) != 0) != gpus) continue;
+        if (new_device(s, f, *index, cache_dir, &ret[*ret_n], &err) != PS_OK) {
+            ps_str_printf(s->advice, "%s\n", err.msg);
+            continue;
+        }
+        ++*ret_n;
+        ++*index;
+        s->n_gpus += gpus;
+    }
+}
+
+ps_status ps_devices_discover(ps_alloc_state *alloc, const char *cache_dir, ps_device **ret, size_t max, size_t *ret_n,
+                              ps_str *advice, ps_error *err) {
+    search *s = ps_alloc_zero(alloc, sizeof *s);
+    size_t index = 0;
+    if (!s) return PS_FAIL_NOMEM(err, "the search for devices");
+    s->alloc = alloc;
+    s->advice = advice;
+    ps_str_init(&s->platforms, alloc);
+    ocl_prepare_environment("");
+    const bool loader = ocl_api_open(&s->api, NULL) == PS_OK;
+    if (loader) {
+        find_all(s);
+        add_devices(s, true, cache_dir, ret, max, ret_n, &index);
+        add_devices(s, false, cache_dir, ret, max, ret_n, &index);
+    }
+    ps_status status = ocl_advise(alloc, "", loader, s->platforms.data, s->n_gpus, advice, err);
+    ps_str_release(&s->platforms);
+    ps_free(alloc, s);
+    return status;
+}

@@ -1,0 +1,345 @@
+/* gemm.c - MatMul, Gemm and Attention, and the launch of a product for others. */
+#include "backend/opencl/gemm.h"
+
+/* ---- a product ---- */
+
+/* Tiles of 64 x 64 by one wavefront: no barrier between waves, and many groups where images are small. */
+#define TILE 64
+
+static void image_args(ocl_launch *l, const ocl_gemm *g) {
+    if (g->a_mode != OCL_A_WINDOWS && g->a_mode != OCL_A_SPREAD) return;
+    ocl_arg_buffer(l, g->taps);
+    ocl_arg_ints(l, g->image, 8);
+    ocl_arg_ints(l, g->window, 8);
+}
+
+static void gemm_args(ocl_launch *l, const ocl_gemm *g) {
+    l->args[0] = g->a;
+    l->args[1] = g->b;
+    l->args[2] = g->c;
+    l->n_args = 3;
+    const int64_t sizes[8] = { g->m, g->n, g->k, g->lda, g->ldb, g->ldc, g->inner };
+    ocl_arg_ints(l, sizes, 8);
+    ocl_arg_ints(l, g->step, 8);
+    if (g->has_bias) ocl_arg_in(l, g->bias);
+    image_args(l, g);
+}
+
+ps_status ocl_gemm_launch(ocl_kernel *k, int i, const ocl_gemm *g, const ps_chain *chain, int64_t columns,
+                          ps_error *err) {
+    char options[160];
+    ocl_launch *l;
+    ps_str text;
+    ps_str_init(&text, k->base.alloc);
+    ocl_post_text(&text, chain, columns);
+    ps_snprintf(options, sizeof options, "-DA_MODE=%d -DB_MODE=%d -DBIAS=%d -DFOUR=%d -DBM=%d -DBN=%d -DBK=%d",
+                (int)g->a_mode, (int)g->b_mode, g->has_bias, g->four, TILE, TILE, OCL_GEMM_DEPTH);
+    ps_status status = text.failed ? PS_FAIL_NOMEM(err, "a program")
+                                   : ocl_launch_init(k, i, "gemm", options, text.data, "gemm", &l, err);
+    ps_str_release(&text);
+    if (status != PS_OK) return status;
+    gemm_args(l, g);
+    ocl_post_args(l, chain, columns);
+    ocl_launch_size(l, (g->n + TILE - 1) / TILE * 64, (g->m + TILE - 1) / TILE, g->outer * g->inner, 64, 1);
+    return PS_OK;
+}
+
+/* ---- panels ---- */
+
+static int64_t up(int64_t n, int64_t unit) {
+    return (n + unit - 1) / unit * unit;
+}
+
+int64_t ocl_panel_rows(const ocl_panels *p) {
+    return up(p->k1_n * p->k2_n, OCL_GEMM_DEPTH);
+}
+
+int64_t ocl_panel_columns(const ocl_panels *p) {
+    return up(p->n, 4);
+}
+
+typedef struct pack_job {
+    const ocl_panels *p;
+    const ps_tensor *src;
+} pack_job;
+
+static ps_status pack(void *ctx, void *dst, ps_error *err) {
+    const ocl_panels *p = ((const pack_job *)ctx)->p;
+    const float *src = ((const pack_job *)ctx)->src->data;
+    const int64_t rows = ocl_panel_rows(p), columns = ocl_panel_columns(p);
+    memset(dst, 0, (size_t)(p->groups * rows * columns) * sizeof(float));
+    for (int64_t g = 0; g < p->groups; g++) {
+        for (int64_t k1 = 0; k1 < p->k1_n; k1++) {
+            for (int64_t k2 = 0; k2 < p->k2_n; k2++) {
+                float *row = (float *)dst + (g * rows + k1 * p->k2_n + k2) * columns;
+                const float *from = src + g * p->group + k1 * p->k1 + k2 * p->k2;
+                for (int64_t c = 0; c < p->n; c++)
+                    row[c] = from[c * p->column];
+            }
+        }
+    }
+    return PS_OK;
+}
+
+ps_status ocl_panels_take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, void **ret,
+                          ps_error *err) {
+    char key[192];
+    int64_t elements;
+    size_t bytes;
+    const ps_shape s = ps_shape_make(3, (int64_t[]) { p->groups, ocl_panel_rows(p), ocl_panel_columns(p) });
+    pack_job job = { p, l->node->in[index]->constant };
+    PS_FAIL_IF(!ps_shape_elements(&s, &elements) || !ps_dtype_bytes(PS_DTYPE_F32, elements, &bytes), err, LIMIT,
+               "weights are too large to pack");
+    ps_snprintf(key, sizeof key, "opencl.panels %lld %lld %lld %lld %lld %lld %lld %lld", (long long)p->groups,
+                (long long)p->k1_n, (long long)p->k2_n, (long long)p->n, (long long)p->group, (long long)p->k1,
+                (long long)p->k2, (long long)p->column);
+    return ps_weights_take_on(l, device, index, key, bytes, pack, &job, ret, err);
+}
+
+/* ---- MatMul, Gemm ---- */
+
+static const char *check_product(const ps_node *n) {
+    for (uint32_t i = 0; i < 3 && i < n->n_in; i++) {
+        if (n->in[i] && n->in[i]->dtype != PS_DTYPE_F32) return "not f32";
+    }
+    return n->out[0]->dtype == PS_DTYPE_F32 ? NULL : "not f32";
+}
+
+static ps_status lower_product(ps_device *device, ps_lowering *l, ocl_gemm *g, const ocl_panels *panels,
+                               const ps_post *posts, int n_posts, const char *label, ps_error *err) {
+    const ps_node *n = l->node;
+    const ps_shape *out = &n->out[0]->shape;
+    ps_chain chain;
+    ocl_kernel *k;
+    void *packed = NULL;
+    for (uint32_t i = 0; i < n->n_in; i++)
+        l->in_layout[i] = PS_LAYOUT_PLAIN;
+    if (!ps_chain_init(&chain, n, posts, n_posts, out, PS_LAYOUT_PLAIN, l->in_layout, out, PS_LAYOUT_PLAIN, 1))
+        return ocl_decline(l, "an operand does not broadcast plainly");
+    if (panels) {
+        PS_TRY(ocl_panels_take(device, l, 1, panels, &packed, err));
+        g->b = (ocl_arg) { OCL_ARG_BUFFER, { .buffer = packed } };
+        g->b_mode = OCL_B_PANELS;
+        g->ldb = ocl_panel_columns(panels);
+    }
+    PS_TRY(ocl_kernel_new(device, l, 1, label, &k, err));
+    return ocl_kernel_done(l, k, ocl_gemm_launch(k, 0, g, &chain, g->n, err));
+}
+
+/* The posts of the node, behind those that a bias or C needs. */
+static int product_posts(const ps_node *n, bool bias, float alpha, ps_post *ret) {
+    ps_post own[PS_MAX_POSTS];
+    int at = 0;
+    const int count = n->domain[0] ? (int)ps_node_posts(n, own) : 0;
+    if (count + 2 > PS_MAX_POSTS) return -1;
+    if (alpha != 1) ret[at++] = (ps_post) { PS_POST_LINEAR, -1, alpha, 0 };
+    if (bias) ret[at++] = (ps_post) { PS_POST_ADD, 2, 0, 0 };
+    for (int i = 0; i < count; i++)
+        ret[at++] = own[i];
+    return at;
+}
+
+ps_status ocl_lower_gemm(ps_device *device, ps_lowering *l, ps_error *err) {
+    const ps_node *n = l->node;
+    const ps_gemm_params *p = n->params;
+    const ps_shape *a = &n->in[0]->shape, *b = &n->in[1]->shape, *out = &n->out[0]->shape;
+    ps_post posts[PS_MAX_POSTS];
+    l->why = check_product(n);
+    if (l->why || !ocl_sizes_fit(l)) return PS_OK;
+    if (ps_has_in(n, 2) && p->beta != 1.0f) return ocl_decline(l, "beta other than 1");
+    if (n->op->since < 7 && ps_has_in(n, 2) && n->in[2]->shape.rank > 2) return PS_OK;
+    const int n_posts = product_posts(n, ps_has_in(n, 2), p->alpha, posts);
+    if (n_posts < 0) return ocl_decline(l, "too many post-operations");
+    ocl_gemm g = { .a_mode = p->transA ? OCL_A_COLUMNS : OCL_A_ROWS,
+                   .b_mode = p->transB ? OCL_B_COLUMNS : OCL_B_ROWS,
+                   .m = out->dims[0],
+                   .n = out->dims[1],
+                   .k = a->dims[p->transA ? 0 : 1],
+                   .lda = a->dims[1],
+                   .ldb = b->dims[1],
+                   .ldc = out->dims[1],
+                   .outer = 1,
+                   .inner = 1,
+                   .a = { OCL_ARG_IN, { .index = 0 } },
+                   .b = { OCL_ARG_IN, { .index = 1 } },
+                   .c = { OCL_ARG_OUT, { .index = 0 } } };
+    const ocl_panels panels = {
+        .groups = 1, .k1_n = 1, .k2_n = g.k, .n = g.n, .k2 = p->transB ? 1 : g.ldb, .column = p->transB ? g.ldb : 1
+    };
+    return lower_product(device, l, &g, n->in[1]->constant ? &panels : NULL, posts, n_posts, "opencl.gemm", err);
+}
+
+/* ---- batches ---- */
+
+typedef struct batch {
+    int n;
+    int64_t dims[PS_MAX_RANK], a[PS_MAX_RANK], b[PS_MAX_RANK], c[PS_MAX_RANK];
+} batch;
+
+static int64_t batch_step(const ps_shape *s, int axis_from_end, int64_t dense) {
+    const int d = s->rank - axis_from_end;
+    return d < 0 || s->dims[d] == 1 ? 0 : dense;
+}
+
+/* Leading dims from the innermost on, merged where all three operands allow. */
+static void find_batch(const ps_shape *a, const ps_shape *b, const ps_shape *out, int64_t m, int64_t n, int64_t k,
+                       batch *ret) {
+    int64_t sa = m * k, sb = k * n, sc = m * n;
+    memset(ret, 0, sizeof *ret);
+    for (int d = out->rank - 3; d >= 0; d--) {
+        const int from_end = out->rank - d;
+        const int64_t ta = batch_step(a, from_end, sa), tb = batch_step(b, from_end, sb), dim = out->dims[d];
+        const int at = ret->n;
+        const int64_t all = at ? ret->dims[at - 1] : 0;
+        if (a->rank >= from_end) sa *= a->dims[a->rank - from_end];
+        if (b->rank >= from_end) sb *= b->dims[b->rank - from_end];
+        const int64_t tc = sc;
+        sc *= dim;
+        if (dim == 1) continue;
+        if (at && ta == ret->a[at - 1] * all && tb == ret->b[at - 1] * all && tc == ret->c[at - 1] * all) {
+            ret->dims[at - 1] *= dim;
+            continue;
+        }
+        ret->dims[at] = dim;
+        ret->a[at] = ta;
+        ret->b[at] = tb;
+        ret->c[at] = tc;
+        ret->n++;
+    }
+}
+
+static void use_batch(const batch *b, ocl_gemm *g) {
+    g->inner = b->n > 0 ? b->dims[0] : 1;
+    g->outer = b->n > 1 ? b->dims[1] : 1;
+    const int64_t step[8] = { b->a[1], b->a[0], b->b[1], b->b[0], b->c[1], b->c[0], 0, 0 };
+    memcpy(g->step, step, sizeof g->step);
+}
+
+ps_status ocl_lower_matmul(ps_device *device, ps_lowering *l, ps_error *err) {
+    const ps_node *n = l->node;
+    const ps_shape *a = &n->in[0]->shape, *b = &n->in[1]->shape;
+    ps_post posts[PS_MAX_POSTS];
+    batch batches;
+    l->why = check_product(n);
+    if (l->why || !ocl_sizes_fit(l)) return PS_OK;
+    if (a->rank < 2 || b->rank < 2) return ocl_decline(l, "a vector as operand");
+    const int n_posts = product_posts(n, n->domain[0] && ps_has_in(n, 2), 1, posts);
+    if (n_posts < 0) return ocl_decline(l, "too many post-operations");
+    ocl_gemm g = { .m = a->dims[a->rank - 2],
+                   .k = a->dims[a->rank - 1],
+                   .n = b->dims[b->rank - 1],
+                   .outer = 1,
+                   .inner = 1,
+                   .a = { OCL_ARG_IN, { .index = 0 } },
+                   .b = { OCL_ARG_IN, { .index = 1 } },
+                   .c = { OCL_ARG_OUT, { .index = 0 } } };
+    g.lda = g.k;
+    g.ldb = g.ldc = g.n;
+    const ocl_panels panels = { .groups = 1, .k1_n = 1, .k2_n = g.k, .n = g.n, .k2 = g.n, .column = 1 };
+    if (b->rank == 2) {
+        g.m = ps_shape_product(a, 0, a->rank - 1);
+    } else {
+        find_batch(a, b, &n->out[0]->shape, g.m, g.n, g.k, &batches);
+        if (batches.n > 2) return ocl_decline(l, "batches broadcast over more than two dims");
+        use_batch(&batches, &g);
+    }
+    const bool pack_it = b->rank == 2 && n->in[1]->constant;
+    return lower_product(device, l, &g, pack_it ? &panels : NULL, posts, n_posts, "opencl.matmul", err);
+}
+
+/* ---- Attention: scores, softmax, product ---- */
+
+typedef struct attention {
+    int64_t batch, heads, sq, sk, d, dv;
+    int64_t mask[4]; /* strides over batch, head, query, key */
+} attention;
+
+static bool mask_strides(const ps_shape *m, attention *t) {
+    const int64_t full[4] = { t->batch, t->heads, t->sq, t->sk };
+    int64_t step = 1;
+    for (int i = 3; i >= 0; i--) {
+        const int d = i - (4 - m->rank);
+        const int64_t dim = d < 0 ? 1 : m->dims[d];
+        if (m->rank > 4 || (dim != 1 && dim != full[i])) return false;
+        t->mask[i] = dim == 1 ? 0 : step;
+        step *= dim;
+    }
+    return true;
+}
+
+static ps_status score_launches(ocl_kernel *k, const attention *t, ps_error *err) {
+    const ps_chain none = { .rank = 1, .dims = { 1 } };
+    const int64_t q = t->heads * t->d, v = t->heads * t->dv;
+    ocl_gemm scores = { .b_mode = OCL_B_COLUMNS,
+                        .m = t->sq,
+                        .n = t->sk,
+                        .k = t->d,
+                        .lda = q,
+                        .ldb = q,
+                        .ldc = t->sk,
+                        .outer = t->batch,
+                        .inner = t->heads,
+                        .step = { t->sq * q, t->d, t->sk * q, t->d, t->heads * t->sq * t->sk, t->sq * t->sk },
+                        .a = { OCL_ARG_IN, { .index = 0 } },
+                        .b = { OCL_ARG_IN, { .index = 1 } },
+                        .c = { OCL_ARG_WORK, { .bytes = 0 } } };
+    PS_TRY(ocl_gemm_launch(k, 0, &scores, &none, t->sk, err));
+    ocl_gemm sum = { .m = t->sq,
+                     .n = t->dv,
+                     .k = t->sk,
+                     .lda = t->sk,
+                     .ldb = v,
+                     .ldc = v,
+                     .outer = t->batch,
+                     .inner = t->heads,
+                     .step = { t->heads * t->sq * t->sk, t->sq * t->sk, t->sk * v, t->dv, t->sq * v, t->dv },
+                     .a = { OCL_ARG_WORK, { .bytes = 0 } },
+                     .b = { OCL_ARG_IN, { .index = 2 } },
+                     .c = { OCL_ARG_OUT, { .index = 0 } } };
+    return ocl_gemm_launch(k, 2, &sum, &none, v, err);
+}
+
+static ps_status softmax_launch(ocl_kernel *k, const attention *t, float scale, bool mask, ps_error *err) {
+    ocl_launch *l;
+    PS_TRY(ocl_launch_init(k, 1, "softmax", mask ? "-DMASK=1" : "-DMASK=0", "", "softmax_scores", &l, err));
+    ocl_arg_work(l, 0);
+    ocl_arg_int(l, t->sk);
+    ocl_arg_float(l, scale);
+    if (mask) {
+        const int64_t dims[8] = { t->heads, t->sq, t->mask[0], t->mask[1], t->mask[2], t->mask[3] };
+        ocl_arg_in(l, 3);
+        ocl_arg_ints(l, dims, 8);
+    }
+    ocl_launch_size(l, t->batch * t->heads * t->sq * 64, 1, 1, 64, 1);
+    return PS_OK;
+}
+
+ps_status ocl_lower_attention(ps_device *device, ps_lowering *l, ps_error *err) {
+    const ps_node *n = l->node;
+    const ps_attention_params *p = n->params;
+    const ps_shape *q = &n->in[0]->shape, *key = &n->in[1]->shape, *v = &n->in[2]->shape;
+    const bool mask = ps_has_in(n, 3);
+    ocl_kernel *k;
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        if (n->in[i] && n->in[i]->dtype != PS_DTYPE_F32) return ocl_decline(l, "not f32");
+    }
+    if (!ocl_sizes_fit(l)) return PS_OK;
+    attention t = { .batch = q->dims[0],
+                    .heads = p->heads,
+                    .sq = q->dims[1],
+                    .sk = key->dims[1],
+                    .d = q->dims[2] / p->heads,
+                    .dv = v->dims[2] / p->heads };
+    int64_t elements;
+    const ps_shape scores = ps_shape_make(4, (int64_t[]) { t.batch, t.heads, t.sq, t.sk });
+    if (!ps_shape_elements(&scores, &elements) || elements > INT32_MAX / 64)
+        return ocl_decline(l, "too many scores at once");
+    if (mask && !mask_strides(&n->in[3]->shape, &t)) return ocl_decline(l, "a mask of another form");
+    for (uint32_t i = 0; i < n->n_in; i++)
+        l->in_layout[i] = PS_LAYOUT_PLAIN;
+    PS_TRY(ocl_kernel_new(device, l, 3, "opencl.attention", &k, err));
+    k->base.workspace = (size_t)elements * sizeof(float);
+    ps_status status = score_launches(k, &t, err);
+    if (status == PS_OK) status = softmax_launch(k, &t, p->scale, mask, err);
+    return ocl_kernel_done(l, k, status);
+}

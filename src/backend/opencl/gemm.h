@@ -1,0 +1,44 @@
+/* gemm.h - the one matrix product: C = post(A B + bias), with A read as rows, columns or the windows of an image.
+ * kernels/gemm.cl has the loops. */
+#ifndef PS_BACKEND_OPENCL_GEMM_H
+#define PS_BACKEND_OPENCL_GEMM_H
+
+#include "backend/opencl/opencl_int.h"
+
+#define OCL_GEMM_DEPTH 8 /* of a tile: panels have a multiple of it as rows */
+
+typedef enum ocl_a_mode { OCL_A_ROWS, OCL_A_COLUMNS, OCL_A_WINDOWS, OCL_A_SPREAD } ocl_a_mode;
+typedef enum ocl_b_mode { OCL_B_ROWS, OCL_B_COLUMNS, OCL_B_PANELS } ocl_b_mode;
+
+typedef struct ocl_gemm {
+    ocl_a_mode a_mode;
+    ocl_b_mode b_mode;
+    int64_t m, n, k, lda, ldb, ldc;
+    int64_t outer, inner; /* outer x inner products */
+    int64_t step[8];      /* elements from one to the next: of A, B, C and the column; outer, inner */
+    ocl_arg a, b, c;
+    bool has_bias;
+    uint32_t bias; /* node input; one number a column */
+    /* OCL_A_WINDOWS: positions of a convolution; OCL_A_SPREAD: of a transposed one */
+    void *taps;        /* int4 a row of B: depth, height, width, offset */
+    bool four;         /* channels of a group are a multiple of four */
+    int64_t image[8];  /* depth, height, width, channels of the input; depth, height, width of the output */
+    int64_t window[8]; /* strides, pads */
+} ocl_gemm;
+
+/* Launch i; chain: what is done to the results, `columns` in a row of them. */
+ps_status ocl_gemm_launch(ocl_kernel *k, int i, const ocl_gemm *g, const ps_chain *chain, int64_t columns,
+                          ps_error *err);
+
+/* Constant weights as panels [groups][rows][columns]: rows are k = k1 * k2_n + k2 up to a multiple of OCL_GEMM_DEPTH,
+ * columns up to a multiple of four; the rest is zero. Strides in elements of the tensor. */
+typedef struct ocl_panels {
+    int64_t groups, k1_n, k2_n, n;
+    int64_t group, k1, k2, column;
+} ocl_panels;
+int64_t ocl_panel_rows(const ocl_panels *p);
+int64_t ocl_panel_columns(const ocl_panels *p);
+ps_status ocl_panels_take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, void **ret,
+                          ps_error *err);
+
+#endif

@@ -1,0 +1,34 @@
+/* Windowed pools, channels-last: one output element an item. PADDED: padding counts for an average. */
+__kernel void pool(__global const float *x, ulong xo, __global float *y, ulong yo, int n, int8 image, int8 window,
+                   int8 taps, int8 ends) {
+    const int o = get_global_id(0), channels = image.s3;
+    if (o >= n) return;
+    const int c = o % channels, pixel = o / channels;
+    const int w0 = pixel % image.s6 * window.s2 - window.s5;
+    const int h0 = pixel / image.s6 % image.s5 * window.s1 - window.s4;
+    const int d0 = pixel / image.s6 / image.s5 % image.s4 * window.s0 - window.s3;
+    const int picture = pixel / image.s6 / image.s5 / image.s4;
+    x = ATC(float, x, xo) + picture * image.s0 * image.s1 * image.s2 * channels + c;
+    y = AT(float, y, yo);
+    float v = MAX ? -INFINITY : 0.0f;
+    int count = 0;
+    for (int a = 0; a < taps.s0; a++) {
+        const int d = d0 + a * taps.s3;
+        for (int b = 0; b < taps.s1; b++) {
+            const int h = h0 + b * taps.s4;
+            for (int e = 0; e < taps.s2; e++) {
+                const int w = w0 + e * taps.s5;
+                const bool inside = d >= 0 && d < image.s0 && h >= 0 && h < image.s1 && w >= 0 && w < image.s2;
+#if PADDED
+                count += d < ends.s0 && h < ends.s1 && w < ends.s2;
+#else
+                count += inside;
+#endif
+                if (!inside) continue;
+                const float z = x[((d * image.s1 + h) * image.s2 + w) * channels];
+                v = MAX ? post_max(v, z) : v + z;
+            }
+        }
+    }
+    y[o] = MAX ? v : v / (float)count;
+}

@@ -1,0 +1,132 @@
+/* memory.c - buffers in a device's memory, and streams: one in-order queue a session. */
+#include "backend/opencl/opencl_int.h"
+
+/* ---- buffers ---- */
+
+typedef struct ocl_buffer {
+    cl_mem mem;
+    size_t bytes;
+} ocl_buffer;
+
+static ps_status check_room(ocl_device *d, size_t bytes, ps_error *err) {
+    PS_FAIL_IF(bytes > d->largest, err, NO_MEMORY, "device '%s' gives at most %zu bytes at once, %zu are needed",
+               d->base.name, d->largest, bytes);
+    size_t held = atomic_load(&d->held);
+    PS_FAIL_IF(d->base.info.memory && held + bytes > d->base.info.memory, err, NO_MEMORY,
+               "device '%s' has %llu bytes, %zu are in use and %zu more are needed", d->base.name,
+               (unsigned long long)d->base.info.memory, held, bytes);
+    return PS_OK;
+}
+
+/* A driver may take the memory only when it is first used: that is now, so that its want is told here. */
+static cl_int touch(ocl_device *d, cl_mem mem, const void *content, size_t bytes) {
+    static const cl_int zero = 0;
+    ps_mutex_lock(&d->lock);
+    cl_int code = content
+                      ? d->api.clEnqueueWriteBuffer(d->queue, mem, CL_TRUE, 0, bytes, content, 0, NULL, NULL)
+                      : d->api.clEnqueueFillBuffer(d->queue, mem, &zero, sizeof zero, 0, sizeof zero, 0, NULL, NULL);
+    if (code == CL_SUCCESS && !content) code = d->api.clFinish(d->queue);
+    ps_mutex_unlock(&d->lock);
+    return code;
+}
+
+static ps_status buffer_new(ps_device *device, size_t bytes, const void *content, void **ret, ps_error *err) {
+    ocl_device *d = ocl_of(device);
+    cl_int code;
+    size_t room = bytes < PS_ALIGN ? PS_ALIGN : bytes;
+    PS_TRY(check_room(d, room, err));
+    ocl_buffer *b = ps_alloc_zero(device->alloc, sizeof *b);
+    if (!b) return PS_FAIL_NOMEM(err, "a buffer");
+    b->bytes = room;
+    b->mem = d->api.clCreateBuffer(d->context, CL_MEM_READ_WRITE, room, NULL, &code);
+    if (b->mem) {
+        code = touch(d, b->mem, bytes ? content : NULL, bytes);
+        if (code != CL_SUCCESS) d->api.clReleaseMemObject(b->mem);
+    }
+    if (code != CL_SUCCESS) {
+        ps_free(device->alloc, b);
+        return ocl_fail(device->name, "clCreateBuffer", code, err);
+    }
+    atomic_fetch_add(&d->held, room);
+    *ret = b;
+    return PS_OK;
+}
+
+static void buffer_free(ps_device *device, void *buffer) {
+    ocl_buffer *b = buffer;
+    if (!b) return;
+    ocl_of(device)->api.clReleaseMemObject(b->mem);
+    atomic_fetch_sub(&ocl_of(device)->held, b->bytes);
+    ps_free(device->alloc, b);
+}
+
+/* ---- streams ---- */
+
+static void stream_free(ps_stream *s) {
+    if (!s) return;
+    ocl_device *d = s->device;
+    if (s->flag) d->api.clReleaseMemObject(s->flag);
+    if (s->queue) d->api.clReleaseCommandQueue(s->queue);
+    ps_free(d->base.alloc, s);
+}
+
+static ps_status stream_new(ps_device *device, ps_stream **ret, ps_error *err) {
+    ocl_device *d = ocl_of(device);
+    cl_int code, zero = 0;
+    ps_stream *s = ps_alloc_zero(device->alloc, sizeof *s);
+    if (!s) return PS_FAIL_NOMEM(err, "a stream");
+    s->device = d;
+    s->queue = d->api.clCreateCommandQueue(d->context, d->id, 0, &code);
+    if (s->queue)
+        s->flag =
+            d->api.clCreateBuffer(d->context, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR, sizeof zero, &zero, &code);
+    if (code != CL_SUCCESS) {
+        stream_free(s);
+        return ocl_fail(device->name, "clCreateCommandQueue", code, err);
+    }
+    *ret = s;
+    return PS_OK;
+}
+
+static ps_status upload(ps_stream *s, const ps_region *dst, const void *src, size_t bytes, ps_error *err) {
+    const ocl_device *d = s->device;
+    if (!bytes) return PS_OK;
+    cl_int code = d->api.clEnqueueWriteBuffer(s->queue, ((const ocl_buffer *)dst->buffer)->mem, CL_FALSE, dst->offset,
+                                              bytes, src, 0, NULL, NULL);
+    return code == CL_SUCCESS ? PS_OK : ocl_fail(d->base.name, "clEnqueueWriteBuffer", code, err);
+}
+
+static ps_status download(ps_stream *s, void *dst, const ps_region *src, size_t bytes, ps_error *err) {
+    const ocl_device *d = s->device;
+    if (!bytes) return PS_OK;
+    cl_int code = d->api.clEnqueueReadBuffer(s->queue, ((const ocl_buffer *)src->buffer)->mem, CL_FALSE, src->offset,
+                                             bytes, dst, 0, NULL, NULL);
+    return code == CL_SUCCESS ? PS_OK : ocl_fail(d->base.name, "clEnqueueReadBuffer", code, err);
+}
+
+/* Kernels cannot fail: one that met an index out of range has read another element and set the flag. */
+static ps_status look_at_flag(ps_stream *s, ps_error *err) {
+    const ocl_device *d = s->device;
+    cl_int flag = 0, zero = 0;
+    s->check = false;
+    cl_int code = d->api.clEnqueueReadBuffer(s->queue, s->flag, CL_TRUE, 0, sizeof flag, &flag, 0, NULL, NULL);
+    if (code == CL_SUCCESS && flag)
+        code = d->api.clEnqueueWriteBuffer(s->queue, s->flag, CL_TRUE, 0, sizeof zero, &zero, 0, NULL, NULL);
+    if (code != CL_SUCCESS) return ocl_fail(d->base.name, "clEnqueueReadBuffer", code, err);
+    PS_FAIL_IF(flag, err, INVALID, "an index of a Gather lies outside of the axis it selects from");
+    return PS_OK;
+}
+
+static ps_status sync(ps_stream *s, ps_error *err) {
+    const ocl_device *d = s->device;
+    cl_int code = d->api.clFinish(s->queue);
+    s->waiting = 0;
+    if (code != CL_SUCCESS) return ocl_fail(d->base.name, "clFinish", code, err);
+    return s->check ? look_at_flag(s, err) : PS_OK;
+}
+
+cl_mem ocl_buffer_mem(const void *buffer) {
+    return ((const ocl_buffer *)buffer)->mem;
+}
+
+const ps_memory_ops ocl_memory_ops = { buffer_new, buffer_free, stream_new, stream_free, upload, download, sync };

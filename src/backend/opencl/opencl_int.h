@@ -1,0 +1,194 @@
+/* opencl_int.h - shared by the files of the OpenCL devices.
+ *
+ *   api.h       OpenCL, loaded while the program runs
+ *   discover.c  platforms and devices
+ *   advice.c    what keeps a card from being used
+ *   device.c    the device and its implementation list
+ *   memory.c    buffers and streams
+ *   program.c   kernels/NAME.cl with options → a program, compiled once, kept on disk
+ *   launch.c    a kernel of the plan as a list of launches
+ *   post.c      chains of post-operations as OpenCL C
+ *   gemm.c conv.c pointwise.c …   one file per operator family: lower functions */
+#ifndef PS_BACKEND_OPENCL_INT_H
+#define PS_BACKEND_OPENCL_INT_H
+
+#include "backend/backend.h"
+#include "backend/chain.h"
+#include "backend/opencl/api.h"
+#include "base/cache.h"
+#include "base/map.h"
+
+typedef struct ocl_program {
+    cl_program handle;
+    char *key; /* name, options and generated text */
+} ocl_program;
+
+typedef struct ocl_device {
+    ps_device base;
+    ocl_api api; /* a copy: the library itself stays in memory */
+    cl_device_id id;
+    cl_context context;
+    size_t largest;         /* bytes of one buffer */
+    size_t most_items;      /* of a work-group */
+    cl_command_queue queue; /* uploads of weights; guarded by lock */
+    atomic_size_t held;     /* bytes of buffers */
+    ps_mutex lock;
+    ps_map programs;  /* key → ocl_program; guarded by lock */
+    ps_cache *cache;  /* NULL: none */
+    char target[512]; /* device and driver, for the cache's key */
+} ocl_device;
+
+static inline ocl_device *ocl_of(ps_device *d) {
+    return (ocl_device *)d;
+}
+
+extern const ps_device_ops ocl_device_ops;
+extern const ps_memory_ops ocl_memory_ops;
+cl_mem ocl_buffer_mem(const void *buffer);
+
+/* One sentence a line for what keeps a card of this machine from being used. root: "" outside of tests. platforms:
+ * names of those that were found, a line each; n_gpus: usable graphics cards among their devices. */
+ps_status ocl_advise(ps_alloc_state *alloc, const char *root, bool loader, const char *platforms, size_t n_gpus,
+                     ps_str *advice, ps_error *err);
+/* Before OpenCL is loaded: Mesa's rusticl shows AMD cards only if it is told to. */
+void ocl_prepare_environment(const char *root);
+
+/* ---- programs ---- */
+/* kernels/NAME.cl behind the generated text (may be ""), compiled with the options. Lives as long as the device. */
+ps_status ocl_program_get(ocl_device *d, const char *name, const char *options, const char *text, ocl_program **ret,
+                          ps_error *err);
+void ocl_programs_free(ocl_device *d);
+
+/* ---- streams ---- */
+struct ps_stream {
+    ocl_device *device;
+    cl_command_queue queue;
+    cl_mem flag; /* an int that a kernel sets to tell that an index was out of range */
+    bool check;  /* such a kernel has run since the last wait */
+    int waiting; /* launches since the queue was last flushed */
+};
+
+/* ---- kernels of a plan: launches in order ---- */
+
+typedef enum ocl_arg_kind {
+    OCL_ARG_IN,     /* a buffer and its offset: args->in[index] */
+    OCL_ARG_OUT,    /* args->out[index] */
+    OCL_ARG_WORK,   /* the workspace, `bytes` behind its start */
+    OCL_ARG_BUFFER, /* a buffer of the weight store or of this kernel */
+    OCL_ARG_FLAG,   /* of the stream */
+    OCL_ARG_INT,
+    OCL_ARG_FLOAT,
+    OCL_ARG_INTS, /* int8 */
+} ocl_arg_kind;
+
+typedef struct ocl_arg {
+    ocl_arg_kind kind;
+    union {
+        uint32_t index;
+        size_t bytes;
+        void *buffer;
+        cl_int i;
+        cl_float f;
+        cl_int v[8];
+    } u;
+} ocl_arg;
+
+#define OCL_MAX_ARGS 72
+#define OCL_MAX_OWNED 4
+
+typedef struct ocl_launch {
+    ocl_program *program;
+    const char *entry;
+    size_t global[3], local[3];
+    int n_args;
+    ocl_arg args[OCL_MAX_ARGS];
+} ocl_launch;
+
+typedef struct ocl_kernel {
+    ps_kernel base;
+    ocl_device *device;
+    void *owned[OCL_MAX_OWNED]; /* buffers */
+    int n_owned, n;
+    ocl_launch launches[];
+} ocl_kernel;
+
+ps_status ocl_kernel_new(ps_device *device, ps_lowering *l, int n_launches, const char *label, ocl_kernel **ret,
+                         ps_error *err);
+void ocl_kernel_free(ps_kernel *kernel);
+/* The kernel is the lowering's answer if status says that it is whole; else it goes. Returns status. */
+ps_status ocl_kernel_done(ps_lowering *l, ocl_kernel *k, ps_status status);
+/* A table that belongs to the kernel. */
+ps_status ocl_kernel_table(ocl_kernel *k, const void *data, size_t bytes, void **ret, ps_error *err);
+/* Launch i runs `entry` of a program (ocl_program_get). */
+ps_status ocl_launch_init(ocl_kernel *k, int i, const char *program, const char *options, const char *text,
+                          const char *entry, ocl_launch **ret, ps_error *err);
+/* Work-items in x, y, z, rounded up to work-groups of lx, ly, 1. */
+void ocl_launch_size(ocl_launch *l, int64_t x, int64_t y, int64_t z, size_t lx, size_t ly);
+void ocl_arg_in(ocl_launch *l, uint32_t index);
+void ocl_arg_out(ocl_launch *l, uint32_t index);
+void ocl_arg_work(ocl_launch *l, size_t bytes);
+void ocl_arg_buffer(ocl_launch *l, void *buffer);
+void ocl_arg_flag(ocl_launch *l);
+void ocl_arg_int(ocl_launch *l, int64_t i);
+void ocl_arg_float(ocl_launch *l, float f);
+void ocl_arg_ints(ocl_launch *l, const int64_t *v, int n); /* missing ones are 0 */
+
+/* Marks node inputs that the kernel does not read when it runs (shapes, axes, scales). */
+void ocl_skip_inputs(ps_lowering *l, uint32_t from);
+/* Is every offset into these values below 2^31, and none of them empty? Where not, l->why says so. */
+bool ocl_sizes_fit(ps_lowering *l);
+static inline ps_status ocl_decline(ps_lowering *l, const char *why) {
+    l->why = why;
+    return PS_OK;
+}
+
+/* ---- post-operations ---- */
+/* Appends macros for the chain: POST_PARAMS, POST_BEGIN, POST(x, o, col): o counts the result's elements as they lie,
+ * col is o % columns. */
+void ocl_post_text(ps_str *text, const ps_chain *chain, int64_t columns);
+void ocl_post_args(ocl_launch *l, const ps_chain *chain, int64_t columns);
+
+/* ---- copies ---- */
+/* n-dimensional, strides in elements, dims in the output's memory order. Offsets in elements. */
+typedef struct ocl_move {
+    int rank;
+    int64_t dims[2 * PS_MAX_RANK], src[2 * PS_MAX_RANK], dst[2 * PS_MAX_RANK];
+    int64_t src_at, dst_at;
+} ocl_move;
+void ocl_move_add(ocl_move *m, int64_t dim, int64_t dst, int64_t src);
+/* Merges what is contiguous on both sides. false if more than 8 dims are left. */
+bool ocl_move_merge(ocl_move *m);
+/* Launch i copies elements of `size` bytes; the caller appends the source and the destination: in, out. */
+ps_status ocl_move_launch(ocl_kernel *k, int i, const ocl_move *m, size_t size, uint32_t in, uint32_t out,
+                          ps_error *err);
+
+/* ---- lower functions, one per row of the implementation list in device.c ---- */
+ps_status ocl_lower_matmul(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_gemm(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_attention(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_conv(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_deconv(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_depthwise(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_pointwise(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_operator(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_pool(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_global_pool(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_reduce(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_softmax(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_layernorm(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_groupnorm(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_transpose(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_concat(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_split(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_slice(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_expand(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_pad(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_gather(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_resize(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_cast(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_quantize(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_dequantize(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_layout from, ps_layout to,
+                      int threads, ps_alloc_state *alloc, ps_kernel **ret, ps_error *err);
+
+#endif

@@ -1,0 +1,109 @@
+/* repository_int.h - the insides of the repository: names, versions, and what becomes of them. */
+#ifndef PS_SERVER_REPOSITORY_INT_H
+#define PS_SERVER_REPOSITORY_INT_H
+
+#include "base/map.h"
+#include "base/os.h"
+#include "server/eviction.h"
+#include "server/pool.h"
+#include "server/repository.h"
+#include "server/repository_path.h"
+
+/* One version of a model. Lives as long as its entry. All is guarded by the repository's lock; `file` is changed by who
+ * holds load_lock as well, so that the loader may read it with either. */
+typedef struct ps_model_version {
+    int64_t number;
+    char text[PS_MODEL_VERSION_TEXT];
+    char *file;
+    bool wanted;     /* by the model's version policy, as of the last look at its folder */
+    uint64_t queued; /* a request asked for it: its turn, counted from 1; 0: none did */
+    ps_model_state state;
+    ps_served *served; /* not NULL in state READY, and while a loaded version is loaded again */
+    ps_error reason;   /* of state FAILED, and of READY when a reload or a newer version failed; else empty */
+    size_t bytes;      /* that it held at most when it was loaded last; 0: not known */
+    int64_t load_ns;   /* how long that load took */
+    uint64_t loads, evictions;
+    uint64_t stamp, tried; /* of its files, as of the last look and the last load: see repository_poll.c */
+    ps_stats_values kept;  /* counters from before it was evicted */
+} ps_model_version;
+
+/* One known name. Lives as long as the repository; guarded by its lock but for the first four, which do not change. */
+typedef struct ps_entry {
+    char *name, *path, *states;          /* states NULL: a file beside the model may name them */
+    bool listed;                         /* not of the folder; does not change either */
+    bool resolved;                       /* `versions` are those of the folder */
+    bool pending;                        /* the loader was asked, or will be at the start */
+    uint64_t turn;                       /* as `queued` of a version, where the versions are not known */
+    bool unloaded;                       /* by hand: no request loads it */
+    bool gone;                           /* from the folder: as if it were not known */
+    uint64_t seen, taken;                /* stamps of its files: of the last look, and taken up. The loader's */
+    ps_error reason;                     /* why its versions cannot be told, or empty */
+    PS_VEC(ps_model_version *) versions; /* ascending */
+} ps_entry;
+
+struct ps_repository {
+    ps_engine *engine;
+    ps_alloc_state *alloc;
+    ps_log log;
+    char *dir, *device;
+    ps_repository_options options; /* strings are not kept */
+    ps_load_waits *waits;          /* keys are entries */
+    ps_pool *loader;               /* NULL until ps_repository_use_loader */
+    ps_job job;                    /* loads what is queued */
+    bool job_queued;               /* guarded by lock, like the next three */
+    uint64_t turns;                /* given so far */
+    bool crowded;                  /* so little room is left that idle models are to go */
+    int64_t looked_ns;             /* when that was found last */
+    atomic_bool stop_loading;
+    ps_mutex load_lock; /* one load or unload at a time; taken before lock */
+    ps_mutex lock;
+    ps_cond gone;              /* an unloaded version has been freed */
+    ps_map by_name;            /* guarded by lock, like all below */
+    PS_VEC(ps_entry *) sorted; /* by name */
+    size_t n_versions;
+    PS_VEC(ps_resident) residents; /* room for all versions, so that evicting needs no memory, like the next */
+    PS_VEC(ps_model_version *) resident_of;
+};
+
+ps_entry *ps_repository_find(ps_repository *repo, const char *name); /* with the lock held */
+/* Looks for new names in the folder. */
+ps_status ps_repository_scan(ps_repository *repo, ps_error *err);
+/* Does a request load what is not loaded? */
+bool ps_repository_on_demand(const ps_repository *repo);
+/* The version that a request without one gets, loaded or not; NULL: none. With the lock held. */
+ps_model_version *ps_entry_default(const ps_entry *e);
+
+/* ---- repository_load.c ---- */
+
+/* Reads the configuration and the folder; with load_lock held. */
+ps_status ps_entry_resolve(ps_repository *repo, ps_entry *e, ps_error *err);
+/* With the lock held: has the loader load it, soon. False: its queue is full. */
+bool ps_repository_queue(ps_repository *repo, ps_entry *e, ps_model_version *v);
+
+/* What lies in the model's folder has changed, or it is gone. */
+void ps_repository_take_up(ps_repository *repo, ps_entry *e, bool gone);
+
+/* ---- repository_poll.c ---- */
+
+/* Of a version's files and its configuration (may be NULL). */
+uint64_t ps_version_stamp(ps_repository *repo, const ps_entry *e, const char *file, const char *config);
+/* Of all files of a model; 0: there is none. */
+uint64_t ps_entry_stamp(ps_repository *repo, const ps_entry *e);
+
+/* With the lock held, at every request: if requests have taken most of the room that loads leave them, the loader is to
+ * make some. */
+void ps_repository_watch_room(ps_repository *repo);
+
+/* ---- repository_evict.c ---- */
+
+/* As much as loads leave free. */
+void ps_repository_restore_room(ps_repository *repo);
+/* Is less than half of that free? */
+bool ps_repository_is_crowded(const ps_repository *repo);
+
+/* Makes models go until at least `bytes` come free and `count` are gone. False: that cannot be done, and none went. */
+bool ps_repository_evict(ps_repository *repo, uint64_t bytes, size_t count);
+/* Room for a model that takes `bytes`. PS_UNAVAILABLE: there will be when others are idle; PS_NO_MEMORY: never. */
+ps_status ps_repository_make_room(ps_repository *repo, const ps_entry *e, uint64_t bytes, bool one_more, ps_error *err);
+
+#endif

@@ -1,0 +1,52 @@
+/* Every OpenCL kernel once or twice at sizes that a simulator finishes: for tools/check-opencl, which runs this under
+ * oclgrind. Results are compared with the reference kernels here too. */
+#include "opencl_compare.h"
+
+static void test_products(void **state) {
+    check("opencl.conv gemm",
+          "graph (x: f32[1,4,4,3], r: f32[1,5,4,3]) -> (y) opset 17 {\n  w: f32[5,4,3,3] = random(3)\n"
+          "  b: f32[5] = random(4)\n  t = Conv(x, w, b) {pads=[1,1,1,1]}\n  u = Add(t, r)\n  y = Relu(u)\n}");
+    check("opencl.conv gemm", "graph (x: f32[2,6,3,3]) -> (y) opset 17 {\n  w: f32[4,3,2,2] = random(3)\n"
+                              "  y = Conv(x, w) {group=2, strides=[1,2]}\n}");
+    check("opencl.conv gemm",
+          "graph (x: f32[1,3,3,3]) -> (y) opset 17 {\n  w: f32[66,3,1,1] = random(3)\n  y = Conv(x, w)\n}");
+    check("opencl.deconv", "graph (x: f32[1,3,3,2]) -> (y) opset 17 {\n  w: f32[3,2,2,3] = random(3)\n"
+                           "  y = ConvTranspose(x, w) {strides=[2,2], pads=[0,1,0,0]}\n}");
+    check("opencl.conv depthwise", "graph (x: f32[1,4,4,3]) -> (y) opset 17 {\n  w: f32[4,1,3,3] = random(3)\n"
+                                   "  y = Conv(x, w) {group=4, pads=[1,1,1,1]}\n}");
+    check("opencl.conv depthwise", "graph (x: f32[1,3,4,3]) -> (y) opset 17 {\n  w: f32[6,1,2,2] = random(3)\n"
+                                   "  y = Conv(x, w) {group=3}\n}");
+    check("opencl.matmul", "graph (a: f32[2,3,5], b: f32[2,5,7]) -> (y) opset 17 {\n  y = MatMul(a, b)\n}");
+    check("opencl.gemm", "graph (a: f32[5,3], b: f32[7,5], c: f32[7]) -> (y) opset 17 {\n"
+                         "  y = Gemm(a, b, c) {transA=1, transB=1}\n}");
+    check("opencl.attention", "graph (q: f32[1,3,8], k: f32[1,5,8], v: f32[1,5,6], m: f32[1,1,3,5]) -> (y) opset 17 {\n"
+                              "  y = polestar.Attention(q, k, v, m) {heads=2, scale=0.5}\n}");
+}
+
+static void test_rest(void **state) {
+    check("opencl.pointwise",
+          "graph (x: f32[2,3,5], r: f32[3,1]) -> (y) opset 17 {\n  t = Add(x, r)\n  y = Tanh(t)\n}");
+    check("opencl.maxpool",
+          "graph (x: f32[1,3,5,4]) -> (y) opset 19 {\n  y = MaxPool(x) {kernel_shape=[3,2], pads=[1,0,0,1]}\n}");
+    check("opencl.avgpool",
+          "graph (x: f32[1,3,5,4]) -> (y) opset 19 {\n  y = AveragePool(x) {kernel_shape=[2,2], pads=[1,0,0,1]}\n}");
+    check("opencl.reduce", "graph (x: f32[3,70]) -> (y) opset 11 {\n  y = ReduceSum(x) {axes=[1]}\n}");
+    check("opencl.reduce", "graph (x: f32[3,7]) -> (y) opset 11 {\n  y = ReduceMax(x) {axes=[0]}\n}");
+    check("opencl.softmax", "graph (x: f32[3,70]) -> (y) opset 17 {\n  y = Softmax(x)\n}");
+    check("opencl.layernorm", "graph (x: f32[3,70], s: f32[70], b: f32[70]) -> (y) opset 17 {\n"
+                              "  y = LayerNormalization(x, s, b)\n}");
+    check("opencl.transpose", "graph (x: f32[3,4,5]) -> (y) opset 17 {\n  y = Transpose(x) {perm=[2,0,1]}\n}");
+    check("opencl.concat", "graph (x: f32[3,4], z: f32[3,2]) -> (y) opset 17 {\n  y = Concat(x, z) {axis=1}\n}");
+    check("opencl.pad", "graph (x: f32[3,4]) -> (y) opset 17 {\n  p: i64[4] = {1, 0, 2, 3}\n  y = Pad(x, p)\n}");
+    check("opencl.gather", "graph (x: f32[7,3], i: i64[2,2]) -> (y) opset 17 {\n  y = Gather(x, i)\n}");
+    check("opencl.resize", "graph (x: f32[1,3,3,4]) -> (y) opset 18 {\n  s: f32[4] = {1, 1, 2, 1.5}\n"
+                           "  y = Resize(x, _, s) {mode=\"linear\"}\n}");
+    check("opencl.cast", "graph (x: f16[30]) -> (y) opset 17 {\n  y = Cast(x) {to=1}\n}");
+    check("opencl.quantize", "graph (x: f32[3,4]) -> (y) opset 17 {\n  s: f32[] = {0.03125}\n  z: u8[] = {3}\n"
+                             "  t = QuantizeLinear(x, s, z)\n  y = DequantizeLinear(t, s, z)\n}");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = { CMP_TEST(test_products), CMP_TEST(test_rest) };
+    return opencl_there() ? cmocka_run_group_tests(tests, NULL, NULL) : OPENCL_SKIPPED;
+}

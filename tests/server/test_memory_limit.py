@@ -1,0 +1,216 @@
+"""Models under one memory limit: who is loaded, who makes room, and what the process really holds."""
+
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import requests
+import tritonclient.http as client
+from conftest import BINARY, Server, save, value
+from onnx import TensorProto, helper, numpy_helper
+from test_repository import WAIT, config, index, load, state, tensor
+from tritonclient.utils import InferenceServerException
+
+MB = 1 << 20
+BIG = 16 * MB  # the weights of one model
+NAMES = "abcdefgh"
+
+
+def big_model(path, factor, megabytes=16):
+    """y = factor x, FP32 [n, 4], by way of square weights of so many megabytes together."""
+    width = 1024  # 4 MB each
+    names, weights = ["x"], [np.zeros((4, width), np.float32)]
+    weights += [np.zeros((width, width), np.float32) for _ in range(megabytes // 4)] + [np.zeros((width, 4), np.float32)]
+    for i, w in enumerate(weights):
+        w[range(4), range(4)] = factor if i == 0 else 1
+        w[-1, -1] += i / 128 if min(w.shape) > 4 else 0  # equal ones would be held once
+        names.append(f"t{i}")
+    names[-1] = "y"
+    return save(path, [helper.make_node("MatMul", [names[i], f"w{i}"], [names[i + 1]]) for i in range(len(weights))],
+                [value("x", TensorProto.FLOAT, ["n", 4])], [value("y", TensorProto.FLOAT, ["n", 4])],
+                [numpy_helper.from_array(w, f"w{i}") for i, w in enumerate(weights)])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("big")
+    for i, name in enumerate(NAMES):
+        big_model(folder / name / "1/model.onnx", i + 1)
+    return folder
+
+
+@pytest.fixture
+def start(folder):
+    started = []
+
+    def make(*arguments, repository=folder):
+        started.append(Server("--model-repository", repository, *arguments))
+        return started[-1]
+    yield make
+    for server in started:
+        code, log = server.stop()
+        assert code == 0, log
+
+
+def infer(server, model, x=np.array([[1, 2, 3, 4]], np.float32)):
+    with client.InferenceServerClient(server.url, network_timeout=WAIT) as c:
+        return c.infer(model, [tensor(x)]).as_numpy("y")
+
+
+def ready(server):
+    return [name for (name, _), m in index(server).items() if m["state"] == "READY"]
+
+
+def used(server):
+    """Bytes that each loaded model says it holds."""
+    stats = requests.get(server.base + "/v2/models/stats", timeout=WAIT).json()["model_stats"]
+    return {s["name"]: s["memory_usage"][0]["byte_size"] for s in stats}
+
+
+def test_what_does_not_fit_waits_for_its_first_request(start):
+    server = start("--memory-limit", "100M", "--max-models", 0)
+    at_start = ready(server)
+    assert 3 <= len(at_start) <= 5 and at_start == list(NAMES[:len(at_start)]), "in order of name, up to 80 %"
+    for i, name in enumerate(NAMES):
+        assert infer(server, name)[0, 3] == 4 * (i + 1)
+        assert sum(used(server).values()) <= 100 * MB
+    assert 3 <= len(ready(server)) <= 6 and NAMES[-1] in ready(server) and "b" not in ready(server)
+
+
+def test_what_a_model_says_it_holds_is_what_the_process_holds(start):
+    server = start("--model-control", "explicit", "--max-models", 0)
+    infer_all, before = NAMES[:4], server.memory_kb() * 1024
+    for name in infer_all:
+        load(server, name)
+        infer(server, name)
+    grown, said = server.memory_kb() * 1024 - before, sum(used(server).values())
+    assert said >= 4 * BIG
+    assert abs(grown - said) < 0.15 * said + 8 * MB, "the first models also bring in code of libraries"
+
+
+def test_memory_goes_back(start):
+    server = start("--model-control", "explicit", "--max-models", 0)
+    load(server, "a")
+    infer(server, "a")
+    requests.post(server.base + "/v2/repository/models/a/unload", timeout=WAIT)
+    before = server.memory_kb() * 1024
+    for name in NAMES[:4]:
+        load(server, name)
+        infer(server, name)
+    assert server.memory_kb() * 1024 - before > 4 * BIG
+    for name in NAMES[:4]:
+        requests.post(f"{server.base}/v2/repository/models/{name}/unload", timeout=WAIT)
+    assert server.memory_kb() * 1024 - before < BIG // 4, "it has gone back to the system"
+
+
+def test_loading_and_unloading_again_and_again(tmp_path, start):
+    for name in "ab":
+        big_model(tmp_path / name / "1/model.onnx", 1, 4)
+    server = start("--model-control", "explicit", repository=tmp_path)
+    held = []
+    for _ in range(30):
+        for name in "ab":
+            assert load(server, name).status_code == 200
+            infer(server, name)
+            requests.post(f"{server.base}/v2/repository/models/{name}/unload", timeout=WAIT)
+        held.append(server.memory_kb())
+    assert held[-1] < held[9] * 1.02 + 5000, held
+
+
+def test_a_model_that_can_never_fit(tmp_path, start):
+    big_model(tmp_path / "huge/1/model.onnx", 1, 64)
+    big_model(tmp_path / "small/1/model.onnx", 2, 2)
+    server = start("--memory-limit", "40M", repository=tmp_path)
+    with pytest.raises(InferenceServerException, match="memory limit of all models together is 41.9 MB") as error:
+        infer(server, "huge")
+    assert error.value.status() == "503"
+    assert infer(server, "small")[0, 0] == 2
+    assert state(server, "huge")[0] == "UNAVAILABLE" and "41.9 MB" in state(server, "huge")[1]
+
+
+def test_a_limit_of_its_own(tmp_path, start):
+    for name, limit in (("tight", "4M"), ("wide", "64M"), ("wrong", "much")):
+        big_model(tmp_path / name / "1/model.onnx", 3)
+        config(tmp_path / name, f'parameters {{ key: "memory_limit" value {{ string_value: "{limit}" }} }}')
+    server = start(repository=tmp_path)
+    assert infer(server, "wide")[0, 0] == 3
+    assert "memory_limit of 4194304 bytes" in state(server, "tight")[1]
+    assert "not a size" in state(server, "wrong")[1]
+
+
+def test_a_model_in_use_stays(tmp_path, start):
+    """One that is never idle is not evicted for one that is asked for now and then."""
+    for i, name in enumerate("abc"):
+        big_model(tmp_path / name / "1/model.onnx", i + 1)
+    server = start("--max-models", 2, repository=tmp_path)
+    stop = threading.Event()
+
+    def keep_busy():
+        x = np.ones((64, 4), np.float32)
+        while not stop.is_set():
+            np.testing.assert_array_equal(infer(server, "a", x), x)
+
+    with ThreadPoolExecutor(3) as pool:
+        busy = [pool.submit(keep_busy) for _ in range(3)]
+        time.sleep(0.2)
+        for _ in range(4):
+            for i, name in enumerate("bc"):
+                assert infer(server, name)[0, 0] == i + 2
+        stop.set()
+        for b in busy:
+            b.result()
+    assert "event=evict model=b" in server.read_log() and "event=evict model=a" not in server.read_log()
+
+
+def test_requests_stay_within_the_limit(start):
+    """Arenas grow with the batch: a run that finds no memory makes idle models go, and is answered."""
+    server = start("--memory-limit", "100M", "--max-models", 0)
+    for name in ready(server):
+        infer(server, name)
+    before = ready(server)
+    x = np.ones((6000, 4), np.float32)  # two arrays of 24 MB
+    np.testing.assert_array_equal(infer(server, "a", x), x)
+    assert len(ready(server)) < len(before) and sum(used(server).values()) <= 100 * MB
+
+
+def test_a_mixed_load(start):
+    server = start("--memory-limit", "120M", "--max-models", 0)
+
+    def work(seed):
+        rng = np.random.default_rng(seed)
+        with client.InferenceServerClient(server.url, network_timeout=WAIT) as c:
+            for _ in range(40):
+                i = min(int(rng.zipf(1.3)) - 1, len(NAMES) - 1)
+                x = rng.integers(-9, 9, (int(rng.integers(1, 4)), 4)).astype(np.float32)
+                np.testing.assert_array_equal(c.infer(NAMES[i], [tensor(x)]).as_numpy("y"), x * (i + 1))
+
+    sizes, done = [], threading.Event()
+
+    def sample():
+        while not done.is_set():
+            sizes.append(server.memory_kb())
+            time.sleep(0.01)
+
+    base = server.memory_kb() * 1024 - sum(used(server).values())
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
+    finally:
+        done.set()
+        sampler.join()
+    assert len(server.wait_log("event=evict ")) > 3
+    assert max(sizes) * 1024 < base + 120 * MB + 8 * MB, "what the libraries take is not limited"
+
+
+@pytest.mark.parametrize("arguments, part", [
+    (("--memory-limit", "much"), "size"), (("--memory-limit", "gpu=1G"), "device"), (("--memory-limit", "1M"), "16777216"),
+    (("--model-control", "sometimes"), "sometimes"), (("--max-models", "-1"), "max-models")])
+def test_wrong_options(folder, arguments, part):
+    got = subprocess.run([BINARY, "serve", "--model-repository", folder, "--http-port", "0", "--grpc-port", "0", *arguments],
+                         capture_output=True, text=True, timeout=WAIT)
+    assert got.returncode in (1, 2) and part in got.stderr

@@ -1,0 +1,40 @@
+/* opencl_compare.h - cpu_compare.h on the first OpenCL device. For tests.
+ *
+ * Tolerance: that of cpu_compare.h, 2e-5 relative to 1 + |value|: OpenCL lets exp, tanh and erf err by up to 16 units
+ * in the last place (2e-6), sums of a few hundred products in another order by about as much. */
+#ifndef PS_TEST_OPENCL_COMPARE_H
+#define PS_TEST_OPENCL_COMPARE_H
+
+#include "cpu_compare.h"
+
+#include "backend/opencl/opencl_int.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+/* Drivers keep what they made until the process ends. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libpocl\nleak:libOpenCL\nleak:libLLVM\nleak:libclang\n";
+}
+#endif
+
+/* For main: is there a device? Says why not. */
+static inline bool opencl_there(void)
+{
+    ps_engine *e = NULL;
+    ps_device *d = NULL;
+    ps_error err = PS_ERROR_INIT;
+#if defined(__SANITIZE_THREAD__)
+    print_message("skipped: a driver's threads are no threads that this sanitizer knows\n");
+    return false;
+#endif
+    bool there = ps_engine_create(NULL, &e, &err) == PS_OK && ps_engine_device(e, "gpu", &d, &err) == PS_OK;
+    if (!there) print_message("skipped: %s\n", err.msg);
+    ps_engine_free(e);
+    cmp_device = "gpu";
+    return there;
+}
+
+#define OPENCL_SKIPPED 77
+
+#endif
