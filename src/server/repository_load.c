@@ -397,7 +397,8 @@ static ps_served *forget(ps_repository *repo, ps_model_version *v) {
     ps_mutex_lock(&repo->lock);
     ps_served *old = v->served;
     v->served = NULL;
-    v->wanted = v->queued = 0;
+    v->wanted = false;
+    v->queued = 0;
     v->state = PS_MODEL_KNOWN;
     v->tried = 0;
     ps_mutex_unlock(&repo->lock);
