@@ -127,6 +127,7 @@ static ps_status new_device(search *s, const found *f, size_t index, const char 
     d->base.alloc = s->alloc;
     d->api = s->api;
     d->id = f->id;
+    d->gpu = (f->type & CL_DEVICE_TYPE_GPU) != 0;
     atomic_init(&d->held, 0);
     ps_map_init(&d->programs, s->alloc);
     if (!ps_mutex_init(&d->lock)) {

@@ -32,8 +32,9 @@ ps_status ocl_gemm_launch(ocl_kernel *k, int i, const ocl_gemm *g, const ps_chai
     ps_str text;
     ps_str_init(&text, k->base.alloc);
     ocl_post_text(&text, chain, columns);
-    ps_snprintf(options, sizeof options, "-DA_MODE=%d -DB_MODE=%d -DBIAS=%d -DFOUR=%d -DBM=%d -DBN=%d -DBK=%d",
-                (int)g->a_mode, (int)g->b_mode, g->has_bias, g->four, TILE, TILE, OCL_GEMM_DEPTH);
+    ps_snprintf(options, sizeof options,
+                "-DA_MODE=%d -DB_MODE=%d -DBIAS=%d -DFOUR=%d -DBM=%d -DBN=%d -DBK=%d -DUNROLL=%d", (int)g->a_mode,
+                (int)g->b_mode, g->has_bias, g->four, TILE, TILE, OCL_GEMM_DEPTH, k->device->gpu);
     ps_status status = text.failed ? PS_FAIL_NOMEM(err, "a program")
                                    : ocl_launch_init(k, i, "gemm", options, text.data, "gemm", &l, err);
     ps_str_release(&text);

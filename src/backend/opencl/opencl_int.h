@@ -28,6 +28,7 @@ typedef struct ocl_device {
     ocl_api api; /* a copy: the library itself stays in memory */
     cl_device_id id;
     cl_context context;
+    bool gpu;               /* else a processor, which compiles unrolled loops for minutes and gains nothing */
     size_t largest;         /* bytes of one buffer */
     size_t most_items;      /* of a work-group */
     cl_command_queue queue; /* uploads of weights; guarded by lock */

@@ -177,6 +177,9 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
 #endif
         }
         barrier(CLK_LOCAL_MEM_FENCE);
+#if UNROLL
+#pragma unroll
+#endif
         for (int k = 0; k < BK; k++) {
             const float4 x0 = as[k * (BM / 4) + ty], x1 = as[k * (BM / 4) + BM / 8 + ty];
             const float4 y0 = bs[k * (BN / 4) + tx], y1 = bs[k * (BN / 4) + BN / 8 + tx];
