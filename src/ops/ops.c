@@ -67,9 +67,22 @@ static const char *attr_type_name(ps_attr_type t) {
     return (size_t)t < sizeof names / sizeof names[0] ? names[t] : "?";
 }
 
+/* What exporters add beside an operator's attributes is ignored; but a graph would be part of the model. */
+static ps_status refuse_graphs(const ps_node *node, const ps_op *op, ps_error *err) {
+    char label[160];
+    for (uint32_t i = 0; i < node->n_attrs; i++) {
+        const ps_attr *a = &node->attrs[i];
+        if (a->type != PS_ATTR_GRAPH && a->type != PS_ATTR_GRAPHS) continue;
+        PS_FAIL_IF(!ps_op_has_attr(op, a->name), err, FORMAT, "%s: the operator takes no graph as attribute '%s'",
+                   ps_node_label(node, label, sizeof label), a->name);
+    }
+    return PS_OK;
+}
+
 static ps_status parse_attrs(ps_node *node, const ps_op *op, ps_error *err) {
     char label[160];
     node->params = NULL;
+    PS_TRY(refuse_graphs(node, op, err));
     if (!op->params_size) return PS_OK;
     char *params = ps_arena_alloc(&node->graph->root->arena, op->params_size);
     if (!params) return PS_FAIL_NOMEM(err, "operator attributes");

@@ -100,6 +100,8 @@ static void refuses_what_the_table_does_not_allow(void **state) {
     assert_refused("graph (x: f32[2]) -> (y) opset 17 { y = Cast(x) }", PS_FORMAT, "'to' is missing");
     assert_refused("graph (x: f32[2]) -> (y) opset 17 { y = Softmax(x) {axis=1.5} }", PS_FORMAT, "must be int");
     assert_refused("graph (x: f32[2], y: f32[3]) -> (z) opset 17 { z = Add(x, y) @sum }", PS_SHAPE, "sum");
+    assert_refused(NODES("17", "  y = Neg(x) {extra=graph b () -> (z) {\n    z = Relu(x)\n  }}\n"), PS_FORMAT,
+                   "the operator takes no graph as attribute 'extra'");
 }
 
 static void joins_branches(void **state) {
