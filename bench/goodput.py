@@ -236,7 +236,7 @@ def choose(o, path, load, everyone, c):
 def warm(o, server, load, c):
     """Plans are made and latencies learnt; every size of batch comes up."""
     for factor in (0.3, 0.7, 1.2, 1.2):
-        load.put(server, factor * c, "poisson", o.warm_seconds / 4, 0, 3, False)
+        load.put(server, max(factor * c, 100 / o.warm_seconds), "poisson", o.warm_seconds / 4, 0, 3, False)
 
 
 def compare(o, path, load, contestants, c):
