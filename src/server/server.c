@@ -181,11 +181,11 @@ static bool allows_shared_memory(const ps_server_options *o) {
     return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 || strcmp(host, "localhost") == 0;
 }
 
-/* The loader's first job: what it loads from here on takes what the runners leave. */
+/* The loader's first job. What it loads later takes what the runners leave. */
 static void run_load_all(ps_job *job) {
     ps_server *s = (ps_server *)((char *)job - offsetof(ps_server, load_all));
-    ps_thread_yield_to_others();
     ps_repository_load_all(s->repository);
+    ps_thread_yield_to_others();
     ps_mutex_lock(&s->lock);
     while (s->starting)
         ps_cond_wait(&s->changed, &s->lock);
