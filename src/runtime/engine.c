@@ -111,6 +111,7 @@ void ps_engine_free(ps_engine *e) {
     ps_mutex_destroy(&e->lock);
     ps_alloc_state alloc;
     ps_alloc_state_init(&alloc, &e->alloc.user);
+    atomic_store(&alloc.bytes, SIZE_MAX); /* the state that counted the engine itself is gone */
     ps_free(&alloc, e);
 }
 

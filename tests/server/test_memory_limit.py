@@ -77,7 +77,8 @@ def test_what_does_not_fit_waits_for_its_first_request(start):
     for i, name in enumerate(NAMES):
         assert infer(server, name)[0, 3] == 4 * (i + 1)
         assert sum(used(server).values()) <= 100 * MB
-    assert 3 <= len(ready(server)) <= 6 and NAMES[-1] in ready(server) and "b" not in ready(server)
+    there = ready(server)  # which of the earlier ones went depends on how long their loads took (eviction.c has tests)
+    assert 3 <= len(there) <= 6 and NAMES[-1] in there and set(NAMES[:4]) - set(there)
 
 
 def test_what_a_model_says_it_holds_is_what_the_process_holds(start):

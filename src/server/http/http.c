@@ -225,9 +225,10 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
 }
 
 /* libmicrohttpd takes its events in portions of 128. After a full one it asks for more, and waits for it, before it
- * handles those that it has: where exactly 128 connections, or a multiple, have something at once, and no other
- * follows, all of them would hang until a connection times out. Ticks end that wait. */
-#define PORTION 128u
+ * handles those that it has: where exactly 128, or a multiple, are there at once, and no other follows, all of them
+ * would hang until a connection times out. Ticks end that wait. They begin before 128 connections, as a thread has
+ * events beside theirs: the listening socket, its own wake-ups, clients that go. */
+#define TICK_FROM 96u
 #define TICK_NS INT64_C(2000000)
 
 /* One more; NULL: one less. */
@@ -235,8 +236,9 @@ static void count_connection(ps_http *http, struct MHD_Connection *connection) {
     ps_mutex_lock(&http->lock);
     size_t before = http->open;
     http->open = connection ? before + 1 : before - 1;
-    if (connection ? http->open == PORTION : before == PORTION) ps_ticker_set(http->ticker, connection ? TICK_NS : 0);
-    bool join = connection && http->open >= PORTION;
+    if (connection ? http->open == TICK_FROM : before == TICK_FROM)
+        ps_ticker_set(http->ticker, connection ? TICK_NS : 0);
+    bool join = connection && http->open >= TICK_FROM;
     ps_mutex_unlock(&http->lock);
     if (!join) return;
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_DAEMON);
