@@ -32,7 +32,7 @@ static void ticker_main(void *arg) {
             continue;
         }
         (void)ps_cond_wait_until(&t->changed, &t->lock, ps_clock_ns() + t->interval_ns);
-        tick(t);
+        if (t->interval_ns) tick(t); /* it may have been set to none meanwhile */
     }
     ps_mutex_unlock(&t->lock);
 }
