@@ -101,14 +101,15 @@ static bool has_batch(const ps_value *v, int64_t batch) {
 /* Values computed from inputs all have the batch in front, and products only weights on their other side. */
 static bool node_keeps_rows(const ps_node *n, int64_t batch) {
     bool product = strcmp(n->op_type, "Gemm") == 0 || strcmp(n->op_type, "MatMul") == 0;
-    int rank = n->out[0]->shape.rank;
-    if (n->n_out > 1 && n->out[1]) return false;
-    if (!has_batch(n->out[0], batch) || (n->op->traits & (PS_OP_RANDOM | PS_OP_CONTROL))) return false;
+    for (uint32_t i = 1; i < n->n_out; i++)
+        if (n->out[i]) return false;
+    if (n->n_out < 1 || !n->out[0] || !has_batch(n->out[0], batch)) return false;
+    if (n->op->traits & (PS_OP_RANDOM | PS_OP_CONTROL)) return false;
     for (uint32_t i = 0; i < n->n_in; i++) {
         const ps_value *v = n->in[i];
         if (!v || v->constant) continue;
         if (!has_batch(v, batch) || (product && i == 1)) return false;
-        if ((n->op->traits & PS_OP_POINTWISE || i > 1) && v->shape.rank != rank) return false;
+        if ((n->op->traits & PS_OP_POINTWISE || i > 0) && v->shape.rank != n->out[0]->shape.rank) return false;
     }
     return (n->op->traits & (PS_OP_POINTWISE | PS_OP_VIEW)) || keeps_rows(n);
 }

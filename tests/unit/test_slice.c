@@ -122,6 +122,8 @@ static void test_left_whole(void **state) {
         "s = Size(b)\n  f = Cast(s) {to=1}\n  y = Div(b, f)",
         "s = Shape(b) {start=0, end=1}\n  f = Cast(s) {to=1}\n  y = Mul(b, f)",
         "m = ReduceMean(b) {axes=[0], keepdims=1}\n  y = Sub(b, m)",
+        "v = Constant() {value_ints=[0,128,-1]}\n  t = Reshape(b, v)\n  w: f32[1,4,3072] = random(1)\n"
+        "  r: f32[1,4,1] = random(2)\n  _, y = LSTM(t, w, r) {hidden_size=1}", /* whose first output is left out */
     };
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (is_sliced(ends[i])) fail_msg("%s: is sliced", ends[i]);
