@@ -135,6 +135,10 @@ static void test_conversions(void **state) {
               "  y = Resize(x, _, _, s) {mode=\"%s\", coordinate_transformation_mode=\"asymmetric\"}\n}",
               m);
         check("opencl.resize",
+              "graph (x: f32[1,3,6,7]) -> (y) opset 11 {\n  s: f32[4] = {1, 1, 2, 2}\n  none: f32[0] = {}\n"
+              "  y = Resize(x, none, s) {mode=\"%s\", coordinate_transformation_mode=\"asymmetric\"}\n}",
+              m);
+        check("opencl.resize",
               "graph (x: f32[1,4,6,7]) -> (y) opset 18 {\n  s: i64[4] = {1, 4, 11, 5}\n"
               "  y = Resize(x, _, _, s) {mode=\"%s\", coordinate_transformation_mode=\"align_corners\"}\n}",
               m);

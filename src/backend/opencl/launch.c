@@ -205,8 +205,12 @@ static bool value_fits(ps_lowering *l, const ps_value *v) {
 }
 
 bool ocl_sizes_fit(ps_lowering *l) {
+    return ocl_sizes_fit_first(l, l->node->n_in);
+}
+
+bool ocl_sizes_fit_first(ps_lowering *l, uint32_t n_in) {
     const ps_node *n = l->node;
-    for (uint32_t i = 0; i < n->n_in; i++)
+    for (uint32_t i = 0; i < n_in && i < n->n_in; i++)
         if (n->in[i] && !value_fits(l, n->in[i])) return false;
     for (uint32_t i = 0; i < n->n_out; i++)
         if (n->out[i] && !value_fits(l, n->out[i])) return false;

@@ -138,6 +138,8 @@ void ocl_arg_ints(ocl_launch *l, const int64_t *v, int n); /* missing ones are 0
 void ocl_skip_inputs(ps_lowering *l, uint32_t from);
 /* Is every offset into these values below 2^31, and none of them empty? Where not, l->why says so. */
 bool ocl_sizes_fit(ps_lowering *l);
+/* The same of the first n_in inputs: those behind them are not read when the kernel runs, and may be empty. */
+bool ocl_sizes_fit_first(ps_lowering *l, uint32_t n_in);
 static inline ps_status ocl_decline(ps_lowering *l, const char *why) {
     l->why = why;
     return PS_OK;

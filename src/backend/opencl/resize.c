@@ -65,7 +65,7 @@ ps_status ocl_lower_resize(ps_device *device, ps_lowering *l, ps_error *err) {
     bool linear;
     ocl_kernel *k;
     l->why = check(n, &linear);
-    if (l->why || !ocl_sizes_fit(l)) return PS_OK;
+    if (l->why || !ocl_sizes_fit_first(l, 1)) return PS_OK;
     if (ps_resize_axes(n, axes, NULL) != PS_OK) return ocl_decline(l, "sizes made at run time");
     if (axes[0].in != axes[0].out || axes[1].in != axes[1].out) return ocl_decline(l, "channels are resized too");
     tap *taps = ps_alloc_array(l->alloc, (size_t)(axes[2].out + axes[3].out), sizeof *taps);
