@@ -81,8 +81,7 @@ ps_status ps_zero_or_new(ps_rw *rw, ps_graph *g, ps_value *zero, ps_dtype type, 
     return zero ? PS_OK : ps_code_number(rw, g, type, 0, ret);
 }
 
-/* Scale and zero point are the same constants, or the same values. */
-static bool same_number(const ps_value *a, const ps_value *b) {
+bool ps_same_number(const ps_value *a, const ps_value *b) {
     const ps_tensor *x = ps_const(a), *y = ps_const(b);
     if (a == b) return true;
     if (!a || !b) return (x && ps_code_at(x, 0) == 0) || (y && ps_code_at(y, 0) == 0);
@@ -276,7 +275,7 @@ static ps_status undo(ps_rw *rw, ps_node *n, bool *done) {
     ps_coded c;
     *done = false;
     if (!ps_is_coded(n->in[0], &c) || c.codes->dtype != n->out[0]->dtype) return PS_OK;
-    if (!same_number(c.scale, n->in[1]) || !same_number(c.zero, ps_in(n, 2))) return PS_OK;
+    if (!ps_same_number(c.scale, n->in[1]) || !ps_same_number(c.zero, ps_in(n, 2))) return PS_OK;
     return ps_rw_bypass(rw, n, c.codes, done);
 }
 

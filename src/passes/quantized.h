@@ -20,6 +20,8 @@ bool ps_is_coding(const ps_node *n);
 ps_status ps_zero_or_new(ps_rw *rw, ps_graph *g, ps_value *zero, ps_dtype type, ps_value **ret);
 ps_status ps_code_number(ps_rw *rw, ps_graph *g, ps_dtype type, int64_t v, ps_value **ret);
 bool ps_one_number(const ps_value *v);
+/* Scales or zero points that are the same constants, or the same values; a zero point may be absent: 0. */
+bool ps_same_number(const ps_value *a, const ps_value *b);
 int64_t ps_code_at(const ps_tensor *t, int64_t i);
 
 /* What stands between a result and the QuantizeLinear behind it: n's range [low, high] of codes after a Relu or Clip is

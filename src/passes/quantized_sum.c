@@ -5,21 +5,14 @@
  * The codes in between are made as before, rounded and clamped, but stay in registers. */
 #include "passes/quantized.h"
 
-static bool same_number(const ps_value *a, const ps_value *b) {
-    const ps_tensor *x = ps_const(a), *y = ps_const(b);
-    if (a == b) return true;
-    return x && y && x->dtype == y->dtype && x->bytes == y->bytes && x->data && y->data &&
-           memcmp(x->data, y->data, x->bytes) == 0;
-}
-
 /* The convolution whose codes operand i (0 or 1) of the addition are, if it can take the addition over. */
 static ps_node *conv_of(const ps_node *n, uint32_t i) {
     ps_node *conv = ps_sole_producer(n->in[3 * i], n->graph);
     if (!ps_is_any(conv, "QLinearConv") || !conv->op || conv->n_in > PS_Q_OTHER) return NULL;
     if (!ps_in(conv, PS_Q_Y_ZERO) || ps_attr_int(conv, "group", 1) != 1) return NULL;
-    if (!same_number(conv->in[PS_Q_Y_SCALE], n->in[3 * i + 1]) || !same_number(conv->in[PS_Q_Y_ZERO], n->in[3 * i + 2]))
-        return NULL;
-    return conv;
+    const bool same = ps_same_number(conv->in[PS_Q_Y_SCALE], n->in[3 * i + 1]) &&
+                      ps_same_number(conv->in[PS_Q_Y_ZERO], n->in[3 * i + 2]);
+    return same ? conv : NULL;
 }
 
 static ps_status add_attrs(ps_rw *rw, ps_node *made, const ps_node *n, uint32_t conv_at) {
