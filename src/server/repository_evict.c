@@ -8,7 +8,7 @@
 #define RELIEF_SHARE 16
 #define HEADROOM_SHARE 16                     /* of the limit that loads leave for requests */
 #define PATIENCE_NS (5 * INT64_C(1000000000)) /* with models that are in use */
-#define LOOK_AGAIN_NS 200000
+#define LOOK_AGAIN_NS 2000000 /* each look goes through all models under the lock that requests take */
 
 static size_t limit_of(const ps_repository *repo) {
     return repo->options.memory_limit;
