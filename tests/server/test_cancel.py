@@ -79,10 +79,15 @@ class Client:
                             f"Inference-Header-Content-Length: {len(head)}\r\nContent-Length: {len(head) + x.nbytes}"
                             "\r\n\r\n".encode() + head + x.tobytes())
 
-    def reply(self):
-        """(status code, body)"""
+    def rest(self):
+        """What comes until the server closes."""
         data = b"".join(iter(lambda: self.socket.recv(1 << 20), b""))
         self.socket.close()
+        return data
+
+    def reply(self):
+        """(status code, body)"""
+        data = self.rest()
         head, _, body = data.partition(b"\r\n\r\n")
         return int(head.split()[1]), body
 
@@ -120,11 +125,14 @@ def test_http_clients_that_close(server):
     assert after["scheduler"]["queued"] == 0
 
 
-def test_a_client_that_closes_its_sending_side_is_told(server):
+def test_a_client_that_closes_its_sending_side(server):
+    """Has given up: the connection ends while the first still runs. The reply that says so goes out unless libmicrohttpd
+    saw the end of the client's data before it saw the reply: then it closes without one."""
     first, waiting, before = queue_up(server, 1)
     waiting[0].socket.shutdown(socket.SHUT_WR)
-    code, body = waiting[0].reply()
-    assert code == 503 and "the client gave the request up" in json.loads(body)["error"]
+    told = waiting[0].rest()
+    assert stats(server)["scheduler"]["completed"] == before["scheduler"]["completed"], "only when the first run had ended"
+    assert not told or (told.startswith(b"HTTP/1.1 503 ") and b"the client gave the request up" in told)
     assert first.reply()[0] == 200
     assert runs(before, stats(server)) == 1
 
