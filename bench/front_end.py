@@ -234,7 +234,8 @@ def window(server, protocol, files, at_once, seconds):
     answered = server.answered() - before[4]
     if not count <= answered <= count + at_once[0] * at_once[1]:  # those that were in flight when the client stopped
         sys.exit(f"front_end: {server.label} counts {answered} requests, its client {count} over {protocol}")
-    return {"cpu_us": server_used / answered * 1e6, "client_us": client_used / answered * 1e6, "rate": rate, "p50_ms": p50, "p99_ms": p99}, others
+    return {"cpu_us": server_used / answered * 1e6, "client_us": client_used / answered * 1e6, "rate": rate, "p50_ms": p50,
+            "p99_ms": p99}, others
 
 
 def measure(servers, protocol, files, at_once, options):
@@ -325,7 +326,8 @@ def main():
         try:
             for server in servers:
                 server.check(options.protocols)
-            print("\n| protocol | at once | cpu us | client | requests/s | p50 ms | p99 ms |\n| --- | --- | --- | --- | --- | --- | --- |")
+            print("\n| protocol | at once | cpu us | client | requests/s | p50 ms | p99 ms |")
+            print("| --- | --- | --- | --- | --- | --- | --- |")
             for protocol in options.protocols:
                 for text, at_once in options.concurrency:
                     if at_once[1] > 1 and protocol != "grpc":
@@ -333,8 +335,8 @@ def main():
                     shown, quiet = measure(servers, protocol, files, at_once, options)
                     row = summary(shown)
                     print_row(protocol, text, row, quiet)
-                    result["rows"].append({"protocol": protocol, "connections": at_once[0], "streams": at_once[1], "quiet": quiet, **row,
-                                           "windows": shown})
+                    result["rows"].append({"protocol": protocol, "connections": at_once[0], "streams": at_once[1],
+                                           "quiet": quiet, **row, "windows": shown})
         finally:
             for server in servers:
                 server.stop()
