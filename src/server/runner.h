@@ -11,12 +11,12 @@
 #define PS_RUNNER_MAX_QUEUE 4096
 
 typedef struct ps_runner_options {
-    int threads;               /* 0: one per core of the process */
-    const char *policy;        /* NULL: the scheduler's default */
-    ps_sched_knobs knobs;      /* of the policies that have any */
-    int64_t target_ns;         /* latency that the operator asks for, a deadline of every request; 0: automatic, which
-                                  steers batch sizes and refuses nothing */
-    ps_trace *trace;           /* outlives the runner */
+    int threads;          /* 0: one per core of the process */
+    const char *policy;   /* NULL: the scheduler's default */
+    ps_sched_knobs knobs; /* of the policies that have any */
+    int64_t target_ns;    /* latency that the operator asks for, a deadline of every request; 0: automatic, which
+                             steers batch sizes and refuses nothing */
+    ps_trace *trace;      /* outlives the runner */
 } ps_runner_options;
 
 ps_status ps_runner_create(ps_alloc_state *alloc, const ps_runner_options *options, ps_runner **ret, ps_error *err);
@@ -31,6 +31,9 @@ ps_status ps_runner_submit(ps_runner *runner, ps_infer *infer, ps_error *err);
  * answered, or will be refused: its `done` comes from elsewhere. The request must not be freed while this runs. */
 bool ps_runner_give_up(ps_runner *runner, ps_infer *infer);
 void ps_runner_end_given_up(ps_runner *runner, ps_infer *infer);
+/* The front end's, as an answer goes out. What passed since the run ended is kept free before the due times of later
+ * requests, and once more for their way here. Any thread. */
+void ps_runner_sent(ps_runner *runner, const ps_infer *infer, int64_t now_ns);
 /* Runs in progress stop soon and queued ones do not start: all end with PS_UNAVAILABLE or PS_CANCELLED. */
 void ps_runner_cancel(ps_runner *runner);
 /* The model's scheduling, as members of a statistics object: ,"scheduler":{…}. Nothing before the first request. */
