@@ -240,6 +240,53 @@ static void test_who_gets_it(void **state) {
     ps_engine_free(e);
 }
 
+/* ---- beside runs ---- */
+
+typedef struct worker {
+    ps_engine *engine;
+    ps_model *model;
+    int64_t first_batch;
+} worker;
+
+/* New batches compile new plans, which pack and give up weights. */
+static void run_batches(void *ctx) {
+    const worker *w = ctx;
+    ps_session *s = fixture_session(w->model, 1);
+    for (int64_t batch = w->first_batch; batch < w->first_batch + 3; batch++) {
+        float *x = calloc((size_t)batch * 128 * 128, sizeof *x);
+        ps_tensor *in = fixture_wrap(w->engine, PS_DTYPE_F32, 4, DIMS(batch, 1, 128, 128), x), *out = NULL;
+        ps_error err = PS_ERROR_INIT;
+        if (ps_session_run(s, (const ps_tensor *const *)&in, 1, &out, 1, NULL, &err) != PS_OK) fail_msg("%s", err.msg);
+        ps_tensor_release(in);
+        free(x);
+    }
+    ps_session_free(s);
+}
+
+static void test_while_it_runs(void **state) {
+    static const char name[] = "med-ct-seg-synth";
+    char path[1100];
+    assert_true(path_of(name, path, sizeof path));
+    ps_engine *e = new_engine();
+    ps_model *m = load(e, path, false);
+    worker workers[2] = { { e, m, 1 }, { e, m, 3 } };
+    ps_thread threads[2];
+    for (int i = 0; i < 2; i++)
+        assert_true(ps_thread_start(&threads[i], "runs", run_batches, &workers[i]));
+    for (int i = 0; i < 10; i++)
+        keep(m, "");
+    for (int i = 0; i < 2; i++)
+        ps_thread_join(threads[i]);
+    keep(m, "");
+    const uint64_t want = run(e, m, name);
+    ps_model *again = load(e, path, false);
+    assert_non_null(ps_model_cache_note(again));
+    assert_true(run(e, again, name) == want);
+    ps_model_release(again);
+    ps_model_release(m);
+    ps_engine_free(e);
+}
+
 /* Its digest says nothing of the files beside it. */
 static void test_external_weights(void **state) {
     ps_error err = PS_ERROR_INIT;
@@ -470,6 +517,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_comes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_content_that_is_away, setup, teardown),
         cmocka_unit_test_setup_teardown(test_who_gets_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_while_it_runs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_external_weights, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_files, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nonsense, setup, teardown),
