@@ -96,6 +96,7 @@ static entry *find(const ps_weights *w, uint64_t hash, const request *r) {
 static ps_status pack_on_host(ps_weights *w, const request *r, void **ret, ps_error *err) {
     void *data = ps_alloc_lasting(w->alloc, r->size);
     if (!data) return PS_FAIL(err, NO_MEMORY, "out of memory for %zu bytes of packed weights", r->size);
+    ps_pages_expect(data, r->size);
     ps_status status = r->pack(r->ctx, data, err);
     if (status != PS_OK) {
         ps_free(w->alloc, data);

@@ -289,6 +289,7 @@ ps_status ps_cache_reader_open(ps_cache *cache, const ps_cache_key *key, ps_cach
 ps_status ps_cache_reader_next(ps_cache_reader *r, void *dst, size_t size, ps_error *err) {
     const size_t piece = (size_t)256 << 10;
     if (r->bad || size > r->left) return found_bad(r, err);
+    ps_pages_expect(dst, size);
     for (size_t at = 0; at < size;) {
         const size_t n = size - at < piece ? size - at : piece;
         if (!ps_read_exact(r->fd, (char *)dst + at, n)) return found_bad(r, err);

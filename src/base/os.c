@@ -140,6 +140,15 @@ size_t ps_pages_inside(const void *block, size_t size) {
     return whole_pages(block, size, &skip);
 }
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* since Linux 5.14; before, faults do it */
+#endif
+
+void ps_pages_expect(void *block, size_t size) {
+    size_t skip, n = whole_pages(block, size, &skip);
+    if (n >= (size_t)64 << 10) (void)madvise((char *)block + skip, n, MADV_POPULATE_WRITE);
+}
+
 size_t ps_pages_drop(void *block, size_t size) {
     size_t skip, n = whole_pages(block, size, &skip);
     /* Locked or huge pages refuse this: they stay, and their content with them. */
