@@ -95,15 +95,30 @@ static void *unreserve(ps_alloc_state *a, size_t total) {
     return NULL;
 }
 
-static void count_success(ps_alloc_state *a) {
+static void raise_peak(ps_alloc_state *a) {
     for (; a; a = a->above) {
         size_t now = atomic_load_explicit(&a->bytes, memory_order_relaxed);
         size_t peak = atomic_load_explicit(&a->peak, memory_order_relaxed);
         while (now > peak && !atomic_compare_exchange_weak_explicit(&a->peak, &peak, now, memory_order_relaxed,
                                                                     memory_order_relaxed)) {
         }
-        atomic_fetch_add_explicit(&a->calls, 1, memory_order_relaxed);
     }
+}
+
+static void count_success(ps_alloc_state *a) {
+    raise_peak(a);
+    for (; a; a = a->above)
+        atomic_fetch_add_explicit(&a->calls, 1, memory_order_relaxed);
+}
+
+bool ps_alloc_count(ps_alloc_state *a, size_t bytes) {
+    if (!reserve(a, bytes)) return false;
+    raise_peak(a);
+    return true;
+}
+
+void ps_alloc_uncount(ps_alloc_state *a, size_t bytes) {
+    give_back(a, NULL, bytes);
 }
 
 static block_header *header_of(void *ptr) {

@@ -45,6 +45,10 @@ void ps_free(ps_alloc_state *a, void *ptr);                  /* NULL is allowed 
  * written anew after ps_refill, which is false beyond the limit. What is given back does not count as held. */
 void ps_discard(ps_alloc_state *a, void *ptr);
 bool ps_refill(ps_alloc_state *a, void *ptr);
+/* What another library holds for something of this state, measured or estimated: it counts like a block until it is
+ * taken back. False, and not counted, beyond the limit. */
+bool ps_alloc_count(ps_alloc_state *a, size_t bytes);
+void ps_alloc_uncount(ps_alloc_state *a, size_t bytes);
 char *ps_strdup(ps_alloc_state *a, const char *s);
 
 /* The allocator of an engine; implemented by runtime, here so that tensor need not know the engine. */

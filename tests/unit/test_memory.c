@@ -200,6 +200,28 @@ static void test_below_discard(void **state) {
     assert_int_equal(atomic_load(&above.bytes), 0);
 }
 
+/* What is counted without a block: in both accounts, under both limits, and in the peaks. */
+static void test_count(void **state) {
+    ps_alloc_state engine, model;
+    ps_alloc_state_init(&engine, NULL);
+    ps_alloc_state_init_below(&model, &engine);
+    atomic_store(&engine.limit, 1000);
+    atomic_store(&model.limit, 600);
+    const size_t calls = atomic_load(&model.calls);
+    assert_true(ps_alloc_count(&model, 500));
+    assert_false(ps_alloc_count(&model, 101));
+    assert_true(ps_alloc_count(&engine, 450));
+    assert_false(ps_alloc_count(&model, 51));
+    assert_null(ps_alloc(&model, 60)); /* beyond the engine's */
+    assert_int_equal(atomic_load(&model.bytes), 500);
+    assert_int_equal(atomic_load(&engine.bytes), 950);
+    ps_alloc_uncount(&model, 500);
+    ps_alloc_uncount(&engine, 450);
+    assert_true(atomic_load(&model.bytes) == 0 && atomic_load(&engine.bytes) == 0);
+    assert_true(atomic_load(&model.peak) == 500 && atomic_load(&engine.peak) == 950);
+    assert_int_equal(atomic_load(&model.calls), calls);
+}
+
 /* Large or not, malloc's or a caller's: the same rules as for all blocks. */
 static void test_lasting(void **state) {
     static const size_t sizes[] = { 0, 1, 100000, (256 << 10) - 1, 256 << 10, 1000003 };
@@ -269,7 +291,7 @@ static void test_lasting_goes_back(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocks),   cmocka_unit_test(test_accounting),
-        cmocka_unit_test(test_lasting),  cmocka_unit_test(test_lasting_goes_back),
+        cmocka_unit_test(test_count),    cmocka_unit_test(test_lasting),  cmocka_unit_test(test_lasting_goes_back),
         cmocka_unit_test(test_limit),    cmocka_unit_test(test_below),      cmocka_unit_test(test_below_discard),
         cmocka_unit_test(test_overflow), cmocka_unit_test(test_realloc_failure_keeps_block),
         cmocka_unit_test(test_arena),    cmocka_unit_test(test_arena_failure),
