@@ -31,10 +31,11 @@ typedef struct ps_engine_options {
     void *log_ctx;
     int threads;           /* threads one run may use; 0: cgroup quota and affinity mask */
     const char *cache_dir; /* NULL: $XDG_CACHE_HOME/polestar or ~/.cache/polestar; "": no cache on disk */
+    uint64_t cache_bytes; /* what may lie there; 0: 1 GiB. Oldest first, what is more goes with the next thing stored */
 } ps_engine_options;
 
 #define PS_ENGINE_OPTIONS_INIT                                                                                         \
-    { sizeof(ps_engine_options), 0, 0, 0, 0, 0 }
+    { sizeof(ps_engine_options), 0, 0, 0, 0, 0, 0 }
 
 /* options may be NULL. */
 PS_API ps_status ps_engine_create(const ps_engine_options *options, ps_engine **ret_engine, ps_error *reterr);

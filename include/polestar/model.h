@@ -28,10 +28,13 @@ typedef struct ps_model_options {
     /* Bytes that the model and its sessions may hold together: what would need more fails with PS_NO_MEMORY; 0: what
      * the engine may. */
     size_t memory_limit;
+    /* Names the content of the file, such as a digest of it in hexadecimal: what ps_model_cache kept under this name is
+     * taken instead of reading and optimising the file. NULL: the cache on disk is not asked. Of files only. */
+    const char *cache_name;
 } ps_model_options;
 
 #define PS_MODEL_OPTIONS_INIT                                                                                          \
-    { sizeof(ps_model_options), 0, 0, 0, false, 0, 0, 0, 0, 0, 0 }
+    { sizeof(ps_model_options), 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Loads an ONNX file or a torch.export archive (.pt2), told apart by their content. Nothing is kept of a model that
  * fails to load. options may be NULL. */
@@ -40,6 +43,14 @@ PS_API ps_status ps_model_load(ps_engine *engine, const char *path, const ps_mod
 /* The same from memory, which is copied; external data is refused. */
 PS_API ps_status ps_model_load_memory(ps_engine *engine, const void *data, size_t size, const ps_model_options *options,
                                       ps_model **ret_model, ps_error *reterr);
+/* Keeps the optimised graph and all that was packed so far in the engine's cache on disk, under the name that the model
+ * was loaded with, for later loads by the same build on the same processor; nothing is written if it is there already.
+ * `note` (may be NULL) is any text, given back by ps_model_cache_note. PS_UNSUPPORTED with a sentence where that cannot
+ * be: no name, no cache, weights in files beside the model, a device with memory of its own. The model's file has to
+ * stay: rare layouts are still made from it. May be called while sessions run. */
+PS_API ps_status ps_model_cache(ps_model *model, const char *note, ps_error *reterr);
+/* The note of a model that came out of the cache; NULL: it was loaded from its file. Owned by the model. */
+PS_API const char *ps_model_cache_note(const ps_model *model);
 PS_API ps_model *ps_model_retain(ps_model *model);
 PS_API void ps_model_release(ps_model *model); /* NULL is allowed */
 

@@ -16,6 +16,7 @@
 #ifndef PS_BACKEND_BACKEND_H
 #define PS_BACKEND_BACKEND_H
 
+#include "base/cache.h"
 #include "base/thread.h"
 #include "graph/caps.h"
 #include "ops/params.h"
@@ -139,9 +140,10 @@ struct ps_device {
 /* ---- devices ---- */
 /* The devices every machine has, "cpu" first; *ret_n <= max. On failure the ones made so far are counted too. */
 ps_status ps_devices_create(ps_alloc_state *alloc, ps_device **ret, size_t max, size_t *ret_n, ps_error *err);
-/* Appends the devices that are slow to find: drivers are loaded. cache_dir as in ps_engine_options. What keeps a card
- * of this machine from being used is appended to advice, a line each. A machine without any is no failure. */
-ps_status ps_devices_discover(ps_alloc_state *alloc, const char *cache_dir, ps_device **ret, size_t max, size_t *ret_n,
+/* Appends the devices that are slow to find: drivers are loaded. cache: for compiled programs; NULL, or as long as
+ * they. What keeps a card of this machine from being used is appended to advice, a line each. A machine without any is
+ * no failure. */
+ps_status ps_devices_discover(ps_alloc_state *alloc, ps_cache *cache, ps_device **ret, size_t max, size_t *ret_n,
                               ps_str *advice, ps_error *err);
 void ps_device_free(ps_device *device); /* NULL is allowed */
 /* What OpenCL devices have kernels for, each operator in a row or several; *ret_n of them, 0 in a build without. */
@@ -183,6 +185,18 @@ ps_status ps_weights_take_on(ps_lowering *lowering, ps_device *device, uint32_t 
 /* A constant as it is in such memory, outside of a lowering: whoever uses it sets the kernel's `taken`. */
 ps_status ps_weights_plain_on(ps_weights *weights, ps_device *device, ps_tensor *tensor, void **ret, ps_error *err);
 size_t ps_weights_bytes(ps_weights *weights);
+
+/* A packed form in host memory, as the store has it: `hash` is of the content and the key. */
+typedef struct ps_packed {
+    uint64_t hash;
+    const char *key;
+    size_t size;
+    const void *data; /* as long as the store */
+} ps_packed;
+typedef ps_status (*ps_packed_fn)(void *ctx, const ps_packed *packed, ps_error *err);
+ps_status ps_weights_each(ps_weights *weights, ps_packed_fn fn, void *ctx, ps_error *err);
+/* A packed form that an earlier store had, for the caller to fill before anybody asks for it. */
+ps_status ps_weights_add(ps_weights *weights, uint64_t hash, const char *key, size_t size, void **ret, ps_error *err);
 /* From now on the content of g's large constants may go once kernels have taken it. g outlives all use of the store. */
 ps_status ps_weights_adopt(ps_weights *weights, const ps_graph *g, ps_reload_fn reload, void *ctx, ps_error *err);
 /* A plan reads this constant as it is: its content is there afterwards and stays. */

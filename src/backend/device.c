@@ -57,7 +57,7 @@ ps_status ps_devices_create(ps_alloc_state *alloc, ps_device **ret, size_t max, 
 }
 
 #ifndef PS_WITH_OPENCL
-ps_status ps_devices_discover(ps_alloc_state *alloc, const char *cache_dir, ps_device **ret, size_t max, size_t *ret_n,
+ps_status ps_devices_discover(ps_alloc_state *alloc, ps_cache *cache, ps_device **ret, size_t max, size_t *ret_n,
                               ps_str *advice, ps_error *err) {
     ps_str_append(advice, "this build has no OpenCL (PS_WITH_OPENCL=OFF)\n");
     return PS_OK;

@@ -94,8 +94,9 @@ static entry *find(const ps_weights *w, uint64_t hash, const request *r) {
 }
 
 static ps_status pack_on_host(ps_weights *w, const request *r, void **ret, ps_error *err) {
-    void *data = ps_alloc_data(w->alloc, r->size);
+    void *data = ps_alloc_lasting(w->alloc, r->size);
     if (!data) return PS_FAIL(err, NO_MEMORY, "out of memory for %zu bytes of packed weights", r->size);
+    ps_pages_expect(data, r->size);
     ps_status status = r->pack(r->ctx, data, err);
     if (status != PS_OK) {
         ps_free(w->alloc, data);
@@ -113,10 +114,9 @@ static ps_status pack_on_device(ps_weights *w, const request *r, void **ret, ps_
     return status;
 }
 
-static ps_status make(ps_weights *w, uint64_t hash, const request *r, entry **ret, ps_error *err) {
+/* Takes data, on failure too. */
+static ps_status insert(ps_weights *w, uint64_t hash, const request *r, void *data, entry **ret, ps_error *err) {
     size_t n = strlen(r->key) + 1;
-    void *data = NULL;
-    PS_TRY(r->device ? pack_on_device(w, r, &data, err) : pack_on_host(w, r, &data, err));
     entry *e = ps_alloc(w->alloc, sizeof *e + n);
     if (!e) {
         free_data(w, r->device, data);
@@ -133,6 +133,39 @@ static ps_status make(ps_weights *w, uint64_t hash, const request *r, entry **re
     *ret = e;
     return PS_OK;
 }
+
+static ps_status make(ps_weights *w, uint64_t hash, const request *r, entry **ret, ps_error *err) {
+    void *data = NULL;
+    PS_TRY(r->device ? pack_on_device(w, r, &data, err) : pack_on_host(w, r, &data, err));
+    return insert(w, hash, r, data, ret, err);
+}
+
+/* ---- packed forms that outlive the process ---- */
+
+ps_status ps_weights_each(ps_weights *w, ps_packed_fn fn, void *ctx, ps_error *err) {
+    ps_status status = PS_OK;
+    ps_mutex_lock(&w->lock);
+    for (size_t b = 0; b < BUCKETS && status == PS_OK; b++) {
+        for (const entry *e = w->buckets[b]; e && status == PS_OK; e = e->next)
+            if (!e->device) status = fn(ctx, &(ps_packed) { e->hash, e->key, e->size, e->data }, err);
+    }
+    ps_mutex_unlock(&w->lock);
+    return status;
+}
+
+ps_status ps_weights_add(ps_weights *w, uint64_t hash, const char *key, size_t size, void **ret, ps_error *err) {
+    const request r = { .key = key, .size = size };
+    entry *e = NULL;
+    void *data = ps_alloc_lasting(w->alloc, size);
+    if (!data) return PS_FAIL(err, NO_MEMORY, "out of memory for %zu bytes of packed weights", size);
+    ps_mutex_lock(&w->lock);
+    ps_status status = insert(w, hash, &r, data, &e, err);
+    ps_mutex_unlock(&w->lock);
+    if (status == PS_OK) *ret = data;
+    return status;
+}
+
+/* ---- getting one ---- */
 
 static ps_status get(ps_weights *w, const request *r, void **ret, ps_error *err) {
     uint64_t hash = ps_hash_bytes(r->key, strlen(r->key), ps_tensor_hash_once(r->src));

@@ -24,6 +24,14 @@ _Static_assert(sizeof(block_header) == 16, "header must keep 16-byte alignment")
 
 enum { MAGIC_LIVE = 0x5073, MAGIC_DISCARDED = 0x5074, MAGIC_FREE = 0xDEAD, MIN_ALIGN = 16 };
 
+/* block_header.align of a block with pages of its own. Sanitizers know malloc's blocks only. */
+enum { OWN_PAGES = 1, OWN_PAGES_FROM = 256 << 10 };
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MAY_OWN_PAGES false
+#else
+#define MAY_OWN_PAGES true
+#endif
+
 static void *malloc_alloc(void *ctx, size_t size, size_t align) {
     if (align <= _Alignof(max_align_t)) return malloc(size);
     void *ptr = NULL;
@@ -87,15 +95,30 @@ static void *unreserve(ps_alloc_state *a, size_t total) {
     return NULL;
 }
 
-static void count_success(ps_alloc_state *a) {
+static void raise_peak(ps_alloc_state *a) {
     for (; a; a = a->above) {
         size_t now = atomic_load_explicit(&a->bytes, memory_order_relaxed);
         size_t peak = atomic_load_explicit(&a->peak, memory_order_relaxed);
         while (now > peak && !atomic_compare_exchange_weak_explicit(&a->peak, &peak, now, memory_order_relaxed,
                                                                     memory_order_relaxed)) {
         }
-        atomic_fetch_add_explicit(&a->calls, 1, memory_order_relaxed);
     }
+}
+
+static void count_success(ps_alloc_state *a) {
+    raise_peak(a);
+    for (; a; a = a->above)
+        atomic_fetch_add_explicit(&a->calls, 1, memory_order_relaxed);
+}
+
+bool ps_alloc_count(ps_alloc_state *a, size_t bytes) {
+    if (!reserve(a, bytes)) return false;
+    raise_peak(a);
+    return true;
+}
+
+void ps_alloc_uncount(ps_alloc_state *a, size_t bytes) {
+    give_back(a, NULL, bytes);
 }
 
 static block_header *header_of(void *ptr) {
@@ -125,6 +148,22 @@ static void *alloc_block(ps_alloc_state *a, size_t size, size_t align, bool zero
     return ptr;
 }
 
+static void *alloc_pages(ps_alloc_state *a, size_t size) {
+    size_t total;
+    if (ps_add_overflow_size(size, PS_ALIGN, &total) || (uint64_t)total > MAX_BLOCK || !reserve(a, total)) return NULL;
+    unsigned char *raw = ps_pages_new(total);
+    if (!raw) return unreserve(a, total);
+    unsigned char *ptr = raw + PS_ALIGN;
+    *((block_header *)(void *)ptr - 1) = (block_header) { size, PS_ALIGN, PS_ALIGN, OWN_PAGES, MAGIC_LIVE };
+    count_success(a);
+    return ptr;
+}
+
+static void *alloc_lasting(ps_alloc_state *a, size_t size, bool zero) {
+    bool own = MAY_OWN_PAGES && a->user.alloc == malloc_alloc && size >= OWN_PAGES_FROM;
+    return own ? alloc_pages(a, size) : alloc_block(a, size, PS_ALIGN, zero); /* new pages are zero */
+}
+
 void *ps_alloc(ps_alloc_state *a, size_t size) {
     return alloc_block(a, size, MIN_ALIGN, false);
 }
@@ -141,6 +180,14 @@ void *ps_alloc_data_zero(ps_alloc_state *a, size_t size) {
     return alloc_block(a, size, PS_ALIGN, true);
 }
 
+void *ps_alloc_lasting(ps_alloc_state *a, size_t size) {
+    return alloc_lasting(a, size, false);
+}
+
+void *ps_alloc_lasting_zero(ps_alloc_state *a, size_t size) {
+    return alloc_lasting(a, size, true);
+}
+
 void *ps_alloc_array(ps_alloc_state *a, size_t n, size_t size) {
     size_t bytes;
     return ps_mul_overflow_size(n, size, &bytes) ? NULL : ps_alloc(a, bytes);
@@ -149,7 +196,7 @@ void *ps_alloc_array(ps_alloc_state *a, size_t n, size_t size) {
 void *ps_realloc(ps_alloc_state *a, void *ptr, size_t size) {
     if (!ptr) return ps_alloc(a, size);
     const block_header *h = header_of(ptr);
-    void *bigger = alloc_block(a, size, h->align, false);
+    void *bigger = h->align == OWN_PAGES ? alloc_lasting(a, size, false) : alloc_block(a, size, h->align, false);
     if (!bigger) return NULL;
     memcpy(bigger, ptr, size < h->size ? size : h->size);
     ps_free(a, ptr);
@@ -181,9 +228,13 @@ void ps_free(ps_alloc_state *a, void *ptr) {
         ps_pages_return(ptr, h->size);
     }
     unsigned char *raw = (unsigned char *)ptr - h->offset;
+    const bool own = h->align == OWN_PAGES;
     h->magic = MAGIC_FREE;
     give_back(a, NULL, total - gone);
-    a->user.free(a->user.ctx, raw, total);
+    if (own)
+        ps_pages_free(raw, total);
+    else
+        a->user.free(a->user.ctx, raw, total);
 }
 
 char *ps_strdup(ps_alloc_state *a, const char *s) {

@@ -18,8 +18,8 @@
 typedef struct ps_alloc_state {
     ps_allocator user;
     struct ps_alloc_state *above; /* NULL: none; outlives this one */
-    atomic_size_t limit; /* of `bytes`; 0: none */
-    atomic_size_t bytes; /* held now */
+    atomic_size_t limit;          /* of `bytes`; 0: none */
+    atomic_size_t bytes;          /* held now */
     atomic_size_t peak;
     atomic_size_t calls; /* successful allocations so far: a steady run must not move it */
 } ps_alloc_state;
@@ -33,6 +33,10 @@ void *ps_alloc(ps_alloc_state *a, size_t size);           /* 16-byte aligned, no
 void *ps_alloc_zero(ps_alloc_state *a, size_t size);      /* cleared */
 void *ps_alloc_data(ps_alloc_state *a, size_t size);      /* PS_ALIGN aligned, for tensor data */
 void *ps_alloc_data_zero(ps_alloc_state *a, size_t size); /* the same, cleared */
+/* As ps_alloc_data, for blocks that stay as long as a model or a session. With malloc, large ones are pages of their
+ * own, which go back to the system when they are freed: between blocks of other models they would be held for ever. */
+void *ps_alloc_lasting(ps_alloc_state *a, size_t size);
+void *ps_alloc_lasting_zero(ps_alloc_state *a, size_t size);
 /* n * size with an overflow check. */
 void *ps_alloc_array(ps_alloc_state *a, size_t n, size_t size);
 void *ps_realloc(ps_alloc_state *a, void *ptr, size_t size); /* keeps the alignment; old block intact on failure */
@@ -41,6 +45,10 @@ void ps_free(ps_alloc_state *a, void *ptr);                  /* NULL is allowed 
  * written anew after ps_refill, which is false beyond the limit. What is given back does not count as held. */
 void ps_discard(ps_alloc_state *a, void *ptr);
 bool ps_refill(ps_alloc_state *a, void *ptr);
+/* What another library holds for something of this state, measured or estimated: it counts like a block until it is
+ * taken back. False, and not counted, beyond the limit. */
+bool ps_alloc_count(ps_alloc_state *a, size_t bytes);
+void ps_alloc_uncount(ps_alloc_state *a, size_t bytes);
 char *ps_strdup(ps_alloc_state *a, const char *s);
 
 /* The allocator of an engine; implemented by runtime, here so that tensor need not know the engine. */

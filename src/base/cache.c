@@ -235,6 +235,91 @@ ps_status ps_cache_get(ps_cache *cache, const ps_cache_key *key, void **ret_data
     return miss(cache, key, err);
 }
 
+/* ---- reading in pieces ---- */
+
+struct ps_cache_reader {
+    ps_cache *cache;
+    int fd;
+    struct stat st;
+    ps_cache_packed_key key;
+    uint64_t left, hash; /* bytes not read yet; what the whole must come to */
+    ps_cache_hash *sum;
+    bool bad;
+};
+
+static ps_status found_bad(ps_cache_reader *r, ps_error *err) {
+    if (!r->bad) drop_bad(r->cache, r->key.name, &r->st);
+    r->bad = true;
+    return PS_FAIL(err, NOT_FOUND, "an entry of the cache is damaged");
+}
+
+static ps_status open_reader(ps_cache_reader *r, const ps_cache_key *key, ps_error *err) {
+    r->fd = open_entry(r->cache, r->key.name, &r->st);
+    if (r->fd < 0 && errno == ELOOP) drop_bad(r->cache, r->key.name, NULL);
+    if (r->fd < 0) return miss(r->cache, key, err);
+    switch (ps_cache_entry_head(r->fd, (uint64_t)r->st.st_size, &r->key, &r->left, &r->hash)) {
+    case PS_CACHE_READ_OK: break;
+    case PS_CACHE_READ_NO_MEMORY: return PS_FAIL_NOMEM(err, "an entry of the cache");
+    case PS_CACHE_READ_BAD: drop_bad(r->cache, r->key.name, &r->st); return miss(r->cache, key, err);
+    default: return miss(r->cache, key, err);
+    }
+    r->sum = ps_cache_hash_new(r->cache->alloc);
+    return r->sum ? PS_OK : PS_FAIL_NOMEM(err, "an entry of the cache");
+}
+
+ps_status ps_cache_reader_open(ps_cache *cache, const ps_cache_key *key, ps_cache_reader **ret, uint64_t *ret_size,
+                               ps_error *err) {
+    if (!cache) return miss(cache, key, err);
+    ps_cache_reader *r = ps_alloc_zero(cache->alloc, sizeof *r);
+    if (!r) return PS_FAIL_NOMEM(err, "an entry of the cache");
+    r->cache = cache;
+    r->fd = -1;
+    ps_status status = ps_cache_key_pack(key, &r->key, err);
+    if (status == PS_OK) status = open_reader(r, key, err);
+    if (status != PS_OK) {
+        ps_cache_reader_free(r);
+        return status;
+    }
+    *ret = r;
+    *ret_size = r->left;
+    return PS_OK;
+}
+
+/* Summed up in pieces that are still in the processor's cache. */
+ps_status ps_cache_reader_next(ps_cache_reader *r, void *dst, size_t size, ps_error *err) {
+    const size_t piece = (size_t)256 << 10;
+    if (r->bad || size > r->left) return found_bad(r, err);
+    ps_pages_expect(dst, size);
+    for (size_t at = 0; at < size;) {
+        const size_t n = size - at < piece ? size - at : piece;
+        if (!ps_read_exact(r->fd, (char *)dst + at, n)) return found_bad(r, err);
+        ps_cache_hash_add(r->sum, (char *)dst + at, n);
+        at += n;
+    }
+    r->left -= size;
+    return PS_OK;
+}
+
+ps_status ps_cache_reader_end(ps_cache_reader *r, ps_error *err) {
+    ps_status status = PS_OK;
+    if (r->bad || r->left || ps_cache_hash_value(r->sum) != r->hash) status = found_bad(r, err);
+    if (status == PS_OK) {
+        futimens(r->fd, NULL);
+        atomic_fetch_add(&r->cache->hits, 1);
+    } else {
+        atomic_fetch_add(&r->cache->misses, 1);
+    }
+    ps_cache_reader_free(r);
+    return status;
+}
+
+void ps_cache_reader_free(ps_cache_reader *r) {
+    if (!r) return;
+    if (r->fd >= 0) close(r->fd);
+    ps_free(r->cache->alloc, r->sum);
+    ps_free(r->cache->alloc, r);
+}
+
 /* ---- storing ---- */
 
 static int open_temp(ps_cache *c, char *name, size_t size) {
@@ -244,9 +329,18 @@ static int open_temp(ps_cache *c, char *name, size_t size) {
 }
 
 ps_status ps_cache_put(ps_cache *cache, const ps_cache_key *key, const void *data, size_t size, ps_error *err) {
+    const ps_cache_part part = { data, size };
+    return ps_cache_put_parts(cache, key, &part, 1, err);
+}
+
+ps_status ps_cache_put_parts(ps_cache *cache, const ps_cache_key *key, const ps_cache_part *parts, size_t n,
+                             ps_error *err) {
     ps_cache_packed_key packed;
+    size_t size = 0;
     PS_TRY(ps_cache_key_pack(key, &packed, err));
     if (!cache) return PS_OK;
+    for (size_t i = 0; i < n; i++)
+        PS_FAIL_IF(ps_add_overflow_size(size, parts[i].size, &size), err, LIMIT, "an entry of the cache is too large");
     PS_FAIL_IF(size > cache->max_bytes || PS_CACHE_HEADER_SIZE + packed.size > cache->max_bytes - size, err, LIMIT,
                "an entry of %zu bytes is larger than the cache (%llu bytes)", size,
                (unsigned long long)cache->max_bytes);
@@ -254,7 +348,7 @@ ps_status ps_cache_put(ps_cache *cache, const ps_cache_key *key, const void *dat
     int fd = open_temp(cache, temp, sizeof temp);
     if (fd < 0) return ps_fail_errno(err, "create a file in cache folder", cache->dir, errno);
     /* No fsync: an entry that a power failure cuts is found by its checksum. */
-    int code = ps_cache_entry_write(fd, &packed, data, size);
+    int code = ps_cache_entry_write(fd, &packed, parts, n);
     if (close(fd) != 0 && code == 0) code = errno;
     if (code == 0 && renameat(cache->fd, temp, cache->fd, packed.name) != 0) code = errno;
     if (code != 0) {

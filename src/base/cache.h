@@ -48,12 +48,33 @@ ps_status ps_cache_open(ps_alloc_state *a, const char *dir, uint64_t max_bytes, 
 void ps_cache_close(ps_cache *cache);
 /* The folder; "" for NULL. Owned by the cache. */
 const char *ps_cache_dir(const ps_cache *cache);
+/* That of an engine, opened when it is first asked for; NULL if it is off. Implemented by runtime. */
+ps_status ps_engine_cache(ps_engine *engine, ps_cache **ret, ps_error *err);
 
 /* PS_NOT_FOUND is a miss. *ret_data is PS_ALIGN aligned and ps_free'd by the caller. */
 ps_status ps_cache_get(ps_cache *cache, const ps_cache_key *key, void **ret_data, size_t *ret_size, ps_error *err);
 /* Adds or replaces. Callers may ignore a failure: the entry is just not there. PS_LIMIT if it is larger than the cache.
  */
 ps_status ps_cache_put(ps_cache *cache, const ps_cache_key *key, const void *data, size_t size, ps_error *err);
+/* The same for content that lies in pieces, which become one behind the other. */
+typedef struct ps_cache_part {
+    const void *data;
+    size_t size;
+} ps_cache_part;
+ps_status ps_cache_put_parts(ps_cache *cache, const ps_cache_key *key, const ps_cache_part *parts, size_t n,
+                             ps_error *err);
+
+/* ---- an entry in pieces: what is large goes where it shall lie, without a second copy ----
+ * PS_NOT_FOUND is a miss at each step; a damaged entry is deleted. What ps_cache_reader_next gave may be looked at,
+ * with bounds, but not be used before ps_cache_reader_end said PS_OK: only then is the checksum known to be right. */
+typedef struct ps_cache_reader ps_cache_reader;
+ps_status ps_cache_reader_open(ps_cache *cache, const ps_cache_key *key, ps_cache_reader **ret, uint64_t *ret_size,
+                               ps_error *err);
+ps_status ps_cache_reader_next(ps_cache_reader *reader, void *dst, size_t size, ps_error *err);
+/* PS_OK if all of the entry was read and is what was stored. Frees the reader. */
+ps_status ps_cache_reader_end(ps_cache_reader *reader, ps_error *err);
+void ps_cache_reader_free(ps_cache_reader *reader); /* without a verdict; NULL is allowed */
+
 /* Entries with an intact header, in the arena, most recently used first. */
 ps_status ps_cache_list(ps_cache *cache, ps_arena *arena, ps_cache_entry **ret_entries, size_t *ret_count,
                         ps_error *err);

@@ -57,16 +57,25 @@ static uint64_t head_hash(const uint8_t head[PS_CACHE_HEADER_SIZE], const uint8_
     return XXH3_64bits_withSeed(key, key_size, XXH3_64bits(head + 16, PS_CACHE_HEADER_SIZE - 16));
 }
 
-int ps_cache_entry_write(int fd, const ps_cache_packed_key *key, const void *data, size_t size) {
+int ps_cache_entry_write(int fd, const ps_cache_packed_key *key, const ps_cache_part *parts, size_t n) {
     uint8_t head[PS_CACHE_HEADER_SIZE];
+    XXH3_state_t state;
+    uint64_t size = 0;
+    XXH3_64bits_reset(&state);
+    for (size_t i = 0; i < n; i++) {
+        XXH3_64bits_update(&state, parts[i].data, parts[i].size);
+        size += parts[i].size;
+    }
     memcpy(head, magic, sizeof magic);
     put_le(head + 16, key->size, 8);
     put_le(head + 24, size, 8);
-    put_le(head + 32, XXH3_64bits(data, size), 8);
+    put_le(head + 32, XXH3_64bits_digest(&state), 8);
     put_le(head + 8, head_hash(head, key->data, key->size), 8);
     int code = ps_write_all(fd, head, sizeof head);
     if (code == 0) code = ps_write_all(fd, key->data, key->size);
-    return code == 0 ? ps_write_all(fd, data, size) : code;
+    for (size_t i = 0; i < n && code == 0; i++)
+        code = ps_write_all(fd, parts[i].data, parts[i].size);
+    return code;
 }
 
 /* ---- reading ---- */
@@ -89,15 +98,26 @@ static bool read_head(int fd, uint64_t file_size, entry_head *ret) {
     return head_hash(head, ret->key, (size_t)ret->key_size) == get_le(head + 8, 8);
 }
 
-ps_cache_read ps_cache_entry_read(ps_alloc_state *a, int fd, uint64_t file_size, const ps_cache_packed_key *key,
-                                  void **ret_data, size_t *ret_size) {
+ps_cache_read ps_cache_entry_head(int fd, uint64_t file_size, const ps_cache_packed_key *key, uint64_t *ret_size,
+                                  uint64_t *ret_hash) {
     entry_head head;
     if (!read_head(fd, file_size, &head)) return PS_CACHE_READ_BAD;
     if (head.key_size != key->size || memcmp(head.key, key->data, key->size) != 0) return PS_CACHE_READ_OTHER_KEY;
-    size_t size = (size_t)head.payload_size;
+    if (head.payload_size > SIZE_MAX) return PS_CACHE_READ_NO_MEMORY;
+    *ret_size = head.payload_size;
+    *ret_hash = head.payload_hash;
+    return PS_CACHE_READ_OK;
+}
+
+ps_cache_read ps_cache_entry_read(ps_alloc_state *a, int fd, uint64_t file_size, const ps_cache_packed_key *key,
+                                  void **ret_data, size_t *ret_size) {
+    uint64_t payload, hash;
+    ps_cache_read result = ps_cache_entry_head(fd, file_size, key, &payload, &hash);
+    if (result != PS_CACHE_READ_OK) return result;
+    size_t size = (size_t)payload;
     void *data = ps_alloc_data(a, size);
     if (!data) return PS_CACHE_READ_NO_MEMORY;
-    if (!ps_read_exact(fd, data, size) || XXH3_64bits(data, size) != head.payload_hash) {
+    if (!ps_read_exact(fd, data, size) || XXH3_64bits(data, size) != hash) {
         ps_free(a, data);
         return PS_CACHE_READ_BAD;
     }
@@ -132,4 +152,24 @@ ps_cache_read ps_cache_entry_describe(int fd, uint64_t file_size, ps_arena *aren
         if (!*strings[i]) return PS_CACHE_READ_NO_MEMORY;
     }
     return PS_CACHE_READ_OK;
+}
+
+/* ---- in pieces ---- */
+
+struct ps_cache_hash {
+    XXH3_state_t state;
+};
+
+ps_cache_hash *ps_cache_hash_new(ps_alloc_state *a) {
+    ps_cache_hash *h = ps_alloc_data(a, sizeof *h); /* the state wants 64 bytes of alignment */
+    if (h) XXH3_64bits_reset(&h->state);
+    return h;
+}
+
+void ps_cache_hash_add(ps_cache_hash *h, const void *data, size_t size) {
+    XXH3_64bits_update(&h->state, data, size);
+}
+
+uint64_t ps_cache_hash_value(const ps_cache_hash *h) {
+    return XXH3_64bits_digest(&h->state);
 }

@@ -119,6 +119,15 @@ void ps_file_map_drop(const ps_file_map *map, size_t offset, size_t size) {
     if (begin < end) madvise((void *)(uintptr_t)(map->data + begin), end - begin, MADV_DONTNEED);
 }
 
+void *ps_pages_new(size_t size) {
+    void *block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return block == MAP_FAILED ? NULL : block;
+}
+
+void ps_pages_free(void *block, size_t size) {
+    munmap(block, size);
+}
+
 /* Offset of the first whole page in a block, and the bytes of all of them. */
 static size_t whole_pages(const void *block, size_t size, size_t *ret_skip) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), skip = (size_t)(-(uintptr_t)block % page);
@@ -129,6 +138,15 @@ static size_t whole_pages(const void *block, size_t size, size_t *ret_skip) {
 size_t ps_pages_inside(const void *block, size_t size) {
     size_t skip;
     return whole_pages(block, size, &skip);
+}
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* since Linux 5.14; before, faults do it */
+#endif
+
+void ps_pages_expect(void *block, size_t size) {
+    size_t skip, n = whole_pages(block, size, &skip);
+    if (n >= (size_t)64 << 10) (void)madvise((char *)block + skip, n, MADV_POPULATE_WRITE);
 }
 
 size_t ps_pages_drop(void *block, size_t size) {

@@ -23,6 +23,11 @@ void ps_file_map_close(ps_file_map *map);
 /* Tells the kernel that these bytes will not be read again soon. */
 void ps_file_map_drop(const ps_file_map *map, size_t offset, size_t size);
 
+/* Memory of its own, zeroed, page aligned; NULL if there is none. */
+void *ps_pages_new(size_t size);
+void ps_pages_free(void *block, size_t size); /* the same size */
+/* All of the block is about to be written: its pages are made at once, which costs less than a fault for each. */
+void ps_pages_expect(void *block, size_t size);
 /* Gives the whole pages inside a block of private memory back to the system. Their content is undefined until they are
  * written again, after ps_pages_return. Returns the bytes given back, all that are inside or none. In builds with
  * assertions a touch in between is a fault. */

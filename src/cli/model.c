@@ -8,11 +8,25 @@
 
 /* ---- opening ---- */
 
+/* What an engine may keep on disk; 0 is nothing at all. */
+static bool read_cache_size(const cli_args *args, ps_engine_options *o) {
+    size_t bytes = 0;
+    const char *text = cli_get(args, "cache-size");
+    if (!text) return true;
+    if (strcmp(text, "0") == 0) {
+        o->cache_dir = "";
+        return true;
+    }
+    if (!cli_get_size(args, "cache-size", &bytes)) return false;
+    o->cache_bytes = bytes;
+    return true;
+}
+
 int cli_engine_open(const cli_args *args, ps_log_fn log, void *log_ctx, ps_engine **ret) {
     ps_engine_options o = PS_ENGINE_OPTIONS_INIT;
     ps_error err = PS_ERROR_INIT;
     *ret = NULL;
-    if (!cli_get_int(args, "threads", 1, 1024, &o.threads)) return CLI_USAGE;
+    if (!cli_get_int(args, "threads", 1, 1024, &o.threads) || !read_cache_size(args, &o)) return CLI_USAGE;
     o.log = log;
     o.log_ctx = log_ctx;
     return ps_engine_create(&o, ret, &err) == PS_OK ? CLI_OK : cli_fail_error(args, &err);

@@ -203,6 +203,10 @@ static const cli_option options[] = {
     { "memory-limit", CLI_TEXT, "[DEV=]SIZE", "memory for models and requests; models not used for longest make room",
       "75% of what the process may use" },
     { "max-models", CLI_TEXT, "N", "models loaded at once; 0: no end", "10" },
+    { "cache-size", CLI_TEXT, "SIZE",
+      "disk space for packed forms of evicted models and for what was learnt and compiled, in "
+      "~/.cache/polestar; 0: nothing is kept",
+      "1G" },
     { "host", CLI_TEXT, "ADDRESS", "address to listen on", "127.0.0.1" },
     { "http-port", CLI_TEXT, "PORT", "port for HTTP; 0: any free one", "8000" },
     { "grpc-port", CLI_TEXT, "PORT", "port for gRPC; 0: any free one, -1: no gRPC", "8001" },

@@ -86,6 +86,7 @@ static ps_status import_model(const ps_onnx_proto *proto, const ps_onnx_source *
     ps_onnx_pool_init(&im.pool, im.alloc, &im.limits);
     ps_status status = ps_onnx_external_init(&im.external, im.alloc, from->path, err);
     if (status == PS_OK) status = build(&im, err);
+    info.external = im.external.files.size > 0;
     ps_onnx_external_release(&im.external);
     ps_onnx_pool_release(&im.pool);
     ps_map_release(&im.op_counts);

@@ -21,6 +21,7 @@ typedef struct ps_onnx_info {
     ps_onnx_op_count *ops; /* most frequent first, then by name */
     size_t n_ops;
     uint64_t digest; /* of the file's bytes, for caches */
+    bool external;   /* weights lie in files beside it */
 } ps_onnx_info;
 
 void ps_onnx_info_release(ps_onnx_info *info);

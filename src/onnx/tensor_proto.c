@@ -257,6 +257,7 @@ static ps_status fill(const ps_onnx_proto *proto, const payload *p, const Onnx__
                       const char *label, ps_error *err) {
     if (t->dtype == PS_DTYPE_STRING) return copy_strings(from, t, err);
     if (p->field == FIELD_RAW) {
+        ps_pages_expect(t->data, p->count);
         memcpy(t->data, p->raw, p->count);
         ps_onnx_proto_drop(proto, p->raw, p->count);
     } else if (p->field) {
@@ -285,6 +286,7 @@ static ps_status decode_external(ps_onnx_external *ext, const Onnx__TensorProto 
     PS_TRY(ps_tensor_new(ext->alloc, dtype, shape, &tensor, err));
     if (bytes) {
         ps_file_map map = { file->data, file->bytes };
+        ps_pages_expect(tensor->data, bytes);
         memcpy(tensor->data, at, bytes);
         ps_file_map_drop(&map, offset, bytes);
     }

@@ -22,18 +22,16 @@ static ps_status list_entries(ps_engine *e, ps_cache *cache, void (*fn)(void *ct
 ps_status ps_engine_cache_list(ps_engine *e, void (*fn)(void *ctx, const ps_cache_info *info), void *ctx, char *folder,
                                size_t folder_size, ps_error *err) {
     ps_cache *cache = NULL;
-    PS_TRY(ps_cache_open(&e->alloc, e->cache_dir, 0, &cache, err));
+    PS_TRY(ps_engine_cache(e, &cache, err));
     if (folder) ps_snprintf(folder, folder_size, "%s", ps_cache_dir(cache));
     const ps_status status = list_entries(e, cache, fn, ctx, err);
-    ps_cache_close(cache);
     return status;
 }
 
 ps_status ps_engine_cache_clear(ps_engine *e, size_t *ret_removed, ps_error *err) {
     ps_cache *cache = NULL;
     if (ret_removed) *ret_removed = 0;
-    PS_TRY(ps_cache_open(&e->alloc, e->cache_dir, 0, &cache, err));
+    PS_TRY(ps_engine_cache(e, &cache, err));
     const ps_status status = ps_cache_clear(cache, ret_removed, err);
-    ps_cache_close(cache);
     return status;
 }

@@ -22,6 +22,7 @@ static size_t memory_limit(const ps_engine_options *o) {
 }
 
 static ps_status fill(ps_engine *e, const ps_engine_options *o, ps_error *err) {
+    e->cache_bytes = o->cache_bytes;
     if (o->cache_dir) {
         e->cache_dir = ps_strdup(&e->alloc, o->cache_dir);
         if (!e->cache_dir) return PS_FAIL_NOMEM(err, "the cache folder's name");
@@ -72,6 +73,21 @@ void ps_engine_drop_memory(ps_engine *e, ps_model_memory_state *m) {
     drop_empty(e);
 }
 
+ps_status ps_engine_cache(ps_engine *e, ps_cache **ret, ps_error *err) {
+    ps_status status = PS_OK;
+    ps_mutex_lock(&e->lock);
+    if (!e->cache_open) status = ps_cache_open(&e->alloc, e->cache_dir, e->cache_bytes, &e->cache, err);
+    e->cache_open = status == PS_OK;
+    *ret = e->cache;
+    ps_mutex_unlock(&e->lock);
+    return status;
+}
+
+ps_cache *ps_engine_disk(ps_engine *e) {
+    ps_cache *cache = NULL;
+    return ps_engine_cache(e, &cache, NULL) == PS_OK ? cache : NULL;
+}
+
 /* ---- life ---- */
 
 ps_status ps_engine_create(const ps_engine_options *options, ps_engine **ret, ps_error *err) {
@@ -105,6 +121,7 @@ void ps_engine_free(ps_engine *e) {
         ps_device_free(e->devices[i]);
     if (e->lock_made) ps_mutex_destroy(&e->discover_lock);
     if (e->lock_made) ps_str_release(&e->advice);
+    ps_cache_close(e->cache);
     ps_free(&e->alloc, e->cache_dir);
     while (e->left)
         drop_next(e, &e->left);
@@ -134,7 +151,7 @@ static void discover_locked(ps_engine *e) {
     if (e->discovered) return;
     e->discovered = true;
     ps_status status =
-        ps_devices_discover(&e->alloc, e->cache_dir, e->devices, PS_MAX_DEVICES, &e->n_devices, &e->advice, &err);
+        ps_devices_discover(&e->alloc, ps_engine_disk(e), e->devices, PS_MAX_DEVICES, &e->n_devices, &e->advice, &err);
     if (status != PS_OK) ps_str_printf(&e->advice, "%s\n", err.msg);
     for (const char *line = e->advice.data; *line;) {
         const int n = (int)strcspn(line, "\n");

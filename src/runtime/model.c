@@ -1,5 +1,5 @@
 /* model.c - loading a model, telling about it, and its cache of plans. */
-#include "runtime/runtime_int.h"
+#include "runtime/kept.h"
 
 /* ---- loading ---- */
 
@@ -86,6 +86,10 @@ static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
                "depth_limit is %d: it must lie in 0 … %d", o->depth_limit, PS_MAX_SUBGRAPH_DEPTH);
     m->limits = (ps_onnx_limits) { o->node_limit, o->depth_limit, o->tensor_limit, o->weight_limit };
     m->caps = m->device->caps;
+    if (o->cache_name) {
+        m->cache_name = ps_arena_strdup(&m->arena, o->cache_name);
+        if (!m->cache_name) return PS_FAIL_NOMEM(err, "the model");
+    }
     if (!ps_mutex_init(&m->lock)) return PS_FAIL_NOMEM(err, "a lock");
     if (!ps_mutex_init(&m->compile_lock)) {
         ps_mutex_destroy(&m->lock);
@@ -127,6 +131,13 @@ static ps_status read_source(ps_model *m, model_source *from, ps_error *err) {
     return read_model(m->alloc, &source, &m->graph, &m->info, err);
 }
 
+/* What the cache has is not read and optimised again; whatever is wrong with it is no matter of the caller. */
+static ps_status make_graph(ps_model *m, model_source *from, ps_error *err) {
+    if (from->path && m->cache_name && ps_model_recall(m, NULL) == PS_OK) return PS_OK;
+    PS_TRY(read_source(m, from, err));
+    return optimize(m, err);
+}
+
 /* Errors of a model from a file begin with the file's name; those of opening it have it already. */
 static void name_file(ps_error *err, const char *path) {
     char quoted[256];
@@ -154,6 +165,7 @@ static ps_status new_model(ps_engine *engine, const ps_model_options *o, ps_mode
     ps_arena_init(&m->info.arena, m->alloc);
     ps_status status = setup(m, o, err);
     if (status != PS_OK) {
+        ps_arena_release(&m->arena);
         ps_free(m->alloc, m);
         ps_engine_drop_memory(engine, memory);
         return status;
@@ -168,8 +180,7 @@ static ps_status load(ps_engine *engine, model_source *from, const ps_model_opti
     ps_model *m;
     PS_TRY(new_model(engine, options ? options : &defaults, &m, err));
     ps_status status = ps_weights_new(m->alloc, &m->weights, err);
-    if (status == PS_OK) status = read_source(m, from, err);
-    if (status == PS_OK) status = optimize(m, err);
+    if (status == PS_OK) status = make_graph(m, from, err);
     if (status == PS_OK) status = adopt_weights(m, from->path, err);
     if (status != PS_OK) {
         if (from->path) name_file(err, from->path);

@@ -62,6 +62,9 @@ struct ps_engine {
     bool discovered; /* devices whose drivers have to be loaded are there; guarded by discover_lock */
     ps_str advice;   /* lines; guarded by discover_lock */
     char *cache_dir;
+    uint64_t cache_bytes;
+    ps_cache *cache; /* NULL: off, or not opened yet; guarded by lock, like the next */
+    bool cache_open;
 };
 
 /* The device of that name; NULL or "auto" is the CPU, "gpu" the first that has memory of its own. */
@@ -70,6 +73,8 @@ ps_status ps_engine_device(ps_engine *e, const char *name, ps_device **ret, ps_e
 /* limit 0: the engine's. NULL: out of memory. */
 ps_model_memory_state *ps_engine_add_memory(ps_engine *engine, size_t limit);
 void ps_engine_drop_memory(ps_engine *engine, ps_model_memory_state *memory);
+/* NULL: it is off, or cannot be opened. */
+ps_cache *ps_engine_disk(ps_engine *engine);
 
 struct ps_model {
     ps_engine *engine;
@@ -97,8 +102,11 @@ struct ps_model {
     ps_program *newest, *oldest; /* programs of all units, most recently used first; guarded by lock */
     size_t cache_bytes;          /* guarded by lock */
     size_t cache_limit;
-    int64_t loop_limit; /* iterations of one Loop */
-    int64_t plans_made; /* guarded by lock */
+    int64_t loop_limit;     /* iterations of one Loop */
+    const char *cache_name; /* of the file's content, for the cache on disk; NULL: it is not cached */
+    const char *cache_note; /* what ps_model_cache was given, of a model that came from the cache; else NULL */
+    size_t cached_bytes;    /* of packed weights that the cache has, plus 1; 0: it has none. Guarded by compile_lock */
+    int64_t plans_made;     /* guarded by lock */
 };
 
 /* ---- plan ---- */
@@ -162,7 +170,7 @@ struct ps_plan {
     size_t n_outputs;
     size_t n_reorders, n_transfers;
     int64_t macs;
-    size_t bytes; /* of the plan and its kernels */
+    size_t bytes;   /* of the plan and its kernels */
     int64_t slices; /* it runs that many times, each time over the next rows of inputs and outputs (slice.c); or 1 */
 };
 

@@ -10,7 +10,7 @@ static bool much_too_large(const ps_buffer *b, size_t size) {
 
 ps_status ps_buffer_fit(ps_alloc_state *alloc, ps_buffer *b, size_t size, ps_error *err) {
     if (size <= b->size && b->data && !much_too_large(b, size)) return PS_OK;
-    void *data = ps_alloc_data(alloc, size ? size : PS_ALIGN);
+    void *data = ps_alloc_lasting(alloc, size ? size : PS_ALIGN);
     if (!data) return PS_FAIL(err, NO_MEMORY, "out of memory for a buffer of %zu bytes", size);
     ps_free(alloc, b->data);
     b->data = data;
@@ -80,11 +80,11 @@ static void replace_smaller(ps_pool *pool, size_t size) {
 /* Memory that no present value needs makes way before a run fails for want of it. */
 static ps_status new_buffer(ps_pool *pool, size_t size, ps_buffer *ret, ps_error *err) {
     replace_smaller(pool, size);
-    ret->data = ps_alloc_data(pool->alloc, size);
+    ret->data = ps_alloc_lasting(pool->alloc, size);
     ret->size = size;
     if (!ret->data && pool->free.size) {
         free_all(pool);
-        ret->data = ps_alloc_data(pool->alloc, size);
+        ret->data = ps_alloc_lasting(pool->alloc, size);
     }
     if (ret->data) return PS_OK;
     return PS_FAIL(err, NO_MEMORY, "out of memory for a value of %zu bytes", size);

@@ -58,6 +58,7 @@ static void let_go(ps_repository *repo, ps_served *s, double idle_s) {
     ps_log_line(&repo->log, PS_LOG_INFO, "event=evict model=%s version=%s bytes=%zu idle_s=%.3f",
                 ps_log_quote(s->name, quoted, sizeof quoted), s->version, ps_served_memory(s, NULL), idle_s);
     ps_served_retire(s);
+    ps_served_keep(s);
     ps_served_release(s); /* the last reference: it was not in use, and nobody finds it any more */
 }
 

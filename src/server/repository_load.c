@@ -219,8 +219,10 @@ static ps_status load_version(ps_repository *repo, ps_entry *e, ps_model_version
     const char *name = ps_log_quote(e->name, quoted, sizeof quoted);
     if (status == PS_OK) {
         log_config(repo, served);
-        ps_log_line(&repo->log, PS_LOG_INFO, "event=load model=%s version=%s ms=%.1f max_batch=%u bytes=%zu", name,
-                    served->version, (double)took / 1e6, served->max_batch, ps_served_memory(served, NULL));
+        ps_log_line(&repo->log, PS_LOG_INFO,
+                    "event=load model=%s version=%s ms=%.1f max_batch=%u bytes=%zu from=%s", name, served->version,
+                    (double)took / 1e6, served->max_batch, ps_served_memory(served, NULL),
+                    ps_served_was_kept(served) ? "cache" : "file");
         replace(repo, e, v, served, took);
         return PS_OK;
     }

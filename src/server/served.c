@@ -60,24 +60,46 @@ static uint32_t batch_limit(ps_served *s, uint32_t max_batch) {
 
 /* ---- loading ---- */
 
+/* What the trial said, kept with the model: the same file, build and processor would have it say so again. */
+#define VERDICT_YES "rows are independent"
+#define VERDICT_NO "rows depend: "
+
+static ps_status probe(ps_served *s, ps_engine *engine, ps_error *why) {
+    ps_probe probe = { engine, s->model, s->inputs, s->outputs, s->n_inputs, s->n_outputs };
+    ps_status status;
+    while ((status = ps_probe_batching(&probe, why)) == PS_NO_MEMORY && s->relieve && s->relieve(s->relieve_ctx))
+        *why = (ps_error)PS_ERROR_INIT;
+    return status;
+}
+
+static ps_status give_verdict(ps_served *s, ps_engine *engine, ps_error *err) {
+    const char *known = ps_model_cache_note(s->model);
+    ps_error why = PS_ERROR_INIT;
+    if (known && *known) {
+        s->verdict = ps_arena_strdup(&s->arena, known);
+        s->may_keep = true;
+    } else {
+        ps_status status = probe(s, engine, &why);
+        s->verdict = status == PS_OK ? ps_arena_strdup(&s->arena, VERDICT_YES)
+                                     : ps_arena_printf(&s->arena, VERDICT_NO "%s", why.msg);
+        s->may_keep = status != PS_NO_MEMORY;
+    }
+    return s->verdict ? PS_OK : PS_FAIL_NOMEM(err, "a served model");
+}
+
 /* A model that cannot be batched is served all the same; only out of memory is an error. */
 static ps_status allow_batches(ps_served *s, ps_engine *engine, uint32_t limit, ps_error *err) {
-    ps_error why = PS_ERROR_INIT;
     uint32_t max_batch = batch_limit(s, limit);
-    ps_probe probe = { engine, s->model, s->inputs, s->outputs, s->n_inputs, s->n_outputs };
     s->max_batch = 1;
     if (max_batch < 2) return PS_OK;
     s->unbatched = "it keeps state between requests";
     if (s->sequences) return PS_OK;
-    ps_status status;
-    while ((status = ps_probe_batching(&probe, &why)) == PS_NO_MEMORY && s->relieve && s->relieve(s->relieve_ctx))
-        why = (ps_error)PS_ERROR_INIT;
-    if (status == PS_OK) {
+    PS_TRY(give_verdict(s, engine, err));
+    if (strcmp(s->verdict, VERDICT_YES) == 0)
         s->max_batch = max_batch;
-        return PS_OK;
-    }
-    s->unbatched = ps_arena_strdup(&s->arena, why.msg);
-    return s->unbatched ? PS_OK : PS_FAIL_NOMEM(err, "a served model");
+    else
+        s->unbatched = s->verdict + (strncmp(s->verdict, VERDICT_NO, strlen(VERDICT_NO)) == 0 ? strlen(VERDICT_NO) : 0);
+    return PS_OK;
 }
 
 /* Reads the file once more, from the page cache. */
@@ -94,11 +116,12 @@ static ps_status digest_file(ps_served *s, const char *path, ps_error *err) {
     return PS_OK;
 }
 
-/* What cannot be read is learnt again. */
-static void recall(ps_served *s, const char *path, ps_cache *cache) {
+/* The file's content by name, for the cache. What cannot be read is computed and learnt again. */
+static void recall(ps_served *s, const char *path, ps_cache *cache, char *name, size_t size) {
     ps_error ignored = PS_ERROR_INIT;
     if (!cache || digest_file(s, path, &ignored) != PS_OK) return;
     s->cache = cache;
+    ps_snprintf(name, size, "%016llx%016llx", (unsigned long long)s->digest[0], (unsigned long long)s->digest[1]);
     ps_schedule_recall(s);
 }
 
@@ -139,8 +162,10 @@ static ps_status fill(ps_served *s, ps_engine *engine, const ps_served_options *
     PS_TRY(read_memory_limit(s, &options.memory_limit, err));
     if (!options.memory_limit) s->relieve = o->relieve; /* its own limit is no matter of what others hold */
     s->relieve_ctx = o->relieve_ctx;
+    char name[33] = "";
+    recall(s, o->path, o->cache, name, sizeof name);
+    if (*name) options.cache_name = name;
     PS_TRY(load_model(s, engine, o->path, &options, err));
-    recall(s, o->path, o->cache);
     s->n_inputs = ps_model_input_count(s->model);
     s->n_outputs = ps_model_output_count(s->model);
     PS_TRY(read_values(s, ps_model_input, s->n_inputs, "input", &s->inputs, err));
@@ -209,6 +234,14 @@ void ps_served_release(ps_served *s) {
     ps_arena_release(&s->arena);
     ps_free(s->alloc, s);
     if (on_gone) on_gone(ctx);
+}
+
+void ps_served_keep(ps_served *s) {
+    if (s->cache) (void)ps_model_cache(s->model, s->may_keep ? s->verdict : "", NULL); /* only a cache */
+}
+
+bool ps_served_was_kept(const ps_served *s) {
+    return ps_model_cache_note(s->model) != NULL;
 }
 
 void ps_served_drop_idle(ps_served *s) {

@@ -39,6 +39,8 @@ typedef struct ps_served {
     ps_quick quick;
     uint32_t max_batch; /* rows that may share a run; 1: requests run alone, for the reason in `unbatched` */
     const char *unbatched;
+    const char *verdict; /* of the trial (probe.h), as text for the cache; NULL: there was none */
+    bool may_keep;       /* the verdict is of the model, not of what memory there was */
     ps_cache *cache;    /* keeps what is learnt of the model's times; NULL: nothing is kept */
     uint64_t digest[2]; /* of the model file, if there is a cache */
     const char *device; /* never NULL; in the arena */
@@ -78,6 +80,10 @@ ps_status ps_served_load(ps_engine *engine, const ps_served_options *options, ps
 ps_served *ps_served_retain(ps_served *s);
 void ps_served_release(ps_served *s); /* NULL is allowed */
 void ps_served_retire(ps_served *s);
+/* Its optimised and packed form goes to the cache on disk, so that loading it again takes less: before an eviction. */
+void ps_served_keep(ps_served *s);
+/* It came from there. */
+bool ps_served_was_kept(const ps_served *s);
 /* Frees the sessions that wait for requests; the next request makes a new one. */
 void ps_served_drop_idle(ps_served *s);
 

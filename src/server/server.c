@@ -241,7 +241,7 @@ static ps_status start_runner(ps_server *s, const ps_server_options *o, ps_error
 /* Without a cache the server learns models' times anew after each start: nothing to stop for. */
 static void open_cache(ps_server *s) {
     ps_error err = PS_ERROR_INIT;
-    if (ps_cache_open(s->alloc, NULL, 0, &s->cache, &err) == PS_OK) return;
+    if (ps_engine_cache(s->engine, &s->cache, &err) == PS_OK) return;
     char why[sizeof err.msg + 16];
     ps_log_line(&s->log, PS_LOG_WARN, "event=no_cache reason=%s", ps_log_quote(err.msg, why, sizeof why));
 }
@@ -380,7 +380,6 @@ void ps_server_free(ps_server *s) {
     ps_server_stop(s);
     ps_repository_free(s->repository);
     ps_runner_free(s->runner);
-    ps_cache_close(s->cache);
     ps_trace_free(s->trace);
     atomic_store(&s->alloc->limit, s->limit_before);
     ps_shm_table_free(s->shm);

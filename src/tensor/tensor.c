@@ -53,16 +53,31 @@ ps_status ps_tensor_new_view(ps_alloc_state *a, ps_dtype dtype, const ps_shape *
     return PS_OK;
 }
 
+/* Those of a model stay as long as the model. */
 ps_status ps_tensor_new(ps_alloc_state *a, ps_dtype dtype, const ps_shape *shape, ps_tensor **ret, ps_error *err) {
     ps_tensor *t = NULL;
     char text[256];
     PS_TRY(ps_tensor_new_view(a, dtype, shape, NULL, NULL, &t, err));
-    t->owned = t->data = ps_alloc_data_zero(a, t->bytes);
+    t->owned = t->data = a->above ? ps_alloc_lasting_zero(a, t->bytes) : ps_alloc_data_zero(a, t->bytes);
     if (!t->data) {
         size_t bytes = t->bytes;
         ps_tensor_release(t);
         return PS_FAIL(err, NO_MEMORY, "out of memory for a tensor %s %s (%zu bytes)", ps_dtype_name(dtype),
                        ps_shape_text(shape, text, sizeof text), bytes);
+    }
+    *ret = t;
+    return PS_OK;
+}
+
+ps_status ps_tensor_new_unset(ps_alloc_state *a, ps_dtype dtype, const ps_shape *shape, ps_tensor **ret,
+                              ps_error *err) {
+    ps_tensor *t = NULL;
+    assert(!ps_dtype_is_object(dtype));
+    PS_TRY(ps_tensor_new_view(a, dtype, shape, NULL, NULL, &t, err));
+    t->owned = t->data = ps_alloc_lasting(a, t->bytes);
+    if (!t->data) {
+        ps_tensor_release(t);
+        return PS_FAIL_NOMEM(err, "a tensor");
     }
     *ret = t;
     return PS_OK;
@@ -106,6 +121,15 @@ void ps_tensor_drop(ps_tensor *t) {
         atomic_store(&t->dropped, true);
         ps_discard(t->alloc, t->owned);
     }
+}
+
+ps_status ps_tensor_new_dropped(ps_alloc_state *a, ps_dtype dtype, const ps_shape *shape, uint64_t hash,
+                                ps_tensor **ret, ps_error *err) {
+    PS_TRY(ps_tensor_new_unset(a, dtype, shape, ret, err));
+    ps_tensor_know_hash(*ret, hash);
+    atomic_store(&(*ret)->dropped, true);
+    ps_discard(a, (*ret)->owned);
+    return PS_OK;
 }
 
 ps_status ps_tensor_need(const ps_tensor *t, ps_error *err) {
@@ -324,6 +348,10 @@ uint64_t ps_tensor_hash(const ps_tensor *t) {
     XXH3_64bits_update(&state, head, sizeof head);
     hash_content(t, &state);
     return XXH3_64bits_digest(&state);
+}
+
+void ps_tensor_know_hash(ps_tensor *t, uint64_t hash) {
+    atomic_store_explicit(&t->content_hash, hash, memory_order_relaxed);
 }
 
 uint64_t ps_tensor_hash_once(const ps_tensor *t) {

@@ -93,6 +93,16 @@ ps_status ps_tensor_need(const ps_tensor *t, ps_error *err);
 /* For keepers: the content of a dropped tensor, t->bytes of it. */
 ps_status ps_tensor_refill(ps_tensor *t, const void *data, ps_error *err);
 
+/* A tensor that begins as a dropped one, over PS_TENSOR_SMALL bytes of numbers: `hash` is ps_tensor_hash of its
+ * content, which the keeper that it is given can bring. */
+ps_status ps_tensor_new_dropped(ps_alloc_state *a, ps_dtype dtype, const ps_shape *shape, uint64_t hash,
+                                ps_tensor **ret, ps_error *err);
+/* Heap tensor with storage of its own, of numbers, that the caller fills. */
+ps_status ps_tensor_new_unset(ps_alloc_state *a, ps_dtype dtype, const ps_shape *shape, ps_tensor **ret,
+                              ps_error *err);
+/* What ps_tensor_hash will come to, from whoever has computed it before. */
+void ps_tensor_know_hash(ps_tensor *t, uint64_t hash);
+
 /* A view on the stack; shape must be fixed and its byte size must not overflow (checked before). No ownership. */
 void ps_tensor_init_view(ps_tensor *t, ps_dtype dtype, const ps_shape *shape, void *data);
 /* Copies a possibly strided tensor into row-major memory of t->bytes. Not for strings. */

@@ -173,6 +173,94 @@ static void test_truncation_and_growth(void **state) {
     ps_free(&f->alloc, good);
 }
 
+/* Reads an entry in pieces of 3 bytes; true if the verdict is that it is whole. */
+static bool read_in_pieces(fixture *f, const char *digest, char *dst, size_t size) {
+    ps_cache_key key = key_of("test", digest);
+    ps_cache_reader *r;
+    uint64_t total;
+    if (ps_cache_reader_open(f->cache, &key, &r, &total, &f->err) != PS_OK) return false;
+    assert_int_equal(total, size);
+    for (size_t at = 0; at < size; at += 3)
+        if (ps_cache_reader_next(r, dst + at, size - at < 3 ? size - at : 3, &f->err) != PS_OK) break;
+    return ps_cache_reader_end(r, &f->err) == PS_OK;
+}
+
+static void test_in_pieces(void **state) {
+    fixture *f = *state;
+    ps_cache_key key = key_of("test", "a");
+    const ps_cache_part parts[] = { { "pay", 3 }, { NULL, 0 }, { "lo", 2 }, { "ad", 2 } };
+    char path[512], *good, got[7];
+    size_t size;
+    uint64_t total;
+    ps_cache_reader *r;
+    assert_false(read_in_pieces(f, "a", got, 7));
+    assert_int_equal(ps_cache_put_parts(f->cache, &key, parts, 4, &f->err), PS_OK);
+    assert_true(has(f, "a", "payload", 7));
+    assert_true(read_in_pieces(f, "a", got, 7));
+    assert_memory_equal(got, "payload", 7);
+    /* Neither less nor more than all of it. */
+    assert_int_equal(ps_cache_reader_open(f->cache, &key, &r, &total, NULL), PS_OK);
+    assert_int_equal(ps_cache_reader_next(r, got, 6, NULL), PS_OK);
+    assert_int_equal(ps_cache_reader_end(r, NULL), PS_NOT_FOUND);
+    assert_int_equal(ps_cache_put_parts(f->cache, &key, parts, 4, NULL), PS_OK);
+    assert_int_equal(ps_cache_reader_open(f->cache, &key, &r, &total, NULL), PS_OK);
+    assert_int_equal(ps_cache_reader_next(r, got, 7, NULL), PS_OK);
+    assert_int_equal(ps_cache_reader_next(r, got, 1, NULL), PS_NOT_FOUND);
+    assert_int_equal(ps_cache_reader_end(r, NULL), PS_NOT_FOUND);
+    /* Every byte counts, and what is bad goes away. */
+    assert_int_equal(ps_cache_put_parts(f->cache, &key, parts, 4, NULL), PS_OK);
+    path_of(f, "a", path);
+    assert_int_equal(ps_file_read(&f->alloc, path, 4096, &good, &size, NULL), PS_OK);
+    for (size_t i = 0; i < size; i++) {
+        good[i] ^= 0x10;
+        assert_int_equal(ps_file_write(path, good, size, 0600, NULL), PS_OK);
+        assert_false(read_in_pieces(f, "a", got, 7));
+        assert_false(exists(path));
+        good[i] ^= 0x10;
+    }
+    for (size_t n = 0; n < size; n++) {
+        assert_int_equal(ps_file_write(path, good, n, 0600, NULL), PS_OK);
+        assert_false(read_in_pieces(f, "a", got, 7));
+        assert_false(exists(path));
+    }
+    assert_int_equal(ps_cache_reader_open(NULL, &key, &r, &total, NULL), PS_NOT_FOUND);
+    ps_free(&f->alloc, good);
+}
+
+static ps_status piecewise(ps_alloc_state *a, void *ctx) {
+    const ps_cache_part parts[] = { { "pay", 3 }, { "load", 4 } };
+    ps_cache_key key = key_of("test", "a");
+    ps_cache *cache;
+    ps_cache_reader *r;
+    uint64_t total;
+    char got[7];
+    PS_TRY(ps_cache_open(a, ctx, 0, &cache, NULL));
+    ps_status status = ps_cache_put_parts(cache, &key, parts, 2, NULL);
+    if (status == PS_OK) status = ps_cache_reader_open(cache, &key, &r, &total, NULL);
+    if (status == PS_OK) {
+        status = ps_cache_reader_next(r, got, sizeof got, NULL);
+        if (status == PS_OK)
+            status = ps_cache_reader_end(r, NULL);
+        else
+            ps_cache_reader_free(r);
+    }
+    ps_cache_close(cache);
+    return status;
+}
+
+/* Of put_parts, only the list of the folder's files is allocated, and doing without that is no failure. */
+static void test_in_pieces_without_memory(void **state) {
+    fixture *f = *state;
+    for (long nth = 0; nth < 3; nth++) {
+        ps_test_alloc t;
+        ps_alloc_state a;
+        ps_test_alloc_init(&t, nth);
+        ps_alloc_state_init(&a, &t.allocator);
+        assert_int_equal(piecewise(&a, f->dir), nth < 2 ? PS_NO_MEMORY : PS_OK);
+        assert_int_equal(atomic_load(&t.live), 0);
+    }
+}
+
 static void test_name_collision(void **state) {
     fixture *f = *state;
     char a[512], b[512];
@@ -475,6 +563,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_round_trip),     TEST(test_every_part_of_the_key_counts),
         TEST(test_corruption),     TEST(test_truncation_and_growth),
+        TEST(test_in_pieces),      TEST(test_in_pieces_without_memory),
         TEST(test_name_collision), TEST(test_links_are_not_followed),
         TEST(test_foreign_folder), TEST(test_eviction),
         TEST(test_list_and_clear), TEST(test_off),

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/arena.h"
+#include "base/os.h"
 #include "test_alloc_fail.h"
 
 static bool all_bytes(const void *data, unsigned char value, size_t n) {
@@ -199,9 +200,98 @@ static void test_below_discard(void **state) {
     assert_int_equal(atomic_load(&above.bytes), 0);
 }
 
+/* What is counted without a block: in both accounts, under both limits, and in the peaks. */
+static void test_count(void **state) {
+    ps_alloc_state engine, model;
+    ps_alloc_state_init(&engine, NULL);
+    ps_alloc_state_init_below(&model, &engine);
+    atomic_store(&engine.limit, 1000);
+    atomic_store(&model.limit, 600);
+    const size_t calls = atomic_load(&model.calls);
+    assert_true(ps_alloc_count(&model, 500));
+    assert_false(ps_alloc_count(&model, 101));
+    assert_true(ps_alloc_count(&engine, 450));
+    assert_false(ps_alloc_count(&model, 51));
+    assert_null(ps_alloc(&model, 60)); /* beyond the engine's */
+    assert_int_equal(atomic_load(&model.bytes), 500);
+    assert_int_equal(atomic_load(&engine.bytes), 950);
+    ps_alloc_uncount(&model, 500);
+    ps_alloc_uncount(&engine, 450);
+    assert_true(atomic_load(&model.bytes) == 0 && atomic_load(&engine.bytes) == 0);
+    assert_true(atomic_load(&model.peak) == 500 && atomic_load(&engine.peak) == 950);
+    assert_int_equal(atomic_load(&model.calls), calls);
+}
+
+/* Large or not, malloc's or a caller's: the same rules as for all blocks. */
+static void test_lasting(void **state) {
+    static const size_t sizes[] = { 0, 1, 100000, (256 << 10) - 1, 256 << 10, 1000003 };
+    ps_test_alloc own;
+    for (int user = 0; user < 2; user++) {
+        ps_alloc_state a;
+        ps_test_alloc_init(&own, -1);
+        ps_alloc_state_init(&a, user ? &own.allocator : NULL);
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            const size_t n = sizes[i];
+            unsigned char *p = ps_alloc_lasting(&a, n), *zero = ps_alloc_lasting_zero(&a, n);
+            assert_true(p && zero && (uintptr_t)p % PS_ALIGN == 0 && (uintptr_t)zero % PS_ALIGN == 0);
+            assert_true(all_bytes(zero, 0, n));
+            assert_true(atomic_load(&a.bytes) >= 2 * n && atomic_load(&a.bytes) < 2 * n + 1000);
+            memset(p, 7, n);
+            p = ps_realloc(&a, p, n + 300000);
+            assert_true(p && (uintptr_t)p % PS_ALIGN == 0 && all_bytes(p, 7, n));
+            memset(p, 8, n + 300000);
+            ps_discard(&a, p);
+            assert_true(ps_refill(&a, p));
+            memset(p, 9, n + 300000);
+            ps_discard(&a, p);
+            ps_free(&a, p); /* while its content is away */
+            ps_free(&a, zero);
+            assert_int_equal(atomic_load(&a.bytes), 0);
+        }
+        atomic_store(&a.limit, (size_t)1 << 20);
+        assert_null(ps_alloc_lasting(&a, (size_t)1 << 20));
+        assert_null(ps_alloc_lasting(&a, SIZE_MAX));
+        assert_int_equal(atomic_load(&a.bytes), 0);
+        assert_int_equal(atomic_load(&own.live), 0);
+    }
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define OWN_PAGES false
+#else
+#define OWN_PAGES true
+#endif
+
+/* Every second of many blocks is freed: what malloc would keep between the others goes back to the system. */
+static void test_lasting_goes_back(void **state) {
+    enum { N = 64, SIZE = 1 << 20 };
+    unsigned char *blocks[N], *first[2];
+    ps_alloc_state a;
+    ps_alloc_state_init(&a, NULL);
+    for (int i = 0; i < 2; i++) { /* after this malloc would take blocks of this size from its heap */
+        first[i] = ps_alloc_data(&a, 2 * SIZE);
+        assert_non_null(first[i]);
+        memset(first[i], 1, 2 * SIZE);
+        ps_free(&a, first[i]);
+    }
+    for (int i = 0; i < N; i++) {
+        blocks[i] = ps_alloc_lasting(&a, SIZE);
+        assert_non_null(blocks[i]);
+        memset(blocks[i], 1, SIZE);
+    }
+    const uint64_t full = ps_memory_resident();
+    for (int i = 0; i < N; i += 2)
+        ps_free(&a, blocks[i]);
+    if (OWN_PAGES) assert_true(ps_memory_resident() + N / 2 * SIZE <= full + ((uint64_t)2 << 20));
+    for (int i = 1; i < N; i += 2)
+        ps_free(&a, blocks[i]);
+    assert_int_equal(atomic_load(&a.bytes), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocks),   cmocka_unit_test(test_accounting),
+        cmocka_unit_test(test_count),    cmocka_unit_test(test_lasting),  cmocka_unit_test(test_lasting_goes_back),
         cmocka_unit_test(test_limit),    cmocka_unit_test(test_below),      cmocka_unit_test(test_below_discard),
         cmocka_unit_test(test_overflow), cmocka_unit_test(test_realloc_failure_keeps_block),
         cmocka_unit_test(test_arena),    cmocka_unit_test(test_arena_failure),

@@ -106,6 +106,18 @@ static void test_given_up_and_the_same_results(void **state) {
     ps_engine_free(e);
 }
 
+/* Code that oneDNN makes counts as the model's, and goes with it. */
+static void test_code_is_counted(void **state) {
+    ps_engine *e = fixture_engine(1, NULL);
+    const size_t before = ps_engine_memory(e, NULL);
+    ps_model *m = load(e);
+    free(run_ok(m, 1));
+    assert_true(ps_model_memory(m, NULL) >= ps_weights_bytes(m->weights) + m->newest->bytes);
+    ps_model_release(m);
+    assert_int_equal(ps_engine_memory(e, NULL), before);
+    ps_engine_free(e);
+}
+
 static void test_comes_back_unchanged(void **state) {
     ps_engine *e = fixture_engine(1, NULL);
     ps_model *m = load(e);
@@ -193,6 +205,7 @@ static void test_failing_allocations(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_given_up_and_the_same_results),
+        cmocka_unit_test(test_code_is_counted),
         cmocka_unit_test(test_comes_back_unchanged),
         cmocka_unit_test(test_a_file_that_changed),
         cmocka_unit_test(test_failing_allocations),

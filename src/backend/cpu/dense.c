@@ -13,6 +13,7 @@ typedef struct dense_kernel {
     int residual; /* node input that is summed, or -1 */
     int bias;     /* node input, or -1 */
     size_t out_bytes;
+    size_t code; /* bytes of the primitive that count as this model's */
     bool has_chain;
     ps_chain chain;
 } dense_kernel;
@@ -36,6 +37,7 @@ static ps_status dense_run(const ps_kernel *kernel, const ps_kernel_args *args, 
 static void dense_free(ps_kernel *kernel) {
     dense_kernel *k = (dense_kernel *)kernel;
     psd_prim_release(k->prim);
+    ps_alloc_uncount(kernel->alloc, k->code);
     ps_free(kernel->alloc, k);
 }
 
@@ -169,6 +171,15 @@ static ps_status finish(ps_lowering *l, const cpu_dense *what, dense_kernel *k, 
     return PS_FAIL(err, INTERNAL, "%s: its post-operations cannot be laid out", ps_node_label(n, label, sizeof label));
 }
 
+/* Code that oneDNN makes is no small part of a model of many convolutions. */
+static ps_status count_code(const ps_lowering *l, dense_kernel *k, ps_error *err) {
+    const size_t bytes = psd_prim_charge(k->prim);
+    if (!ps_alloc_count(l->alloc, bytes)) return PS_FAIL_NOMEM(err, "the code of a primitive");
+    k->code = bytes;
+    k->base.bytes += bytes;
+    return PS_OK;
+}
+
 ps_status cpu_lower_dense(ps_device *device, ps_lowering *l, cpu_dense *what, ps_error *err) {
     const cpu_device *dev = cpu_of(device);
     epilogue e = { .n = 0 };
@@ -187,11 +198,11 @@ ps_status cpu_lower_dense(ps_device *device, ps_lowering *l, cpu_dense *what, ps
     k->simd = dev->simd;
     k->dnnl = dev->dnnl;
     k->prim = prim;
-    k->base.bytes += psd_prim_charge(prim);
     k->n_inside = inside;
     k->residual = -1;
     k->bias = what->desc.bias ? 2 : -1;
-    status = finish(l, what, k, &e, err);
+    status = count_code(l, k, err);
+    if (status == PS_OK) status = finish(l, what, k, &e, err);
     if (status != PS_OK) {
         dense_free(&k->base);
         return status;

@@ -80,7 +80,6 @@ static void device_free(ps_device *device) {
     ocl_programs_free(d);
     if (d->queue) d->api.clReleaseCommandQueue(d->queue);
     if (d->context) d->api.clReleaseContext(d->context);
-    ps_cache_close(d->cache);
     ps_mutex_destroy(&d->lock);
     ps_free(device->alloc, d);
 }

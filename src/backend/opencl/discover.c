@@ -119,8 +119,7 @@ static ps_status open_device(ocl_device *d, const found *f, ps_error *err) {
     return d->queue ? PS_OK : ocl_fail(d->base.name, "clCreateCommandQueue", code, err);
 }
 
-static ps_status new_device(search *s, const found *f, size_t index, const char *cache_dir, ps_device **ret,
-                            ps_error *err) {
+static ps_status new_device(search *s, const found *f, size_t index, ps_cache *cache, ps_device **ret, ps_error *err) {
     ocl_device *d = ps_alloc_zero(s->alloc, sizeof *d);
     if (!d) return PS_FAIL_NOMEM(err, "a device");
     d->base.ops = &ocl_device_ops;
@@ -140,19 +139,19 @@ static ps_status new_device(search *s, const found *f, size_t index, const char 
         ps_device_free(&d->base);
         return status;
     }
-    if (ps_cache_open(s->alloc, cache_dir, 0, &d->cache, NULL) != PS_OK) d->cache = NULL;
+    d->cache = cache;
     *ret = &d->base;
     return PS_OK;
 }
 
 /* One driver that fails must not hide the others. */
-static void add_devices(search *s, bool gpus, const char *cache_dir, ps_device **ret, size_t max, size_t *ret_n,
+static void add_devices(search *s, bool gpus, ps_cache *cache, ps_device **ret, size_t max, size_t *ret_n,
                         size_t *index) {
     for (size_t i = 0; i < s->n && *ret_n < max; i++) {
         ps_error err = PS_ERROR_INIT;
         const found *f = &s->list[i];
         if (((f->type & CL_DEVICE_TYPE_GPU) != 0) != gpus) continue;
-        if (new_device(s, f, *index, cache_dir, &ret[*ret_n], &err) != PS_OK) {
+        if (new_device(s, f, *index, cache, &ret[*ret_n], &err) != PS_OK) {
             ps_str_printf(s->advice, "%s\n", err.msg);
             continue;
         }
@@ -162,7 +161,7 @@ static void add_devices(search *s, bool gpus, const char *cache_dir, ps_device *
     }
 }
 
-ps_status ps_devices_discover(ps_alloc_state *alloc, const char *cache_dir, ps_device **ret, size_t max, size_t *ret_n,
+ps_status ps_devices_discover(ps_alloc_state *alloc, ps_cache *cache, ps_device **ret, size_t max, size_t *ret_n,
                               ps_str *advice, ps_error *err) {
     search *s = ps_alloc_zero(alloc, sizeof *s);
     size_t index = 0;
@@ -174,8 +173,8 @@ ps_status ps_devices_discover(ps_alloc_state *alloc, const char *cache_dir, ps_d
     const bool loader = ocl_api_open(&s->api, NULL) == PS_OK;
     if (loader) {
         find_all(s);
-        add_devices(s, true, cache_dir, ret, max, ret_n, &index);
-        add_devices(s, false, cache_dir, ret, max, ret_n, &index);
+        add_devices(s, true, cache, ret, max, ret_n, &index);
+        add_devices(s, false, cache, ret, max, ret_n, &index);
     }
     ps_status status = ocl_advise(alloc, "", loader, s->platforms.data, s->n_gpus, advice, err);
     ps_str_release(&s->platforms);

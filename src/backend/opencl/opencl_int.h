@@ -35,7 +35,7 @@ typedef struct ocl_device {
     atomic_size_t held;     /* bytes of buffers */
     ps_mutex lock;
     ps_map programs;  /* key → ocl_program; guarded by lock */
-    ps_cache *cache;  /* NULL: none */
+    ps_cache *cache;  /* the engine's; NULL: none */
     char target[512]; /* device and driver, for the cache's key */
 } ocl_device;
 
