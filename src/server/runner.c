@@ -59,7 +59,7 @@ static void leave_sequence(ps_infer *infer) {
     while (next && (next->status = enqueue(next, &next->error)) != PS_OK) {
         ps_infer *refused = next;
         next = pass_turn(refused);
-        ps_core_count_failure(refused->served, refused->arrived_ns);
+        ps_core_count_refusal(refused, refused->status);
         finish(refused);
     }
 }
@@ -71,6 +71,7 @@ static void end(ps_runner *runner, ps_infer *infer) {
     else
         ps_stats_fail(&infer->served->stats, infer->sample.total);
     ps_trace_request(runner->options.trace, infer, &infer->sample);
+    if (infer->route.entry) ps_routed_done(&infer->route, infer->status, infer->loaded_ns ? -1 : infer->sample.total);
     leave_sequence(infer);
     finish(infer);
 }
@@ -111,10 +112,11 @@ static void count_quick(ps_infer *infer, bool here) {
 }
 
 /* Only while nobody waits, so that no request overtakes another. A quick request gains nothing from more threads.
- * false: the run was stopped because it is not quick at all; nothing has happened to the request. */
+ * false: the run was stopped because it is not quick at all, and nothing has happened to the request; or it failed, and
+ * the request is another version's now. */
 static bool run_here(ps_runner *runner, ps_infer *infer) {
     ps_quick *quick = &infer->served->quick;
-    ps_batch_run run = { .kind = PS_SESSION_NARROW, .cancel = &runner->cancel };
+    ps_batch_run run = { .kind = PS_SESSION_NARROW, .cancel = &runner->cancel, .shadow = runner->options.shadow };
     if (atomic_load_explicit(&runner->queued, memory_order_relaxed) ||
         !ps_quick_is(quick, infer->quick_key, infer->here_ns))
         return false;
@@ -126,6 +128,7 @@ static bool run_here(ps_runner *runner, ps_infer *infer) {
         infer->error = (ps_error)PS_ERROR_INIT;
         return false;
     }
+    if (infer->status != PS_OK && ps_core_try_again(infer)) return false;
     count_quick(infer, true);
     end(runner, infer);
     return true;
@@ -177,12 +180,19 @@ static size_t list_infers(worker *w, const ps_sched_batch *batch) {
 
 static void run_batch(worker *w, const ps_sched_batch *batch, bool alone, int64_t *ret_measured) {
     ps_runner *runner = w->runner;
-    ps_batch_run run = { .cancel = &runner->cancel, .room = &w->room };
+    ps_batch_run run = { .cancel = &runner->cancel, .room = &w->room, .shadow = runner->options.shadow };
     /* A request that is alone gets all threads of the engine; runs that share the machine get one each. */
     run.kind = runner->n_workers > 1 && !alone ? PS_SESSION_NARROW : PS_SESSION_WIDE;
     size_t n = list_infers(w, batch);
     if (n) ps_batch_run_all(&run, w->infers.data, n);
     *ret_measured = run.measured_ns;
+}
+
+/* One that failed, by another version. False: it has its answer. */
+static bool run_again(ps_infer *infer) {
+    if (infer->status == PS_OK || !ps_core_try_again(infer)) return false;
+    infer->status = enqueue(infer, &infer->error);
+    return infer->status == PS_OK;
 }
 
 /* The lock is held before and after. */
@@ -202,7 +212,7 @@ static void run_next(worker *w, ps_sched_batch *batch) {
     for (ps_sched_request *r = batch->first, *next; r; r = next) {
         next = r->next;
         count_quick(infer_of(r), false);
-        end(runner, infer_of(r));
+        if (!run_again(infer_of(r))) end(runner, infer_of(r));
     }
     ps_mutex_lock(&runner->lock);
 }

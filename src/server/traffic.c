@@ -295,11 +295,26 @@ void ps_traffic_answered(ps_traffic *t, int64_t version, bool failed, int64_t la
     add(&r->errors, failed);
     if (failed || latency_ns < 0) return;
     int64_t p95 = ps_latencies_p95(&r->latencies_from);
-    if (p95 && r->limits.latency_ratio >= 0) add(&r->slower, (double)latency_ns > r->limits.latency_ratio * (double)p95);
+    if (p95 && r->limits.latency_ratio >= 0)
+        add(&r->slower, (double)latency_ns > r->limits.latency_ratio * (double)p95);
     if (r->limits.latency_ms >= 0) add(&r->too_slow, (double)latency_ns > r->limits.latency_ms * 1e6);
 }
 
-void ps_traffic_compared(ps_traffic *t, int64_t version, bool agreed, int64_t now) {
+void ps_traffic_copied(ps_traffic *t, bool copied) {
+    t->shadow_count.copied += copied;
+    t->shadow_count.dropped += !copied;
+}
+
+void ps_traffic_compared(ps_traffic *t, int64_t version, const ps_shadow_result *result) {
+    ps_shadow_count *c = &t->shadow_count;
+    bool by_argmax = t->shadow.by_argmax && result->has_argmax;
+    bool agreed = !result->failed && (by_argmax ? result->argmax_same : result->close);
+    c->failed += result->failed;
+    c->compared++;
+    c->agreed += agreed;
+    c->argmax_compared += !result->failed && result->has_argmax;
+    c->argmax_agreed += !result->failed && result->has_argmax && result->argmax_same;
+    if (result->largest > c->largest) c->largest = result->largest;
     if (!is_active(&t->rollout) || version != t->rollout.to) return;
     add(&t->rollout.disagreed, !agreed);
     if (ps_traffic_percent(t) <= 0) t->rollout.answered++; /* a step in the shadow only */

@@ -1,4 +1,5 @@
-/* traffic.h - which version of a model a request that names none goes to: labels, a weighted split, a rollout, a shadow.
+/* traffic.h - which version of a model a request that names none goes to: labels, a weighted split, a rollout, a
+ * shadow.
  *
  * A label is a name for a version; `stable` is the one that gets what nothing else decides. A split divides requests
  * between versions by weight. A rollout moves traffic from the stable version to another in steps of so many per cent,
@@ -23,8 +24,8 @@
 #define PS_TRAFFIC_MAX_WEIGHT 1000000
 #define PS_TRAFFIC_MAX_STEPS 32
 #define PS_TRAFFIC_MAX_SECONDS 31536000 /* of a step */
-#define PS_TRAFFIC_VERSIONS 16          /* whose requests are counted apart; the one that is not seen for longest goes */
-#define PS_TRAFFIC_LATENCIES 160        /* four an octave, from 1 ns on */
+#define PS_TRAFFIC_VERSIONS 16   /* whose requests are counted apart; the one that is not seen for longest goes */
+#define PS_TRAFFIC_LATENCIES 160 /* four an octave, from 1 ns on */
 
 /* A version by number, or by label: then it is whatever the label names at the time. */
 typedef struct ps_traffic_ref {
@@ -47,8 +48,8 @@ typedef struct ps_traffic_move {
     ps_traffic_ref to; /* neither label nor version: the label is taken away */
 } ps_traffic_move;
 
-/* What aborts a rollout. Each limit is of a share of requests, and is broken once the evidence for that is such as chance
- * gives a version that keeps all of them in at most one of 1000 rollouts (ps_traffic_evidence). */
+/* What aborts a rollout. Each limit is of a share of requests, and is broken once the evidence for that is such as
+ * chance gives a version that keeps all of them in at most one of 1000 rollouts (ps_traffic_evidence). */
 typedef struct ps_traffic_limits {
     uint64_t min_requests; /* that the new version must have answered in a step before the next */
     double error_rate;     /* above the stable version's; negative: not looked at, like the next three */
@@ -81,14 +82,15 @@ typedef struct ps_latencies {
 
 typedef struct ps_rollout {
     ps_rollout_phase phase;
-    int64_t from, to; /* versions; from 0 in a change: the stable one */
+    int64_t from, to;      /* versions; from 0 in a change: the stable one */
     ps_traffic_ref wanted; /* what `to` was named as, in a change */
     ps_traffic_step steps[PS_TRAFFIC_MAX_STEPS];
     size_t n_steps, step;
     int64_t since_ns; /* of the step, but for pauses; while paused: how long it had been */
     ps_traffic_limits limits;
-    uint64_t answered;                              /* by `to`, in this step */
-    ps_share errors_from, errors, slower, too_slow; /* since the start; `slower` than the stable version, than the limit */
+    uint64_t answered; /* by `to`, in this step */
+    ps_share errors_from, errors, slower,
+        too_slow; /* since the start; `slower` than the stable version, than the limit */
     ps_share disagreed;
     ps_latencies latencies_from;
     char reason[256]; /* of phase ABORTED, else "" */
@@ -97,8 +99,9 @@ typedef struct ps_rollout {
 typedef struct ps_traffic_shadow {
     bool on;
     ps_traffic_ref to;
-    double percent; /* of requests that are copied */
+    double percent;    /* of requests that are copied */
     double rtol, atol; /* |got - expected| <= atol + rtol |expected| */
+    bool by_argmax;    /* answers agree where their highest scores are at the same places, else within the tolerance */
 } ps_traffic_shadow;
 
 /* Of one version, of requests that were routed to it. */
@@ -114,12 +117,19 @@ typedef struct ps_shadow_count {
     double largest; /* difference */
 } ps_shadow_count;
 
+typedef struct ps_shadow_result {
+    bool failed, close; /* it gave no answer; all numbers are within the tolerance */
+    bool has_argmax, argmax_same;
+    double largest; /* difference */
+} ps_shadow_result;
+
 typedef struct ps_traffic {
     ps_traffic_label labels[PS_TRAFFIC_MAX_LABELS];
     ps_traffic_target split[PS_TRAFFIC_MAX_TARGETS];
     size_t n_labels, n_split;
     ps_rollout rollout;
     ps_traffic_shadow shadow;
+    uint64_t source;            /* hash of the configuration's text that was taken last; 0: none */
     uint64_t turn, shadow_turn; /* requests without a key so far */
     ps_traffic_count counts[PS_TRAFFIC_VERSIONS];
     ps_shadow_count shadow_count;
@@ -145,6 +155,7 @@ typedef struct ps_traffic_change {
     ps_traffic_shadow shadow;
     ps_rollout_action action;
     ps_rollout rollout;
+    uint64_t source; /* of an earlier server's */
 } ps_traffic_change;
 
 /* What the caller knows of the model. */
@@ -161,7 +172,8 @@ typedef struct ps_traffic_model {
 bool ps_label_valid(const char *name, size_t size);
 /* The label's version; 0: there is no such label. */
 int64_t ps_traffic_label_version(const ps_traffic *t, const char *label);
-/* All of the change or, with an error, nothing. PS_NOT_FOUND: no such version or label; PS_UNAVAILABLE: it is not ready. */
+/* All of the change or, with an error, nothing. PS_NOT_FOUND: no such version or label; PS_UNAVAILABLE: it is not
+ * ready. */
 ps_status ps_traffic_apply(ps_traffic *t, const ps_traffic_change *change, const ps_traffic_model *model, int64_t now,
                            ps_error *err);
 /* Is there anything here that decides, now or later? Else the highest ready version gets all. */
@@ -170,8 +182,8 @@ bool ps_traffic_decides(const ps_traffic *t);
 bool ps_traffic_names(const ps_traffic *t, int64_t version);
 
 /* The version for a request. Equal hashes go to the same version for as long as weights stay, and one whose share only
- * grows keeps what it had. `hashed` false: the request has no key, and shares are kept as exactly as whole requests can.
- * 0: whatever is best. */
+ * grows keeps what it had. `hashed` false: the request has no key, and shares are kept as exactly as whole requests
+ * can. 0: whatever is best. */
 int64_t ps_traffic_choose(ps_traffic *t, bool hashed, uint64_t hash);
 /* The version that requests go to where the chosen one is not ready; 0: whatever is best. */
 int64_t ps_traffic_stable(const ps_traffic *t);
@@ -184,9 +196,12 @@ int64_t ps_traffic_shadow_choose(ps_traffic *t, int64_t answering);
 void ps_traffic_routed(ps_traffic *t, int64_t chosen, int64_t version, int64_t now);
 /* It was answered. latency_ns below 0: says nothing of the version's. */
 void ps_traffic_answered(ps_traffic *t, int64_t version, bool failed, int64_t latency_ns, int64_t now);
-/* A shadow's answer beside the answer. */
-void ps_traffic_compared(ps_traffic *t, int64_t version, bool agreed, int64_t now);
-/* Time has passed, or something was counted: steps go on, a rollout ends. True: labels or the rollout are different now. */
+/* A request was copied to the shadow, or dropped because it is busy. */
+void ps_traffic_copied(ps_traffic *t, bool copied);
+/* The shadow's answer beside the answer. */
+void ps_traffic_compared(ps_traffic *t, int64_t version, const ps_shadow_result *result);
+/* Time has passed, or something was counted: steps go on, a rollout ends. True: labels or the rollout are different
+ * now. */
 bool ps_traffic_advance(ps_traffic *t, int64_t now);
 double ps_traffic_percent(const ps_traffic *t); /* of the rollout's step */
 const char *ps_rollout_phase_name(ps_rollout_phase phase);
@@ -211,7 +226,8 @@ bool ps_rollout_broken(const ps_rollout *r, char *reason, size_t size);
  * ps_traffic_write adds of a rollout's state. */
 ps_status ps_traffic_read(const char *text, size_t size, bool restoring, ps_alloc_state *alloc, ps_traffic_change *ret,
                           ps_error *err);
-/* The members of such an object, without its braces. With counters: also what was counted, and times. */
+/* The members of such an object, without its braces. With counters: also what was counted, and times; else what another
+ * server needs to go on. */
 void ps_traffic_write(const ps_traffic *t, bool counters, int64_t now, ps_str *out);
 
 #endif

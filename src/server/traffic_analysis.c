@@ -4,13 +4,14 @@
 
 #include "server/traffic.h"
 
-#define ALTERNATIVES 12      /* shares that evidence is collected for: odds of 2, 4, … times the limit's */
-#define LEAST_LIMIT 1e-4     /* a limit of 0 means this */
-#define LEAST_REQUESTS 20    /* of the new version before anything is said of it */
-#define LEAST_LATENCIES 50   /* of the stable version before others are beside it */
-#define MOST_LATENCIES 8192u /* then all weigh half as much: the quantile is of recent requests */
-#define SLOW_SHARE 0.05      /* beyond p95 */
-#define SLOW_SHARE_OF_ESTIMATE 0.10 /* the same where p95 was estimated from as few as LEAST_LATENCIES: 2 sigma more */
+#define ALTERNATIVES 12             /* shares that evidence is collected for: odds of 2, 4, … times the limit's */
+#define LEAST_LIMIT 1e-4            /* a limit of 0 means this */
+#define LEAST_REQUESTS 20           /* of the new version before anything is said of it */
+#define LEAST_LATENCIES 50          /* of the stable version before others are beside it */
+#define MOST_LATENCIES 8192u        /* then all weigh half as much: the quantile is of recent requests */
+#define SLOW_SHARE 0.05             /* beyond p95 */
+#define SLOW_SHARE_OF_ESTIMATE 0.10 /* the same where p95 was estimated from as few as LEAST_LATENCIES: 2 sigma more   \
+                                     */
 
 double ps_traffic_evidence(ps_share share, double limit) {
     double p = limit < LEAST_LIMIT ? LEAST_LIMIT : limit, logs[ALTERNATIVES], most = -INFINITY, sum = 0;

@@ -20,7 +20,7 @@
 
 typedef struct reader {
     ps_traffic_change *to;
-    bool restoring, paused;
+    bool restoring;
     double seconds; /* of steps that do not say */
 } reader;
 
@@ -47,8 +47,8 @@ static bool is_null(ps_json *r) {
 }
 
 static ps_status unknown(const ps_string *key, const char *where, const char *there_are, ps_error *err) {
-    return PS_FAIL(err, INVALID, "%s has no member '%.*s': there are %s", where,
-                   (int)(key->size < 64 ? key->size : 64), key->data, there_are);
+    return PS_FAIL(err, INVALID, "%s has no member '%.*s': there are %s", where, (int)(key->size < 64 ? key->size : 64),
+                   key->data, there_are);
 }
 
 /* A number, its digits as a text, or a label. */
@@ -281,13 +281,23 @@ static ps_status read_rollout(ps_json *r, reader *rd, ps_error *err) {
 
 /* ---- the shadow ---- */
 
+static ps_status read_compare(ps_json *r, bool *ret_by_argmax, ps_error *err) {
+    const char *word;
+    PS_TRY(ps_json_cstring(r, &word, err));
+    *ret_by_argmax = strcmp(word, "argmax") == 0;
+    PS_FAIL_IF(!*ret_by_argmax && strcmp(word, "tolerance") != 0, err, INVALID,
+               "compare is '%.32s', not tolerance or argmax", word);
+    return PS_OK;
+}
+
 static ps_status read_shadow_member(ps_json *r, const ps_string *key, void *ctx, ps_error *err) {
     ps_traffic_shadow *s = ctx;
     if (ps_json_key_is(key, "version")) return read_ref(r, "the version of the shadow", &s->to, err);
     if (ps_json_key_is(key, "percent")) return read_number(r, "percent", 0, 100, &s->percent, err);
     if (ps_json_key_is(key, "rtol")) return read_number(r, "rtol", 0, 1e9, &s->rtol, err);
     if (ps_json_key_is(key, "atol")) return read_number(r, "atol", 0, 1e9, &s->atol, err);
-    return unknown(key, "the shadow", "version, percent, rtol, atol", err);
+    if (ps_json_key_is(key, "compare")) return read_compare(r, &s->by_argmax, err);
+    return unknown(key, "the shadow", "version, percent, rtol, atol, compare", err);
 }
 
 static ps_status read_shadow(ps_json *r, ps_traffic_change *c, ps_error *err) {
@@ -308,6 +318,7 @@ static ps_status read_member(ps_json *r, const ps_string *key, void *ctx, ps_err
     if (ps_json_key_is(key, "split")) return read_split(r, rd->to, err);
     if (ps_json_key_is(key, "rollout")) return read_rollout(r, rd, err);
     if (ps_json_key_is(key, "shadow")) return read_shadow(r, rd->to, err);
+    if (rd->restoring && ps_json_key_is(key, "source")) return ps_json_uint(r, &rd->to->source, err);
     if (rd->restoring) return ps_json_skip(r, err);
     return unknown(key, "the traffic of a model", "labels, split, rollout, shadow", err);
 }
@@ -399,6 +410,7 @@ static void write_shadow(const ps_traffic *t, bool counters, ps_str *out) {
     write_number(out, ",\"percent\":", t->shadow.percent);
     write_number(out, ",\"rtol\":", t->shadow.rtol);
     write_number(out, ",\"atol\":", t->shadow.atol);
+    ps_str_printf(out, ",\"compare\":\"%s\"", t->shadow.by_argmax ? "argmax" : "tolerance");
     if (counters) {
         ps_str_printf(out,
                       ",\"copied\":%" PRIu64 ",\"dropped\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"compared\":%" PRIu64
@@ -414,8 +426,8 @@ static void write_counts(const ps_traffic *t, ps_str *out) {
     for (size_t i = 0; i < PS_TRAFFIC_VERSIONS && t->counts[i].version; i++) {
         const ps_traffic_count *c = &t->counts[i];
         ps_str_printf(out,
-                      "%s{\"version\":%" PRId64 ",\"requests\":%" PRIu64 ",\"errors\":%" PRIu64 ",\"fallbacks\":%" PRIu64
-                      "}",
+                      "%s{\"version\":%" PRId64 ",\"requests\":%" PRIu64 ",\"errors\":%" PRIu64
+                      ",\"fallbacks\":%" PRIu64 "}",
                       i ? "," : "", c->version, c->requests, c->errors, c->fallbacks);
     }
     ps_str_char(out, ']');
@@ -433,5 +445,8 @@ void ps_traffic_write(const ps_traffic *t, bool counters, int64_t now, ps_str *o
     }
     if (t->rollout.phase != PS_ROLLOUT_NONE) write_rollout(t, counters, now, out);
     if (t->shadow.on) write_shadow(t, counters, out);
-    if (counters) write_counts(t, out);
+    if (counters)
+        write_counts(t, out);
+    else
+        ps_str_printf(out, ",\"source\":%" PRIu64, t->source);
 }

@@ -67,8 +67,9 @@ static double uniform(void) {
 /* ---- labels ---- */
 
 static void test_label_names(void **s) {
-    static const char *const good[] = { "stable", "canary", "A", "blue-2", "v1.2_x" },
-                             *const bad[] = { "", "1", "2x", "-a", "a b", "a/b", "\xc3\xa4" };
+    static const char *const good[] = { "stable", "canary", "A", "blue-2", "v1.2_x" }, *const bad[] = {
+        "", "1", "2x", "-a", "a b", "a/b", "\xc3\xa4"
+    };
     char longest[PS_LABEL_MAX + 2];
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         assert_true(ps_label_valid(good[i], strlen(good[i])));
@@ -88,7 +89,8 @@ static void test_labels_move_only_to_ready_versions(void **s) {
     assert_int_equal(ps_traffic_label_version(&t, "other"), 0);
     assert_int_equal(ps_traffic_choose(&t, false, 0), 1);
     ready_mask = 1 << 1 | 1 << 3;
-    refused(&t, "{\"labels\":{\"stable\":2}}", PS_UNAVAILABLE, "version 2 is not ready, which the label 'stable' needs");
+    refused(&t, "{\"labels\":{\"stable\":2}}", PS_UNAVAILABLE,
+            "version 2 is not ready, which the label 'stable' needs");
     refused(&t, "{\"labels\":{\"new\":2}}", PS_UNAVAILABLE, "is not ready");
     change(&t, "{\"labels\":{\"canary\":2}}"); /* where it is */
     refused(&t, "{\"labels\":{\"x\":1,\"stable\":4}}", PS_NOT_FOUND, "no version 4");
@@ -136,6 +138,7 @@ static void test_texts_that_are_refused(void **s) {
         { "{\"rollout\":{\"version\":2,\"analysis\":{\"error_rate\":2}}}", "not between 0 and 1" },
         { "{\"shadow\":{\"percent\":10}}", "names no version" },
         { "{\"shadow\":{\"version\":1,\"percent\":1e3}}", "not between 0 and 100" },
+        { "{\"shadow\":{\"version\":1,\"compare\":\"eyes\"}}", "not tolerance or argmax" },
         { "{\"labels\":{}} x", "JSON byte" },
     };
     ps_traffic_change c;
@@ -177,7 +180,8 @@ static void test_keys_stay_and_shares_only_grow(void **s) {
         char json[200];
         unsigned n = 0;
         t = (ps_traffic) { 0 };
-        snprintf(json, sizeof json, "{\"labels\":{\"stable\":1},\"rollout\":{\"version\":2,\"steps\":[%u]}}", percents[p]);
+        snprintf(json, sizeof json, "{\"labels\":{\"stable\":1},\"rollout\":{\"version\":2,\"steps\":[%u]}}",
+                 percents[p]);
         change(&t, json);
         state = 1;
         for (size_t i = 0; i < KEYS; i++) {
@@ -261,7 +265,8 @@ static void test_state_is_written_and_read_back(void **s) {
     ps_str_init(&a, &alloc);
     ps_str_init(&b, &alloc);
     change(&t, "{\"labels\":{\"stable\":1,\"canary\":2},\"shadow\":{\"version\":\"canary\",\"percent\":12.5}}");
-    change(&t, "{\"rollout\":{\"version\":\"canary\"," STEPS ",\"analysis\":{\"latency_ms\":20,\"disagreement\":null}}}");
+    change(&t,
+           "{\"rollout\":{\"version\":\"canary\"," STEPS ",\"analysis\":{\"latency_ms\":20,\"disagreement\":null}}}");
     answer(&t, 2, 100, 0);
     assert_true(ps_traffic_advance(&t, 60 * S));
     ps_str_char(&a, '{');
@@ -328,6 +333,10 @@ static double latency_of(double mean_ms) { /* exponential: a long tail */
     return -log(1 - uniform()) * mean_ms * 1e6;
 }
 
+static void compared(ps_traffic *t, bool close) {
+    ps_traffic_compared(t, 2, &(ps_shadow_result) { .close = close });
+}
+
 static unsigned simulate(double percent, behaviour old, behaviour new, unsigned n) {
     ps_traffic t = { 0 };
     char json[200];
@@ -339,7 +348,7 @@ static unsigned simulate(double percent, behaviour old, behaviour new, unsigned 
         int64_t v = ps_traffic_choose(&t, false, 0);
         const behaviour *b = v == 2 ? &new : &old;
         ps_traffic_answered(&t, v, uniform() < b->errors, (int64_t)latency_of(b->mean_ms), 0);
-        if (v == 1) ps_traffic_compared(&t, 2, uniform() >= new.disagreement, 0);
+        if (v == 1) compared(&t, uniform() >= new.disagreement);
         seen += v == 2;
         if (ps_traffic_advance(&t, 0)) return seen;
     }
@@ -363,12 +372,12 @@ static void test_a_good_version_is_not_taken_back(void **s) {
 static void test_bad_versions_are_taken_back(void **s) {
     static const struct {
         behaviour bad;
-        unsigned within; /* requests to it, of 100,000 at 10 per cent */
-    } cases[] = { { { 1, 5, 0 }, 20 },         /* nothing works: as soon as anything is said at all */
-                  { { 0.5, 5, 0 }, 40 },       /* every second one fails */
-                  { { 0.05, 5, 0 }, 2000 },    /* 1 in 20, where 1 in 100 is allowed */
-                  { { 0, 50, 0 }, 200 },       /* ten times slower */
-                  { { 0, 5, 0.2 }, 60 } };     /* every fifth answer is another */
+        unsigned within;                    /* requests to it, of 100,000 at 10 per cent */
+    } cases[] = { { { 1, 5, 0 }, 20 },      /* nothing works: as soon as anything is said at all */
+                  { { 0.5, 5, 0 }, 40 },    /* every second one fails */
+                  { { 0.05, 5, 0 }, 2000 }, /* 1 in 20, where 1 in 100 is allowed */
+                  { { 0, 50, 0 }, 200 },    /* ten times slower */
+                  { { 0, 5, 0.2 }, 60 } };  /* every fifth answer is another */
     behaviour good = { 0.001, 5, 0 };
     state = 43;
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++)
@@ -401,6 +410,30 @@ static void test_counters(void **s) {
     assert_int_equal(t.counts[2].errors, 1);
 }
 
+static void test_what_agrees(void **s) {
+    ps_traffic t = { 0 };
+    ps_shadow_result close = { .close = true, .has_argmax = true }, same = { .has_argmax = true, .argmax_same = true },
+                     number = { .close = true, .largest = 0.5 }, failed = { .failed = true, .close = true };
+    ps_shadow_result all[] = { close, same, number, failed };
+    change(&t, "{\"labels\":{\"stable\":1},\"shadow\":{\"version\":2}}");
+    change(&t, "{\"rollout\":{\"version\":2,\"steps\":[0,10],\"step_seconds\":0,"
+               "\"analysis\":{\"min_requests\":8,\"disagreement\":null}}}");
+    for (size_t i = 0; i < 4; i++)
+        ps_traffic_compared(&t, 2, &all[i]);
+    assert_int_equal(t.shadow_count.agreed, 2);
+    assert_int_equal(t.shadow_count.failed, 1);
+    assert_int_equal(t.shadow_count.argmax_compared, 2);
+    assert_int_equal(t.shadow_count.argmax_agreed, 1);
+    assert_true(t.shadow_count.largest == 0.5);
+    t.shadow.by_argmax = true;
+    for (size_t i = 0; i < 4; i++)
+        ps_traffic_compared(&t, 2, &all[i]);
+    assert_int_equal(t.shadow_count.agreed, 4); /* `same` instead of `close`; what has no argmax goes by numbers */
+    assert_int_equal(t.rollout.disagreed.k, 4);
+    assert_true(ps_traffic_advance(&t, 0)); /* a step of 0 per cent is answered by the shadow */
+    assert_true(ps_traffic_percent(&t) == 10);
+}
+
 static void test_shadow_share(void **s) {
     ps_traffic t = { 0 };
     unsigned n = 0;
@@ -428,6 +461,7 @@ int main(void) {
         cmocka_unit_test(test_bad_versions_are_taken_back),
         cmocka_unit_test(test_an_absolute_latency),
         cmocka_unit_test(test_counters),
+        cmocka_unit_test(test_what_agrees),
         cmocka_unit_test(test_shadow_share),
     };
     ps_alloc_state_init(&alloc, NULL);

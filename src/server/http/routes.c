@@ -25,6 +25,8 @@ static const route routes[] = {
     { "GET", "/v2/models/{m}/versions/{v}/config", ps_handle_config },
     { "GET", "/v2/models/{m}/stats", ps_handle_stats },
     { "GET", "/v2/models/{m}/versions/{v}/stats", ps_handle_stats },
+    { "GET", "/v2/models/{m}/traffic", ps_handle_traffic },
+    { "POST", "/v2/models/{m}/traffic", ps_handle_traffic_update },
     { "POST", "/v2/repository/index", ps_handle_index },
     { "POST", "/v2/repository/models/{m}/load", ps_handle_load },
     { "POST", "/v2/repository/models/{m}/unload", ps_handle_unload },
