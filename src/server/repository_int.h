@@ -94,6 +94,8 @@ ps_model_version *ps_entry_version(const ps_entry *e, int64_t number);
 ps_model_version *ps_entry_main(const ps_repository *repo, const ps_entry *e);
 /* What an earlier server kept of the model; ps_free it. NULL: nothing. Reads a file. */
 char *ps_entry_read_kept(ps_repository *repo, const ps_entry *e);
+/* The model is gone: what comes under its name later is another one. With the lock held. */
+void ps_entry_drop_rules(ps_repository *repo, ps_entry *e);
 /* Once its versions are known, and again once they are loaded: takes up what was kept (may be NULL), and `rules`. With
  * the lock held. */
 void ps_entry_take_rules(ps_repository *repo, ps_entry *e, const char *kept);

@@ -437,6 +437,7 @@ static void drop_all(ps_repository *repo, ps_entry *e) {
     e->gone = true;
     e->resolved = e->pending = false;
     e->reason = (ps_error)PS_ERROR_INIT;
+    ps_entry_drop_rules(repo, e);
     ps_mutex_unlock(&repo->lock);
     for (size_t i = 0; i < e->versions.size; i++) {
         ps_served *old = forget(repo, e->versions.data[i]);

@@ -380,6 +380,12 @@ static void take_rules(ps_repository *repo, ps_entry *e) {
     e->rules = NULL;
 }
 
+void ps_entry_drop_rules(ps_repository *repo, ps_entry *e) {
+    if (!e->traffic) return;
+    *e->traffic = (ps_traffic) { 0 };
+    want_kept(repo, e);
+}
+
 void ps_entry_take_rules(ps_repository *repo, ps_entry *e, const char *kept) {
     if (kept) take_kept(repo, e, kept);
     if (e->rules) take_rules(repo, e);

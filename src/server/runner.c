@@ -56,8 +56,13 @@ static ps_infer *pass_turn(ps_infer *infer) {
 /* The request gives its turn to the next of its sequence, if it has one. */
 static void leave_sequence(ps_infer *infer) {
     ps_infer *next = infer->sequence ? pass_turn(infer) : NULL;
-    while (next && (next->status = enqueue(next, &next->error)) != PS_OK) {
+    ps_error err = PS_ERROR_INIT;
+    ps_status status;
+    while (next && (status = enqueue(next, &err)) != PS_OK) { /* if OK, it may be another thread's already */
         ps_infer *refused = next;
+        refused->status = status;
+        refused->error = err;
+        err = (ps_error)PS_ERROR_INIT;
         next = pass_turn(refused);
         ps_core_count_refusal(refused, refused->status);
         finish(refused);
@@ -188,11 +193,20 @@ static void run_batch(worker *w, const ps_sched_batch *batch, bool alone, int64_
     *ret_measured = run.measured_ns;
 }
 
-/* One that failed, by another version. False: it has its answer. */
-static bool run_again(ps_infer *infer) {
-    if (infer->status == PS_OK || !ps_core_try_again(infer)) return false;
-    infer->status = enqueue(infer, &infer->error);
-    return infer->status == PS_OK;
+/* Those that their version failed, by the one that is to try instead: here, as they have been admitted once. */
+static void run_again(worker *w, size_t n) {
+    ps_runner *runner = w->runner;
+    ps_infer **infers = w->infers.data;
+    for (size_t from = 0, to; from < n; from = to) {
+        ps_batch_run run = {
+            .kind = PS_SESSION_NARROW, .cancel = &runner->cancel, .room = &w->room, .shadow = runner->options.shadow
+        };
+        for (to = from + 1; to < n && infers[to]->served == infers[from]->served; to++)
+            continue;
+        ps_batch_run_all(&run, infers + from, to - from);
+        for (size_t i = from; i < to; i++)
+            end(runner, infers[i]);
+    }
 }
 
 /* The lock is held before and after. */
@@ -209,11 +223,17 @@ static void run_next(worker *w, ps_sched_batch *batch) {
     runner->busy--;
     ps_sched_complete(runner->sched, batch, measured, ps_clock_ns());
     ps_mutex_unlock(&runner->lock);
+    size_t again = 0;
     for (ps_sched_request *r = batch->first, *next; r; r = next) {
+        ps_infer *infer = infer_of(r);
         next = r->next;
-        count_quick(infer_of(r), false);
-        if (!run_again(infer_of(r))) end(runner, infer_of(r));
+        count_quick(infer, false);
+        if (again < w->infers.size && ps_core_try_again(infer))
+            w->infers.data[again++] = infer; /* they have been run: the list is free */
+        else
+            end(runner, infer);
     }
+    run_again(w, again);
     ps_mutex_lock(&runner->lock);
 }
 

@@ -2,6 +2,7 @@
 is checked: version v of the model adds v."""
 
 import json
+import shutil
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -366,6 +367,15 @@ def test_polled_rules(folder, start):
     while m.infer() != 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    shutil.rmtree(folder / "m")
+    m.server.wait_log("event=model_gone model=m")
+    add_model(folder / "other/1/model.onnx", 1)
+    add_model(folder / "other/2/model.onnx", 2)
+    (folder / "other").rename(folder / "m")
+    while m.http.get(m.base + "/versions/2/ready", timeout=WAIT).status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert m.traffic()["labels"] == {} and not list(Path(m.server.cache.name).glob("polestar/traffic-*")), "another model"
 
 
 def test_kill_and_restart(folder, start, tmp_path):
