@@ -142,6 +142,12 @@ ps_status ps_repository_change_traffic(ps_repository *repo, const char *name, co
                                        ps_error *err);
 /* A JSON object of the model's traffic. PS_NOT_FOUND: no such model. */
 ps_status ps_repository_write_traffic(ps_repository *repo, const char *name, ps_str *out, ps_error *err);
+/* Of all models that have any, in order of name; ps_free it. Names live as long as the repository. */
+typedef struct ps_traffic_copy {
+    const char *model;
+    ps_traffic traffic;
+} ps_traffic_copy;
+ps_status ps_repository_copy_traffic(ps_repository *repo, ps_traffic_copy **ret, size_t *ret_count, ps_error *err);
 /* ,"labels":[…],"traffic":{…} of one version; nothing for a model without rules. */
 void ps_repository_write_version_traffic(ps_repository *repo, const char *name, const char *version, ps_str *out);
 

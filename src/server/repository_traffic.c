@@ -485,3 +485,19 @@ void ps_repository_write_version_traffic(ps_repository *repo, const char *name, 
     if (e && e->traffic) write_version(e->traffic, strtoll(version, NULL, 10), out);
     ps_mutex_unlock(&repo->lock);
 }
+
+ps_status ps_repository_copy_traffic(ps_repository *repo, ps_traffic_copy **ret, size_t *ret_count, ps_error *err) {
+    size_t n = 0, room = 0;
+    ps_mutex_lock(&repo->lock);
+    for (size_t i = 0; i < repo->sorted.size; i++)
+        room += repo->sorted.data[i]->traffic != NULL;
+    ps_traffic_copy *all = ps_alloc_array(repo->alloc, room + 1, sizeof *all);
+    for (size_t i = 0; all && i < repo->sorted.size; i++) {
+        const ps_entry *e = repo->sorted.data[i];
+        if (e->traffic && !e->gone) all[n++] = (ps_traffic_copy) { e->name, *e->traffic };
+    }
+    ps_mutex_unlock(&repo->lock);
+    *ret = all;
+    *ret_count = n;
+    return all ? PS_OK : PS_FAIL_NOMEM(err, "a list of models");
+}

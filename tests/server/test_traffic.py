@@ -2,6 +2,7 @@
 is checked: version v of the model adds v."""
 
 import json
+import re
 import shutil
 import time
 from collections import Counter
@@ -496,3 +497,55 @@ def test_versions_change_under_load(tmp_path):
     """The short form; `tools/python tests/server/roll_forward.py` has 100,000 requests."""
     answers = roll_forward.run(tmp_path, 3000)
     assert answers.keys() == {1, 2} and sum(answers.values()) >= 3000
+
+
+# ---- metrics ----
+
+def metrics(server):
+    """{(name, frozenset of labels): value}; the text is read by hand, strictly."""
+    reply = requests.get(server.base + "/metrics", timeout=WAIT)
+    assert reply.status_code == 200 and reply.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    found, types = {}, {}
+    for line in reply.text.splitlines():
+        if line.startswith("#"):
+            kind, name, rest = re.fullmatch(r"# (HELP|TYPE) (\w+) (.+)", line).groups()
+            assert kind == "HELP" or types.setdefault(name, rest) == rest
+            continue
+        name, labels, number = re.fullmatch(r'(\w+)\{((?:\w+="(?:[^"\\]|\\.)*",?)*)\} (\S+)', line).groups()
+        assert name in types or re.sub("_(sum|count)$", "", name) in types, line
+        key = name, frozenset(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels))
+        assert key not in found, line
+        found[key] = float(number)
+    return found
+
+
+def test_metrics(folder, start):
+    three_versions(folder)
+    add_model(folder / 'odd "name.onnx', 1)
+    m = Model(start())
+
+    def of(name, version="1", model="m", **labels):
+        return found[name, frozenset({"model": model, "version": version, **labels}.items())]
+
+    m.traffic({"labels": {"stable": 1, "canary": 2}, "shadow": {"version": 3},
+               "rollout": {"version": 2, "steps": [20], "analysis": {"latency_ratio": None}}})
+    m.versions(50)
+    assert m.http.post(m.base + "/infer", json={"inputs": []}, timeout=WAIT).status_code == 400
+    shadow = compared(m, 20)
+    found = metrics(m.server)
+    sent = {v: m.counts()[v]["requests"] for v in (1, 2)}
+    for version in (1, 2):
+        assert of("polestar_routed_requests_total", str(version)) == sent[version]
+    answered = sum(of("polestar_requests_total", str(v), outcome="success") for v in (1, 2))
+    assert answered == of("polestar_request_duration_seconds_count") + of("polestar_request_duration_seconds_count", "2") >= 50
+    assert 0 < of("polestar_compute_duration_seconds_sum") < of("polestar_request_duration_seconds_sum") < WAIT
+    assert sum(of("polestar_requests_total", v, outcome="failure") for v in ("1", "2")) in (1, 2), "once more by version 1"
+    assert of("polestar_inferences_total") == of("polestar_requests_total", outcome="success")
+    assert of("polestar_executions_total") <= of("polestar_inferences_total")
+    assert of("polestar_version_label", label="stable") == of("polestar_version_label", "2", label="canary") == 1
+    assert of("polestar_rollout_percent", "2") == 20
+    assert [of("polestar_rollout_phase", "2", phase=p) for p in ("progressing", "paused", "aborted")] == [1, 0, 0]
+    assert of("polestar_shadow_answers_total", "3", outcome="disagreed") >= shadow["compared"]
+    assert of("polestar_shadow_requests_total", "3", outcome="copied") >= shadow["compared"]
+    assert of("polestar_model_bytes", model='odd \\"name', device="cpu") > 1000
+    assert found["polestar_build_info", next(k[1] for k in found if k[0] == "polestar_build_info")] == 1

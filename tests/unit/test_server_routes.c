@@ -40,6 +40,7 @@ static void test_matches(void **state) {
         { "GET", "/v2/models/a/config", ps_handle_config, "a", "" },
         { "GET", "/v2/models/a/versions/1/stats", ps_handle_stats, "a", "1" },
         { "POST", "/v2/models/a/versions/canary/infer", ps_handle_infer, "a", "canary" },
+        { "GET", "/metrics", ps_handle_metrics, "", "" },
         { "GET", "/v2/models/a/traffic", ps_handle_traffic, "a", "" },
         { "POST", "/v2/models/a/traffic", ps_handle_traffic_update, "a", "" },
         { "POST", "/v2/models/a%20b%2Fc%C3%A9/infer", ps_handle_infer, "a b/c\xc3\xa9", "" },

@@ -66,6 +66,7 @@ struct ps_exchange {
     size_t json_size; /* Inference-Header-Content-Length; of the unpacked body */
 
     int code;
+    const char *type; /* of the reply; NULL: by what it holds */
     ps_str reply;
     size_t reply_json_size;          /* JSON part of a reply with raw tensors, else 0 */
     ps_coding accepts, reply_coding; /* what the client prefers, what the reply has */

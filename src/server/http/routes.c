@@ -16,6 +16,7 @@ static const route routes[] = {
     { "GET", "/v2/health/live", ps_handle_live },
     { "GET", "/v2/health/ready", ps_handle_ready },
     { "GET", "/v2", ps_handle_server },
+    { "GET", "/metrics", ps_handle_metrics },
     { "GET", "/v2/models/stats", ps_handle_all_stats },
     { "GET", "/v2/models/{m}", ps_handle_metadata },
     { "GET", "/v2/models/{m}/versions/{v}", ps_handle_metadata },
