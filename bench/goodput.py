@@ -37,7 +37,7 @@ DRIVER = Path(os.environ.get("OPEN_LOOP", TOP / "build/release/tests/open_loop")
 CACHE = TOP / "build/bench-models"
 BATCHES, DELAYS = (1, 2, 4, 8, 16, 32), (0, 1, 2, 5, 10, 20)
 LOADS, PATTERNS = (0.5, 0.8, 1.5, 2.0), ("poisson", "onoff")
-CONNECTIONS = 1000
+CONNECTIONS = 6000  # more than the server's queue holds: else it is the driver that stops sending
 
 # name: (folder names of the model, dims of each input behind the batch, inputs whose values matter)
 KNOWN = {

@@ -108,9 +108,24 @@ static ps_status check_sizes(const ps_node *node, ps_error *err) {
     return PS_OK;
 }
 
+/* A container's memory is references to its elements. Whatever moves or computes with the bytes of its inputs must not
+ * get one. */
+static ps_status check_containers(const ps_node *node, ps_error *err) {
+    char label[160];
+    if (node->op->traits & (PS_OP_CONTAINERS | PS_OP_CONTROL)) return PS_OK;
+    for (uint32_t i = 0; i < node->n_in; i++) {
+        const ps_value *v = node->in[i];
+        PS_FAIL_IF(v && ps_dtype_is_container(v->dtype), err, TYPE, "%s: input %u ('%s') is %s %s, not a tensor",
+                   ps_node_label(node, label, sizeof label), i, v->name, v->dtype == PS_DTYPE_OPTIONAL ? "an" : "a",
+                   ps_dtype_name(v->dtype));
+    }
+    return PS_OK;
+}
+
 ps_status ps_ops_infer_node(ps_node *node, ps_error *err) {
     char label[160];
     PS_FAIL_IF(!node->op, err, INTERNAL, "%s: is not resolved", ps_node_label(node, label, sizeof label));
+    PS_TRY(check_containers(node, err));
     if (node->n_attrs) PS_TRY(infer_branches(node, err));
     PS_TRY(node->op->infer(node, err));
     return check_sizes(node, err);

@@ -255,10 +255,10 @@ static ps_status dict_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 static const ps_op ops[] = {
     /* name, domain, since, inputs, outputs, attributes, shape rule, reference kernel, traits, preparation */
     { "ZipMap", "ai.onnx.ml", 1, 1, 1, 1, 1, zip_attrs, sizeof(zip_params), zip_infer, zip_ref, 0 },
-    { "CastMap", "ai.onnx.ml", 1, 1, 1, 1, 1, cast_attrs, sizeof(cast_params), cast_infer, cast_ref, PS_OP_DATA_SHAPE,
-      cast_prepare },
-    { "DictVectorizer", "ai.onnx.ml", 1, 1, 1, 1, 1, dict_attrs, sizeof(dict_params), dict_infer, dict_ref, 0,
-      dict_prepare },
+    { "CastMap", "ai.onnx.ml", 1, 1, 1, 1, 1, cast_attrs, sizeof(cast_params), cast_infer, cast_ref,
+      PS_OP_CONTAINERS | PS_OP_DATA_SHAPE, cast_prepare },
+    { "DictVectorizer", "ai.onnx.ml", 1, 1, 1, 1, 1, dict_attrs, sizeof(dict_params), dict_infer, dict_ref,
+      PS_OP_CONTAINERS, dict_prepare },
 };
 
 const ps_op_family ps_ops_ml_map = PS_OP_FAMILY("ml_map", ops);

@@ -98,14 +98,15 @@ ps_status ps_kernel_output(const ps_kernel_ctx *ctx, size_t i, ps_dtype dtype, c
 
 /* ---- traits ---- */
 enum {
-    PS_OP_POINTWISE = 1,   /* out[k] depends on the inputs at k only (numpy broadcasting) */
-    PS_OP_INPLACE = 2,     /* out[0] may use the memory of in[0] if dtype and shape agree */
-    PS_OP_VIEW = 4,        /* out[0] is in[0]'s row-major memory under another shape (Reshape, Squeeze …) */
-    PS_OP_CONTROL = 8,     /* has subgraphs; run by the runtime, no reference kernel */
-    PS_OP_RANDOM = 16,     /* never folded */
-    PS_OP_SHAPE_ONLY = 32, /* reads only the shape of in[0] (Shape, Size): foldable as soon as that is fixed */
-    PS_OP_DATA_SHAPE = 64, /* output shape depends on data even when all input shapes are known (NonZero) */
-    PS_OP_EXPANDS = 128,   /* folding it would grow bytes (Expand, ConstantOfShape, Tile, weight Cast/Dequantize) */
+    PS_OP_POINTWISE = 1,    /* out[k] depends on the inputs at k only (numpy broadcasting) */
+    PS_OP_INPLACE = 2,      /* out[0] may use the memory of in[0] if dtype and shape agree */
+    PS_OP_VIEW = 4,         /* out[0] is in[0]'s row-major memory under another shape (Reshape, Squeeze …) */
+    PS_OP_CONTROL = 8,      /* has subgraphs; run by the runtime, no reference kernel */
+    PS_OP_RANDOM = 16,      /* never folded */
+    PS_OP_SHAPE_ONLY = 32,  /* reads only the shape of in[0] (Shape, Size): foldable as soon as that is fixed */
+    PS_OP_DATA_SHAPE = 64,  /* output shape depends on data even when all input shapes are known (NonZero) */
+    PS_OP_EXPANDS = 128,    /* folding it would grow bytes (Expand, ConstantOfShape, Tile, weight Cast/Dequantize) */
+    PS_OP_CONTAINERS = 256, /* takes sequences, optionals or maps; operators without it, or CONTROL, are given none */
 };
 
 #define PS_VARIADIC 255

@@ -68,10 +68,11 @@ static ps_status has_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 
 static const ps_op ops[] = {
     /* name, domain, since, inputs, outputs, attributes, shape rule, reference kernel, traits */
-    { "Optional", "", 15, 0, 1, 1, 1, optional_attrs, sizeof(optional_params), optional_infer, optional_ref, 0 },
-    { "OptionalGetElement", "", 15, 1, 1, 1, 1, NULL, 0, get_infer, get_ref, PS_OP_DATA_SHAPE },
-    { "OptionalHasElement", "", 15, 1, 1, 1, 1, NULL, 0, has_infer, has_ref, 0 },
-    { "OptionalHasElement", "", 18, 0, 1, 1, 1, NULL, 0, has_infer, has_ref, 0 },
+    { "Optional", "", 15, 0, 1, 1, 1, optional_attrs, sizeof(optional_params), optional_infer, optional_ref,
+      PS_OP_CONTAINERS },
+    { "OptionalGetElement", "", 15, 1, 1, 1, 1, NULL, 0, get_infer, get_ref, PS_OP_CONTAINERS | PS_OP_DATA_SHAPE },
+    { "OptionalHasElement", "", 15, 1, 1, 1, 1, NULL, 0, has_infer, has_ref, PS_OP_CONTAINERS },
+    { "OptionalHasElement", "", 18, 0, 1, 1, 1, NULL, 0, has_infer, has_ref, PS_OP_CONTAINERS },
 };
 
 const ps_op_family ps_ops_optional = PS_OP_FAMILY("optional", ops);

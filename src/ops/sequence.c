@@ -361,17 +361,18 @@ static ps_status concat_ref(const ps_kernel_ctx *ctx, ps_error *err) {
 }
 
 #define DATA PS_OP_DATA_SHAPE
+#define BOTH (PS_OP_CONTAINERS | PS_OP_DATA_SHAPE)
 
 static const ps_op ops[] = {
     /* name, domain, since, inputs, outputs, attributes, shape rule, reference kernel, traits */
     { "SequenceEmpty", "", 11, 0, 0, 1, 1, empty_attrs, sizeof(empty_params), empty_infer, empty_ref, 0 },
     { "SequenceConstruct", "", 11, 1, PS_VARIADIC, 1, 1, NULL, 0, construct_infer, construct_ref, 0 },
-    { "SequenceLength", "", 11, 1, 1, 1, 1, NULL, 0, length_infer, length_ref, 0 },
-    { "SequenceAt", "", 11, 2, 2, 1, 1, NULL, 0, at_infer, at_ref, DATA },
-    { "SequenceInsert", "", 11, 2, 3, 1, 1, NULL, 0, insert_infer, insert_ref, DATA },
-    { "SequenceErase", "", 11, 1, 2, 1, 1, NULL, 0, erase_infer, erase_ref, DATA },
+    { "SequenceLength", "", 11, 1, 1, 1, 1, NULL, 0, length_infer, length_ref, PS_OP_CONTAINERS },
+    { "SequenceAt", "", 11, 2, 2, 1, 1, NULL, 0, at_infer, at_ref, BOTH },
+    { "SequenceInsert", "", 11, 2, 3, 1, 1, NULL, 0, insert_infer, insert_ref, BOTH },
+    { "SequenceErase", "", 11, 1, 2, 1, 1, NULL, 0, erase_infer, erase_ref, BOTH },
     { "SplitToSequence", "", 11, 1, 2, 1, 1, split_attrs, sizeof(split_params), split_infer, split_ref, DATA },
-    { "ConcatFromSequence", "", 11, 1, 1, 1, 1, concat_attrs, sizeof(concat_params), concat_infer, concat_ref, DATA },
+    { "ConcatFromSequence", "", 11, 1, 1, 1, 1, concat_attrs, sizeof(concat_params), concat_infer, concat_ref, BOTH },
 };
 
 const ps_op_family ps_ops_sequence = PS_OP_FAMILY("sequence", ops);

@@ -313,7 +313,7 @@ static const ps_op ops[] = {
     { "Unsqueeze", "", 1, 1, 1, 1, 1, axes_attrs, sizeof(axes_params), unsqueeze_infer, unsqueeze_ref, PS_OP_VIEW },
     { "Unsqueeze", "", 13, 2, 2, 1, 1, NULL, 0, unsqueeze_infer, unsqueeze_ref, PS_OP_VIEW },
     { "ExpandDims", "com.microsoft", 1, 2, 2, 1, 1, NULL, 0, unsqueeze_infer, unsqueeze_ref, PS_OP_VIEW },
-    { "Identity", "", 1, 1, 1, 1, 1, NULL, 0, ps_infer_same, identity_ref, PS_OP_VIEW },
+    { "Identity", "", 1, 1, 1, 1, 1, NULL, 0, ps_infer_same, identity_ref, PS_OP_VIEW | PS_OP_CONTAINERS },
     { "Shape", "", 1, 1, 1, 1, 1, NULL, 0, shape_infer, shape_ref, PS_OP_SHAPE_ONLY },
     { "Shape", "", 15, 1, 1, 1, 1, shape15_attrs, sizeof(shape_params), shape_infer, shape_ref, PS_OP_SHAPE_ONLY },
     { "Size", "", 1, 1, 1, 1, 1, NULL, 0, size_infer, size_ref, PS_OP_SHAPE_ONLY },

@@ -11,7 +11,8 @@
 #define GUARD_LEAST 0.01
 #define GUARD_MOST 0.25
 #define MISS_SHARE 0.01
-enum { GUARD_ANSWERS = 200 };
+#define TURN_WEIGHT 0.0625 /* of a batch in the means of what passes between runs */
+enum { GUARD_ANSWERS = 200, MOST_TRANSIT = 8 /* the part of its time that a request's way may take */ };
 
 /* ---- helpers of policies ---- */
 
@@ -44,10 +45,29 @@ int64_t ps_sched_free_at(const ps_sched *s, int64_t now) {
     if (s->running < s->slots) return now;
     int64_t first = PS_SCHED_NEVER;
     for (const ps_sched_batch *b = s->batches; b; b = b->after) {
-        int64_t end = b->start_ns + b->predicted_ns;
+        int64_t end = b->start_ns + b->predicted_ns + (int64_t)s->turn_ns;
         if (end < first) first = end;
     }
     return first > now ? first : now;
+}
+
+/* ---- between runs ---- */
+
+double ps_sched_stretch(const ps_sched *s) {
+    return s->ran_ns > 0 ? 1 + s->turn_ns / s->ran_ns : 1;
+}
+
+/* The device was free for so long though somebody waited: answers were handed out, other threads had the processor. A
+ * pause that is longer than the runs is no turn. */
+static void count_turn(ps_sched *s, int64_t now) {
+    double turn = (double)(now - s->freed_ns);
+    if (s->freed_ns && turn <= s->ran_ns) s->turn_ns += TURN_WEIGHT * (turn - s->turn_ns);
+    s->freed_ns = 0;
+}
+
+static void count_end(ps_sched *s, int64_t measured_ns, int64_t now) {
+    s->freed_ns = s->queued ? now : 0;
+    if (s->freed_ns) s->ran_ns += (s->ran_ns > 0 ? TURN_WEIGHT : 1) * ((double)measured_ns - s->ran_ns);
 }
 
 /* ---- queues, and what is counted about them ---- */
@@ -175,11 +195,17 @@ static ps_sched_verdict refuse(ps_sched_model *m, ps_sched_verdict v, ps_sched_r
 
 /* The whole load counts, what is refused too: it tells how scarce the device is. */
 static void count_load(ps_sched *s, ps_sched_bucket *b, const ps_sched_request *r, int64_t now) {
-    double share = b->profile.known ? b->profile.unit * r->items / LOAD_NS : 0;
+    double share = b->profile.known ? b->profile.unit * ps_sched_stretch(s) * r->items / LOAD_NS : 0;
     ps_sched_model *m = b->model;
     m->load = ps_sched_decayed(m->load, m->load_ns, now) + share;
     s->load = ps_sched_decayed(s->load, s->load_ns, now) + share;
     m->load_ns = s->load_ns = now;
+}
+
+static int64_t due(const ps_sched *s, const ps_sched_bucket *b, const ps_sched_request *r) {
+    int64_t end = r->deadline_ns ? r->deadline_ns : r->arrival_ns + ps_sched_target(b);
+    int64_t most = (end - r->arrival_ns) / MOST_TRANSIT;
+    return most > 0 ? end - (s->transit_ns < most ? s->transit_ns : most) : end;
 }
 
 static void fill(ps_sched *s, ps_sched_bucket *b, ps_sched_request *r) {
@@ -188,7 +214,7 @@ static void fill(ps_sched *s, ps_sched_bucket *b, ps_sched_request *r) {
     r->reason = PS_SCHED_OK;
     r->late = false;
     r->rank = r->priority ? r->priority - 1 : UINT32_MAX;
-    r->due_ns = r->deadline_ns ? r->deadline_ns : r->arrival_ns + ps_sched_target(b);
+    r->due_ns = due(s, b, r);
     r->serial = s->serial;
     r->cost = b->profile.known ? (float)(b->profile.unit * r->items) : 0;
     int64_t tag;
@@ -454,6 +480,7 @@ ps_sched_action ps_sched_next(ps_sched *s, int64_t now_ns, ps_sched_batch *batch
         ps_sched_choice choice = { .until_ns = PS_SCHED_NEVER };
         s->policy->choose(s, now_ns, &choice);
         if (choice.bucket) {
+            count_turn(s, now_ns);
             start_batch(s, &choice, now_ns, batch);
             return PS_SCHED_RUN;
         }
@@ -482,7 +509,7 @@ static void adapt_guard(ps_sched_model *m, int64_t now) {
 static void count_answer(ps_sched_model *m, const ps_sched_batch *batch, ps_sched_request *r, int64_t now) {
     bool on_time = now <= r->due_ns;
     m->stats.completed++;
-    *(on_time ? &m->stats.on_time : &m->stats.late) += 1;
+    *(now <= (r->deadline_ns ? r->deadline_ns : r->due_ns) ? &m->stats.on_time : &m->stats.late) += 1;
     if (!on_time) ps_sched_count_lost(r, now);
     if (!batch->predicted_ns || batch->start_ns + batch->predicted_ns > r->due_ns) return;
     m->answered++;
@@ -494,6 +521,7 @@ void ps_sched_complete(ps_sched *s, ps_sched_batch *batch, int64_t measured_ns, 
     ps_sched_bucket *b = batch->bucket;
     unlink_batch(s, batch);
     if (measured_ns > 0) {
+        count_end(s, measured_ns, now_ns);
         ps_profile_add(&b->profile, batch->items, measured_ns);
         m->virtual_ns += (double)(measured_ns - batch->charged_ns) / m->weight;
         m->stats.run_ns += (uint64_t)measured_ns;

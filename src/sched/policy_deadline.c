@@ -339,12 +339,14 @@ static uint32_t steady_size(const ps_sched_bucket *b, double rate, double scarce
     return ps_profile_best(p, least ? least : 1);
 }
 
-/* Device time until `items` are done, in batches of that size. While the device is scarce the last batch is going to be
- * full too, and needs its margin: who is let in with less makes every batch after it smaller. */
+/* Device time until `items` are done, in batches of that size, and what passes between these. While the device is
+ * scarce the last batch is going to be full too, and needs its margin: who is let in with less makes every batch after
+ * it smaller. */
 static double time_to_serve(const ps_sched_bucket *b, uint32_t items, double scarce) {
     const ps_profile *p = &b->profile;
     uint32_t full = steady_size(b, b->model->load / p->unit, scarce), rest = items % full ? items % full : full;
-    double before = (double)(items - rest) / full * (double)ps_profile_mean(p, full);
+    double each = (double)ps_profile_mean(p, full) * ps_sched_stretch(b->model->sched);
+    double before = (double)(items - rest) / full * each;
     double last = (double)ps_profile_mean(p, rest), strict = (double)with_margin(b, ps_profile_high(p, full));
     return before + last + scarce * (strict - last);
 }
@@ -360,13 +362,14 @@ static ps_sched_reason admit(ps_sched *s, ps_sched_bucket *b, const ps_sched_req
     uint32_t before = ps_sched_queue_before(&b->queue, r);
     double own =
         time_to_serve(b, (uint32_t)(before * items_each) + size_of(b, r), scarcity_of(b->model, scarcity(s, now), now));
-    double others = s->backlog_ns - b->backlog_ns, weight = b->model->weight;
+    double others = (s->backlog_ns - b->backlog_ns) * ps_sched_stretch(s), weight = b->model->weight;
     double active = s->model_weight + (b->model->queued == 0 ? weight : 0);
     double share = own * (active / weight - 1); /* the others' part while this one is served */
     if (others > share) others = share;
     int64_t alone = ps_sched_free_at(s, now) + (int64_t)(own / s->slots);
     verdict->finish_ns = alone + (int64_t)((others > 0 ? others : 0) / s->slots);
-    if (!r->deadline_ns || alone <= r->deadline_ns) return PS_SCHED_OK;
+    if (r->deadline_ns) verdict->finish_ns += r->deadline_ns - r->due_ns;
+    if (!r->deadline_ns || alone <= r->due_ns) return PS_SCHED_OK;
     verdict->retry_after_ns = verdict->finish_ns - r->deadline_ns;
     return PS_SCHED_TOO_LATE;
 }

@@ -166,11 +166,17 @@ void ps_sched_remove_tenant(ps_sched *s, ps_sched_tenant *t) {
     ps_free(s->alloc, t);
 }
 
+void ps_sched_set_transit(ps_sched *s, int64_t transit_ns) {
+    s->transit_ns = transit_ns > 0 ? transit_ns : 0;
+}
+
 void ps_sched_model_stats(const ps_sched_model *m, ps_sched_stats *ret) {
     *ret = m->stats;
     ret->queued = m->queued;
     ret->running = m->running;
     ret->guard = m->guard;
+    ret->stretch = ps_sched_stretch(m->sched);
+    ret->transit_ns = m->sched->transit_ns;
     ret->error = m->last ? m->last->profile.error : 0;
     ret->target_ns = m->last ? ps_sched_target(m->last) : m->target_ns;
 }

@@ -77,7 +77,7 @@ struct ps_sched_request {
     ps_sched_state state;
     int64_t expected_ns; /* the answer's time as predicted at admission; 0: nothing was known */
     ps_sched_bucket *bucket;
-    int64_t due_ns;   /* deadline, or arrival + target */
+    int64_t due_ns;   /* deadline, or arrival + target; before that what the answer needs on its way */
     int64_t order_ns; /* place in the queue within its class: due_ns, later for what exceeds its tenant's share */
     uint64_t serial;
     float cost;    /* device time it was counted with, ns */
@@ -142,13 +142,15 @@ typedef struct ps_sched_model_options {
 typedef struct ps_sched_stats {
     uint64_t admitted, completed, batches, items;
     uint64_t refused[PS_SCHED_REASONS], dropped[PS_SCHED_REASONS]; /* dropped: those that were cancelled too */
-    uint64_t on_time, late; /* of the completed: by deadline, or by target */
-    uint64_t queue_ns;      /* sum over those that ran, of the time until their batch started */
-    uint64_t run_ns;        /* sum over batches */
+    uint64_t on_time, late;                                        /* of the completed: by deadline, or by target */
+    uint64_t queue_ns; /* sum over those that ran, of the time until their batch started */
+    uint64_t run_ns;   /* sum over batches */
     uint64_t sizes[PS_SCHED_HISTOGRAM];
     uint32_t queued, running; /* now; requests, batches */
     double error;             /* mean of |measured - predicted| / predicted, of the shape used last */
     double guard;             /* share by which predictions are raised against misses */
+    double stretch;           /* of the device: time per time of a run; above 1 by what passes between two runs */
+    int64_t transit_ns;       /* of the device: ps_sched_set_transit */
     int64_t target_ns;        /* in force for the shape used last */
 } ps_sched_stats;
 
@@ -170,6 +172,11 @@ void ps_sched_remove_tenant(ps_sched *s, ps_sched_tenant *t); /* no request of i
  * are dropped (PS_SCHED_NOT_LOADED). Waiting for the load counts against no target. */
 void ps_sched_pause(ps_sched *s, ps_sched_model *m, int64_t give_up_ns);
 void ps_sched_resume(ps_sched *s, ps_sched_model *m, int64_t now_ns);
+
+/* How long requests and answers are on their way between the client and here, both ways together, as the caller
+ * measures it; 0, as at first: no time. Requests that are admitted from now on are planned to end so much before they
+ * are due, but at most an eighth of the time that they have. */
+void ps_sched_set_transit(ps_sched *s, int64_t transit_ns);
 
 /* PS_SCHED_OK: queued. Anything else: refused, and still the caller's. */
 ps_sched_verdict ps_sched_admit(ps_sched *s, ps_sched_model *m, ps_sched_request *r, int64_t now_ns);

@@ -86,6 +86,9 @@ struct ps_sched {
     double backlog_ns, virtual_ns;
     double load;     /* share of the device that arrivals ask for, decayed */
     int64_t load_ns; /* when that was */
+    int64_t transit_ns;
+    int64_t freed_ns;       /* a batch ended while others waited, and none has started since; 0: not so */
+    double turn_ns, ran_ns; /* means over batches that were followed by another: until it started, of the run */
 };
 
 /* What a policy wants to run. */
@@ -121,6 +124,8 @@ double ps_sched_decayed(double load, int64_t since_ns, int64_t now);
 /* The oldest request has waited for longer than the bound, and it is its turn. */
 bool ps_sched_is_aged(const ps_sched *s, const ps_sched_bucket *b, int64_t now);
 void ps_sched_count_lost(const ps_sched_request *r, int64_t now);
+/* Device time for each time of a run, where one batch follows the other: what passes between them is in no profile. */
+double ps_sched_stretch(const ps_sched *s);
 /* When a slot is free, as predicted; now if one is. */
 int64_t ps_sched_free_at(const ps_sched *s, int64_t now);
 static inline bool ps_sched_is_full(const ps_sched *s) {

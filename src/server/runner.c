@@ -24,7 +24,8 @@ struct ps_runner {
     int busy, leaving;    /* leaving: requests that were given up and are being answered by whoever did that */
     ps_cond left;         /* the last of them is */
     bool stopping;
-    int cancel; /* atomic; ps_run_options.cancel of every run */
+    int cancel;                         /* atomic; ps_run_options.cancel of every run */
+    atomic_llong way_ns, way_spread_ns; /* from a run's end until the answer is sent: mean, mean distance from it */
     worker *workers;
     int n_workers, started;
 };
@@ -89,6 +90,30 @@ static void end_dropped(ps_runner *runner, ps_sched_request *dropped) {
         infer->status = ps_schedule_dropped(infer, &infer->error);
         end(runner, infer);
     }
+}
+
+/* ---- the way to the client ---- */
+
+#define MOST_WAY_NS INT64_C(50000000) /* more is a client's doing */
+enum { WAY_WEIGHT = 32 };
+
+/* Threads of a front end may lose each other's samples; there are more. */
+void ps_runner_sent(ps_runner *runner, const ps_infer *infer, int64_t now_ns) {
+    if (!infer->sample.queue) return; /* it did not wait for a thread */
+    long long way = now_ns - (infer->arrived_ns + infer->sample.total);
+    if (way > MOST_WAY_NS) way = MOST_WAY_NS;
+    long long mean = atomic_load_explicit(&runner->way_ns, memory_order_relaxed), apart = way - mean;
+    long long spread = atomic_load_explicit(&runner->way_spread_ns, memory_order_relaxed);
+    atomic_store_explicit(&runner->way_ns, mean + apart / WAY_WEIGHT, memory_order_relaxed);
+    spread += ((apart < 0 ? -apart : apart) - spread) / WAY_WEIGHT;
+    atomic_store_explicit(&runner->way_spread_ns, spread, memory_order_relaxed);
+}
+
+/* There and back. The way of a request to its front end leaves no trace, but it is the same threads and the same
+ * processor that are busy. With two deviations, as the time of a run. */
+static int64_t transit(ps_runner *runner) {
+    return 2 * (atomic_load_explicit(&runner->way_ns, memory_order_relaxed) +
+                2 * atomic_load_explicit(&runner->way_spread_ns, memory_order_relaxed));
 }
 
 /* ---- quick requests ---- */
@@ -282,6 +307,7 @@ static ps_status enqueue(ps_infer *infer, ps_error *err) {
     ps_status status = PS_OK;
     if (!runner->stopping)
         status = ps_schedule_model(runner->sched, runner->options.target_ns, runner, infer->served, err);
+    ps_sched_set_transit(runner->sched, transit(runner));
     if (!runner->stopping && status == PS_OK)
         verdict = ps_sched_admit(runner->sched, infer->served->schedule, &infer->request, ps_clock_ns());
     bool gone = verdict.reason == PS_SCHED_OK && atomic_load_explicit(&infer->abandoned, memory_order_relaxed) &&

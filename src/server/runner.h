@@ -32,6 +32,9 @@ ps_status ps_runner_submit(ps_runner *runner, ps_infer *infer, ps_error *err);
  * answered, or will be refused: its `done` comes from elsewhere. The request must not be freed while this runs. */
 bool ps_runner_give_up(ps_runner *runner, ps_infer *infer);
 void ps_runner_end_given_up(ps_runner *runner, ps_infer *infer);
+/* The front end's, as an answer goes out. What passed since the run ended is kept free before the due times of later
+ * requests, and once more for their way here. Any thread. */
+void ps_runner_sent(ps_runner *runner, const ps_infer *infer, int64_t now_ns);
 /* Runs in progress stop soon and queued ones do not start: all end with PS_UNAVAILABLE or PS_CANCELLED. */
 void ps_runner_cancel(ps_runner *runner);
 /* The model's scheduling, as members of a statistics object: ,"scheduler":{…}. Nothing before the first request. */

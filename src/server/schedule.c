@@ -9,9 +9,14 @@
 #include "server/batch.h"
 
 static const char *const reason_names[PS_SCHED_REASONS] = {
-    [PS_SCHED_OK] = "none",           [PS_SCHED_FULL] = "queue_full",        [PS_SCHED_TOO_LATE] = "too_late",
-    [PS_SCHED_TIMEOUT] = "timeout",   [PS_SCHED_NOT_LOADED] = "not_loaded",  [PS_SCHED_REMOVED] = "removed",
-    [PS_SCHED_NO_MEMORY] = "no_memory", [PS_SCHED_CANCELLED] = "cancelled",
+    [PS_SCHED_OK] = "none",
+    [PS_SCHED_FULL] = "queue_full",
+    [PS_SCHED_TOO_LATE] = "too_late",
+    [PS_SCHED_TIMEOUT] = "timeout",
+    [PS_SCHED_NOT_LOADED] = "not_loaded",
+    [PS_SCHED_REMOVED] = "removed",
+    [PS_SCHED_NO_MEMORY] = "no_memory",
+    [PS_SCHED_CANCELLED] = "cancelled",
 };
 
 /* ---- requests ---- */
@@ -34,8 +39,7 @@ ps_status ps_schedule_refused(ps_infer *infer, const ps_sched_verdict *verdict, 
     const char *name = infer->served->name;
     infer->retry_after_ns = verdict->retry_after_ns;
     switch (verdict->reason) {
-    case PS_SCHED_FULL:
-        return PS_FAIL(err, UNAVAILABLE, "model '%s': the queue of requests is full", name);
+    case PS_SCHED_FULL: return PS_FAIL(err, UNAVAILABLE, "model '%s': the queue of requests is full", name);
     case PS_SCHED_TOO_LATE:
         PS_FAIL_IF(ps_clock_ns() >= infer->deadline_ns, err, DEADLINE,
                    "model '%s': the request's timeout of %lld microseconds had passed before it could wait", name,
@@ -43,10 +47,8 @@ ps_status ps_schedule_refused(ps_infer *infer, const ps_sched_verdict *verdict, 
         return PS_FAIL(err, UNAVAILABLE,
                        "model '%s': an answer would take about %lld microseconds, the request allows %lld", name,
                        (long long)((verdict->finish_ns - infer->arrived_ns) / 1000), allowed_us(infer));
-    case PS_SCHED_NO_MEMORY:
-        return PS_FAIL_NOMEM(err, "the profile of a new shape");
-    default:
-        return PS_FAIL(err, UNAVAILABLE, "the server is shutting down");
+    case PS_SCHED_NO_MEMORY: return PS_FAIL_NOMEM(err, "the profile of a new shape");
+    default: return PS_FAIL(err, UNAVAILABLE, "the server is shutting down");
     }
 }
 
@@ -60,8 +62,7 @@ ps_status ps_schedule_dropped(const ps_infer *infer, ps_error *err) {
                        name, allowed_us(infer));
     case PS_SCHED_TIMEOUT:
         return PS_FAIL(err, DEADLINE, "model '%s': the request waited for longer than the queue's timeout", name);
-    default:
-        return PS_FAIL(err, UNAVAILABLE, "model '%s' is not loaded", name);
+    default: return PS_FAIL(err, UNAVAILABLE, "model '%s' is not loaded", name);
     }
 }
 
@@ -142,13 +143,12 @@ static void write_sizes(const uint64_t *sizes, ps_str *out) {
 void ps_schedule_write_stats(const ps_sched_stats *s, ps_str *out) {
     ps_str_printf(out,
                   ",\"scheduler\":{\"queued\":%u,\"running\":%u,\"admitted\":%" PRIu64 ",\"completed\":%" PRIu64
-                  ",\"on_time\":%" PRIu64 ",\"late\":%" PRIu64 ",\"batches\":%" PRIu64
-                  ",\"items\":%" PRIu64,
+                  ",\"on_time\":%" PRIu64 ",\"late\":%" PRIu64 ",\"batches\":%" PRIu64 ",\"items\":%" PRIu64,
                   s->queued, s->running, s->admitted, s->completed, s->on_time, s->late, s->batches, s->items);
     ps_str_printf(out,
                   ",\"queue_ns\":%" PRIu64 ",\"run_ns\":%" PRIu64 ",\"target_ns\":%" PRId64
-                  ",\"prediction_error\":%.4f,\"guard\":%.4f",
-                  s->queue_ns, s->run_ns, s->target_ns, s->error, s->guard);
+                  ",\"prediction_error\":%.4f,\"guard\":%.4f,\"stretch\":%.4f,\"transit_ns\":%" PRId64,
+                  s->queue_ns, s->run_ns, s->target_ns, s->error, s->guard, s->stretch, s->transit_ns);
     write_reasons("refused", s->refused, out);
     write_reasons("dropped", s->dropped, out);
     write_sizes(s->sizes, out);

@@ -156,13 +156,18 @@ static ps_status read_seconds(ps_json *r, double *ret, ps_error *err) {
     return read_number(r, "the seconds of a step", 0, PS_TRAFFIC_MAX_SECONDS, ret, err);
 }
 
+/* To the millisecond, so that what is written reads back the same. */
+static int64_t ns_of(double seconds) {
+    return (int64_t)(seconds * 1000 + 0.5) * 1000000;
+}
+
 static ps_status read_step_member(ps_json *r, const ps_string *key, void *ctx, ps_error *err) {
     ps_traffic_step *step = ctx;
     double seconds;
     if (ps_json_key_is(key, "percent")) return read_number(r, "percent", 0, 100, &step->percent, err);
     if (!ps_json_key_is(key, "seconds")) return unknown(key, "a step", "percent, seconds", err);
     PS_TRY(read_seconds(r, &seconds, err));
-    step->ns = (int64_t)(seconds * NS);
+    step->ns = ns_of(seconds);
     return PS_OK;
 }
 
@@ -275,7 +280,7 @@ static ps_status read_rollout(ps_json *r, reader *rd, ps_error *err) {
     PS_FAIL_IF(!*rollout->wanted.label && !rollout->wanted.version, err, INVALID, "the rollout names no version");
     PS_FAIL_IF(rollout->step >= rollout->n_steps, err, INVALID, "the rollout has no step %zu", rollout->step);
     for (size_t i = 0; i < rollout->n_steps; i++)
-        if (rollout->steps[i].ns < 0) rollout->steps[i].ns = (int64_t)(rd->seconds * NS);
+        if (rollout->steps[i].ns < 0) rollout->steps[i].ns = ns_of(rd->seconds);
     return PS_OK;
 }
 

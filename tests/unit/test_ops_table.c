@@ -100,6 +100,11 @@ static void refuses_what_the_table_does_not_allow(void **state) {
     assert_refused("graph (x: f32[2]) -> (y) opset 17 { y = Cast(x) }", PS_FORMAT, "'to' is missing");
     assert_refused("graph (x: f32[2]) -> (y) opset 17 { y = Softmax(x) {axis=1.5} }", PS_FORMAT, "must be int");
     assert_refused("graph (x: f32[2], y: f32[3]) -> (z) opset 17 { z = Add(x, y) @sum }", PS_SHAPE, "sum");
+    /* what holds references must not be moved as bytes: Tile freed the elements twice */
+    assert_refused(NODES("17", "  s = SplitToSequence(x)\n  n = Shape(x)\n  y = Tile(s, n)\n"), PS_TYPE,
+                   "Tile producing 'y': input 0 ('s') is a sequence, not a tensor");
+    assert_refused(NODES("17", "  s = SequenceConstruct(x, x)\n  y = Expand(s, x)\n"), PS_TYPE, "is a sequence");
+    assert_refused(NODES("17", "  s = Optional(x)\n  y = Concat(x, s) {axis=0}\n"), PS_TYPE, "is an optional");
     assert_refused(NODES("17", "  y = Neg(x) {extra=graph b () -> (z) {\n    z = Relu(x)\n  }}\n"), PS_FORMAT,
                    "the operator takes no graph as attribute 'extra'");
 }

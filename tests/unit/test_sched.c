@@ -786,6 +786,79 @@ static void test_options(void **state) {
     ps_sched_free(NULL);
 }
 
+/* What an answer needs on its way is kept free before the deadline, and is no more than an eighth of the time. */
+static void test_transit(void **state) {
+    fixture f = start(NULL, NULL);
+    ps_sched_stats stats;
+    int64_t now = 10 * MS;
+    ps_sched_set_transit(f.s, 2 * MS);
+    ps_sched_request fits = request(now, now + 17 * MS), tight = request(now, now + 6 * MS), slow = request(now, 0);
+    ps_sched_request first = request(now, now + 100 * MS);
+    admit_ok(&f, &first);
+    assert_int_equal(first.due_ns, now + 98 * MS);
+    assert_true(ps_sched_cancel(f.s, &first));
+    assert_int_equal(ps_sched_admit(f.s, f.m, &tight, now).reason, PS_SCHED_OK); /* 5 ms, and an eighth of 6 */
+    assert_int_equal(ps_sched_next(f.s, now, &f.batch, &f.until), PS_SCHED_RUN);
+    ps_sched_verdict v = ps_sched_admit(f.s, f.m, &fits, now); /* 5 ms until the device is free, 5 ms, 2 ms */
+    assert_int_equal(v.reason, PS_SCHED_OK);
+    assert_int_equal(v.finish_ns, now + 12 * MS);
+    assert_true(ps_sched_cancel(f.s, &fits));
+    fits.deadline_ns = now + 11 * MS;
+    v = ps_sched_admit(f.s, f.m, &fits, now);
+    assert_int_equal(v.reason, PS_SCHED_TOO_LATE);
+    assert_true(v.retry_after_ns > 0);
+    assert_int_equal(ps_sched_admit(f.s, f.m, &slow, now).reason, PS_SCHED_OK);
+    assert_int_equal(slow.due_ns, now + 98 * MS);
+    run_for(&f, now, 6 * MS - MS / 2);
+    ps_sched_model_stats(f.m, &stats);
+    assert_int_equal(stats.on_time, 1); /* by its deadline */
+    assert_int_equal(stats.transit_ns, 2 * MS);
+    assert_int_equal(ps_sched_next(f.s, now + 6 * MS, &f.batch, &f.until), PS_SCHED_RUN);
+    run_for(&f, now + 6 * MS, 5 * MS);
+    ps_sched_free(f.s);
+}
+
+/* What passes between two runs is learnt, and counts where several are ahead; that nobody waited is no such time. */
+static void test_time_between_runs(void **state) {
+    ps_sched_model_options patient = { .target_ns = 1000 * MS };
+    fixture f = start(NULL, &patient);
+    ps_sched_request r[32 * 12];
+    ps_sched_stats stats;
+    int64_t now = 0;
+    for (int i = 0; i < 32 * 8; i++) {
+        r[i] = request(now, 0);
+        admit_ok(&f, &r[i]);
+    }
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(ps_sched_next(f.s, now, &f.batch, &f.until), PS_SCHED_RUN);
+        assert_int_equal(f.batch.items, 32);
+        run_for(&f, now, 36 * MS);
+        now += 36 * MS + 9 * MS;
+    }
+    ps_sched_model_stats(f.m, &stats);
+    double stretch = stats.stretch;
+    assert_true(stretch > 1.08 && stretch < 1.25);
+    now += 1000 * MS;
+    r[0] = request(now, 0);
+    admit_ok(&f, &r[0]);
+    assert_int_equal(ps_sched_next(f.s, now, &f.batch, &f.until), PS_SCHED_RUN);
+    run_for(&f, now, 5 * MS);
+    ps_sched_model_stats(f.m, &stats);
+    assert_true(stats.stretch == stretch);
+    for (int i = 0; i < 32 * 4; i++) {
+        r[i] = request(now, 0);
+        admit_ok(&f, &r[i]);
+    }
+    ps_sched_request last = request(now, now + 1000 * MS);
+    int64_t alone = 4 * 36 * MS + 5 * MS;
+    int64_t finish = ps_sched_admit(f.s, f.m, &last, now).finish_ns - now;
+    assert_true(finish > alone + (int64_t)((stretch - 1) * 3 * 36 * MS) && finish < alone * 3 / 2);
+    for (int i = 0; i < 32 * 4; i++)
+        assert_true(ps_sched_cancel(f.s, &r[i]));
+    assert_true(ps_sched_cancel(f.s, &last));
+    ps_sched_free(f.s);
+}
+
 /* ---- failing allocations ---- */
 
 static ps_status scenario(ps_alloc_state *a, void *ctx) {
@@ -829,6 +902,8 @@ int main(void) {
         cmocka_unit_test(test_priority_before_deadline),
         cmocka_unit_test(test_admission),
         cmocka_unit_test(test_early_drop),
+        cmocka_unit_test(test_transit),
+        cmocka_unit_test(test_time_between_runs),
         cmocka_unit_test(test_full_queue),
         cmocka_unit_test(test_loading),
         cmocka_unit_test(test_sequence),

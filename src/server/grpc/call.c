@@ -154,6 +154,7 @@ static void came_back(ps_call *c) {
 static void finished(ps_tag *tag, bool ok) {
     ps_call *c = (ps_call *)tag;
     c->failed = !ok;
+    if (c->watched) ps_runner_sent(c->grpc->options.runner, &c->infer, ps_clock_ns());
     came_back(c);
 }
 

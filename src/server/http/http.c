@@ -223,6 +223,7 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
             call_again(x);
         if (x->suspended) return MHD_YES; /* another thread has it; we are called again when it is done */
     }
+    if (x->suspended) ps_runner_sent(x->http->options.runner, &x->infer, ps_clock_ns());
     return send_reply(x);
 }
 
