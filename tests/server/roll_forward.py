@@ -52,6 +52,7 @@ class Load:
         self.done = False
         self.lock = threading.Lock()
         self.answers, self.wrong, self.lost = Counter(), [], []
+        self.closed = 0
         self.threads = [threading.Thread(target=self.work, args=(self.http if i < HTTP_CLIENTS else self.grpc, i))
                         for i in range(HTTP_CLIENTS + GRPC_CLIENTS)]
         for thread in self.threads:
@@ -82,8 +83,14 @@ class Load:
                         return  # nothing was sent
                     raise
             body = json.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [x] * 4}]})
-            connection.request("POST", "/v2/models/m/infer", body)
-            response = connection.getresponse()
+            try:
+                connection.request("POST", "/v2/models/m/infer", body)
+                response = connection.getresponse()
+            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+                if self.stopping:  # an idle connection was closed while the request was on its way: as good as refused
+                    self.closed += 1  # (RFC 9112, 9.3.1: the client may send it again, elsewhere)
+                    return
+                raise
             reply = json.loads(response.read())
             if response.status != 200:
                 self.lost.append(f"{response.status} {reply}")
@@ -180,7 +187,9 @@ def run(folder, n, say=lambda text: None):
         load.stopping = True
         code, log = server.stop()
         assert code == 0, log
-        say("SIGTERM under load: exit code 0")
+        for thread in load.threads:
+            thread.join(WAIT)
+        say(f"SIGTERM under load: exit code 0; {load.closed} clients found their idle connection closed")
     finally:
         load.done = True
         server.stop()
