@@ -6,9 +6,11 @@
 Without --triton only polestar is measured. docs/performance.md says how to make DIR. Both servers run at once; windows of load
 alternate between them. A window in which processes other than the loaded server and its client used more than --noise cores is
 thrown away and repeated; a figure that saw too few quiet windows is marked with "~". Requests come from wrk (HTTP) or h2load
-(gRPC); every reply of the window must be a success and show up in the server's statistics.
+(gRPC: --concurrency 4x8 is 4 connections with 8 calls at once on each); every reply of the window must be a success and show up
+in the server's statistics.
 
     cpu us   utime + stime of the whole server process, divided by the requests it answered
+    client   the same of the client: on a machine of few cores both together say how many requests/s there can be
     start    from exec to the first 200 of /v2/health/ready;  RSS: before the first request
 """
 
@@ -191,7 +193,7 @@ def milliseconds(text):
     return float(number) * {"us": 1e-3, "ms": 1, "s": 1e3}[unit]
 
 
-def run_wrk(server, script, connections, seconds):
+def run_wrk(server, script, connections, streams, seconds):
     """(requests, requests/s, p50, p99 in ms)"""
     out = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script,
                           f"http://127.0.0.1:{server.http}/v2/models/{MODEL}/infer"], capture_output=True, text=True, check=True)
@@ -203,10 +205,10 @@ def run_wrk(server, script, connections, seconds):
     return int(count.group(1)), float(rate.group(1)), p50, p99
 
 
-def run_h2load(server, body, connections, seconds):
+def run_h2load(server, body, connections, streams, seconds):
     log = body.with_suffix(".log")
     log.unlink(missing_ok=True)
-    out = subprocess.run(["h2load", "-t1", f"-c{connections}", "-m1", f"-D{seconds}", f"--log-file={log}", "-d", body,
+    out = subprocess.run(["h2load", "-t1", f"-c{connections}", f"-m{streams}", f"-D{seconds}", f"--log-file={log}", "-d", body,
                           "-H", "content-type: application/grpc", "-H", "te: trailers", server.grpc_url()],
                          capture_output=True, text=True, check=True)
     done, failed = (int(re.search(rf"(\d+) {word}", out.stdout).group(1)) for word in ("succeeded", "failed"))
@@ -222,27 +224,28 @@ def client_cpu():
     return used.ru_utime + used.ru_stime
 
 
-def window(server, protocol, files, connections, seconds):
+def window(server, protocol, files, at_once, seconds):
     """What one window of load shows, and how many cores others used meanwhile."""
     before = machine_busy(), server.cpu(), client_cpu(), time.monotonic(), server.answered()
     load = run_h2load if protocol == "grpc" else run_wrk
-    count, rate, p50, p99 = load(server, files[protocol], connections, seconds)
-    server_cpu, elapsed = server.cpu() - before[1], time.monotonic() - before[3]
-    others = (machine_busy() - before[0] - server_cpu - (client_cpu() - before[2])) / elapsed
+    count, rate, p50, p99 = load(server, files[protocol], *at_once, seconds)
+    server_used, client_used, elapsed = server.cpu() - before[1], client_cpu() - before[2], time.monotonic() - before[3]
+    others = (machine_busy() - before[0] - server_used - client_used) / elapsed
     answered = server.answered() - before[4]
-    if not count <= answered <= count + connections:  # those that were in flight when the client stopped
+    if not count <= answered <= count + at_once[0] * at_once[1]:  # those that were in flight when the client stopped
         sys.exit(f"front_end: {server.label} counts {answered} requests, its client {count} over {protocol}")
-    return {"cpu_us": server_cpu / answered * 1e6, "rate": rate, "p50_ms": p50, "p99_ms": p99}, others
+    return {"cpu_us": server_used / answered * 1e6, "client_us": client_used / answered * 1e6, "rate": rate, "p50_ms": p50,
+            "p99_ms": p99}, others
 
 
-def measure(servers, protocol, files, connections, options):
+def measure(servers, protocol, files, at_once, options):
     """Windows of all servers in turn; {label: [figures]} and whether enough were quiet."""
     shown, tries = {server.label: [] for server in servers}, 0
     for server in servers:
-        window(server, protocol, files, connections, 1)
+        window(server, protocol, files, at_once, 1)
     while min(map(len, shown.values())) < options.pairs and tries < 4 * options.pairs:
         tries += 1
-        pair = [window(server, protocol, files, connections, options.seconds) for server in servers]
+        pair = [window(server, protocol, files, at_once, options.seconds) for server in servers]
         if all(others <= options.noise for _, others in pair):
             for server, (figures, _) in zip(servers, pair):
                 shown[server.label].append(figures)
@@ -252,7 +255,7 @@ def measure(servers, protocol, files, connections, options):
 
 
 # ---- the report -----------------------------------------------------------------------------------------------------
-FIGURES = ("cpu_us", "rate", "p50_ms", "p99_ms")
+FIGURES = ("cpu_us", "client_us", "rate", "p50_ms", "p99_ms")
 
 
 def summary(shown):
@@ -264,12 +267,12 @@ def summary(shown):
     return row
 
 
-def print_row(protocol, connections, row, quiet):
+def print_row(protocol, at_once, row, quiet):
     def cell(name):
         words = [row[label][name] for label in ("polestar", "triton") if label in row]
         text = " / ".join(f"{word:,.0f}" if name == "rate" else f"{word:.2f}" for word in words)
         return text + (f" ({row['ratio'][name]:.2f})" if "ratio" in row else "")
-    print(f"| {protocol} | {connections}{'' if quiet else ' ~'} | " + " | ".join(cell(f) for f in FIGURES) + " |", flush=True)
+    print(f"| {protocol} | {at_once}{'' if quiet else ' ~'} | " + " | ".join(cell(f) for f in FIGURES) + " |", flush=True)
 
 
 def starts(starters, folder, options):
@@ -288,7 +291,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--triton", type=Path, help="folder with pytriton/, nvidia_pytriton.libs/ and backends/native/")
     parser.add_argument("--protocols", default="json,binary", help="of json, binary, grpc")
-    parser.add_argument("--concurrency", default="1,8,32,64")
+    parser.add_argument("--concurrency", default="1,8,32,64", help="connections, or CONNECTIONSxSTREAMS")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=2, help="length of a window")
     parser.add_argument("--noise", type=float, default=0.1, help="cores that others may use")
@@ -297,6 +300,8 @@ def parse_arguments():
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     options.protocols = options.protocols.split(",")
+    options.concurrency = [(text, tuple(map(int, (text if "x" in text else text + "x1").split("x"))))
+                           for text in options.concurrency.split(",")]
     tools = {"wrk": {"json", "binary"}, "h2load": {"grpc"}}
     for tool, protocols in tools.items():
         if protocols & set(options.protocols) and not shutil.which(tool):
@@ -321,14 +326,17 @@ def main():
         try:
             for server in servers:
                 server.check(options.protocols)
-            print("\n| protocol | connections | cpu us | requests/s | p50 ms | p99 ms |\n| --- | --- | --- | --- | --- | --- |")
+            print("\n| protocol | at once | cpu us | client | requests/s | p50 ms | p99 ms |")
+            print("| --- | --- | --- | --- | --- | --- | --- |")
             for protocol in options.protocols:
-                for connections in map(int, options.concurrency.split(",")):
-                    shown, quiet = measure(servers, protocol, files, connections, options)
+                for text, at_once in options.concurrency:
+                    if at_once[1] > 1 and protocol != "grpc":
+                        continue
+                    shown, quiet = measure(servers, protocol, files, at_once, options)
                     row = summary(shown)
-                    print_row(protocol, connections, row, quiet)
-                    result["rows"].append({"protocol": protocol, "connections": connections, "quiet": quiet, **row,
-                                           "windows": shown})
+                    print_row(protocol, text, row, quiet)
+                    result["rows"].append({"protocol": protocol, "connections": at_once[0], "streams": at_once[1],
+                                           "quiet": quiet, **row, "windows": shown})
         finally:
             for server in servers:
                 server.stop()

@@ -6,6 +6,7 @@
 #include "base/os.h"
 #include "server/classify.h"
 #include "server/schedule.h"
+#include "server/shadow.h"
 
 #define ALIGN 64 /* of each input in a room */
 
@@ -210,7 +211,9 @@ static ps_status run_one(ps_batch_run *run, ps_session *session, ps_infer *infer
     PS_TRY(run_session(s, session, infer->tensors, outputs, &options, err));
     int64_t ran = ps_clock_ns();
     PS_TRY(collect(infer, outputs, 0, -1, err));
+    infer->encoding = true;
     PS_TRY(infer->encode(infer, err));
+    if (infer->route.shadow) ps_shadow_copy(run->shadow, infer);
     if (infer->sequence) PS_TRY(ps_sequence_keep(infer, outputs, err));
     infer->sample.input = bound - start;
     infer->sample.infer = ran - bound;
@@ -243,14 +246,16 @@ static int64_t last_deadline(const joined *j) {
     return last;
 }
 
-static void encode_all(joined *j, ps_tensor *const *outputs, const ps_stats_sample *common) {
+static void encode_all(const ps_batch_run *run, joined *j, ps_tensor *const *outputs, const ps_stats_sample *common) {
     int64_t from = 0;
     uint32_t batch = j->rows < UINT32_MAX ? (uint32_t)j->rows : UINT32_MAX;
     for (size_t k = 0; k < j->n; k++) {
         ps_infer *infer = j->infers[k];
         int64_t start = ps_clock_ns(), rows = rows_of(infer);
         infer->status = collect(infer, outputs, from, rows, &infer->error);
-        if (infer->status == PS_OK) infer->status = infer->encode(infer, &infer->error);
+        infer->encoding = infer->status == PS_OK;
+        if (infer->encoding) infer->status = infer->encode(infer, &infer->error);
+        if (infer->status == PS_OK && infer->route.shadow) ps_shadow_copy(run->shadow, infer);
         infer->sample.input = common->input;
         infer->sample.infer = common->infer;
         infer->sample.output = ps_clock_ns() - start;
@@ -278,7 +283,7 @@ static bool run_joined(ps_batch_run *run, ps_session *session, joined *j) {
     if (!has_rows(outputs, s->n_outputs, j->rows)) return false;
     common.input = bound - start;
     common.infer = ran - bound;
-    encode_all(j, outputs, &common);
+    encode_all(run, j, outputs, &common);
     run->measured_ns = ps_clock_ns() - start;
     return true;
 }

@@ -16,8 +16,9 @@ typedef struct ps_batch_room {
 
 typedef struct ps_batch_run {
     ps_session_kind kind;
-    const int *cancel; /* of ps_run_options */
-    ps_batch_room *room; /* not needed for one request */
+    const int *cancel;        /* of ps_run_options */
+    ps_batch_room *room;      /* not needed for one request */
+    struct ps_shadow *shadow; /* gets copies; may be NULL */
     int64_t stop_ns;     /* of ps_clock_ns: the run ends with PS_DEADLINE then, as at a request's own deadline; 0 */
     int64_t measured_ns; /* set: time from the first input to the last reply if all went as one, well; else 0 */
 } ps_batch_run;

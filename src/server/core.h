@@ -25,6 +25,7 @@
 
 #define PS_INFER_MAX_TENSORS 1024 /* inputs or requested outputs of one request */
 #define PS_INFER_MAX_TIMEOUT_US (INT64_C(366) * 86400 * 1000000)
+#define PS_INFER_MAX_KEY 256        /* bytes of a routing key */
 #define PS_INFER_MAX_CLASSES 100000 /* of the classification extension */
 
 /* A row-major tensor; for BYTES data is an array of ps_string. */
@@ -62,12 +63,13 @@ struct ps_infer {
     /* The sequence extension: "" for none, else 'i' and a number or 's' and a text, which are different ids. */
     const char *sequence_id;
     bool sequence_start, sequence_end;
-    uint32_t priority;     /* 1 runs first; 0, for none, runs after all others */
-    int64_t timeout_us;    /* from arrival until the run must end; 0: none */
-    bool want_binary;      /* `binary` of outputs that are not listed */
-    ps_shm_table *shm;     /* regions that the request may name; NULL: none */
-    size_t shm_bytes;      /* reserved in it */
-    int64_t arrived_ns;    /* of ps_clock_ns; the start of the request for statistics */
+    const char *routing_key; /* NULL: none; requests with equal keys go to one version, where versions share traffic */
+    uint32_t priority;       /* 1 runs first; 0, for none, runs after all others */
+    int64_t timeout_us;      /* from arrival until the run must end; 0: none */
+    bool want_binary;        /* `binary` of outputs that are not listed */
+    ps_shm_table *shm;       /* regions that the request may name; NULL: none */
+    size_t shm_bytes;        /* reserved in it */
+    int64_t arrived_ns;      /* of ps_clock_ns; the start of the request for statistics */
     int64_t deadline_ns;   /* of ps_clock_ns; 0: none. The front end may set one; a timeout can only make it earlier */
     atomic_bool abandoned; /* any thread, at any time (ps_runner_give_up): a run that has not begun is not begun */
     /* NULL, or called before `encode`, before the run: fills slots of `tensors` that are costly to make */
@@ -81,7 +83,10 @@ struct ps_infer {
     void *ctx;                     /* of the front end */
 
     /* set by the core */
-    ps_served *served;   /* a reference */
+    ps_served *served; /* a reference */
+    ps_routed route;   /* from ps_core_acquire on, if the model has rules of traffic */
+    ps_status (*prepare_again)(ps_infer *infer, ps_error *err); /* `prepare`, for another version */
+    bool wants_all, encoding;                                   /* `wants` are the model's; `encode` has been called */
     ps_tensor **tensors; /* one per model input, over the memory of `inputs`; NULL where the request has none */
     size_t n_tensors;
     int *selected; /* model output of each want */
@@ -95,7 +100,7 @@ struct ps_infer {
 
     ps_infer_tensor *results; /* one per want, for `encode` */
     ps_stats_sample sample;
-    ps_status status;         /* for `done` */
+    ps_status status; /* for `done` */
     ps_error error;
     int64_t retry_after_ns; /* of a refusal: when the request would have been taken, from then; 0: not known */
 };
@@ -111,13 +116,18 @@ void ps_infer_drop_served(ps_infer *infer);
  * infer->wait.over is called, it is to ask again. */
 ps_status ps_core_acquire(ps_repository *repo, ps_infer *infer, const char *name, const char *version, ps_served **ret,
                           ps_error *err);
-/* Checks the request against `served` (takes over the reference, also on failure) and queues it. PS_NOT_FOUND,
+/* Checks the request against `served` (takes over the reference, also on failure; infer->served may become another
+ * version's) and queues it. PS_NOT_FOUND,
  * PS_INVALID, PS_TYPE, PS_SHAPE for a bad request, PS_UNAVAILABLE when the queue is full. */
 ps_status ps_core_submit(ps_runner *runner, ps_infer *infer, ps_served *take_served, ps_error *err);
 /* Finds the model's input of that name and checks type and shape. */
 ps_status ps_core_check_input(const ps_infer *infer, const ps_infer_tensor *t, int *ret_index, ps_error *err);
-/* For requests that fail before or in ps_core_submit. */
+/* For requests that fail before ps_core_submit, and in it or in the queue. */
 void ps_core_count_failure(ps_served *served, int64_t arrived_ns);
+void ps_core_count_refusal(ps_infer *infer, ps_status status);
+/* A request that ends with infer->status, not encoded yet: true if that is a failure that another version of the model
+ * may not share; the request is that version's now, checked, and is to be queued again. */
+bool ps_core_try_again(ps_infer *infer);
 
 /* JSON documents of the protocol, appended to out. */
 void ps_core_write_server(bool shared_memory, ps_str *out);

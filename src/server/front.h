@@ -14,9 +14,9 @@
 typedef struct ps_front_options {
     ps_engine *engine;
     ps_log log;
-    ps_repository *repository; /* the seven outlive the front end */
+    ps_repository *repository; /* the eight outlive the front end */
     ps_runner *runner;
-    ps_pool *loader;
+    ps_pool *loader, *keeper;
     ps_trace *trace;
     ps_shm_table *shm;
     ps_log_filter *log_filter;

@@ -28,21 +28,31 @@ void ps_infer_recycle(ps_infer *infer, size_t max_bytes) {
 
 void ps_infer_drop_served(ps_infer *infer) {
     ps_served_release(infer->served);
-    infer->served = NULL;
+    ps_served_release(infer->route.shadow);
+    infer->served = infer->route.shadow = NULL;
 }
 
 void ps_core_count_failure(ps_served *served, int64_t arrived_ns) {
     ps_stats_fail(&served->stats, ps_clock_ns() - arrived_ns);
 }
 
+void ps_core_count_refusal(ps_infer *infer, ps_status status) {
+    ps_core_count_failure(infer->served, infer->arrived_ns);
+    if (infer->route.entry) ps_routed_done(&infer->route, status, -1);
+}
+
 ps_status ps_core_acquire(ps_repository *repo, ps_infer *infer, const char *name, const char *version, ps_served **ret,
                           ps_error *err) {
-    ps_status status = ps_repository_acquire(repo, name, version, ret, err);
+    bool routed;
+    ps_status status = ps_repository_acquire(repo, name, version, ret, &routed, err);
+    infer->route = (ps_routed) { .repo = routed ? repo : NULL };
     if (infer->wait.until_ns) infer->loaded_ns = ps_clock_ns();
     if (status != PS_UNAVAILABLE || !infer->wait.over) return status;
     if (infer->park) infer->park(infer); /* first: once it waits, another thread may have it at once */
     infer->park = NULL;
-    return ps_repository_await(repo, name, version, &infer->wait, ret, err);
+    status = ps_repository_await(repo, name, version, &infer->wait, ret, &routed, err);
+    if (status == PS_OK && *ret && routed) infer->route.repo = repo; /* else it may be another thread's already */
+    return status;
 }
 
 /* ---- checks ---- */
@@ -111,6 +121,7 @@ static ps_status default_wants(ps_infer *infer, ps_error *err) {
     if (infer->n_wants) return PS_OK;
     infer->wants = ps_arena_array(&infer->arena, s->n_outputs + 1, sizeof *infer->wants);
     if (!infer->wants) return PS_FAIL_NOMEM(err, "the outputs of a request");
+    infer->wants_all = true;
     for (size_t i = 0; i < s->n_outputs; i++)
         infer->wants[i] = (ps_infer_want) { .name = s->outputs[i].name, .binary = infer->want_binary };
     infer->n_wants = s->n_outputs;
@@ -135,10 +146,59 @@ static ps_status select_outputs(ps_infer *infer, ps_error *err) {
     return PS_OK;
 }
 
+/* ---- versions ---- */
+
+static ps_status bind(ps_infer *infer, ps_error *err) {
+    PS_TRY(bind_inputs(infer, err));
+    return select_outputs(infer, err);
+}
+
+/* As if it had never been another's. */
+static void unbind(ps_infer *infer) {
+    for (size_t i = 0; i < infer->n_tensors; i++)
+        ps_tensor_release(infer->tensors[i]);
+    infer->n_tensors = 0;
+    if (infer->wants_all) infer->n_wants = 0;
+    infer->prepare = infer->prepare_again;
+}
+
+bool ps_core_try_again(ps_infer *infer) {
+    ps_error err = PS_ERROR_INIT;
+    if (!infer->route.entry || infer->status == PS_OK || infer->encoding || *infer->sequence_id) return false;
+    ps_served *other = ps_routed_again(&infer->route, infer->status);
+    if (!other) return false;
+    ps_core_count_failure(infer->served, infer->arrived_ns);
+    ps_served_release(infer->served);
+    infer->served = other;
+    unbind(infer);
+    ps_status status = bind(infer, &err);
+    if (status != PS_OK) {
+        infer->status = status;
+        infer->error = err;
+        return false;
+    }
+    infer->status = PS_OK;
+    infer->error = (ps_error)PS_ERROR_INIT;
+    return true;
+}
+
+static void route(ps_infer *infer) {
+    ps_route_key key = { infer->routing_key, infer->sequence_id, infer->sequence_start };
+    infer->served = ps_repository_route(infer->route.repo, infer->served, &key, &infer->route);
+}
+
 ps_status ps_core_submit(ps_runner *runner, ps_infer *infer, ps_served *take_served, ps_error *err) {
     infer->served = take_served;
-    PS_TRY(bind_inputs(infer, err));
-    PS_TRY(select_outputs(infer, err));
+    infer->prepare_again = infer->prepare;
+    if (infer->route.repo) route(infer);
+    ps_status status = bind(infer, &infer->error);
+    if (status != PS_OK) {
+        infer->status = status;
+        if (!ps_core_try_again(infer)) {
+            if (err) *err = infer->error;
+            return infer->status;
+        }
+    }
     int64_t most = infer->served->config.timeout_us;
     if (most && (!infer->timeout_us || most < infer->timeout_us)) infer->timeout_us = most;
     int64_t until = infer->timeout_us ? infer->arrived_ns + infer->timeout_us * 1000 : 0;

@@ -23,6 +23,12 @@ ps_status ps_infer_set_sequence_text(ps_infer *infer, const char *id, ps_error *
     return set_sequence(infer, *id ? ps_arena_printf(&infer->arena, "s%s", id) : "", err);
 }
 
+ps_status ps_infer_set_routing_key(ps_infer *infer, const char *key, ps_error *err) {
+    PS_FAIL_IF(strlen(key) > PS_INFER_MAX_KEY, err, INVALID, "routing_key is longer than %d bytes", PS_INFER_MAX_KEY);
+    infer->routing_key = *key ? ps_arena_strdup(&infer->arena, key) : NULL;
+    return *key && !infer->routing_key ? PS_FAIL_NOMEM(err, "a routing key") : PS_OK;
+}
+
 static ps_status check_at_most(const char *name, uint64_t value, uint64_t max, ps_error *err) {
     PS_FAIL_IF(value > max, err, INVALID, "%s is %" PRIu64 ", allowed are 0 to %" PRIu64, name, value, max);
     return PS_OK;

@@ -31,6 +31,8 @@ static void entry_free(ps_repository *repo, ps_entry *e) {
     for (size_t i = 0; i < e->versions.size; i++)
         version_free(repo, e->versions.data[i]);
     ps_vec_release(repo->alloc, &e->versions);
+    ps_free(repo->alloc, e->traffic);
+    ps_free(repo->alloc, e->rules);
     ps_free(repo->alloc, e->name);
     ps_free(repo->alloc, e->path);
     ps_free(repo->alloc, e->states);
@@ -124,6 +126,7 @@ static ps_status fill(ps_repository *repo, const ps_repository_options *o, ps_er
     if (o->dir && !(repo->dir = ps_strdup(repo->alloc, o->dir))) return PS_FAIL_NOMEM(err, "the repository's path");
     if (o->served.device && !(repo->device = ps_strdup(repo->alloc, o->served.device)))
         return PS_FAIL_NOMEM(err, "a device's name");
+    if (o->state && !(repo->state = ps_strdup(repo->alloc, o->state))) return PS_FAIL_NOMEM(err, "the state's path");
     repo->options = *o;
     repo->options.served.device = repo->device;
     PS_TRY(ps_load_waits_create(repo->alloc, &repo->waits, err));
@@ -172,12 +175,13 @@ void ps_repository_free(ps_repository *repo) {
     ps_mutex_destroy(&repo->load_lock);
     ps_free(repo->alloc, repo->dir);
     ps_free(repo->alloc, repo->device);
+    ps_free(repo->alloc, repo->state);
     ps_free(repo->alloc, repo);
 }
 
 /* ---- use; the lock is held ---- */
 
-static bool is_there(const ps_model_version *v) {
+bool ps_version_there(const ps_model_version *v) {
     return v->wanted || v->served;
 }
 
@@ -188,17 +192,31 @@ ps_model_version *ps_entry_default(const ps_entry *e) {
     for (size_t i = 0; i < e->versions.size; i++) { /* the highest number of the best kind */
         ps_model_version *v = e->versions.data[i];
         bool ready = v->served || (v->state == PS_MODEL_EVICTED && v->loads);
-        int kind = !is_there(v) ? 0 : ready && v->wanted ? 3 : ready ? 2 : 1;
+        int kind = !ps_version_there(v) ? 0 : ready && v->wanted ? 3 : ready ? 2 : 1;
         if (kind && kind >= best) found = v;
         if (kind > best) best = kind;
     }
     return found;
 }
 
-static ps_model_version *pick(const ps_entry *e, const char *version) {
-    if (!version) return ps_entry_default(e);
+ps_model_version *ps_entry_version(const ps_entry *e, int64_t number) {
     for (size_t i = 0; i < e->versions.size; i++)
-        if (is_there(e->versions.data[i]) && strcmp(e->versions.data[i]->text, version) == 0)
+        if (e->versions.data[i]->number == number) return e->versions.data[i];
+    return NULL;
+}
+
+static ps_model_version *pick_label(const ps_entry *e, const char *label) {
+    int64_t number = e->traffic ? ps_traffic_label_version(e->traffic, label) : 0;
+    ps_model_version *v = number ? ps_entry_version(e, number) : NULL;
+    return v && ps_version_there(v) ? v : NULL;
+}
+
+static ps_model_version *pick(const ps_repository *repo, const ps_entry *e, const char *version) {
+    ps_model_version *main = !version && e->traffic ? ps_entry_main(repo, e) : NULL;
+    if (!version) return main ? main : ps_entry_default(e);
+    if (ps_label_valid(version, strlen(version))) return pick_label(e, version);
+    for (size_t i = 0; i < e->versions.size; i++)
+        if (ps_version_there(e->versions.data[i]) && strcmp(e->versions.data[i]->text, version) == 0)
             return e->versions.data[i];
     return NULL;
 }
@@ -210,7 +228,7 @@ static bool is_loading(const ps_entry *e, const ps_model_version *v) {
     return v->state == PS_MODEL_LOADING || (e->pending && v->state != PS_MODEL_READY && v->state != PS_MODEL_FAILED);
 }
 
-static bool can_load(const ps_repository *repo, const ps_entry *e, const ps_model_version *v) {
+bool ps_version_loadable(const ps_repository *repo, const ps_entry *e, const ps_model_version *v) {
     if (e->unloaded || !ps_repository_on_demand(repo)) return false;
     return v ? v->state == PS_MODEL_KNOWN || v->state == PS_MODEL_EVICTED : !e->resolved && !e->reason.msg[0];
 }
@@ -226,7 +244,7 @@ static ps_status not_there(const ps_entry *e, const char *version, ps_error *err
 /* Why there is nothing to have now. What can be loaded is asked for, if `load`. */
 static ps_status refuse(ps_repository *repo, ps_entry *e, ps_model_version *v, const char *version, bool load,
                         ps_error *err) {
-    bool loading = is_loading(e, v) || (load && can_load(repo, e, v) && ps_repository_queue(repo, e, v));
+    bool loading = is_loading(e, v) || (load && ps_version_loadable(repo, e, v) && ps_repository_queue(repo, e, v));
     PS_FAIL_IF(loading, err, UNAVAILABLE, "model '%s' is being loaded", e->name);
     PS_FAIL_IF(e->unloaded, err, NOT_FOUND, "model '%s' is not loaded", e->name);
     if (!v) return not_there(e, version, err);
@@ -237,15 +255,17 @@ static ps_status refuse(ps_repository *repo, ps_entry *e, ps_model_version *v, c
 
 /* *ret_loading: what it waits for is being loaded. */
 static ps_status acquire(ps_repository *repo, const char *name, const char *version, bool load, ps_served **ret,
-                         ps_entry **ret_loading, ps_error *err) {
+                         ps_entry **ret_loading, bool *ret_routed, ps_error *err) {
     ps_entry *e = ps_repository_find(repo, name);
     *ret_loading = NULL;
+    *ret_routed = false;
     PS_FAIL_IF(!e || e->gone, err, NOT_FOUND, "model '%.255s' is not known", name);
-    ps_model_version *v = pick(e, version);
+    ps_model_version *v = pick(repo, e, version);
     if (v && v->served && !e->unloaded) {
         if (load) ps_served_use(v->served);
         if (load) ps_repository_watch_room(repo);
         *ret = ps_served_retain(v->served);
+        *ret_routed = e->traffic && !version && ps_traffic_decides(e->traffic);
         return PS_OK;
     }
     ps_status status = refuse(repo, e, v, version, load, err);
@@ -256,10 +276,10 @@ static ps_status acquire(ps_repository *repo, const char *name, const char *vers
 /* ---- use ---- */
 
 ps_status ps_repository_acquire(ps_repository *repo, const char *name, const char *version, ps_served **ret,
-                                ps_error *err) {
+                                bool *ret_routed, ps_error *err) {
     ps_entry *loading;
     ps_mutex_lock(&repo->lock);
-    ps_status status = acquire(repo, name, version, true, ret, &loading, err);
+    ps_status status = acquire(repo, name, version, true, ret, &loading, ret_routed, err);
     ps_mutex_unlock(&repo->lock);
     return status;
 }
@@ -267,8 +287,9 @@ ps_status ps_repository_acquire(ps_repository *repo, const char *name, const cha
 ps_status ps_repository_peek(ps_repository *repo, const char *name, const char *version, ps_served **ret,
                              ps_error *err) {
     ps_entry *loading;
+    bool routed;
     ps_mutex_lock(&repo->lock);
-    ps_status status = acquire(repo, name, version, false, ret, &loading, err);
+    ps_status status = acquire(repo, name, version, false, ret, &loading, &routed, err);
     ps_mutex_unlock(&repo->lock);
     return status;
 }
@@ -286,12 +307,12 @@ static ps_status await(ps_repository *repo, const ps_entry *e, ps_load_wait *w, 
 }
 
 ps_status ps_repository_await(ps_repository *repo, const char *name, const char *version, ps_load_wait *w,
-                              ps_served **ret, ps_error *err) {
+                              ps_served **ret, bool *ret_routed, ps_error *err) {
     ps_entry *loading;
     ps_error reason = PS_ERROR_INIT;
     *ret = NULL;
     ps_mutex_lock(&repo->lock);
-    ps_status status = acquire(repo, name, version, true, ret, &loading, &reason);
+    ps_status status = acquire(repo, name, version, true, ret, &loading, ret_routed, &reason);
     if (loading && repo->options.load_timeout_ns) {
         reason = (ps_error)PS_ERROR_INIT;
         status = await(repo, loading, w, &reason);
@@ -308,10 +329,11 @@ bool ps_repository_leave(ps_repository *repo, ps_load_wait *w) {
 ps_status ps_repository_ready(ps_repository *repo, const char *name, const char *version, ps_error *err) {
     ps_served *served = NULL;
     ps_entry *loading;
+    bool routed;
     ps_mutex_lock(&repo->lock);
     const ps_entry *e = ps_repository_find(repo, name);
-    bool ready = e && !e->gone && can_load(repo, e, pick(e, version));
-    ps_status status = ready ? PS_OK : acquire(repo, name, version, false, &served, &loading, err);
+    bool ready = e && !e->gone && ps_version_loadable(repo, e, pick(repo, e, version));
+    ps_status status = ready ? PS_OK : acquire(repo, name, version, false, &served, &loading, &routed, err);
     ps_mutex_unlock(&repo->lock);
     ps_served_release(served);
     return status;
@@ -339,7 +361,7 @@ size_t ps_repository_versions(ps_repository *repo, const char *name, ps_arena *a
     const ps_entry *e = ps_repository_find(repo, name);
     const char **list = ps_arena_array(arena, (e ? e->versions.size : 0) + 1, sizeof *list);
     for (size_t i = 0; e && list && i < e->versions.size; i++)
-        if (is_there(e->versions.data[i])) list[n++] = e->versions.data[i]->text; /* entries stay */
+        if (ps_version_there(e->versions.data[i])) list[n++] = e->versions.data[i]->text; /* entries stay */
     ps_mutex_unlock(&repo->lock);
     *ret = list;
     return n;
@@ -352,7 +374,7 @@ static const char on_first[] = "not loaded yet: its first request loads it",
 
 static const char *reason_of(const ps_repository *repo, const ps_entry *e, const ps_model_version *v) {
     switch (v->state) {
-    case PS_MODEL_KNOWN: return can_load(repo, e, v) ? on_first : "not loaded";
+    case PS_MODEL_KNOWN: return ps_version_loadable(repo, e, v) ? on_first : "not loaded";
     case PS_MODEL_EVICTED: return e->unloaded ? "unloaded" : v->reason.msg[0] ? v->reason.msg : on_next;
     case PS_MODEL_UNLOADED: return "unloaded"; /* Triton's word */
     case PS_MODEL_FAILED:
@@ -375,7 +397,7 @@ static ps_index_entry index_version(const ps_repository *repo, const ps_entry *e
 static ps_index_entry index_name(const ps_repository *repo, const ps_entry *e) {
     if (e->reason.msg[0]) return (ps_index_entry) { e->name, "1", "UNAVAILABLE", e->reason.msg };
     if (is_loading(e, NULL)) return (ps_index_entry) { e->name, "1", "LOADING", "" };
-    if (can_load(repo, e, NULL)) return (ps_index_entry) { e->name, "", "UNAVAILABLE", on_first };
+    if (ps_version_loadable(repo, e, NULL)) return (ps_index_entry) { e->name, "", "UNAVAILABLE", on_first };
     return (ps_index_entry) { .name = e->name };
 }
 
@@ -389,7 +411,7 @@ static void visit_entry(const ps_repository *repo, const ps_entry *e, const visi
     bool any = false;
     for (size_t i = 0; i < e->versions.size; i++) {
         const ps_model_version *v = e->versions.data[i];
-        if (!is_there(v) && v->state != PS_MODEL_UNLOADING) continue;
+        if (!ps_version_there(v) && v->state != PS_MODEL_UNLOADING) continue;
         any = true;
         ps_index_entry item = index_version(repo, e, v);
         if (v->served || !to->ready_only) to->visit(to->ctx, &item);

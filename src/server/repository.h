@@ -15,6 +15,7 @@
 #include "server/load_wait.h"
 #include "server/pool.h"
 #include "server/served.h"
+#include "server/traffic.h"
 
 #define PS_MODEL_NAME_MAX 255 /* bytes */
 
@@ -52,6 +53,7 @@ typedef struct ps_repository_options {
     ps_model_control control;
     size_t memory_limit; /* bytes of the engine that loads keep within; 0: none */
     size_t max_models;   /* versions loaded at once; 0: no end */
+    const char *state;   /* folder of what outlives the server; NULL: nothing does */
     ps_served_options served;
 } ps_repository_options;
 
@@ -81,15 +83,17 @@ void ps_repository_stop_loading(ps_repository *repo);
  * its memory is given back. Unknown or unloaded names are fine. */
 void ps_repository_unload(ps_repository *repo, const char *name);
 
-/* A reference to the loaded model (ps_served_release it). version NULL: the highest that is ready. PS_NOT_FOUND:
- * unknown name or version, or unloaded; PS_UNAVAILABLE: loading, or failed (with its reason). What is not loaded and
- * may be is loaded from now on. */
+/* A reference to the loaded model (ps_served_release it). version: digits, or a label; NULL: the one that gets most of
+ * the model's traffic, else the highest that is ready. PS_NOT_FOUND: unknown name or version, or unloaded;
+ * PS_UNAVAILABLE: loading, or failed (with its reason). What is not loaded and may be is loaded from now on.
+ * *ret_routed: the model has rules of traffic, and ps_repository_route is to say where a request without a version
+ * goes. */
 ps_status ps_repository_acquire(ps_repository *repo, const char *name, const char *version, ps_served **ret,
-                                ps_error *err);
+                                bool *ret_routed, ps_error *err);
 /* The same for a request that may wait: PS_OK with *ret NULL while the model is loaded; w->over is called when that has
  * changed, or after the load timeout, and is to ask again. PS_UNAVAILABLE if w has waited for that long. */
 ps_status ps_repository_await(ps_repository *repo, const char *name, const char *version, ps_load_wait *w,
-                              ps_served **ret, ps_error *err);
+                              ps_served **ret, bool *ret_routed, ps_error *err);
 /* True: it waits no longer, and `over` is not called. */
 bool ps_repository_leave(ps_repository *repo, ps_load_wait *w);
 /* As ps_repository_acquire, but loads nothing. */
@@ -99,6 +103,54 @@ ps_status ps_repository_peek(ps_repository *repo, const char *name, const char *
 ps_status ps_repository_ready(ps_repository *repo, const char *name, const char *version, ps_error *err);
 /* Versions of a model that can be asked for, ascending, in the arena; returns how many. *ret NULL: out of memory. */
 size_t ps_repository_versions(ps_repository *repo, const char *name, ps_arena *arena, const char ***ret);
+/* ---- traffic: repository_traffic.c ---- */
+
+/* Where a request went, from ps_repository_route to ps_routed_done. Zero: nowhere, no rules hold for it. */
+typedef struct ps_routed {
+    ps_repository *repo; /* NULL: no rules */
+    struct ps_entry *entry;
+    int64_t version;
+    bool again;        /* another version failed it */
+    ps_served *shadow; /* a reference: the version that a copy goes to, or NULL */
+    int64_t shadow_version;
+    double rtol, atol;
+} ps_routed;
+
+/* What of a request decides. */
+typedef struct ps_route_key {
+    const char *key;         /* NULL: none */
+    const char *sequence_id; /* "": none */
+    bool sequence_start;
+} ps_route_key;
+
+/* Changes are kept by jobs of this pool, which has one thread and is freed before the repository. */
+void ps_repository_use_keeper(ps_repository *repo, ps_pool *keeper);
+/* Of a copy of the request: whether there is one, and how its answer compares. */
+void ps_routed_copied(const ps_routed *route, bool copied);
+void ps_routed_compared(const ps_routed *route, const ps_shadow_result *result);
+/* From the version `held` (a reference, which is taken) to the one the request is routed to (a reference). Never fails,
+ * never waits: where the chosen version is not ready the stable one answers, else `held` does. */
+ps_served *ps_repository_route(ps_repository *repo, ps_served *held, const ps_route_key *key, ps_routed *ret);
+/* Does the end of a request say anything of the version? Not if the client or the server ended it. */
+bool ps_routed_is_outcome(ps_status status);
+/* A request that was routed has its answer. latency_ns below 0: it says nothing of the version's. */
+void ps_routed_done(ps_routed *route, ps_status status, int64_t latency_ns);
+/* The version failed the request: another one to try instead, once (a reference), or NULL. Counts the failure. */
+ps_served *ps_routed_again(ps_routed *route, ps_status status);
+/* On the keeper's thread: changes what ps_traffic_read made, and keeps it. */
+ps_status ps_repository_change_traffic(ps_repository *repo, const char *name, const ps_traffic_change *change,
+                                       ps_error *err);
+/* A JSON object of the model's traffic. PS_NOT_FOUND: no such model. */
+ps_status ps_repository_write_traffic(ps_repository *repo, const char *name, ps_str *out, ps_error *err);
+/* Of all models that have any, in order of name; ps_free it. Names live as long as the repository. */
+typedef struct ps_traffic_copy {
+    const char *model;
+    ps_traffic traffic;
+} ps_traffic_copy;
+ps_status ps_repository_copy_traffic(ps_repository *repo, ps_traffic_copy **ret, size_t *ret_count, ps_error *err);
+/* ,"labels":[…],"traffic":{…} of one version; nothing for a model without rules. */
+void ps_repository_write_version_traffic(ps_repository *repo, const char *name, const char *version, ps_str *out);
+
 /* A run found no memory: makes an idle model go. False: none can. */
 bool ps_repository_relieve(ps_repository *repo);
 /* References to all loaded models, in order of name; ps_alloc'ed array, release each. */

@@ -15,7 +15,8 @@ typedef struct ps_model_version {
     int64_t number;
     char text[PS_MODEL_VERSION_TEXT];
     char *file;
-    bool wanted;     /* by the model's version policy, as of the last look at its folder */
+    bool present;    /* in the folder, as of the last look at it */
+    bool wanted;     /* by the model's version policy, as of that look, or by a rule of its traffic */
     uint64_t queued; /* a request asked for it: its turn, counted from 1; 0: none did */
     ps_model_state state;
     ps_served *served; /* not NULL in state READY, and while a loaded version is loaded again */
@@ -38,6 +39,10 @@ typedef struct ps_entry {
     bool gone;                           /* from the folder: as if it were not known */
     uint64_t seen, taken;                /* stamps of its files: of the last look, and taken up. The loader's */
     ps_error reason;                     /* why its versions cannot be told, or empty */
+    ps_traffic *traffic;                 /* NULL: no rules */
+    char *rules;                         /* of the configuration, not taken up yet; NULL: none */
+    bool restored;                       /* what an earlier server kept has been looked for. The loader's */
+    bool unkept;                         /* `traffic` is not what the state folder has */
     PS_VEC(ps_model_version *) versions; /* ascending */
 } ps_entry;
 
@@ -48,6 +53,10 @@ struct ps_repository {
     char *dir, *device;
     ps_repository_options options; /* strings are not kept */
     ps_load_waits *waits;          /* keys are entries */
+    char *state;                   /* folder; may be NULL */
+    ps_pool *keeper;               /* NULL until ps_repository_use_keeper */
+    ps_job keep;                   /* writes what is unkept */
+    bool keep_queued;              /* guarded by lock */
     ps_pool *loader;               /* NULL until ps_repository_use_loader */
     ps_job job;                    /* loads what is queued */
     bool job_queued;               /* guarded by lock, like the next three */
@@ -72,6 +81,24 @@ ps_status ps_repository_scan(ps_repository *repo, ps_error *err);
 bool ps_repository_on_demand(const ps_repository *repo);
 /* The version that a request without one gets, loaded or not; NULL: none. With the lock held. */
 ps_model_version *ps_entry_default(const ps_entry *e);
+
+/* Can requests ask for it? */
+bool ps_version_there(const ps_model_version *v);
+/* Does a request load it? With the lock held; v NULL: nobody has looked for the model's versions yet. */
+bool ps_version_loadable(const ps_repository *repo, const ps_entry *e, const ps_model_version *v);
+ps_model_version *ps_entry_version(const ps_entry *e, int64_t number);
+
+/* ---- repository_traffic.c ---- */
+
+/* The version for requests without one, by the rules; NULL: none of theirs is there. With the lock held. */
+ps_model_version *ps_entry_main(const ps_repository *repo, const ps_entry *e);
+/* What an earlier server kept of the model; ps_free it. NULL: nothing. Reads a file. */
+char *ps_entry_read_kept(ps_repository *repo, const ps_entry *e);
+/* The model is gone: what comes under its name later is another one. With the lock held. */
+void ps_entry_drop_rules(ps_repository *repo, ps_entry *e);
+/* Once its versions are known, and again once they are loaded: takes up what was kept (may be NULL), and `rules`. With
+ * the lock held. */
+void ps_entry_take_rules(ps_repository *repo, ps_entry *e, const char *kept);
 
 /* ---- repository_load.c ---- */
 

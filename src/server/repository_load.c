@@ -16,11 +16,22 @@ typedef struct folder {
     char *config_file; /* NULL: none */
     ps_version_files files;
     uint64_t *stamps; /* of each version, where the folder is watched */
+    char *kept;       /* what an earlier server kept; NULL: nothing, or it was looked for */
 } folder;
+
+static ps_status check_rules(ps_repository *repo, const folder *f, ps_error *err) {
+    const char *rules = ps_model_config_parameter(&f->config, "traffic");
+    ps_traffic_change c;
+    if (!rules) return PS_OK;
+    ps_status status = ps_traffic_read(rules, strlen(rules), false, repo->alloc, &c, err);
+    if (status != PS_OK) ps_error_prefix(err, "%s: the parameter traffic", f->config_file);
+    return status;
+}
 
 static ps_status read_folder(ps_repository *repo, const ps_entry *e, folder *f, ps_error *err) {
     PS_TRY(ps_model_path_config(repo->alloc, e->path, &f->config_file, err));
     PS_TRY(ps_model_config_load(f->config_file, &f->arena, &f->config, err));
+    PS_TRY(check_rules(repo, f, err));
     PS_TRY(ps_model_path_versions(repo->alloc, e->path, f->config.file, &f->files, err));
     if (repo->options.control != PS_CONTROL_POLL) return PS_OK;
     f->stamps = ps_arena_array(&f->arena, f->files.size, sizeof *f->stamps);
@@ -33,6 +44,7 @@ static ps_status read_folder(ps_repository *repo, const ps_entry *e, folder *f, 
 static void folder_clear(ps_repository *repo, folder *f) {
     ps_version_files_clear(repo->alloc, &f->files);
     ps_free(repo->alloc, f->config_file);
+    ps_free(repo->alloc, f->kept);
     ps_arena_release(&f->arena);
 }
 
@@ -43,12 +55,6 @@ static bool is_wanted(const ps_model_config *c, int64_t number, size_t i, size_t
     for (size_t k = 0; k < c->n_versions; k++)
         if (c->versions[k] == number) return true;
     return false;
-}
-
-static ps_model_version *find_number(const ps_entry *e, int64_t number) {
-    for (size_t i = 0; i < e->versions.size; i++)
-        if (e->versions.data[i]->number == number) return e->versions.data[i];
-    return NULL;
 }
 
 /* With the lock held. */
@@ -71,25 +77,39 @@ static ps_model_version *add_version(ps_repository *repo, ps_entry *e, int64_t n
     return v;
 }
 
+/* Rules that the configuration has, unless they have been taken up before. */
+static ps_status take_rules(ps_repository *repo, ps_entry *e, const folder *f, ps_error *err) {
+    const char *rules = ps_model_config_parameter(&f->config, "traffic");
+    char *copy = rules ? ps_strdup(repo->alloc, rules) : NULL;
+    if (rules && !copy) return PS_FAIL_NOMEM(err, "the rules of a model's traffic");
+    ps_free(repo->alloc, e->rules);
+    e->rules = copy;
+    ps_entry_take_rules(repo, e, f->kept);
+    return PS_OK;
+}
+
 /* What the folder says now. The lock is held; files' names move over. */
 static ps_status take_versions(ps_repository *repo, ps_entry *e, folder *f, ps_error *err) {
     size_t n = f->files.size, n_wanted = 0;
     for (size_t i = 0; i < n; i++)
-        if (!find_number(e, f->files.data[i].number) && !add_version(repo, e, f->files.data[i].number))
+        if (!ps_entry_version(e, f->files.data[i].number) && !add_version(repo, e, f->files.data[i].number))
             return PS_FAIL_NOMEM(err, "a model's versions");
     for (size_t i = 0; i < e->versions.size; i++)
-        e->versions.data[i]->wanted = false;
+        e->versions.data[i]->wanted = e->versions.data[i]->present = false;
     for (size_t i = 0; i < n; i++) {
         ps_version_file *file = &f->files.data[i];
-        ps_model_version *v = find_number(e, file->number);
+        ps_model_version *v = ps_entry_version(e, file->number);
         v->stamp = f->stamps ? f->stamps[i] : 0;
         ps_free(repo->alloc, v->file);
         v->file = file->file;
         file->file = NULL;
+        v->present = true;
         v->wanted = is_wanted(&f->config, v->number, i, n);
-        n_wanted += v->wanted;
     }
     e->resolved = true;
+    PS_TRY(take_rules(repo, e, f, err));
+    for (size_t i = 0; i < e->versions.size; i++)
+        n_wanted += e->versions.data[i]->wanted;
     PS_FAIL_IF(!n_wanted, err, NOT_FOUND,
                "model '%s': none of its %zu versions is one of those that its "
                "version_policy names",
@@ -103,6 +123,8 @@ ps_status ps_entry_resolve(ps_repository *repo, ps_entry *e, ps_error *err) {
     ps_arena_init(&f.arena, repo->alloc);
     ps_model_config_init(&f.config);
     ps_status status = read_folder(repo, e, &f, &reason);
+    if (status == PS_OK && !e->restored) f.kept = ps_entry_read_kept(repo, e);
+    e->restored |= status == PS_OK;
     ps_mutex_lock(&repo->lock);
     if (status == PS_OK) status = take_versions(repo, e, &f, &reason);
     e->reason = reason;
@@ -285,6 +307,9 @@ static ps_status load_wanted(ps_repository *repo, ps_entry *e, load_which which,
         first = status;
         failure = reason;
     }
+    ps_mutex_lock(&repo->lock);
+    ps_entry_take_rules(repo, e, NULL); /* what waited for a version to be ready */
+    ps_mutex_unlock(&repo->lock);
     drop_unwanted(repo, e, &failure);
     if (first != PS_OK && err) *err = failure;
     return first;
@@ -417,6 +442,7 @@ static void drop_all(ps_repository *repo, ps_entry *e) {
     e->gone = true;
     e->resolved = e->pending = false;
     e->reason = (ps_error)PS_ERROR_INIT;
+    ps_entry_drop_rules(repo, e);
     ps_mutex_unlock(&repo->lock);
     for (size_t i = 0; i < e->versions.size; i++) {
         ps_served *old = forget(repo, e->versions.data[i]);

@@ -57,10 +57,15 @@ static ps_infer *pass_turn(ps_infer *infer) {
 /* The request gives its turn to the next of its sequence, if it has one. */
 static void leave_sequence(ps_infer *infer) {
     ps_infer *next = infer->sequence ? pass_turn(infer) : NULL;
-    while (next && (next->status = enqueue(next, &next->error)) != PS_OK) {
+    ps_error err = PS_ERROR_INIT;
+    ps_status status;
+    while (next && (status = enqueue(next, &err)) != PS_OK) { /* if OK, it may be another thread's already */
         ps_infer *refused = next;
+        refused->status = status;
+        refused->error = err;
+        err = (ps_error)PS_ERROR_INIT;
         next = pass_turn(refused);
-        ps_core_count_failure(refused->served, refused->arrived_ns);
+        ps_core_count_refusal(refused, refused->status);
         finish(refused);
     }
 }
@@ -72,6 +77,7 @@ static void end(ps_runner *runner, ps_infer *infer) {
     else
         ps_stats_fail(&infer->served->stats, infer->sample.total);
     ps_trace_request(runner->options.trace, infer, &infer->sample);
+    if (infer->route.entry) ps_routed_done(&infer->route, infer->status, infer->loaded_ns ? -1 : infer->sample.total);
     leave_sequence(infer);
     finish(infer);
 }
@@ -136,10 +142,11 @@ static void count_quick(ps_infer *infer, bool here) {
 }
 
 /* Only while nobody waits, so that no request overtakes another. A quick request gains nothing from more threads.
- * false: the run was stopped because it is not quick at all; nothing has happened to the request. */
+ * false: the run was stopped because it is not quick at all, and nothing has happened to the request; or it failed, and
+ * the request is another version's now. */
 static bool run_here(ps_runner *runner, ps_infer *infer) {
     ps_quick *quick = &infer->served->quick;
-    ps_batch_run run = { .kind = PS_SESSION_NARROW, .cancel = &runner->cancel };
+    ps_batch_run run = { .kind = PS_SESSION_NARROW, .cancel = &runner->cancel, .shadow = runner->options.shadow };
     if (atomic_load_explicit(&runner->queued, memory_order_relaxed) ||
         !ps_quick_is(quick, infer->quick_key, infer->here_ns))
         return false;
@@ -151,6 +158,7 @@ static bool run_here(ps_runner *runner, ps_infer *infer) {
         infer->error = (ps_error)PS_ERROR_INIT;
         return false;
     }
+    if (infer->status != PS_OK && ps_core_try_again(infer)) return false;
     count_quick(infer, true);
     end(runner, infer);
     return true;
@@ -202,12 +210,28 @@ static size_t list_infers(worker *w, const ps_sched_batch *batch) {
 
 static void run_batch(worker *w, const ps_sched_batch *batch, bool alone, int64_t *ret_measured) {
     ps_runner *runner = w->runner;
-    ps_batch_run run = { .cancel = &runner->cancel, .room = &w->room };
+    ps_batch_run run = { .cancel = &runner->cancel, .room = &w->room, .shadow = runner->options.shadow };
     /* A request that is alone gets all threads of the engine; runs that share the machine get one each. */
     run.kind = runner->n_workers > 1 && !alone ? PS_SESSION_NARROW : PS_SESSION_WIDE;
     size_t n = list_infers(w, batch);
     if (n) ps_batch_run_all(&run, w->infers.data, n);
     *ret_measured = run.measured_ns;
+}
+
+/* Those that their version failed, by the one that is to try instead: here, as they have been admitted once. */
+static void run_again(worker *w, size_t n) {
+    ps_runner *runner = w->runner;
+    ps_infer **infers = w->infers.data;
+    for (size_t from = 0, to; from < n; from = to) {
+        ps_batch_run run = {
+            .kind = PS_SESSION_NARROW, .cancel = &runner->cancel, .room = &w->room, .shadow = runner->options.shadow
+        };
+        for (to = from + 1; to < n && infers[to]->served == infers[from]->served; to++)
+            continue;
+        ps_batch_run_all(&run, infers + from, to - from);
+        for (size_t i = from; i < to; i++)
+            end(runner, infers[i]);
+    }
 }
 
 /* The lock is held before and after. */
@@ -224,11 +248,17 @@ static void run_next(worker *w, ps_sched_batch *batch) {
     runner->busy--;
     ps_sched_complete(runner->sched, batch, measured, ps_clock_ns());
     ps_mutex_unlock(&runner->lock);
+    size_t again = 0;
     for (ps_sched_request *r = batch->first, *next; r; r = next) {
+        ps_infer *infer = infer_of(r);
         next = r->next;
-        count_quick(infer_of(r), false);
-        end(runner, infer_of(r));
+        count_quick(infer, false);
+        if (again < w->infers.size && ps_core_try_again(infer))
+            w->infers.data[again++] = infer; /* they have been run: the list is free */
+        else
+            end(runner, infer);
     }
+    run_again(w, again);
     ps_mutex_lock(&runner->lock);
 }
 

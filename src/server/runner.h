@@ -11,12 +11,13 @@
 #define PS_RUNNER_MAX_QUEUE 4096
 
 typedef struct ps_runner_options {
-    int threads;          /* 0: one per core of the process */
-    const char *policy;   /* NULL: the scheduler's default */
-    ps_sched_knobs knobs; /* of the policies that have any */
-    int64_t target_ns;    /* latency that the operator asks for, a deadline of every request; 0: automatic, which
-                             steers batch sizes and refuses nothing */
-    ps_trace *trace;      /* outlives the runner */
+    int threads;              /* 0: one per core of the process */
+    const char *policy;       /* NULL: the scheduler's default */
+    ps_sched_knobs knobs;     /* of the policies that have any */
+    int64_t target_ns;        /* latency that the operator asks for, a deadline of every request; 0: automatic, which
+                                 steers batch sizes and refuses nothing */
+    ps_trace *trace;          /* outlives the runner, like the next */
+    struct ps_shadow *shadow; /* may be NULL */
 } ps_runner_options;
 
 ps_status ps_runner_create(ps_alloc_state *alloc, const ps_runner_options *options, ps_runner **ret, ps_error *err);

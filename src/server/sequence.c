@@ -182,6 +182,24 @@ bool ps_sequences_live(ps_sequences *s) {
     return live;
 }
 
+bool ps_sequences_has(ps_sequences *s, const char *id) {
+    if (!s) return false;
+    ps_mutex_lock(&s->lock);
+    remove_idle(s);
+    bool has = ps_map_get(&s->by_id, id) != NULL;
+    ps_mutex_unlock(&s->lock);
+    return has;
+}
+
+bool ps_sequences_end(ps_sequences *s, const char *id) {
+    ps_mutex_lock(&s->lock);
+    ps_sequence *q = ps_map_get(&s->by_id, id);
+    bool busy = q && q->busy;
+    if (q && !busy) remove_sequence(q);
+    ps_mutex_unlock(&s->lock);
+    return !busy;
+}
+
 /* ---- a request's way ---- */
 
 static ps_status not_started(const ps_infer *infer, ps_error *err) {

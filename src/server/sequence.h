@@ -29,6 +29,10 @@ void ps_sequences_free(ps_sequences *s); /* no request has a sequence any more; 
 
 /* Is any in progress, or younger than the time that it is kept for? s may be NULL. */
 bool ps_sequences_live(ps_sequences *s);
+/* Is that one in progress here? s may be NULL. */
+bool ps_sequences_has(ps_sequences *s, const char *id);
+/* It is no more, unless a request has its turn: then false. */
+bool ps_sequences_end(ps_sequences *s, const char *id);
 /* Finds the request's sequence, or makes one if the request starts it. *ret_waits: another request of the sequence
  * runs, and its ps_sequence_leave will return this one; then the caller must not touch the request any more. */
 ps_status ps_sequence_enter(ps_infer *infer, bool *ret_waits, ps_error *err);

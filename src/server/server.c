@@ -12,6 +12,7 @@
 #include "server/http/http.h"
 #include "server/repository.h"
 #include "server/runner.h"
+#include "server/shadow.h"
 #include "server/shared_memory.h"
 
 #define DEFAULT_BODY ((size_t)64 << 20)
@@ -21,6 +22,8 @@
 #define LEAST_MEMORY ((uint64_t)16 << 20) /* less is no limit that anything could be served within */
 #define MAX_BATCH 1024
 #define LOADER_QUEUE 256
+#define KEEPER_QUEUE 256
+#define STATE_PATH 1024
 #define DEFAULT_LOAD_SECONDS 30
 #define OTHER_FILES 256 /* than connections: models, devices, the log */
 /* bodies of all requests together, and their inputs in shared memory: this, or four of the largest body */
@@ -38,8 +41,10 @@ struct ps_server {
     int drain_seconds;
     ps_repository *repository;
     ps_runner *runner;
+    ps_shadow *shadow;        /* NULL: not yet, or not any more */
     ps_repository_poll *poll; /* may be NULL */
     ps_pool *loader;          /* one thread: loads and unloads, in order */
+    ps_pool *keeper;          /* one thread: changes of traffic, and writing them down */
     ps_http *http;
 #ifdef PS_WITH_GRPC
     ps_grpc *grpc;
@@ -61,6 +66,7 @@ static ps_front_options front_options(ps_server *s, const ps_server_options *o, 
         .repository = s->repository,
         .runner = s->runner,
         .loader = s->loader,
+        .keeper = s->keeper,
         .trace = s->trace,
         .shm = s->shm,
         .log_filter = &s->log_filter,
@@ -230,7 +236,8 @@ static ps_status start_runner(ps_server *s, const ps_server_options *o, ps_error
     ps_runner_options options = { .threads = o->runners,
                                   .policy = o->batch_policy,
                                   .target_ns = o->latency_target_ms * INT64_C(1000000),
-                                  .trace = s->trace };
+                                  .trace = s->trace,
+                                  .shadow = s->shadow };
     int size = o->batch_size ? o->batch_size : o->max_batch ? o->max_batch : DEFAULT_BATCH;
     options.knobs.batch = options.knobs.preferred[0] = (uint32_t)size;
     options.knobs.delay_ns = o->batch_delay_ms * INT64_C(1000000);
@@ -244,6 +251,15 @@ static void open_cache(ps_server *s) {
     if (ps_engine_cache(s->engine, &s->cache, &err) == PS_OK) return;
     char why[sizeof err.msg + 16];
     ps_log_line(&s->log, PS_LOG_WARN, "event=no_cache reason=%s", ps_log_quote(err.msg, why, sizeof why));
+}
+
+/* By the XDG base directory specification, which has relative paths ignored. NULL: nothing outlives the server. */
+static const char *state_folder(char *buf, size_t size) {
+    const char *xdg = ps_env_get("XDG_STATE_HOME"), *home = ps_env_get("HOME");
+    bool by_home = !xdg || xdg[0] != '/';
+    if (by_home && (!home || home[0] != '/')) return NULL;
+    ps_snprintf(buf, size, "%s%s/polestar", by_home ? home : xdg, by_home ? "/.local/state" : "");
+    return strlen(buf) + 1 < size ? buf : NULL;
 }
 
 static int64_t load_timeout_ns(const ps_server_options *o) {
@@ -266,6 +282,7 @@ static size_t model_count(const ps_server_options *o) {
 }
 
 static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) {
+    char state[STATE_PATH];
     open_cache(s);
     ps_repository_options repository = { .engine = s->engine,
                                          .log = s->log,
@@ -275,6 +292,7 @@ static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) 
                                          .load_timeout_ns = load_timeout_ns(o),
                                          .memory_limit = limit_memory(s, o),
                                          .max_models = model_count(o),
+                                         .state = state_folder(state, sizeof state),
                                          .served = served_options(s, o) };
     (void)find_control(o->model_control, &repository.control);
     PS_TRY(ps_repository_create(&repository, &s->repository, err));
@@ -283,9 +301,12 @@ static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) 
     s->bodies.max = shared;
     PS_TRY(ps_shm_table_create(s->alloc, allows_shared_memory(o), shared, &s->shm, err));
     PS_TRY(ps_trace_create(s->alloc, &s->log, &s->trace, err));
+    PS_TRY(ps_shadow_create(s->engine, &s->shadow, err));
     PS_TRY(start_runner(s, o, err));
     PS_TRY(ps_pool_create(s->alloc, "ps-load", 1, LOADER_QUEUE, &s->loader, err));
     ps_repository_use_loader(s->repository, s->loader);
+    PS_TRY(ps_pool_create(s->alloc, "ps-keep", 1, KEEPER_QUEUE, &s->keeper, err));
+    ps_repository_use_keeper(s->repository, s->keeper);
     ps_repository_expect_all(s->repository); /* before the first request can come */
     PS_TRY(start_http(s, o, err));
     s->load_all.run = run_load_all;
@@ -366,10 +387,15 @@ void ps_server_stop(ps_server *s) {
     }
     ps_repository_poll_stop(s->poll);
     ps_pool_free(s->loader);
+    if (s->repository) ps_repository_use_keeper(s->repository, NULL);
+    ps_pool_free(s->keeper);
     if (s->runner) ps_runner_stop(s->runner);
     ps_http_free(s->http);
     free_grpc(s);
+    ps_shadow_free(s->shadow); /* requests may have been copied up to here */
+    s->shadow = NULL;
     s->loader = NULL;
+    s->keeper = NULL;
     s->poll = NULL;
     s->http = NULL;
     ps_log_line(&s->log, PS_LOG_INFO, "event=stopped");

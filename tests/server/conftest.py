@@ -44,7 +44,7 @@ class Server:
         self.cache = cache or tempfile.TemporaryDirectory()
         self.process = subprocess.Popen([BINARY, "serve", "--grpc-port", "0", *map(str, arguments),
                                          "--http-port", str(self.port)], stderr=self.log, stdout=subprocess.DEVNULL,
-                                        env=os.environ | {"XDG_CACHE_HOME": self.cache.name})
+                                        env=os.environ | {"XDG_CACHE_HOME": self.cache.name, "XDG_STATE_HOME": self.cache.name})
         try:
             self.wait_ready()
         except Exception:

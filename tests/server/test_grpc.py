@@ -258,7 +258,8 @@ RAW = bytes(32)
 MISTAKES = [
     ("NOT_FOUND", "'nope' is not known", request("nope", raw=RAW)),
     ("NOT_FOUND", "no version '7'", request(model_version="7", raw=RAW)),
-    ("INVALID_ARGUMENT", "'x' is not a number", request(model_version="x", raw=RAW)),
+    ("INVALID_ARGUMENT", "'-x' is neither a number nor a label", request(model_version="-x", raw=RAW)),
+    ("NOT_FOUND", "no version 'canary'", request(model_version="canary", raw=RAW)),
     ("INVALID_ARGUMENT", "names no model", request("", raw=RAW)),
     ("UNAVAILABLE", "could not be loaded", request("broken", raw=RAW)),
     ("INVALID_ARGUMENT", "no input 'z'", request(name="z", raw=RAW)),
@@ -304,7 +305,7 @@ def test_mistakes(stub, code, part, made):
 
 @pytest.mark.parametrize("call, code", [
     (lambda c: c.get_model_metadata("nope"), "NOT_FOUND"), (lambda c: c.get_model_metadata("pair", "9"), "NOT_FOUND"),
-    (lambda c: c.get_model_metadata("pair", "x"), "INVALID_ARGUMENT"), (lambda c: c.get_model_config("nope"), "NOT_FOUND"),
+    (lambda c: c.get_model_metadata("pair", "-x"), "INVALID_ARGUMENT"), (lambda c: c.get_model_config("nope"), "NOT_FOUND"),
     (lambda c: c.get_inference_statistics("nope"), "NOT_FOUND"), (lambda c: c.load_model("nope"), "NOT_FOUND"),
     (lambda c: c.load_model("broken"), "INVALID_ARGUMENT"), (lambda c: c.load_model("pair", config="{}"), "UNIMPLEMENTED"),
     (lambda c: c.load_model("../x"), "INVALID_ARGUMENT"), (lambda c: c.get_trace_settings("nope"), "NOT_FOUND"),

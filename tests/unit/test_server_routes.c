@@ -39,6 +39,10 @@ static void test_matches(void **state) {
         { "GET", "/v2/models/a/versions/1/ready", ps_handle_model_ready, "a", "1" },
         { "GET", "/v2/models/a/config", ps_handle_config, "a", "" },
         { "GET", "/v2/models/a/versions/1/stats", ps_handle_stats, "a", "1" },
+        { "POST", "/v2/models/a/versions/canary/infer", ps_handle_infer, "a", "canary" },
+        { "GET", "/metrics", ps_handle_metrics, "", "" },
+        { "GET", "/v2/models/a/traffic", ps_handle_traffic, "a", "" },
+        { "POST", "/v2/models/a/traffic", ps_handle_traffic_update, "a", "" },
         { "POST", "/v2/models/a%20b%2Fc%C3%A9/infer", ps_handle_infer, "a b/c\xc3\xa9", "" },
         { "POST", "/v2/models/versions/versions/versions/infer", ps_handle_infer, "versions", "versions" },
         { "POST", "/v2/repository/index", ps_handle_index, "", "" },
@@ -66,7 +70,8 @@ static void test_no_match(void **state) {
                                          "/v2/models/a%zz/infer",
                                          "/v2/models/a%00b/infer",
                                          "/v2/models/a/versions//infer",
-                                         "/v2/models/a/versions/1234567890123456789012345678901234567890/infer",
+                                         "/v2/models/a/versions/12345678901234567890123456789012"
+                                         "34567890123456789012345678901234/infer",
                                          "/V2",
                                          "v2",
                                          "*" };

@@ -81,9 +81,9 @@ struct ps_call {
     atomic_int pending;   /* of the two tags, those that have not come back; 0: none is awaited */
     int cancelled;        /* set by grpc core when the call is over */
     ps_status (*describe)(ps_call *c, const ps_served *served, ps_error *err); /* of a model, when it is loaded */
-    bool other_shape;     /* of load and unload: see repository.c */
-    bool post_again;      /* memory for the next call was short */
-    const char *model;    /* its name in the request, in the arena; or NULL */
+    bool other_shape;  /* of load and unload: see repository.c */
+    bool post_again;   /* memory for the next call was short */
+    const char *model; /* its name in the request, in the arena; or NULL */
 
     ps_infer infer; /* its arena is the call's, its error the reply's text */
     ps_job job;     /* of load and unload */
@@ -131,7 +131,7 @@ bool ps_grpc_give_up(ps_grpc *grpc, ps_infer *infer);
 void ps_grpc_end_given_up(ps_grpc *grpc, ps_infer *infer);
 /* The reply to an inference; for a stream inside of ModelStreamInferResponse. */
 ps_status ps_grpc_encode(ps_infer *infer, bool stream, grpc_byte_buffer **ret, size_t *ret_size, ps_error *err);
-/* A loaded model; version "" for whichever. PS_INVALID for a version that is no number. */
+/* A loaded model; version "" for whichever. PS_INVALID for a version that is neither a number nor a label. */
 ps_status ps_grpc_check_target(const char *name, const char *version, ps_error *err);
 ps_status ps_grpc_peek(ps_grpc *grpc, const char *name, const char *version, ps_served **ret, ps_error *err);
 /* The model of infer->model_name and version_name. PS_OK with *ret NULL: it is being loaded, and infer->wait.over will

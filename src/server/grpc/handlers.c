@@ -400,13 +400,16 @@ static void all_stats(ps_call *c, const char *model, const char *version) {
 void ps_grpc_handle_stats(ps_call *c) {
     Oip__ModelRef *ref;
     ps_status status = read_ref(c, &ref, &c->infer.error);
+    const char *version = "";
     ps_served *served;
-    if (status == PS_OK && *ref->name) {
+    if (status == PS_OK && *ref->name) { /* a version that was named by a label is counted by its number */
         status = ps_grpc_peek(c->grpc, ref->name, ref->version, &served, &c->infer.error);
+        if (status == PS_OK && *ref->version) version = ps_arena_strdup(&c->infer.arena, served->version);
         if (status == PS_OK) ps_served_release(served);
+        if (!version) status = PS_FAIL_NOMEM(&c->infer.error, "the statistics");
     }
     if (status == PS_OK)
-        all_stats(c, *ref->name ? ref->name : NULL, ref->version);
+        all_stats(c, *ref->name ? ref->name : NULL, version);
     else
         ps_call_fail(c, status);
 }

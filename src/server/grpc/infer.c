@@ -11,7 +11,8 @@ enum { STREAM_INFER_RESPONSE = 2, RAW_FORM = 1 << 16 /* none of HTTP's */ };
 
 ps_status ps_grpc_check_target(const char *name, const char *version, ps_error *err) {
     PS_FAIL_IF(!*name, err, INVALID, "the request names no model");
-    PS_FAIL_IF(version[strspn(version, "0123456789")], err, INVALID, "model version '%.32s' is not a number", version);
+    PS_FAIL_IF(version[strspn(version, "0123456789")] && !ps_label_valid(version, strlen(version)), err, INVALID,
+               "model version '%.32s' is neither a number nor a label", version);
     return PS_OK;
 }
 
@@ -49,7 +50,7 @@ static ps_status find_and_submit(ps_grpc *g, ps_infer *infer, ps_error *err) {
     if (!served) return PS_OK;
     ps_status status = ps_core_submit(g->options.runner, infer, served, err);
     if (status == PS_OK) return status;
-    ps_core_count_failure(served, infer->arrived_ns); /* infer holds the reference */
+    ps_core_count_refusal(infer, status); /* infer holds the reference */
     ps_infer_drop_served(infer);
     return status;
 }

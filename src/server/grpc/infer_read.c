@@ -135,10 +135,15 @@ static ps_status set_sequence_id(reader *r, const param *p, ps_error *err) {
 
 static ps_status set_request_param(reader *r, const param *p, ps_error *err) {
     ps_infer *infer = r->infer;
+    const char *text;
     uint64_t number;
     if (key_is(p, "sequence_id")) return set_sequence_id(r, p, err);
     if (key_is(p, "sequence_start")) return param_bool(p, "sequence_start", &infer->sequence_start, err);
     if (key_is(p, "sequence_end")) return param_bool(p, "sequence_end", &infer->sequence_end, err);
+    if (key_is(p, "routing_key")) {
+        PS_TRY(param_text(r, p, "routing_key", &text, err));
+        return ps_infer_set_routing_key(infer, text, err);
+    }
     if (key_is(p, "priority")) {
         PS_TRY(param_uint(p, "priority", &number, err));
         return ps_infer_set_priority(infer, number, err);

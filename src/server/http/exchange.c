@@ -20,6 +20,7 @@ void ps_exchange_error(ps_exchange *x, int code, const char *text) {
     ps_str_release(&x->reply);
     ps_str_init(&x->reply, x->http->alloc);
     x->reply_json_size = 0;
+    x->type = NULL;
     x->reply_coding = PS_CODING_IDENTITY;
     x->code = code;
     ps_json_write_error(&x->reply, text);

@@ -13,7 +13,7 @@
 #include "server/http/http.h"
 #include "server/http/watch.h"
 
-#define PS_HTTP_VERSION_MAX 31 /* bytes of a model version in a path */
+#define PS_HTTP_VERSION_MAX PS_LABEL_MAX /* bytes of a model version in a path, which may be a label */
 
 struct ps_http {
     ps_front_options options;
@@ -21,7 +21,7 @@ struct ps_http {
     struct MHD_Daemon *daemon;
     ps_watch *watch;
     ps_ticker *ticker;
-    size_t open; /* connections; guarded by lock */
+    size_t open;         /* connections; guarded by lock */
     int64_t patience_ns; /* with slow clients */
     int listen_fd;       /* ours to close after ps_http_drain, else -1 */
     atomic_bool ready, draining;
@@ -45,8 +45,8 @@ struct ps_exchange {
     struct MHD_Connection *connection;
     ps_watched *watched; /* the connection; may be NULL */
     bool called,
-        suspended; /* the handler was; it left the reply to another thread. Touched by the daemon's thread only */
-    bool again;    /* it is to be called once more: set by that other thread */
+        suspended;      /* the handler was; it left the reply to another thread. Touched by the daemon's thread only */
+    bool again;         /* it is to be called once more: set by that other thread */
     ps_handler handler; /* NULL: the reply is decided already */
     const char *allow;  /* for 405 */
     int64_t retry_after_ns; /* for 503 */
@@ -66,6 +66,7 @@ struct ps_exchange {
     size_t json_size; /* Inference-Header-Content-Length; of the unpacked body */
 
     int code;
+    const char *type; /* of the reply; NULL: by what it holds */
     ps_str reply;
     size_t reply_json_size;          /* JSON part of a reply with raw tensors, else 0 */
     ps_coding accepts, reply_coding; /* what the client prefers, what the reply has */

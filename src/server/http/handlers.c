@@ -6,6 +6,7 @@
 
 #include "server/http/infer_json.h"
 #include "server/http/routes.h"
+#include "server/infer_request.h"
 #include "server/json_number.h"
 #include "server/json_reader.h"
 #include "server/json_text.h"
@@ -47,6 +48,7 @@ static void write_stats(ps_exchange *x, ps_served *served) {
     ps_stats_write(&served->stats, served->name, served->version, served->device, ps_served_memory(served, NULL),
                    &x->reply);
     ps_runner_write_stats(x->http->options.runner, served, &x->reply);
+    ps_repository_write_version_traffic(x->http->options.repository, served->name, served->version, &x->reply);
     ps_str_char(&x->reply, '}');
 }
 
@@ -80,6 +82,7 @@ void ps_handle_stats(ps_exchange *x) {
         ps_exchange_fail(x, status, &err);
         return;
     }
+    if (*x->version) ps_snprintf(x->version, sizeof x->version, "%s", served->version); /* it may have been a label */
     ps_served_release(served);
     write_all_stats(x, x->model, version_of(x));
 }
@@ -288,11 +291,17 @@ void ps_handle_model_ready(ps_exchange *x) {
 
 /* ---- inference: the request ---- */
 
+static ps_status read_routing_key(ps_exchange *x, ps_error *err) {
+    const char *key = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, "X-Routing-Key");
+    return key ? ps_infer_set_routing_key(&x->infer, key, err) : PS_OK;
+}
+
 void ps_handle_infer(ps_exchange *x) {
     ps_error err = PS_ERROR_INIT;
     ps_served *served;
     if (!acquire_or_wait(x, &served)) return;
     ps_status status = read_request(x, served, &err);
+    if (status == PS_OK && x->infer.route.repo && !x->infer.routing_key) status = read_routing_key(x, &err);
     if (status != PS_OK) {
         ps_core_count_failure(served, x->arrived_ns);
         ps_served_release(served);
@@ -300,8 +309,8 @@ void ps_handle_infer(ps_exchange *x) {
         return;
     }
     status = ps_core_submit(x->http->options.runner, &x->infer, served, &err);
-    if (status == PS_OK) return;                  /* answered, or the exchange belongs to the runner now */
-    ps_core_count_failure(served, x->arrived_ns); /* x->infer holds the reference */
+    if (status == PS_OK) return;              /* answered, or the exchange belongs to the runner now */
+    ps_core_count_refusal(&x->infer, status); /* x->infer holds the reference */
     x->retry_after_ns = x->infer.retry_after_ns;
     ps_infer_drop_served(&x->infer);
     ps_exchange_fail(x, status, &err);

@@ -17,6 +17,11 @@ void ps_handle_infer(ps_exchange *x);
 void ps_handle_index(ps_exchange *x);
 void ps_handle_load(ps_exchange *x);
 void ps_handle_unload(ps_exchange *x);
+/* metrics.c */
+void ps_handle_metrics(ps_exchange *x);
+/* traffic.c */
+void ps_handle_traffic(ps_exchange *x);
+void ps_handle_traffic_update(ps_exchange *x);
 /* memory.c */
 void ps_handle_shm_status(ps_exchange *x);
 void ps_handle_shm_register(ps_exchange *x);

@@ -160,7 +160,9 @@ static void add_headers(const ps_exchange *x, struct MHD_Response *response) {
     bool raw = x->reply_json_size > 0;
     if (x->reply.size)
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
-                                raw ? "application/octet-stream" : "application/json");
+                                x->type ? x->type
+                                : raw   ? "application/octet-stream"
+                                        : "application/json");
     if (raw) {
         snprintf(number, sizeof number, "%zu", x->reply_json_size);
         MHD_add_response_header(response, "Inference-Header-Content-Length", number);

@@ -265,11 +265,16 @@ static ps_status read_sequence_id(parser *p, ps_error *err) {
 /* The schedule policy and the sequence extension; *ret_known: it is one of theirs. */
 static ps_status read_schedule(parser *p, const ps_string *key, bool *ret_known, ps_error *err) {
     ps_infer *infer = p->infer;
+    const char *text;
     uint64_t number;
     *ret_known = true;
     if (ps_json_key_is(key, "sequence_id")) return read_sequence_id(p, err);
     if (ps_json_key_is(key, "sequence_start")) return ps_json_bool(&p->json, &infer->sequence_start, err);
     if (ps_json_key_is(key, "sequence_end")) return ps_json_bool(&p->json, &infer->sequence_end, err);
+    if (ps_json_key_is(key, "routing_key")) {
+        PS_TRY(ps_json_cstring(&p->json, &text, err));
+        return ps_infer_set_routing_key(infer, text, err);
+    }
     if (ps_json_key_is(key, "priority")) {
         PS_TRY(ps_json_uint(&p->json, &number, err));
         return ps_infer_set_priority(infer, number, err);
