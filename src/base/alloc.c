@@ -25,7 +25,7 @@ _Static_assert(sizeof(block_header) == 16, "header must keep 16-byte alignment")
 enum { MAGIC_LIVE = 0x5073, MAGIC_DISCARDED = 0x5074, MAGIC_FREE = 0xDEAD, MIN_ALIGN = 16 };
 
 /* block_header.align of a block with pages of its own. Sanitizers know malloc's blocks only. */
-enum { OWN_PAGES = 1, OWN_PAGES_FROM = 256 << 10 };
+enum { OWN_PAGES = 1, OWN_PAGES_FROM = 128 << 10 };
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define MAY_OWN_PAGES false
 #else

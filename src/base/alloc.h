@@ -53,6 +53,8 @@ char *ps_strdup(ps_alloc_state *a, const char *s);
 
 /* The allocator of an engine; implemented by runtime, here so that tensor need not know the engine. */
 ps_alloc_state *ps_engine_alloc(ps_engine *engine);
+/* The part of it that all models hold together. */
+ps_alloc_state *ps_engine_models_alloc(ps_engine *engine);
 
 /* true on overflow; *ret is then unspecified. */
 bool ps_mul_overflow_size(size_t a, size_t b, size_t *ret);

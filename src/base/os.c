@@ -145,8 +145,10 @@ size_t ps_pages_inside(const void *block, size_t size) {
 #endif
 
 void ps_pages_expect(void *block, size_t size) {
+    const size_t least = (size_t)64 << 10, piece = (size_t)1 << 20; /* who maps memory meanwhile waits for a piece */
     size_t skip, n = whole_pages(block, size, &skip);
-    if (n >= (size_t)64 << 10) (void)madvise((char *)block + skip, n, MADV_POPULATE_WRITE);
+    for (size_t at = 0; at < n && n >= least; at += piece)
+        if (madvise((char *)block + skip + at, n - at < piece ? n - at : piece, MADV_POPULATE_WRITE) != 0) return;
 }
 
 size_t ps_pages_drop(void *block, size_t size) {

@@ -8,6 +8,10 @@ ps_alloc_state *ps_engine_alloc(ps_engine *engine) {
     return &engine->alloc;
 }
 
+ps_alloc_state *ps_engine_models_alloc(ps_engine *engine) {
+    return &engine->models;
+}
+
 const ps_log *ps_engine_log(const ps_engine *engine) {
     return &engine->log;
 }
@@ -60,7 +64,7 @@ ps_model_memory_state *ps_engine_add_memory(ps_engine *e, size_t limit) {
     drop_empty(e);
     ps_model_memory_state *m = ps_alloc_zero(&e->alloc, sizeof *m);
     if (!m) return NULL;
-    ps_alloc_state_init_below(&m->alloc, &e->alloc);
+    ps_alloc_state_init_below(&m->alloc, &e->models);
     atomic_store(&m->alloc.limit, limit);
     return m;
 }
@@ -101,6 +105,7 @@ ps_status ps_engine_create(const ps_engine_options *options, ps_engine **ret, ps
     ps_engine *e = ps_alloc_zero(&alloc, sizeof *e);
     if (!e) return PS_FAIL_NOMEM(err, "the engine");
     ps_alloc_state_init(&e->alloc, o->allocator);
+    ps_alloc_state_init_below(&e->models, &e->alloc);
     atomic_store(&e->alloc.limit, memory_limit(o));
     if (!ps_mutex_init(&e->lock)) {
         ps_free(&alloc, e);

@@ -131,9 +131,13 @@ static ps_status read_source(ps_model *m, model_source *from, ps_error *err) {
     return read_model(m->alloc, &source, &m->graph, &m->info, err);
 }
 
-/* What the cache has is not read and optimised again; whatever is wrong with it is no matter of the caller. */
+/* What the cache has is not read and optimised again; whatever is wrong with it is no matter of the caller. Where it
+ * finds no memory, the file would need more. */
 static ps_status make_graph(ps_model *m, model_source *from, ps_error *err) {
-    if (from->path && m->cache_name && ps_model_recall(m, NULL) == PS_OK) return PS_OK;
+    ps_error why = PS_ERROR_INIT;
+    const ps_status kept = from->path && m->cache_name ? ps_model_recall(m, &why) : PS_NOT_FOUND;
+    if (kept == PS_NO_MEMORY && err) *err = why;
+    if (kept == PS_OK || kept == PS_NO_MEMORY) return kept;
     PS_TRY(read_source(m, from, err));
     return optimize(m, err);
 }

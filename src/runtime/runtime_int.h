@@ -51,6 +51,7 @@ typedef struct ps_model_memory_state {
 
 struct ps_engine {
     ps_alloc_state alloc;
+    ps_alloc_state models; /* below it: what all models hold together */
     ps_mutex lock;
     ps_model_memory_state *left; /* of models that are gone; guarded by lock */
     ps_log log;

