@@ -1,6 +1,7 @@
 /* repository_traffic.c - traffic.c's rules over the versions of the repository: who gets a request, what is told of its
  * end, and what of that outlives the server. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
