@@ -23,7 +23,7 @@ class Shape(c.Structure):
 
 class EngineOptions(c.Structure):
     _fields_ = [("size", c.c_size_t), ("allocator", c.c_void_p), ("log", c.c_void_p), ("log_ctx", c.c_void_p),
-                ("threads", c.c_int), ("cache_dir", c.c_char_p)]
+                ("threads", c.c_int), ("cache_dir", c.c_char_p), ("cache_bytes", c.c_uint64)]
 
 
 class SessionOptions(c.Structure):
