@@ -113,6 +113,9 @@ PS_API void *ps_tensor_data(ps_tensor *tensor);
 PS_API const void *ps_tensor_data_const(const ps_tensor *tensor);
 /* Elements and bytes of storage, both of the row-major form. */
 PS_API size_t ps_tensor_elements(const ps_tensor *tensor);
+/* One element as double, of any type of numbers down to 2 bits; 64-bit integers are rounded. False, and *ret untouched:
+ * the index is beyond the end, it is a string, a complex number or in a container, or the tensor has strides. */
+PS_API bool ps_tensor_get_double(const ps_tensor *tensor, size_t index, double *ret);
 PS_API size_t ps_tensor_bytes(const ps_tensor *tensor);
 /* For PS_DTYPE_STRING: copies `size` bytes into the tensor's own storage as element `index`. */
 PS_API ps_status ps_tensor_set_string(ps_tensor *tensor, size_t index, const char *data, size_t size, ps_error *reterr);

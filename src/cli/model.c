@@ -276,36 +276,8 @@ bool cli_dtype_container(ps_dtype t) {
     return t == PS_DTYPE_SEQUENCE || t == PS_DTYPE_OPTIONAL || t == PS_DTYPE_MAP;
 }
 
-static double half_value(uint16_t h) {
-    const int exponent = h >> 10 & 31, mantissa = h & 1023;
-    const double sign = h & 0x8000 ? -1 : 1;
-    if (exponent == 31) return mantissa ? NAN : sign * INFINITY;
-    return sign * (exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24));
-}
-
-static double bfloat_value(uint16_t h) {
-    const uint32_t bits = (uint32_t)h << 16;
-    float f;
-    memcpy(&f, &bits, 4);
-    return (double)f;
-}
-
 double cli_element(const ps_tensor *t, size_t i) {
-    const void *p = ps_tensor_data_const(t);
-    switch (ps_tensor_dtype(t)) {
-    case PS_DTYPE_F32: return (double)((const float *)p)[i];
-    case PS_DTYPE_F64: return ((const double *)p)[i];
-    case PS_DTYPE_F16: return half_value(((const uint16_t *)p)[i]);
-    case PS_DTYPE_BF16: return bfloat_value(((const uint16_t *)p)[i]);
-    case PS_DTYPE_BOOL:
-    case PS_DTYPE_U8: return ((const uint8_t *)p)[i];
-    case PS_DTYPE_I8: return ((const int8_t *)p)[i];
-    case PS_DTYPE_U16: return ((const uint16_t *)p)[i];
-    case PS_DTYPE_I16: return ((const int16_t *)p)[i];
-    case PS_DTYPE_U32: return ((const uint32_t *)p)[i];
-    case PS_DTYPE_I32: return ((const int32_t *)p)[i];
-    case PS_DTYPE_U64: return (double)((const uint64_t *)p)[i];
-    case PS_DTYPE_I64: return (double)((const int64_t *)p)[i];
-    default: return NAN;
-    }
+    double v = NAN;
+    ps_tensor_get_double(t, i, &v);
+    return v;
 }

@@ -273,8 +273,8 @@ bool ps_tensor_get_ints(const ps_tensor *t, int64_t *ret, size_t max, size_t *re
 }
 
 bool ps_tensor_get_double(const ps_tensor *t, size_t index, double *ret) {
-    size_t bits = ps_dtype_bits(t->dtype), size = bits / 8;
-    if (t->strides || ps_dtype_is_object(t->dtype) || index >= ps_tensor_count(t)) return false;
+    size_t bits = t ? ps_dtype_bits(t->dtype) : 0, size = bits / 8;
+    if (!t || t->strides || ps_dtype_is_object(t->dtype) || index >= ps_tensor_count(t)) return false;
     if (size) return ps_convert((const unsigned char *)t->data + index * size, t->dtype, ret, PS_DTYPE_F64, 1, true);
     /* Sub-byte: bring the element to the front of a byte. */
     unsigned char byte = (unsigned char)ps_packed_get(t->data, index, (unsigned)bits);

@@ -110,8 +110,6 @@ void ps_tensor_copy_packed(const ps_tensor *t, void *dst);
 /* Small integer tensors (i64, i32, and the other integers, bool) as int64; false if the dtype is no integer or n > max.
  */
 bool ps_tensor_get_ints(const ps_tensor *t, int64_t *ret, size_t max, size_t *ret_n);
-/* One element as double; false for strings and complex numbers. */
-bool ps_tensor_get_double(const ps_tensor *t, size_t index, double *ret);
 /* All elements equal to one value? (float and integer types) */
 bool ps_tensor_uniform(const ps_tensor *t, double *ret_value);
 uint64_t ps_tensor_hash(const ps_tensor *t); /* of dtype, shape and content */

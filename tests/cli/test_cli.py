@@ -307,6 +307,24 @@ def test_verify_tolerances(tool, classifier):
     assert tool("verify", classifier, "--atol", "0.001", "--rtol", "0").code == 1
 
 
+@pytest.mark.parametrize("kind", ["UINT4", "INT2", "FLOAT8E4M3FN", "FLOAT4E2M1"])
+def test_verify_sees_small_types(tool, tmp_path, kind):
+    """Types that C has none of: another number, and not only another type or shape, is a difference."""
+    number = getattr(TensorProto, kind)
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph([helper.make_node("Cast", ["x"], ["y"], to=number)], "g", [value("x", TensorProto.FLOAT, [3])],
+                              [value("y", number, [3])])
+    folder = tmp_path / "cast"
+    write_set(folder / "test_data_set_0", [np.array([1, 0, 1], np.float32)], [])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 25)], ir_version=11), folder / "model.onnx")
+    for numbers, code in (([1, 0, 1], 0), ([1, 1, 1], 1)):
+        expected = helper.make_tensor("y", number, [3], numbers)
+        (folder / "test_data_set_0/output_0.pb").write_bytes(expected.SerializeToString())
+        done = tool("verify", folder)
+        assert done.code == code, done.out + done.err
+    assert "element 1 is 0, expected 1" in done.out
+
+
 # ---- bench ----
 def test_bench(tool, classifier):
     info = document(tool("bench", classifier, "--batch", "1,3", "--threads", "1", "--seconds", "0.05", "--json", "--profile"))
