@@ -31,38 +31,10 @@ typedef struct copy {
 
 /* ---- comparing ---- */
 
-static double half_value(uint16_t bits) {
-    int exponent = bits >> 10 & 31, fraction = bits & 1023;
-    double v = exponent == 31 ? (fraction ? NAN : INFINITY)
-               : exponent     ? ldexp(1024 + fraction, exponent - 25)
-                              : ldexp(fraction, -24);
-    return bits >> 15 ? -v : v;
-}
-
-static double bfloat_value(uint16_t bits) {
-    uint32_t wide = (uint32_t)bits << 16;
-    float v;
-    memcpy(&v, &wide, sizeof v);
-    return (double)v;
-}
-
 static double element(const ps_tensor *t, size_t i) {
-    const void *p = ps_tensor_data_const(t);
-    switch (ps_tensor_dtype(t)) {
-    case PS_DTYPE_F32: return (double)((const float *)p)[i];
-    case PS_DTYPE_F64: return ((const double *)p)[i];
-    case PS_DTYPE_F16: return half_value(((const uint16_t *)p)[i]);
-    case PS_DTYPE_BF16: return bfloat_value(((const uint16_t *)p)[i]);
-    case PS_DTYPE_BOOL:
-    case PS_DTYPE_U8: return ((const uint8_t *)p)[i];
-    case PS_DTYPE_I8: return ((const int8_t *)p)[i];
-    case PS_DTYPE_U16: return ((const uint16_t *)p)[i];
-    case PS_DTYPE_I16: return ((const int16_t *)p)[i];
-    case PS_DTYPE_U32: return ((const uint32_t *)p)[i];
-    case PS_DTYPE_I32: return ((const int32_t *)p)[i];
-    case PS_DTYPE_U64: return (double)((const uint64_t *)p)[i];
-    default: return (double)((const int64_t *)p)[i];
-    }
+    double v = NAN;
+    ps_tensor_get_double(t, i, &v);
+    return v;
 }
 
 static bool is_float(ps_dtype dtype) {
