@@ -20,6 +20,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import signal
 import statistics
 import subprocess
@@ -401,9 +402,21 @@ def arguments():
     return p.parse_args()
 
 
+def allow_files(count):
+    """For server and driver, which inherit it; many systems start with 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise SystemExit(f"goodput: {count} open files are needed, the limit is {hard} (ulimit -Hn)")
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
+
+
 def main():
     o = arguments()
+    allow_files(3 * CONNECTIONS)  # the server has room for twice as many, and some for itself
     names = o.models.split(",")
+    if 1 not in o.batches:
+        raise SystemExit("goodput: --batches without 1, which the others are compared with")
     if any(name not in KNOWN for name in names):
         raise SystemExit(f"goodput: unknown model among {o.models}; there are {', '.join(KNOWN)}")
     results = [result for name in names if (result := judge(o, name))]

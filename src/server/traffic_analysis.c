@@ -10,8 +10,7 @@
 #define LEAST_LATENCIES 50          /* of the stable version before others are beside it */
 #define MOST_LATENCIES 8192u        /* then all weigh half as much: the quantile is of recent requests */
 #define SLOW_SHARE 0.05             /* beyond p95 */
-#define SLOW_SHARE_OF_ESTIMATE 0.10 /* the same where p95 was estimated from as few as LEAST_LATENCIES: 2 sigma more   \
-                                     */
+#define SLOW_SHARE_OF_ESTIMATE 0.10 /* where p95 is an estimate, from LEAST_LATENCIES or more: two sigma above */
 
 double ps_traffic_evidence(ps_share share, double limit) {
     double p = limit < LEAST_LIMIT ? LEAST_LIMIT : limit, logs[ALTERNATIVES], most = -INFINITY, sum = 0;

@@ -42,7 +42,8 @@ void ps_bf16_to_f32_row(const uint16_t *src, float *dst, size_t n);
 void ps_f32_to_f16_row(const float *src, uint16_t *dst, size_t n);
 
 /* ONNX Cast semantics between any two of the number types and bool (not strings, not complex):
- * float → int truncates toward zero, out of range is implementation-defined (we saturate, NaN gives 0), anything → bool
+ * float → int truncates toward zero, out of range is implementation-defined (we saturate, NaN gives 0; Cast itself
+ * goes by way of i64 to 2 and 4 bits, and keeps the low ones: ops/cast.c), anything → bool
  * is "not zero", float → f8 saturates if `saturate`, integer → integer keeps the low bits. Wider floats and integers
  * are rounded once, not by way of f32. n elements, both sides packed, neither needs to be aligned, no overlap; unused
  * bits of a last sub-byte byte are zero. false if the pair is unsupported. */
