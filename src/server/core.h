@@ -133,6 +133,9 @@ bool ps_core_try_again(ps_infer *infer);
 void ps_core_write_server(bool shared_memory, ps_str *out);
 /* versions: those of the model that can be asked for; none: only this one. */
 void ps_core_write_metadata(const ps_served *served, const char *const *versions, size_t n_versions, ps_str *out);
+/* Does the configuration state a max_batch_size? Not of a model that has an input of the batch's dim alone, though
+ * requests share runs: no dims would be left, which clients take for an error (Triton has `reshape` for it). */
+bool ps_core_config_batched(const ps_served *served);
 /* Dims of an input or output as the configuration states them: a batched model's without the first. */
 ps_shape ps_core_config_shape(const ps_served *served, const ps_shape *shape);
 void ps_core_write_config(const ps_served *served, ps_str *out);

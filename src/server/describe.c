@@ -95,9 +95,15 @@ void ps_core_write_metadata(const ps_served *served, const char *const *versions
     ps_str_char(out, '}');
 }
 
+bool ps_core_config_batched(const ps_served *served) {
+    for (size_t i = 0; i < served->n_inputs; i++)
+        if (served->inputs[i].shape.rank < 2) return false;
+    return served->max_batch > 1;
+}
+
 ps_shape ps_core_config_shape(const ps_served *served, const ps_shape *shape) {
     ps_shape s = *shape;
-    if (served->max_batch > 1 && s.rank > 0) memmove(s.dims, s.dims + 1, (size_t)--s.rank * sizeof *s.dims);
+    if (ps_core_config_batched(served) && s.rank > 0) memmove(s.dims, s.dims + 1, (size_t)--s.rank * sizeof *s.dims);
     return s;
 }
 
@@ -147,11 +153,11 @@ static void write_parameters(const ps_served *served, ps_str *out) {
     if (any) ps_str_char(out, '}');
 }
 
-/* max_batch_size 0: requests for this model are not put together, and dims are those of the file. */
+/* max_batch_size 0: dims are those of the file. */
 void ps_core_write_config(const ps_served *served, ps_str *out) {
     ps_str_append(out, "{\"name\":");
     ps_json_write_string(out, served->name);
-    bool batched = served->max_batch > 1;
+    bool batched = ps_core_config_batched(served);
     ps_str_printf(out, ",\"platform\":\"%s\",\"backend\":\"%s\",\"version_policy\":", ps_core_platform,
                   ps_core_backend);
     write_policy(&served->config, out);

@@ -44,6 +44,8 @@ def test_health_and_metadata(triton):
     assert config["max_batch_size"] == 32 and "dynamic_batching" in config
     assert config["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [4]}]
     assert not {"sequence_batching", "response_cache"} & set(config)
+    types = triton.get_model_config("types")  # requests share runs, but no dims would be left: perf_analyzer refuses that
+    assert types["max_batch_size"] == 0 and all(t["dims"] == [-1] for t in types["input"] + types["output"])
     assert triton.get_model_config("text")["input"] == [{"name": "s", "data_type": "TYPE_STRING", "dims": [-1]}]
     assert triton.get_model_metadata("text")["outputs"] == [{"name": "t", "datatype": "BYTES", "shape": [-1]}]
 

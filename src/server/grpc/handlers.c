@@ -267,7 +267,7 @@ static ps_status describe_config(ps_call *c, const ps_served *s, ps_error *err) 
     m.platform = (char *)ps_core_platform;
     m.backend = (char *)ps_core_backend;
     m.version_policy = fill_policy(&s->config, &policy);
-    if (s->max_batch > 1) {
+    if (ps_core_config_batched(s)) {
         m.max_batch_size = (int32_t)s->max_batch;
         m.dynamic_batching = &batching;
     }
