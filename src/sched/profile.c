@@ -272,6 +272,8 @@ void ps_profile_guess(ps_profile *p, const ps_profile *other, double scale) {
 
 /* ---- predicting ---- */
 
+#define LONGEST_NS 1e15f /* 11 days: what lies beyond is as good as never, and sums with it do not overflow */
+
 static int64_t look_up(const ps_profile *p, const float *table, uint32_t size) {
     if (!p->known) return 0;
     uint32_t i = ps_profile_point_of(size);
@@ -280,7 +282,7 @@ static int64_t look_up(const ps_profile *p, const float *table, uint32_t size) {
         float below = size_at(p, i - 1);
         t = table[i - 1] + (t - table[i - 1]) * ((float)size - below) / (top - below);
     }
-    return (int64_t)t;
+    return (int64_t)(t < LONGEST_NS ? t : LONGEST_NS);
 }
 
 int64_t ps_profile_mean(const ps_profile *p, uint32_t size) {

@@ -219,6 +219,8 @@ static ps_status read_state(ps_json *r, const ps_string *key, ps_rollout *rollou
     if (ps_json_key_is(key, "phase")) return read_phase(r, &rollout->phase, err);
     if (ps_json_key_is(key, "reason")) {
         PS_TRY(ps_json_cstring(r, &reason, err));
+        PS_FAIL_IF(strlen(reason) >= sizeof rollout->reason, err, LIMIT,
+                   "the reason of a rollout has %zu bytes, at most %zu", strlen(reason), sizeof rollout->reason - 1);
         ps_snprintf(rollout->reason, sizeof rollout->reason, "%s", reason);
         return PS_OK;
     }

@@ -27,14 +27,16 @@ static void test_matmul_random(void **state) {
     }
 }
 
-/* Few tiles and much depth: the depth is shared out among work-groups, and the parts added up. Factors are small, so that
- * results are about 1: the tolerance is for sums of a few hundred products. */
+/* Few tiles and much depth: the depth is shared out among work-groups, and the parts added up. Factors are small, so
+ * that results are about 1: the tolerance is for sums of a few hundred products. */
 static void test_matmul_parts(void **state) {
     static const int depths[] = { 255, 256, 384, 1000, 2051 };
     for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
         const int k = depths[i], m = pick(1, 70), n = i & 1 ? 4 * pick(1, 18) : pick(1, 70);
-        check("opencl.matmul", "graph (a: f32[%d,%d], b: f32[%d,%d]) -> (y) opset 17 {\n  s = Mul(a, f32[]{0.06})\n  y = MatMul(s, b)\n}", m, k, k,
-              n);
+        check(
+            "opencl.matmul",
+            "graph (a: f32[%d,%d], b: f32[%d,%d]) -> (y) opset 17 {\n  s = Mul(a, f32[]{0.06})\n  y = MatMul(s, b)\n}",
+            m, k, k, n);
         check("opencl.matmul",
               "graph (a: f32[%d,%d]) -> (y) opset 17 {\n  b: f32[%d,%d] = random(3)\n  c: f32[%d] = random(4)\n"
               "  s = Mul(a, f32[]{0.06})\n  t = MatMul(s, b)\n  u = Add(t, c)\n  y = Relu(u)\n}",
