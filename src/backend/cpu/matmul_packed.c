@@ -5,15 +5,21 @@
  * Measured beside oneDNN's at AVX-512, products of MiniLM, BERT-base and an MLP: within 3 % from 16 rows on, 1.1 to 1.9
  * times as fast where weights come from memory and rows are few; slower only for 3 rows of weights in cache (0.85).
  *
+ * Weights that 16 bits hold exactly, as in a file of f16 or bf16, stay in 16 bits: half the memory, half of what has
+ * to come from it, and the same results to the bit, for they are expanded in the kernel: in registers for up to 8 rows, a
+ * block at a time for more, where the rest of the work dwarfs it. Which weights these are is seen when they are packed.
+ *
  * Weights are packed as panels [K][panel_width]; a panel is walked by a chunk of rows while it is in cache, and the
  * chunk meets all panels. Bias goes in with the product, post-ops follow as a chain over the chunk, or over the output
  * where threads share chunks. */
 #include "backend/cpu/chain.h"
+#include "tensor/convert.h"
 
 typedef struct packed_kernel {
     ps_kernel base;
     const ps_simd *simd;
-    const float *panels;
+    const void *panels;
+    ps_dtype form; /* of the panels: f32, f16 or bf16 */
     int64_t m, n, k;
     int threads;
     bool has_bias, has_chain;
@@ -31,17 +37,30 @@ typedef struct packed_job {
 
 enum { FEW_ROWS = 24, MANY_ROWS = 64 }; /* for which weights are fetched at least: shared among threads, and else */
 
+/* The first `rows` rows from `row` on against one panel. next: the panel that comes then, or -1. */
+static void run_panel(const packed_job *j, int64_t panel, int64_t row, int64_t rows, int64_t next) {
+    const packed_kernel *k = j->k;
+    const int64_t width = k->simd->panel_width, size = width * k->k, col = panel * width;
+    const int64_t cols = k->n - col < width ? k->n - col : width;
+    const float *a = j->a + row * k->k, *bias = j->bias ? j->bias + col : NULL, *floats = k->panels;
+    const uint16_t *halves = k->panels;
+    float *c = j->c + row * k->n + col;
+    if (k->form == PS_DTYPE_F32)
+        k->simd->gemm_panel(a, k->k, floats + panel * size, bias, c, k->n, rows, cols, k->k,
+                            next >= 0 ? floats + next * size : NULL);
+    else
+        k->simd->gemm_panel_half(a, k->k, halves + panel * size, k->form == PS_DTYPE_BF16, bias, c, k->n, rows, cols,
+                                 k->k);
+}
+
 /* One item is one panel against one chunk of rows; a chunk meets all panels while it is in cache. */
 static void run_items(void *ctx, int64_t begin, int64_t end, int thread) {
     const packed_job *j = ctx;
     const packed_kernel *k = j->k;
-    int64_t width = k->simd->panel_width, size = width * k->k;
     for (int64_t item = begin; item < end; item++) {
-        int64_t panel = item % j->panels, row = item / j->panels * j->chunk, col = panel * width;
-        int64_t rows = k->m - row < j->chunk ? k->m - row : j->chunk, cols = k->n - col < width ? k->n - col : width;
-        const float *next = item + 1 < end ? k->panels + (item + 1) % j->panels * size : NULL;
-        k->simd->gemm_panel(j->a + row * k->k, k->k, k->panels + panel * size, j->bias ? j->bias + col : NULL,
-                            j->c + row * k->n + col, k->n, rows, cols, k->k, next);
+        int64_t panel = item % j->panels, row = item / j->panels * j->chunk;
+        int64_t rows = k->m - row < j->chunk ? k->m - row : j->chunk;
+        run_panel(j, panel, row, rows, item + 1 < end ? (item + 1) % j->panels : -1);
         if (!j->chain_in_chunk || panel + 1 < j->panels) continue;
         cpu_chain_span(&k->chain, k->simd, j->c, j->c, j->in, row * k->n, rows * k->n);
     }
@@ -71,33 +90,110 @@ static ps_status packed_run(const ps_kernel *kernel, const ps_kernel_args *args,
     return PS_OK;
 }
 
+/* ---- packing ---- */
+
 typedef struct pack_job {
-    const float *src;
+    const ps_tensor *w;
+    ps_dtype form;
     int64_t n, k, row, col, width; /* strides of the source */
 } pack_job;
 
-static ps_status pack(void *ctx, void *dst, ps_error *err) {
-    const pack_job *j = ctx;
-    float *d = dst;
+static void pack_floats(const pack_job *j, const float *src, float *d) {
     for (int64_t at = 0; at < j->n; at += j->width) {
         for (int64_t p = 0; p < j->k; p++) {
             for (int64_t c = 0; c < j->width; c++)
-                *d++ = at + c < j->n ? j->src[p * j->row + (at + c) * j->col] : 0.0f;
+                *d++ = at + c < j->n ? src[p * j->row + (at + c) * j->col] : 0.0f;
         }
     }
+}
+
+static void pack_halves(const pack_job *j, const uint16_t *src, uint16_t *d) {
+    for (int64_t at = 0; at < j->n; at += j->width) {
+        for (int64_t p = 0; p < j->k; p++) {
+            for (int64_t c = 0; c < j->width; c++)
+                *d++ = at + c < j->n ? src[p * j->row + (at + c) * j->col] : 0;
+        }
+    }
+}
+
+/* Floats that 16 bits hold exactly, row by row of the panels. */
+static void pack_narrowed(const pack_job *j, const float *src, uint16_t *d) {
+    float row[64];
+    for (int64_t at = 0; at < j->n; at += j->width) {
+        for (int64_t p = 0; p < j->k; p++, d += j->width) {
+            for (int64_t c = 0; c < j->width; c++)
+                row[c] = at + c < j->n ? src[p * j->row + (at + c) * j->col] : 0.0f;
+            ps_convert(row, PS_DTYPE_F32, d, j->form, (size_t)j->width, true);
+        }
+    }
+}
+
+static ps_status pack(void *ctx, void *dst, ps_error *err) {
+    const pack_job *j = ctx;
+    if (j->form == PS_DTYPE_F32)
+        pack_floats(j, j->w->data, dst);
+    else if (j->w->narrow)
+        pack_halves(j, j->w->narrow->data, dst);
+    else
+        pack_narrowed(j, j->w->data, dst);
+    return PS_OK;
+}
+
+/* Bit for bit: NaN's payload and the sign of zero count. Weights of f32 say no within the first few. */
+static bool holds(ps_dtype form, const ps_tensor *w) {
+    const float *x = w->data;
+    const size_t n = ps_tensor_count(w);
+    for (size_t i = 0, block; i < n; i += block) {
+        uint16_t narrow[256];
+        float again[256];
+        block = n - i < 256 ? n - i : 256;
+        if (i == 0 && block > 4) block = 4;
+        ps_convert(x + i, PS_DTYPE_F32, narrow, form, block, true);
+        ps_convert(narrow, form, again, PS_DTYPE_F32, block, true);
+        if (memcmp(x + i, again, block * sizeof *x) != 0) return false;
+    }
+    return true;
+}
+
+static const ps_dtype forms[] = { PS_DTYPE_F16, PS_DTYPE_BF16, PS_DTYPE_F32 };
+
+static void name_panels(char key[64], ps_dtype form, int64_t width, bool transposed) {
+    ps_snprintf(key, 64, "panels %s%s%lld%s", form == PS_DTYPE_F32 ? "" : ps_dtype_name(form),
+                form == PS_DTYPE_F32 ? "" : " ", (long long)width, transposed ? " transposed" : "");
+}
+
+/* Seen from what is packed already, for the content may be away; else from the content. */
+static ps_status choose_form(const ps_lowering *l, int64_t width, int64_t elements, bool transposed, ps_dtype *ret,
+                             ps_error *err) {
+    const ps_tensor *w = l->node->in[1]->constant;
+    char key[64];
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        name_panels(key, forms[i], width, transposed);
+        *ret = forms[i];
+        if (ps_weights_has(l->weights, w, key, (size_t)elements * ps_dtype_size(forms[i]))) return PS_OK;
+    }
+    if (w->narrow) {
+        *ret = w->narrow->dtype;
+        return PS_OK;
+    }
+    PS_TRY(ps_tensor_need(w, err));
+    *ret = holds(PS_DTYPE_F16, w) ? PS_DTYPE_F16 : holds(PS_DTYPE_BF16, w) ? PS_DTYPE_BF16 : PS_DTYPE_F32;
     return PS_OK;
 }
 
 static ps_status fill(ps_lowering *l, packed_kernel *k, bool transposed, ps_error *err) {
-    const ps_node *n = l->node;
     char key[64];
-    const void *data;
-    int64_t width = k->simd->panel_width, panels = (k->n + width - 1) / width;
-    pack_job job = { n->in[1]->constant->data, k->n, k->k, transposed ? 1 : k->n, transposed ? k->k : 1, width };
-    ps_snprintf(key, sizeof key, "panels %lld%s", (long long)width, transposed ? " transposed" : "");
-    PS_TRY(ps_weights_take(l, 1, key, (size_t)(panels * width * k->k) * sizeof(float), pack, &job, &data, err));
-    k->panels = data;
-    return PS_OK;
+    const int64_t width = k->simd->panel_width, elements = (k->n + width - 1) / width * width * k->k;
+    pack_job job = { l->node->in[1]->constant, PS_DTYPE_F32, k->n, k->k, transposed ? 1 : k->n, transposed ? k->k : 1,
+                     width };
+    PS_TRY(choose_form(l, width, elements, transposed, &k->form, err));
+    job.form = k->form;
+    name_panels(key, k->form, width, transposed);
+    const size_t bytes = (size_t)elements * ps_dtype_size(k->form);
+    if (k->form != PS_DTYPE_F32)
+        ps_snprintf(k->base.label, sizeof k->base.label, "cpu.matmul packed %s", ps_dtype_name(k->form));
+    if (k->form == PS_DTYPE_F32) return ps_weights_take(l, 1, key, bytes, pack, &job, &k->panels, err);
+    return ps_weights_take_narrow(l, 1, key, bytes, pack, &job, &k->panels, err);
 }
 
 static ps_status lower(ps_device *device, ps_lowering *l, int64_t rows, bool transposed, ps_error *err) {
