@@ -1,8 +1,7 @@
-/* demo.c - shows on this machine what the server does: `polestar demo batching`. */
+/* demo_batching.c - shows on this machine what the server does: `polestar demo batching`. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "demo.h"
 
@@ -29,13 +28,8 @@ static int open_model(demo *d) {
         d->path = cli_model_path(d->args->words[1]);
         d->title = cli_base_name(d->args->words[1]);
     } else {
-        const char *tmp = getenv("TMPDIR");
-        d->folder = cli_format("%s/polestar-demo-XXXXXX", tmp && *tmp ? tmp : "/tmp");
-        if (!mkdtemp(d->folder)) {
-            free(d->folder);
-            d->folder = NULL;
-            return cli_fail(d->args, "no folder for the model can be made in %s", tmp && *tmp ? tmp : "/tmp");
-        }
+        d->folder = demo_folder_make(d->args);
+        if (!d->folder) return CLI_FAILED;
         d->path = cli_path_join(d->folder, "mlp.onnx");
         d->title = "a multilayer perceptron, 1024-3072-3072-16, of drawn weights";
         if (!demo_model_write(d->path)) return cli_fail(d->args, "%s cannot be written", d->path);
@@ -216,7 +210,7 @@ static int print_json(const demo *d) {
 static int run_all(demo *d) {
     static const char *const names[] = { "adaptive (the default)", "batch 1", "batch 32 or 20 ms" };
     static const char *const colors[] = { "#0a6", "#c33", "#36c" };
-    const char *html = cli_get(d->args, "html");
+    const char *html = demo_page_path(d->args, "polestar-demo-batching.html");
     ps_error err = PS_ERROR_INIT;
     int code = open_model(d);
     if (code == CLI_OK) code = make_requests(d);
@@ -227,11 +221,10 @@ static int run_all(demo *d) {
     }
     if (code != CLI_OK) return code;
     if (!d->args->json) print_table(d);
-    if (!html) html = "polestar-demo-batching.html";
-    if (*html && !demo_html_write(html, d->title, d->target_ms, d->all, CONTESTANTS, &err))
+    if (html && !demo_batching_page(html, d->title, d->target_ms, d->all, CONTESTANTS, &err))
         return cli_fail_error(d->args, &err);
     if (d->args->json) return print_json(d);
-    if (*html) printf("plots: %s\n", html);
+    if (html) printf("plots: %s\n", html);
     return CLI_OK;
 }
 
@@ -241,18 +234,12 @@ static void release(demo *d) {
     free(d->ours.bytes);
     free(d->others.bytes);
     cli_model_close(&d->m);
-    if (d->folder) {
-        unlink(d->path);
-        rmdir(d->folder);
-    }
-    free(d->folder);
+    demo_folder_remove(d->folder);
     free(d->path);
 }
 
-static int run_demo(const cli_args *args) {
+int demo_batching(const cli_args *args) {
     demo d = { .args = args, .target_ms = 100, .seconds = 1.5 };
-    if (strcmp(args->words[0], "batching") != 0)
-        return cli_usage(args, "there is no demo '%s'; there is batching", args->words[0]);
     if (!cli_get_double(args, "target", 1, 60000, &d.target_ms) ||
         !cli_get_double(args, "seconds", 0.2, 600, &d.seconds))
         return CLI_USAGE;
@@ -260,32 +247,3 @@ static int run_demo(const cli_args *args) {
     release(&d);
     return code;
 }
-
-static const cli_option options[] = {
-    { "target", CLI_TEXT, "MS", "an answer is in time within so long", "100" },
-    { "seconds", CLI_TEXT, "S", "of each of the seven steps of the load", "1.5" },
-    { "html", CLI_FILE, "FILE", "page with the plots; empty: none", "polestar-demo-batching.html" },
-    CLI_OPT_SHAPE,
-    CLI_OPT_DEVICE,
-    CLI_OPT_THREADS,
-    CLI_OPT_JSON,
-    CLI_OPT_END,
-};
-
-const cli_command cli_demo = {
-    "demo",
-    "batching [MODEL]",
-    CLI_FILE,
-    "see on this machine how batches adapt to the load",
-    "Serves a model on a free port of 127.0.0.1, three times: as it is, with batches of one, and with batches of 32 or "
-    "what came "
-    "within 20 ms. Each time the load goes up to more than full batches can do and down again, with the same arrivals. "
-    "Prints "
-    "for each step how many answers a second were in time, their p99, and the mean size of the batches. Without a "
-    "MODEL a "
-    "multilayer perceptron is made for it. Takes less than a minute.",
-    options,
-    1,
-    2,
-    run_demo,
-};
