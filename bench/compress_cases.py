@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 TOP = Path(__file__).resolve().parent.parent
@@ -27,6 +28,10 @@ class Case:
     def same(self, left, right):
         """For each output of two runs, whether it says the same."""
         return [np.array_equal(a.argmax(1), b.argmax(1)) for a, b in zip(left, right)]
+
+    def agree(self, left, right):
+        """The same, of the single decisions that an output is made of."""
+        return self.same(left, right)
 
 
 class Photos(Case):
@@ -97,7 +102,8 @@ def line_text(rng):
 
 
 def line_image(text, rng):
-    """Pillow's own font in many sizes, colours and states of wear; RGB."""
+    """Pillow's own font in many sizes, colours and states of wear; RGB. Its spaces are narrow: words stand two of them apart."""
+    text = text.replace(" ", "  ")
     size = int(rng.integers(24, 41))
     font = ImageFont.load_default(size=size)
     left, top, right, bottom = font.getbbox(text)
@@ -122,27 +128,30 @@ def draw_lines(first, count):
 
 
 class Lines(Arrays):
-    """The PP-OCR recogniser: exact text of drawn lines. Lines 0 ... calibrate, lines 100,000 ... judge."""
+    """The PP-OCR recogniser: exact text of drawn lines, but for spaces at its ends, where blank paper is. Lines 0 ... calibrate,
+    lines 100,000 ... judge."""
     measure = "exact text"
 
     def __init__(self, shared, folder, count=200):
         self.model = shared / "models/ppocr-v4-rec/model.onnx"
-        self.charset = (shared / "models/ppocr-v4-rec/charset.txt").read_text().split("\n")
-        while self.charset and not self.charset[-1]:
-            self.charset.pop()
+        metadata = {entry.key: entry.value for entry in onnx.load(self.model).metadata_props}
+        self.charset = metadata["character"].split("\n")
         self.calibration = [array for _, array in draw_lines(0, 100)]
         judged = draw_lines(100000, count)
         self.texts, self.judged = [text for text, _ in judged], [array for _, array in judged]
         self.write(folder)
 
     def read(self, outputs):
-        return [read_text(o, self.charset) for o in outputs]
+        return [read_text(o, self.charset).strip(" ") for o in outputs]
 
     def right(self, outputs):
         return np.array([float(a == b) for a, b in zip(self.read(outputs), self.texts)])
 
     def same(self, left, right):
         return [a == b for a, b in zip(self.read(left), self.read(right))]
+
+    def agree(self, left, right):
+        return [float(np.mean(a.argmax(2) == b.argmax(2))) for a, b in zip(left, right)]
 
 
 # ---- the medical stand-ins ------------------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ typedef struct ps_compress_summary {
     double ms_before, ms_after; /* median of one run, on this machine, all the engine's threads */
     uint64_t peak_bytes;        /* of the compression, of the engine's allocator */
     double seconds;
-    uint64_t memory_before, memory_after; /* the most that a model takes, from loading to its first run; 0: not measured */
+    uint64_t memory_before, memory_after; /* the most that a model takes, from loading to its first run; or 0 */
 } ps_compress_summary;
 PS_API ps_status ps_compress_summarize(const ps_compress_result *result, ps_compress_summary *ret);
 

@@ -8,7 +8,7 @@
 int demo_batching(const cli_args *args);
 int demo_compression(const cli_args *args);
 
-/* demo.c: a new folder below $TMPDIR for the files of this run; NULL after the sentence. Goes with all that is in it. */
+/* demo.c: a new folder below $TMPDIR for the files of this run, with which it goes; NULL after the sentence. */
 char *demo_folder_make(const cli_args *args);
 void demo_folder_remove(char *folder); /* NULL is allowed */
 /* What --html says, or the default; NULL: no page. */
@@ -17,7 +17,7 @@ const char *demo_page_path(const cli_args *args, const char *initial);
 /* ---- demo_page.c: a page of its own, with nothing from elsewhere ---- */
 /* Its head, up to the first heading. NULL, with a sentence. */
 FILE *demo_page_open(const char *path, const char *demo, const char *heading, ps_error *err);
-void demo_page_text(FILE *page, const char *text);              /* what has a meaning in HTML is escaped */
+void demo_page_text(FILE *page, const char *text);                 /* what has a meaning in HTML is escaped */
 bool demo_page_close(FILE *page, const char *path, ps_error *err); /* false, with a sentence */
 
 /* ---- polestar demo batching ---- */
@@ -89,18 +89,18 @@ typedef struct demo_subject {
     void (*picture)(uint64_t index, demo_picture *ret); /* may be left out */
 } demo_subject;
 
-extern const demo_subject demo_text;                /* demo_text.c */
+extern const demo_subject demo_text;               /* demo_text.c */
 extern const demo_subject demo_slice, demo_volume; /* demo_medical.c */
 
 /* demo_font.c: how letters are drawn. Lengths in pixels. */
 typedef struct demo_pen {
-    double x, y;        /* where the baseline begins */
-    double unit;        /* of the letters' grid; capitals are 14 units high */
-    double stretch;     /* width to height */
-    double slant;       /* to the right, by height */
-    double climb;       /* of the baseline, by length */
-    double half, soft;  /* half the width of a stroke, width of its blurred edge */
-    double gap;         /* between letters, in units */
+    double x, y;       /* where the baseline begins */
+    double unit;       /* of the letters' grid; capitals are 14 units high */
+    double stretch;    /* width to height */
+    double slant;      /* to the right, by height */
+    double climb;      /* of the baseline, by length */
+    double half, soft; /* half the width of a stroke, width of its blurred edge */
+    double gap;        /* between letters, in units */
 } demo_pen;
 
 typedef struct demo_ink {

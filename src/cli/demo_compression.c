@@ -1,4 +1,4 @@
-/* demo_compression.c - shows on this machine what smaller forms of a model cost and bring: `polestar demo compression`. */
+/* demo_compression.c - shows on this machine what smaller forms of a model cost and bring. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +16,10 @@ static const struct {
     ps_compress_type type;
     bool limited; /* by max_drop */
 } settings[DEMO_FORMS] = {
-    { "float32", PS_COMPRESS_FP16, false },    { "FP16", PS_COMPRESS_FP16, false },
-    { "INT8 dynamic", PS_COMPRESS_INT8_DYNAMIC, false }, { "INT8 static", PS_COMPRESS_INT8, false },
+    { "float32", PS_COMPRESS_FP16, false },
+    { "FP16", PS_COMPRESS_FP16, false },
+    { "INT8 dynamic", PS_COMPRESS_INT8_DYNAMIC, false },
+    { "INT8 static", PS_COMPRESS_INT8, false },
     { "mixed", PS_COMPRESS_INT8, true },
 };
 
@@ -52,8 +54,7 @@ static ps_status judge_one(work *w, ps_session *session, ps_tensor **out, size_t
 }
 
 /* Scores of n inputs by the model of a file, and what it said to them (free() each). */
-static ps_status judge(work *w, const char *path, uint64_t first, size_t n, double *score, char **said,
-                       ps_error *err) {
+static ps_status judge(work *w, const char *path, uint64_t first, size_t n, double *score, char **said, ps_error *err) {
     ps_model *model = NULL;
     ps_session *session = NULL;
     ps_status status = ps_model_load(w->engine, path, NULL, &model, err);

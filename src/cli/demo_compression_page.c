@@ -1,5 +1,5 @@
-/* demo_compression_page.c - what `polestar demo compression` saw: a table with bars for each model, and inputs with what each form
- * made of them. */
+/* demo_compression_page.c - what `polestar demo compression` saw: a table with bars for each model, and inputs with
+ * what each form made of them. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -40,7 +40,8 @@ static void put_end(encoder *e) {
 static void put_bmp(encoder *e, const demo_picture *p) {
     enum { HEAD = 14 + 40, PALETTE = 256 * 4 };
     const uint32_t row = (uint32_t)(p->width + 3) / 4 * 4, size = row * (uint32_t)p->height;
-    const uint32_t fields[] = { 40, (uint32_t)p->width, (uint32_t)p->height, 1 | 8u << 16, 0, size, 2835, 2835, 256, 0 };
+    const uint32_t wide = (uint32_t)p->width, high = (uint32_t)p->height;
+    const uint32_t fields[] = { 40, wide, high, 1 | 8u << 16, 0, size, 2835, 2835, 256, 0 };
     put_byte(e, 'B');
     put_byte(e, 'M');
     put_word(e, HEAD + PALETTE + size, 4);
@@ -175,8 +176,8 @@ static void put_inputs(FILE *f, const demo_comparison *c) {
 static void put_comparison(FILE *f, const demo_comparison *c) {
     fprintf(f, "<h2>");
     demo_page_text(f, c->title);
-    fprintf(f, "</h2>\n<p>Judged by %zu %s. Lost: what only float32 has right; won: what only this form has right.</p>\n",
-            c->judged, c->subject ? c->subject->inputs : "samples");
+    fprintf(f, "</h2>\n<p>Judged by %zu %s. Lost: only float32 has it right; won: only this form has.</p>\n", c->judged,
+            c->subject ? c->subject->inputs : "samples");
     put_table(f, c);
     if (c->subject && c->subject->picture && c->form[0].said) put_inputs(f, c);
 }
@@ -184,10 +185,10 @@ static void put_comparison(FILE *f, const demo_comparison *c) {
 bool demo_compression_page(const char *path, const demo_comparison *all, size_t n, ps_error *err) {
     FILE *f = demo_page_open(path, "compression", "Smaller models", err);
     if (!f) return false;
-    fprintf(f,
-            "<p>Files, times and memory as measured on this machine; memory is the most that a model takes from loading "
-            "to the end of its first run. What calibrates, what chooses the layers of mixed precision and what judges "
-            "are different inputs.</p>\n");
+    fprintf(f, "<p>Files, times and memory as measured on this machine; memory is the most that a model takes from "
+               "loading to the end of its first run. What calibrates, what chooses the layers of mixed precision and "
+               "what judges "
+               "are different inputs.</p>\n");
     for (size_t i = 0; i < n; i++)
         put_comparison(f, &all[i]);
     return demo_page_close(f, path, err);

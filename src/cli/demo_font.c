@@ -1,5 +1,5 @@
-/* demo_font.c - a font of strokes: letters as lines and quarters of ellipses, drawn with a round pen of any width. So text of many
- * looks is drawn without a font file.
+/* demo_font.c - a font of strokes: letters as lines and quarters of ellipses, drawn with a round pen of any width. So
+ * text of many looks is drawn without a font file.
  *
  * A glyph is a path over a grid: the baseline at 0, small letters up to 10, capitals up to 14, descenders down to -4.3.
  *     M x y   lift the pen and go there

@@ -1,5 +1,5 @@
-/* demo_medical.c - synthetic pictures for the two networks of tests/models, which were trained on such: a slice of a body with an
- * organ and lesions, a volume of a head. No patient data, no clinical meaning. */
+/* demo_medical.c - synthetic pictures for the two networks of tests/models, which were trained on such: a slice of a
+ * body with an organ and lesions, a volume of a head. No patient data, no clinical meaning. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,8 +98,8 @@ static body draw_body(uint64_t index) {
     b.n_lesions = below(r, LESIONS + 1);
     for (int i = 0; i < b.n_lesions; i++) {
         const double angle = between(r, 0, 6.28), away = between(r, 0, 0.75) * 0.16;
-        b.lesions[i] = (blob) { b.x + away * cos(angle), b.y + away * sin(angle), between(r, 0.022, 0.05),
-                                between(r, 0.1, 0.17) };
+        b.lesions[i] =
+            (blob) { b.x + away * cos(angle), b.y + away * sin(angle), between(r, 0.022, 0.05), between(r, 0.1, 0.17) };
     }
     return b;
 }
@@ -143,9 +143,9 @@ static ps_status slice_input(ps_engine *engine, uint64_t index, ps_tensor **ret,
     float *to = status == PS_OK ? ps_tensor_data(*ret) : NULL;
     for (int i = 0; to && i < SLICE * SLICE; i++) {
         const double row = i / SLICE, column = i % SLICE;
-        *to++ = pixel(density(&b, row / SLICE, column / SLICE) +
-                      0.02 * cloud(&c, 0, row / (SLICE - 1), column / (SLICE - 1)) +
-                      0.035 * cli_random_normal(&b.random));
+        *to++ =
+            pixel(density(&b, row / SLICE, column / SLICE) +
+                  0.02 * cloud(&c, 0, row / (SLICE - 1), column / (SLICE - 1)) + 0.035 * cli_random_normal(&b.random));
     }
     return status;
 }
@@ -227,7 +227,8 @@ static double signal_at(const head *h, double z, double y, double x, double clou
     for (int side = -1; side <= 1; side += 2) {
         const double s = h->ventricles;
         v -= 0.32 * step((1 - square((x - side * 0.085) / (0.042 * s)) - square((y + 0.02) / (0.15 * s)) -
-                          square(z / (0.11 * s))) * 6);
+                          square(z / (0.11 * s))) *
+                         6);
     }
     if (h->state == 1)
         v += h->strength * brain * step((h->size - sqrt(square(x - h->x) + square(y - h->y) + square(z - h->z))) * 60);

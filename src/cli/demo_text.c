@@ -10,11 +10,11 @@ enum { HEIGHT = 48, CHANNELS = 3, STEP = 8, LONGEST = 640, TEXT = 64 };
 /* ---- what is written ---- */
 
 static const char *const words[] = {
-    "invoice", "delivery", "patient", "ward",     "ticket",  "platform", "garden",  "quality", "seven",    "evening",
-    "bread",   "market",   "window",  "yellow",   "bridge",  "kitchen",  "journey", "pencil",  "doctor",   "station",
-    "summer",  "paper",    "harbour", "machine",  "picture", "number",   "street",  "budget",  "exam",     "flight",
-    "cotton",  "zebra",    "quiet",   "velvet",   "jacket",  "onward",   "mixture", "weather", "hospital", "school",
-    "library", "orange",   "copper",  "engine",   "harvest", "island",   "keyboard", "lemon",  "museum",   "notice",
+    "invoice", "delivery", "patient", "ward",     "ticket",  "platform", "garden",   "quality", "seven",    "evening",
+    "bread",   "market",   "window",  "yellow",   "bridge",  "kitchen",  "journey",  "pencil",  "doctor",   "station",
+    "summer",  "paper",    "harbour", "machine",  "picture", "number",   "street",   "budget",  "exam",     "flight",
+    "cotton",  "zebra",    "quiet",   "velvet",   "jacket",  "onward",   "mixture",  "weather", "hospital", "school",
+    "library", "orange",   "copper",  "engine",   "harvest", "island",   "keyboard", "lemon",   "museum",   "notice",
     "office",  "parcel",   "receipt", "schedule", "tunnel",  "valley",   "workshop", "report",  "blanket",  "fuel",
 };
 

@@ -91,8 +91,8 @@ void ps_tensor_drop_pages(const ps_tensor *t);
 /* The same, or the content itself if the tensor has a keeper. */
 void ps_tensor_drop(ps_tensor *t);
 ps_status ps_tensor_need(const ps_tensor *t, ps_error *err);
-/* The same numbers as f32, of f16 or bf16 elements. Over PS_TENSOR_SMALL bytes its content begins as away, and `half` is
- * retained as its `narrow`: who can use that needs no other. It goes when a keeper can bring the content. */
+/* The same numbers as f32, of f16 or bf16 elements. Over PS_TENSOR_SMALL bytes its content begins as away, and `half`
+ * is retained as its `narrow`: who can use that needs no other. It goes when a keeper can bring the content. */
 ps_status ps_tensor_widened(ps_alloc_state *a, ps_tensor *half, ps_tensor **ret, ps_error *err);
 /* For keepers: the content of a dropped tensor, t->bytes of it. */
 ps_status ps_tensor_refill(ps_tensor *t, const void *data, ps_error *err);

@@ -36,8 +36,8 @@ static void test_panels(void **state)
     cmp_scaled = false;
 }
 
-/* Weights that 16 bits hold exactly stay in 16 bits: every number of rows, panels that are full, half or less, blocks of
- * k; whether the file says so (a Cast, also behind a Transpose) or the numbers do. */
+/* Weights that 16 bits hold exactly stay in 16 bits: every number of rows, panels that are full, half or less, blocks
+ * of k; whether the file says so (a Cast, also behind a Transpose) or the numbers do. */
 static void test_half_panels(void **state)
 {
     static const int k_n[][2] = { { 40, 64 }, { 37, 48 }, { 40, 10 }, { 33, 100 }, { 600, 40 }, { 1024, 24 } };
@@ -67,8 +67,8 @@ static void test_half_panels(void **state)
           "graph (a: f32[5,24]) -> (y) opset 17 {\n  h: f16[40,24] = random(1)\n  b = Cast(h) {to=1}\n"
           "  t = Transpose(b)\n  y = MatMul(a, t)\n}");
     check("cpu.matmul packed f16",
-          "graph (a: f32[3,5]) -> (y) opset 17 {\n  b: f32[5,2] = {0.5, 1, -2, 0.25, 3, 6.103515625e-05, 5.9604644775390625e-08, "
-          "0, -0, 65504}\n  y = MatMul(a, b)\n}");
+          "graph (a: f32[3,5]) -> (y) opset 17 {\n  b: f32[5,2] = {0.5, 1, -2, 0.25, 3, 6.103515625e-05, "
+          "5.9604644775390625e-08, 0, -0, 65504}\n  y = MatMul(a, b)\n}");
     check("cpu.matmul packed bf16",
           "graph (a: f32[3,2]) -> (y) opset 17 {\n  b: f32[2,2] = {0.5, 1, 65536, 0.25}\n  y = MatMul(a, b)\n}");
 }

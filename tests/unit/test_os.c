@@ -102,7 +102,8 @@ static void test_killed_writer(void **state) {
     assert_int_equal(count_files(&a), 0);
     pid_t child = fork();
     if (child == 0) {
-        if (ps_file_writer_open(&w, &a, in_dir("f"), 0640, NULL) == PS_OK) (void)ps_file_writer_append(&w, "half", 4, NULL);
+        if (ps_file_writer_open(&w, &a, in_dir("f"), 0640, NULL) == PS_OK)
+            (void)ps_file_writer_append(&w, "half", 4, NULL);
         kill(getpid(), SIGKILL);
     }
     int status = 0;

@@ -5,9 +5,10 @@
  * Measured beside oneDNN's at AVX-512, products of MiniLM, BERT-base and an MLP: within 3 % from 16 rows on, 1.1 to 1.9
  * times as fast where weights come from memory and rows are few; slower only for 3 rows of weights in cache (0.85).
  *
- * Weights that 16 bits hold exactly, as in a file of f16 or bf16, stay in 16 bits: half the memory, half of what has
- * to come from it, and the same results to the bit, for they are expanded in the kernel: in registers for up to 8 rows, a
- * block at a time for more, where the rest of the work dwarfs it. Which weights these are is seen when they are packed.
+ * Weights that 16 bits hold exactly, as in a file of f16 or bf16, stay in 16 bits: half the memory, half of what has to
+ * come from it, and the same results to the bit, for they are expanded in the kernel: in registers for up to 8 rows, a
+ * block at a time for more, where the rest of the work dwarfs it. Which weights these are is seen when they are
+ * packed.
  *
  * Weights are packed as panels [K][panel_width]; a panel is walked by a chunk of rows while it is in cache, and the
  * chunk meets all panels. Bias goes in with the product, post-ops follow as a chain over the chunk, or over the output
@@ -184,8 +185,8 @@ static ps_status choose_form(const ps_lowering *l, int64_t width, int64_t elemen
 static ps_status fill(ps_lowering *l, packed_kernel *k, bool transposed, ps_error *err) {
     char key[64];
     const int64_t width = k->simd->panel_width, elements = (k->n + width - 1) / width * width * k->k;
-    pack_job job = { l->node->in[1]->constant, PS_DTYPE_F32, k->n, k->k, transposed ? 1 : k->n, transposed ? k->k : 1,
-                     width };
+    pack_job job = { l->node->in[1]->constant, PS_DTYPE_F32,          k->n, k->k,
+                     transposed ? 1 : k->n,    transposed ? k->k : 1, width };
     PS_TRY(choose_form(l, width, elements, transposed, &k->form, err));
     job.form = k->form;
     name_panels(key, k->form, width, transposed);
@@ -214,7 +215,7 @@ static ps_status lower(ps_device *device, ps_lowering *l, int64_t rows, bool tra
     for (uint32_t i = 0; i < n->n_in; i++)
         l->in_layout[i] = PS_LAYOUT_PLAIN;
     bool laid_out = ps_chain_init(&k->chain, n, posts, n_posts, out, PS_LAYOUT_PLAIN, l->in_layout, out,
-                                   PS_LAYOUT_PLAIN, l->threads);
+                                  PS_LAYOUT_PLAIN, l->threads);
     ps_status status = laid_out ? fill(l, k, transposed, err) : PS_OK;
     if (status != PS_OK || !laid_out) {
         cpu_kernel_free(&k->base);
