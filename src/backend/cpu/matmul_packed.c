@@ -6,7 +6,7 @@
  * times as fast where weights come from memory and rows are few; slower only for 3 rows of weights in cache (0.85).
  *
  * Weights that 16 bits hold exactly, as in a file of f16 or bf16, stay in 16 bits: half the memory, half of what has to
- * come from it, and the same results to the bit, for they are expanded in the kernel: in registers for up to 8 rows, a
+ * come from it, and the same results to the bit, for they are expanded in the kernel: in registers for up to 64 rows, a
  * block at a time for more, where the rest of the work dwarfs it. Which weights these are is seen when they are
  * packed.
  *
