@@ -24,7 +24,7 @@ TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP / "bench"))
 import compress_cases  # noqa: E402
 
-MISSED = []
+SELF, MISSED = Path(__file__).resolve(), []
 
 
 def claim(sentence, holds):
@@ -95,8 +95,15 @@ def run_polestar(model, inputs, out):
 def polestar_outputs(path, inputs, folder, isa=None):
     env = dict(os.environ, **({"ONEDNN_MAX_CPU_ISA": isa} if isa else {}))
     out = folder / "outputs.npz"
-    measured([sys.executable, __file__, "--run", path, inputs, out], env)
+    measured([sys.executable, SELF, "--run", path, inputs, out], env)
     return load_arrays(out)
+
+
+def exact_text(shared, model):
+    """For polestar compress --metric: per cent of the tuning lines that a model reads exactly."""
+    with tempfile.TemporaryDirectory() as folder:
+        case = compress_cases.TuningLines(Path(shared), Path(folder), 100)
+        print(100 * case.right(onnxruntime_outputs(model, case.judged)).mean())
 
 
 # ---- the quantizer beside us ----
@@ -164,7 +171,7 @@ class Contest:
 
     def theirs(self, method):
         path = self.folder / f"{method}.onnx"
-        took = measured([sys.executable, __file__, "--quantize", self.case.model, self.calibration, path, method])
+        took = measured([sys.executable, SELF, "--quantize", self.case.model, self.calibration, path, method])
         return path, took, self.tell(f"ORT quantizer {method}", path, onnxruntime_outputs(path, self.case.judged), took)
 
     def by_us(self, path, caps):
@@ -214,8 +221,8 @@ def ocr(contest, caps, methods):
     path, _, (right, _, _) = contest.ours()
     claim(f"{path.stat().st_size / 1e6:.2f} MB (<= 3.3)", path.stat().st_size <= 3.3e6)
     contest.by_us(path, caps)
-    mixed = contest.folder / "mixed.onnx"
-    took = contest.compress(mixed, "--max-drop", 1, "--no-latency")
+    mixed, metric = contest.folder / "mixed.onnx", f"{sys.executable} {SELF} --exact {contest.case.shared}"
+    took = contest.compress(mixed, "--max-drop", 1, "--metric", metric, "--no-latency")
     best = contest.tell("polestar, --max-drop 1", mixed, onnxruntime_outputs(mixed, contest.case.judged), took)[0]
     for method in methods:
         contest.theirs(method)
@@ -243,6 +250,8 @@ CASES = {"lite0": lite0, "ocr": ocr, "xray": medical, "ct": medical, "mri": medi
 def main():
     if sys.argv[1:2] == ["--run"]:
         return run_polestar(*sys.argv[2:5])
+    if sys.argv[1:2] == ["--exact"]:
+        return exact_text(*sys.argv[2:4])
     if sys.argv[1:2] == ["--quantize"]:
         return quantize(*sys.argv[2:6])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

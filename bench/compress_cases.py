@@ -104,7 +104,7 @@ def line_text(rng):
 def line_image(text, rng):
     """Pillow's own font in many sizes, colours and states of wear; RGB. Its spaces are narrow: words stand two of them apart."""
     text = text.replace(" ", "  ")
-    size = int(rng.integers(24, 41))
+    size = int(rng.integers(26, 41))
     font = ImageFont.load_default(size=size)
     left, top, right, bottom = font.getbbox(text)
     pad = rng.integers(4, 14, 4)
@@ -112,9 +112,9 @@ def line_image(text, rng):
     paint, paper = (bright, dark) if rng.random() < 0.15 else (dark, bright)
     page = Image.new("RGB", (int(right - left + pad[0] + pad[2]), int(bottom - top + pad[1] + pad[3])), tuple(map(int, paper)))
     ImageDraw.Draw(page).text((int(pad[0]) - left, int(pad[1]) - top), text, fill=tuple(map(int, paint)), font=font)
-    if rng.random() < 0.4:
-        page = page.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.1))))
-    noise = rng.normal(0, rng.uniform(0, 14), (page.height, page.width, 1))
+    if rng.random() < 0.3:
+        page = page.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 0.8))))
+    noise = rng.normal(0, rng.uniform(0, 8), (page.height, page.width, 1))
     return Image.fromarray(np.clip(np.asarray(page, np.float64) + noise, 0, 255).astype(np.uint8))
 
 
@@ -130,14 +130,15 @@ def draw_lines(first, count):
 class Lines(Arrays):
     """The PP-OCR recogniser: exact text of drawn lines, but for spaces at its ends, where blank paper is. Lines 0 ... calibrate,
     lines 100,000 ... judge."""
-    measure = "exact text"
+    measure, first = "exact text", 100000
 
     def __init__(self, shared, folder, count=200):
         self.model = shared / "models/ppocr-v4-rec/model.onnx"
         metadata = {entry.key: entry.value for entry in onnx.load(self.model).metadata_props}
         self.charset = metadata["character"].split("\n")
+        self.shared = shared
         self.calibration = [array for _, array in draw_lines(0, 100)]
-        judged = draw_lines(100000, count)
+        judged = draw_lines(self.first, count)
         self.texts, self.judged = [text for text, _ in judged], [array for _, array in judged]
         self.write(folder)
 
@@ -152,6 +153,11 @@ class Lines(Arrays):
 
     def agree(self, left, right):
         return [float(np.mean(a.argmax(2) == b.argmax(2))) for a, b in zip(left, right)]
+
+
+class TuningLines(Lines):
+    """Lines by which layers of a mixed file are chosen: others than those that calibrate and judge."""
+    first = 200000
 
 
 # ---- the medical stand-ins ------------------------------------------------------------------------------------------
