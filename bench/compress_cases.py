@@ -93,9 +93,9 @@ def line_text(rng):
 
     kinds = (
         lambda: " ".join(word() for _ in range(some(2, 4))),
-        lambda: f"{word().capitalize()} {some(10, 9999)} costs {some(1, 999)}.{some(0, 99):02} EUR",
+        lambda: f"{word().capitalize()} {some(10, 9999)} for {some(1, 999)}.{some(0, 99):02} EUR",
         lambda: f"{some(1, 28):02}.{some(1, 12):02}.{some(1980, 2030)} at {some(0, 23):02}:{some(0, 59):02}",
-        lambda: f"{word()} {some(1, 100)} % of {some(2, 99)}",
+        lambda: f"{word()} {some(1, 100)} percent of {some(2, 99)}",
         lambda: f"{word()} {some(100, 99999)}-{some(10, 99)}",
     )
     return kinds[int(rng.choice(5, p=(0.4, 0.2, 0.1, 0.15, 0.15)))]()

@@ -95,48 +95,80 @@ static ps_status packed_run(const ps_kernel *kernel, const ps_kernel_args *args,
 
 typedef struct pack_job {
     const ps_tensor *w;
-    ps_dtype form;
-    int64_t n, k, row, col, width; /* strides of the source */
+    void *dst;
+    ps_dtype form; /* of what is packed */
+    int64_t n, k, width;
+    bool transposed; /* w is [n, k] */
+    int threads;
 } pack_job;
 
-static void pack_floats(const pack_job *j, const float *src, float *d) {
-    for (int64_t at = 0; at < j->n; at += j->width) {
-        for (int64_t p = 0; p < j->k; p++) {
-            for (int64_t c = 0; c < j->width; c++)
-                *d++ = at + c < j->n ? src[p * j->row + (at + c) * j->col] : 0.0f;
-        }
+enum { PACK_ROWS = 16, WIDEST_PANEL = 64 }; /* PACK_ROWS: a cache line of a transposed source */
+
+/* A piece of a panel: `rows` rows of `cols` columns, the rest zero; strides in elements. */
+static void pack_rows(const pack_job *j, const uint8_t *src, size_t size, int64_t rows, int64_t cols, uint8_t *dst) {
+    const size_t from = (size_t)j->n * size, to = (size_t)j->width * size, used = (size_t)cols * size;
+    for (int64_t r = 0; r < rows; r++, src += from, dst += to) {
+        memcpy(dst, src, used);
+        memset(dst + used, 0, to - used);
     }
 }
 
-static void pack_halves(const pack_job *j, const uint16_t *src, uint16_t *d) {
-    for (int64_t at = 0; at < j->n; at += j->width) {
-        for (int64_t p = 0; p < j->k; p++) {
-            for (int64_t c = 0; c < j->width; c++)
-                *d++ = at + c < j->n ? src[p * j->row + (at + c) * j->col] : 0;
-        }
+static void pack_floats_transposed(const pack_job *j, const float *restrict src, int64_t rows, int64_t cols,
+                                   float *restrict dst) {
+    memset(dst, 0, (size_t)(cols < j->width ? rows * j->width : 0) * sizeof *dst);
+    for (int64_t c = 0; c < cols; c++, src += j->k) {
+        for (int64_t r = 0; r < rows; r++)
+            dst[r * j->width + c] = src[r];
     }
 }
 
-/* Floats that 16 bits hold exactly, row by row of the panels. */
-static void pack_narrowed(const pack_job *j, const float *src, uint16_t *d) {
-    float row[64];
-    for (int64_t at = 0; at < j->n; at += j->width) {
-        for (int64_t p = 0; p < j->k; p++, d += j->width) {
-            for (int64_t c = 0; c < j->width; c++)
-                row[c] = at + c < j->n ? src[p * j->row + (at + c) * j->col] : 0.0f;
-            ps_convert(row, PS_DTYPE_F32, d, j->form, (size_t)j->width, true);
+static void pack_halves_transposed(const pack_job *j, const uint16_t *restrict src, int64_t rows, int64_t cols,
+                                   uint16_t *restrict dst) {
+    memset(dst, 0, (size_t)(cols < j->width ? rows * j->width : 0) * sizeof *dst);
+    for (int64_t c = 0; c < cols; c++, src += j->k) {
+        for (int64_t r = 0; r < rows; r++)
+            dst[r * j->width + c] = src[r];
+    }
+}
+
+/* The piece that begins at a row and a column of w, in the type that t has. */
+static void pack_piece(const pack_job *j, const ps_tensor *t, int64_t row, int64_t rows, int64_t at, void *dst) {
+    const int64_t cols = j->n - at < j->width ? j->n - at : j->width;
+    const int64_t first = j->transposed ? at * j->k + row : row * j->n + at;
+    const size_t size = ps_dtype_size(t->dtype);
+    const uint8_t *src = (const uint8_t *)t->data + (size_t)first * size;
+    if (!j->transposed)
+        pack_rows(j, src, size, rows, cols, dst);
+    else if (t->dtype == PS_DTYPE_F32)
+        pack_floats_transposed(j, (const float *)t->data + first, rows, cols, dst);
+    else
+        pack_halves_transposed(j, (const uint16_t *)t->data + first, rows, cols, dst);
+}
+
+/* An item is a block of rows of all panels: whole rows are read, and each panel written in pieces of a few KiB. */
+static void pack_items(void *ctx, int64_t begin, int64_t end, int thread) {
+    const pack_job *j = ctx;
+    const size_t size = ps_dtype_size(j->form);
+    const bool narrow = j->form != PS_DTYPE_F32 && j->w->narrow;
+    float floats[PACK_ROWS * WIDEST_PANEL];
+    for (int64_t item = begin; item < end; item++) {
+        const int64_t row = item * PACK_ROWS, rows = j->k - row < PACK_ROWS ? j->k - row : PACK_ROWS;
+        for (int64_t at = 0; at < j->n; at += j->width) {
+            uint8_t *dst = (uint8_t *)j->dst + (size_t)(at * j->k + row * j->width) * size;
+            if (narrow || j->form == PS_DTYPE_F32) {
+                pack_piece(j, narrow ? j->w->narrow : j->w, row, rows, at, dst);
+                continue;
+            }
+            pack_piece(j, j->w, row, rows, at, floats);
+            ps_convert(floats, PS_DTYPE_F32, dst, j->form, (size_t)(rows * j->width), true);
         }
     }
 }
 
 static ps_status pack(void *ctx, void *dst, ps_error *err) {
-    const pack_job *j = ctx;
-    if (j->form == PS_DTYPE_F32)
-        pack_floats(j, j->w->data, dst);
-    else if (j->w->narrow)
-        pack_halves(j, j->w->narrow->data, dst);
-    else
-        pack_narrowed(j, j->w->data, dst);
+    pack_job *j = ctx;
+    j->dst = dst;
+    ps_parallel_for((j->k + PACK_ROWS - 1) / PACK_ROWS, 4, j->threads, pack_items, j);
     return PS_OK;
 }
 
@@ -185,15 +217,13 @@ static ps_status choose_form(const ps_lowering *l, int64_t width, int64_t elemen
 static ps_status fill(ps_lowering *l, packed_kernel *k, bool transposed, ps_error *err) {
     char key[64];
     const int64_t width = k->simd->panel_width, elements = (k->n + width - 1) / width * width * k->k;
-    pack_job job = { l->node->in[1]->constant, PS_DTYPE_F32,          k->n, k->k,
-                     transposed ? 1 : k->n,    transposed ? k->k : 1, width };
+    pack_job job = { l->node->in[1]->constant, NULL, PS_DTYPE_F32, k->n, k->k, width, transposed, k->threads };
     PS_TRY(choose_form(l, width, elements, transposed, &k->form, err));
     job.form = k->form;
     name_panels(key, k->form, width, transposed);
     const size_t bytes = (size_t)elements * ps_dtype_size(k->form);
-    if (k->form != PS_DTYPE_F32)
-        ps_snprintf(k->base.label, sizeof k->base.label, "cpu.matmul packed %s", ps_dtype_name(k->form));
     if (k->form == PS_DTYPE_F32) return ps_weights_take(l, 1, key, bytes, pack, &job, &k->panels, err);
+    ps_snprintf(k->base.label, sizeof k->base.label, "cpu.matmul packed %s", ps_dtype_name(k->form));
     return ps_weights_take_narrow(l, 1, key, bytes, pack, &job, &k->panels, err);
 }
 
