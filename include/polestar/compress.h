@@ -72,7 +72,7 @@ typedef struct ps_compress_options {
     int64_t opset;    /* at least this version of ai.onnx (7 to 21); 0: the lowest that suffices */
     uint64_t seed;    /* of the positions that are sampled in feature maps */
     bool dry_run;     /* only estimate: nothing is written; output may be NULL */
-    bool no_latency;  /* do not time the two models */
+    bool no_latency;  /* measure neither time nor memory of the two models */
     ps_compress_progress_fn progress;
     void *progress_ctx;
     ps_compress_warn_fn warn;
@@ -112,6 +112,7 @@ typedef struct ps_compress_summary {
     double ms_before, ms_after; /* median of one run, on this machine, all the engine's threads */
     uint64_t peak_bytes;        /* of the compression, of the engine's allocator */
     double seconds;
+    uint64_t memory_before, memory_after; /* the most that a model takes, from loading to its first run; or 0 */
 } ps_compress_summary;
 PS_API ps_status ps_compress_summarize(const ps_compress_result *result, ps_compress_summary *ret);
 

@@ -178,6 +178,11 @@ ps_status ps_weights_get(ps_weights *weights, const ps_tensor *src, const char *
  * content may go. ctx may point at it, its address stays. */
 ps_status ps_weights_take(ps_lowering *lowering, uint32_t index, const char *key, size_t size, ps_pack_fn pack,
                           void *ctx, const void **ret, ps_error *err);
+/* The same, and pack reads the tensor's `narrow` form where there is one: its content may be away then. */
+ps_status ps_weights_take_narrow(ps_lowering *lowering, uint32_t index, const char *key, size_t size, ps_pack_fn pack,
+                                 void *ctx, const void **ret, ps_error *err);
+/* Is that packed form there already? */
+bool ps_weights_has(ps_weights *weights, const ps_tensor *src, const char *key, size_t size);
 /* The same in the memory of a device that has its own: what pack makes passes through host memory. pack NULL: the
  * content as it is. */
 ps_status ps_weights_take_on(ps_lowering *lowering, ps_device *device, uint32_t index, const char *key, size_t size,

@@ -84,6 +84,7 @@ typedef struct request {
     ps_device *device; /* NULL: host memory */
     ps_pack_fn pack;   /* NULL: as it is */
     void *ctx;
+    bool narrow; /* pack takes src->narrow where there is one */
 } request;
 
 static entry *find(const ps_weights *w, uint64_t hash, const request *r) {
@@ -167,12 +168,16 @@ ps_status ps_weights_add(ps_weights *w, uint64_t hash, const char *key, size_t s
 
 /* ---- getting one ---- */
 
+static uint64_t hash_of(const request *r) {
+    return ps_hash_bytes(r->key, strlen(r->key), ps_tensor_hash_once(r->src));
+}
+
 static ps_status get(ps_weights *w, const request *r, void **ret, ps_error *err) {
-    uint64_t hash = ps_hash_bytes(r->key, strlen(r->key), ps_tensor_hash_once(r->src));
+    uint64_t hash = hash_of(r);
     ps_status status = PS_OK;
     ps_mutex_lock(&w->lock);
     entry *e = find(w, hash, r);
-    if (!e) status = ps_tensor_need(r->src, err);
+    if (!e && !(r->narrow && r->src->narrow)) status = ps_tensor_need(r->src, err);
     if (!e && status == PS_OK) status = make(w, hash, r, &e, err);
     if (status == PS_OK) *ret = e->data;
     ps_mutex_unlock(&w->lock);
@@ -181,11 +186,20 @@ static ps_status get(ps_weights *w, const request *r, void **ret, ps_error *err)
 
 ps_status ps_weights_get(ps_weights *w, const ps_tensor *src, const char *key, size_t size, ps_pack_fn pack, void *ctx,
                          const void **ret, ps_error *err) {
-    const request r = { src, key, size, NULL, pack, ctx };
+    const request r = { src, key, size, NULL, pack, ctx, false };
     void *data = NULL;
     PS_TRY(get(w, &r, &data, err));
     *ret = data;
     return PS_OK;
+}
+
+bool ps_weights_has(ps_weights *w, const ps_tensor *src, const char *key, size_t size) {
+    const request r = { .src = src, .key = key, .size = size };
+    const uint64_t hash = hash_of(&r);
+    ps_mutex_lock(&w->lock);
+    const bool there = find(w, hash, &r) != NULL;
+    ps_mutex_unlock(&w->lock);
+    return there;
 }
 
 size_t ps_weights_bytes(ps_weights *w) {
@@ -210,27 +224,39 @@ static void note_taken(ps_tensor *t) {
     if (a ? a->uses == 1 && !a->kept : true) ps_tensor_drop(t);
 }
 
+static ps_status take(ps_lowering *l, uint32_t index, const request *r, void **ret, ps_error *err) {
+    PS_TRY(get(l->weights, r, ret, err));
+    l->taken |= index < 64 ? UINT64_C(1) << index : 0;
+    note_taken(l->node->in[index]->constant);
+    return PS_OK;
+}
+
 ps_status ps_weights_take(ps_lowering *l, uint32_t index, const char *key, size_t size, ps_pack_fn pack, void *ctx,
                           const void **ret, ps_error *err) {
-    ps_tensor *t = l->node->in[index]->constant;
-    PS_TRY(ps_weights_get(l->weights, t, key, size, pack, ctx, ret, err));
-    l->taken |= index < 64 ? UINT64_C(1) << index : 0;
-    note_taken(t);
+    const request r = { l->node->in[index]->constant, key, size, NULL, pack, ctx, false };
+    void *data = NULL;
+    PS_TRY(take(l, index, &r, &data, err));
+    *ret = data;
+    return PS_OK;
+}
+
+ps_status ps_weights_take_narrow(ps_lowering *l, uint32_t index, const char *key, size_t size, ps_pack_fn pack,
+                                 void *ctx, const void **ret, ps_error *err) {
+    const request r = { l->node->in[index]->constant, key, size, NULL, pack, ctx, true };
+    void *data = NULL;
+    PS_TRY(take(l, index, &r, &data, err));
+    *ret = data;
     return PS_OK;
 }
 
 ps_status ps_weights_take_on(ps_lowering *l, ps_device *device, uint32_t index, const char *key, size_t size,
                              ps_pack_fn pack, void *ctx, void **ret, ps_error *err) {
-    ps_tensor *t = l->node->in[index]->constant;
-    const request r = { t, key, size, device, pack, ctx };
-    PS_TRY(get(l->weights, &r, ret, err));
-    l->taken |= index < 64 ? UINT64_C(1) << index : 0;
-    note_taken(t);
-    return PS_OK;
+    const request r = { l->node->in[index]->constant, key, size, device, pack, ctx, false };
+    return take(l, index, &r, ret, err);
 }
 
 ps_status ps_weights_plain_on(ps_weights *w, ps_device *device, ps_tensor *t, void **ret, ps_error *err) {
-    const request r = { t, "plain", t->bytes, device, NULL, NULL };
+    const request r = { t, "plain", t->bytes, device, NULL, NULL, false };
     PS_TRY(get(w, &r, ret, err));
     note_taken(t);
     return PS_OK;
@@ -238,8 +264,7 @@ ps_status ps_weights_plain_on(ps_weights *w, ps_device *device, ps_tensor *t, vo
 
 ps_status ps_weights_keep(const ps_tensor *t, ps_error *err) {
     adopted *a = record_of(t);
-    if (!a) return PS_OK;
-    a->kept = true;
+    if (a) a->kept = true;
     return ps_tensor_need(t, err);
 }
 
@@ -315,8 +340,11 @@ static ps_status refill(ps_weights *w, const ps_graph *g, ps_error *err) {
     for (const ps_value *v = g->all_values; v; v = v->next_all) {
         if (!can_go(v)) continue;
         uint64_t hash = ps_tensor_hash_once(v->constant);
-        for (size_t i = find_adopted(w, hash); i < w->n_adopted && w->adopted[i].hash == hash; i++)
+        for (size_t i = find_adopted(w, hash); i < w->n_adopted && w->adopted[i].hash == hash; i++) {
+            if (!atomic_load(&w->adopted[i].tensor->dropped)) continue;
+            PS_TRY(ps_tensor_need(v->constant, err));
             PS_TRY(ps_tensor_refill(w->adopted[i].tensor, v->constant->data, err));
+        }
     }
     for (size_t i = 0; i < w->n_adopted; i++) {
         PS_FAIL_IF(atomic_load(&w->adopted[i].tensor->dropped), err, IO,

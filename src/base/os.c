@@ -1,4 +1,4 @@
-/* os.c - clocks and files (POSIX). What the machine offers is in os_machine.c. */
+/* os.c - clocks and files (POSIX). What the machine offers is in os_machine.c, writing of files in os_write.c. */
 #include "base/os.h"
 
 #include <dirent.h>
@@ -243,111 +243,6 @@ out:
     close(fd);
     ps_str_release(&s);
     return status;
-}
-
-/* ---- writing ---- */
-
-int ps_write_all(int fd, const void *data, size_t size) {
-    const char *in = data;
-    while (size > 0) {
-        ssize_t n = write(fd, in, size < MAX_TRANSFER ? size : MAX_TRANSFER);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return errno;
-        in += n;
-        size -= (size_t)n;
-    }
-    return 0;
-}
-
-/* A new file beside path, never an existing one and never through a link. */
-static int open_temp(const char *path, int mode, char temp[PATH_MAX]) {
-    for (int attempt = 0; attempt < 100; attempt++) {
-        int n = snprintf(temp, PATH_MAX, "%s.tmp-%ld-%llx", path, (long)getpid(),
-                         (unsigned long long)ps_clock_ns() + (unsigned long long)attempt);
-        if (n < 0 || n >= PATH_MAX) {
-            errno = ENAMETOOLONG;
-            return -1;
-        }
-        int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, (mode_t)mode);
-        if (fd >= 0 || errno != EEXIST) return fd;
-    }
-    return -1;
-}
-
-/* Makes the rename itself durable; best effort, some file systems cannot sync a folder. */
-static void sync_parent(const char *path) {
-    char dir[PATH_MAX];
-    ps_snprintf(dir, sizeof dir, "%s", path);
-    char *slash = strrchr(dir, '/');
-    if (slash) slash[slash == dir ? 1 : 0] = 0;
-    int fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return;
-    (void)fsync(fd);
-    close(fd);
-}
-
-ps_status ps_file_write(const char *path, const void *data, size_t size, int mode, ps_error *err) {
-    char temp[PATH_MAX];
-    int fd = open_temp(path, mode, temp);
-    if (fd < 0) return ps_fail_errno(err, "create", path, errno);
-    int code = ps_write_all(fd, data, size);
-    if (code == 0 && fsync(fd) != 0) code = errno;
-    if (close(fd) != 0 && code == 0) code = errno;
-    if (code == 0 && rename(temp, path) != 0) code = errno;
-    if (code != 0) {
-        unlink(temp);
-        return ps_fail_errno(err, "write", path, code);
-    }
-    sync_parent(path);
-    return PS_OK;
-}
-
-static void forget_writer(ps_file_writer *w) {
-    ps_free(w->alloc, w->temp);
-    ps_free(w->alloc, w->path);
-    *w = (ps_file_writer) { 0 };
-}
-
-ps_status ps_file_writer_open(ps_file_writer *w, ps_alloc_state *a, const char *path, int mode, ps_error *err) {
-    char temp[PATH_MAX];
-    *w = (ps_file_writer) { .alloc = a };
-    int fd = open_temp(path, mode, temp);
-    if (fd < 0) return ps_fail_errno(err, "create", path, errno);
-    w->fd = fd + 1;
-    w->temp = ps_strdup(a, temp);
-    w->path = ps_strdup(a, path);
-    if (w->temp && w->path) return PS_OK;
-    unlink(temp);
-    ps_file_writer_abort(w);
-    return PS_FAIL_NOMEM(err, path);
-}
-
-ps_status ps_file_writer_append(ps_file_writer *w, const void *data, size_t size, ps_error *err) {
-    int code = ps_write_all(w->fd - 1, data, size);
-    return code ? ps_fail_errno(err, "write", w->path, code) : PS_OK;
-}
-
-ps_status ps_file_writer_commit(ps_file_writer *w, ps_error *err) {
-    int code = fsync(w->fd - 1) != 0 ? errno : 0;
-    if (close(w->fd - 1) != 0 && code == 0) code = errno;
-    w->fd = 0;
-    if (code == 0 && rename(w->temp, w->path) != 0) code = errno;
-    ps_status status = PS_OK;
-    if (code) {
-        unlink(w->temp);
-        status = ps_fail_errno(err, "write", w->path, code);
-    } else {
-        sync_parent(w->path);
-    }
-    forget_writer(w);
-    return status;
-}
-
-void ps_file_writer_abort(ps_file_writer *w) {
-    if (!w->alloc) return;
-    if (w->fd) close(w->fd - 1);
-    if (w->fd && w->temp) unlink(w->temp);
-    forget_writer(w);
 }
 
 /* ---- paths and folders ---- */

@@ -41,13 +41,14 @@ size_t ps_pages_inside(const void *block, size_t size); /* bytes of them */
 /* Reads a whole file of at most max bytes into a new block (ps_free). One NUL follows the content. */
 ps_status ps_file_read(ps_alloc_state *a, const char *path, size_t max, char **ret_data, size_t *ret_size,
                        ps_error *err);
-/* Writes to a temporary file beside path, syncs, renames. */
+/* Writes to a file that has no name yet (where the file system has none such: to a temporary one beside path), syncs,
+ * and gives it path's name. */
 ps_status ps_file_write(const char *path, const void *data, size_t size, int mode, ps_error *err);
 /* The same in pieces. Nothing stands under path before commit, which closes; abort forgets what was written, and does
  * nothing after commit or on a zeroed writer. */
 typedef struct ps_file_writer {
     int fd; /* plus 1; 0: closed */
-    char *temp, *path;
+    char *temp, *path; /* temp: "" for a file without a name */
     ps_alloc_state *alloc;
 } ps_file_writer;
 

@@ -167,6 +167,9 @@ const char *cli_count_text(double count, char *buf, size_t size); /* "4.7 M" */
 /* NAME=REST: the length of NAME, or 0 if there is no '='. */
 size_t cli_name_length(const char *text);
 
+/* Becomes non-zero at SIGINT or SIGTERM from the first call on; for options named `cancel`. */
+const int *cli_cancel_on_signals(void);
+
 /* A bar on stderr while it is a terminal, nothing otherwise. */
 typedef struct cli_progress {
     const char *what;
@@ -203,6 +206,9 @@ int cli_preprocess(const cli_args *args, ps_engine *engine, const char *model, p
 /* Shapes of all inputs: --shape, then symbols shared with inputs given that way, then 1. batch > 0 sets the first dim
  * of every input that leaves it open. CLI_OK or a usage error. */
 int cli_input_shapes(const cli_args *args, const ps_model *model, int batch, ps_shape *ret);
+/* The next number of a sequence that `state` stands in: uniform between 0 and 1, or N(0, 1). */
+double cli_random(uint64_t *state);
+double cli_random_normal(uint64_t *state);
 /* Deterministic random data: N(0, 1) for floats, 0 and 1 for integers and bools. */
 ps_status cli_tensor_random(ps_engine *engine, ps_dtype dtype, const ps_shape *shape, uint64_t seed, ps_tensor **ret,
                             ps_error *err);

@@ -1,7 +1,6 @@
 /* compress.c - smaller models, with the loss measured and told. */
 #include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,14 +10,6 @@
 #include "cli.h"
 
 /* ---- while it works ---- */
-
-static volatile sig_atomic_t interrupted;
-static int cancel; /* style-ok: hidden-state a signal handler has no other way */
-
-static void on_signal(int number) {
-    interrupted = number;
-    __atomic_store_n(&cancel, 1, __ATOMIC_RELAXED);
-}
 
 typedef struct bar {
     cli_progress progress;
@@ -202,6 +193,9 @@ static void print_result(const cli_args *args, const ps_compress_result *r) {
     print_kept(r);
     if (!cli_has(args, "dry-run")) print_accuracy(&s);
     if (isfinite(s.ms_before)) printf("  one run here   %.2f ms -> %.2f ms\n", s.ms_before, s.ms_after);
+    if (s.memory_after)
+        printf("  memory of it   %s -> %s\n", cli_bytes_text((double)s.memory_before, before, sizeof before),
+               cli_bytes_text((double)s.memory_after, after, sizeof after));
     printf("  took           %.1f s, %s at the peak\n", s.seconds,
            cli_bytes_text((double)s.peak_bytes, before, sizeof before));
 }
@@ -254,9 +248,7 @@ static int compress_model(const cli_args *args, ps_engine *engine, const char *m
     o->progress = on_progress;
     o->warn = on_warning;
     o->progress_ctx = o->warn_ctx = &b;
-    o->cancel = &cancel;
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
+    o->cancel = cli_cancel_on_signals();
     cli_progress_start(&b.progress, args, "compress");
     const ps_status status = ps_compress(engine, model, cli_get(args, "output"), o, &result, &err);
     cli_progress_end(&b.progress);
@@ -304,7 +296,7 @@ static const cli_option options[] = {
     { "sensitivity", CLI_FLAG, NULL, "measure every layer alone, for the report", NULL },
     { "report", CLI_FILE, "FILE", "write a .json or .html report; may be repeated", NULL },
     { "dry-run", CLI_FLAG, NULL, "estimate size and layers, write nothing", NULL },
-    { "no-latency", CLI_FLAG, NULL, "do not time the models", NULL },
+    { "no-latency", CLI_FLAG, NULL, "measure neither time nor memory of the models", NULL },
     { "zstd-level", CLI_TEXT, "N", "of .onnx.zst, 1 to 19", "19" },
     { "seed", CLI_TEXT, "N", "of the places that are sampled", "0" },
     CLI_OPT_PHOTOS,

@@ -194,13 +194,13 @@ static uint64_t next_random(uint64_t *state) {
     return z ^ (z >> 31);
 }
 
-static double uniform(uint64_t *state) {
+double cli_random(uint64_t *state) {
     return ((double)(next_random(state) >> 11) + 0.5) * 0x1p-53;
 }
 
 /* Box and Muller's transform, one of the pair. */
-static double normal(uint64_t *state) {
-    const double u = uniform(state), v = uniform(state);
+double cli_random_normal(uint64_t *state) {
+    const double u = cli_random(state), v = cli_random(state);
     return sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
 }
 
@@ -217,7 +217,7 @@ static void fill_random(ps_tensor *t, uint64_t *state) {
     void *data = ps_tensor_data(t);
     const size_t size = ps_dtype_bits(ps_tensor_dtype(t)) / 8;
     for (size_t i = 0; i < n; i++) {
-        const float f = cli_dtype_float(ps_tensor_dtype(t)) ? (float)normal(state) : 0;
+        const float f = cli_dtype_float(ps_tensor_dtype(t)) ? (float)cli_random_normal(state) : 0;
         uint32_t bits;
         memcpy(&bits, &f, 4);
         switch (ps_tensor_dtype(t)) {

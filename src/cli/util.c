@@ -1,6 +1,7 @@
 /* util.c - memory, text, time, files, JSON and the progress bar of the commands. */
 #include <dirent.h>
 #include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,6 +132,21 @@ char *cli_model_path(const char *path) {
         free(file);
     }
     return cli_path_join(path, names[0]);
+}
+
+/* ---- signals ---- */
+
+static int cancel; /* style-ok: hidden-state a signal handler has no other way */
+
+static void on_signal(int number) {
+    (void)number;
+    __atomic_store_n(&cancel, 1, __ATOMIC_RELAXED);
+}
+
+const int *cli_cancel_on_signals(void) {
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    return &cancel;
 }
 
 /* ---- progress ---- */

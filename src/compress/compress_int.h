@@ -111,6 +111,7 @@ typedef struct ps_job {
     int64_t started_ns, opset_after;
     uint64_t zstd_before;
     double ms_before, ms_after;
+    size_t memory[2]; /* before, after; 0: not measured */
     ps_error *err;
 } ps_job;
 

@@ -109,6 +109,8 @@ static ps_status open_data(ps_job *job) {
     if (!validation) return PS_OK;
     PS_TRY(ps_dataset_open(job->engine, job->original, validation, o->preprocess, &job->validation, job->err));
     const bool same = o->calibration && strcmp(validation, o->calibration) == 0;
+    for (size_t i = 0; same && i < job->validation.n; i++)
+        job->validation.bad[i] = job->calibration.bad[i]; /* told and counted once */
     job->first_validation = same && job->validation.n > job->n_calibration ? job->n_calibration : 0;
     job->held_out = !same || job->first_validation;
     job->n_validation = job->validation.n - job->first_validation;
@@ -350,6 +352,7 @@ static ps_status work(ps_job *job, ps_compress_result *result) {
     PS_TRY(open_data(job));
     if (job->options.type == PS_COMPRESS_INT8) PS_TRY(quantize(job));
     PS_TRY(finish(job, result));
+    if (job->n_validation && !job->options.no_latency) ps_measure_memory(job);
     ps_job_stage_end(job);
     return ps_result_fill(job, result);
 }

@@ -50,6 +50,8 @@ static void put_figures(const ps_compress_result *r, ps_str *out) {
     row(out, "file", (double)s->bytes_before / 1e6, (double)s->bytes_after / 1e6, " MB");
     if (s->zstd_before) row(out, "the original as .zst", (double)s->zstd_before / 1e6, NAN, " MB");
     row(out, "one run, measured here", s->ms_before, s->ms_after, " ms");
+    if (s->memory_after)
+        row(out, "memory of it, at most", (double)s->memory_before / 1e6, (double)s->memory_after / 1e6, " MB");
     if (isfinite(s->top1_before)) row(out, "top-1", s->top1_before, s->top1_after, " %");
     if (isfinite(s->metric_after)) row(out, "metric", s->metric_before, s->metric_after, "");
     row(out, "opset", (double)s->opset_before, (double)s->opset_after, "");

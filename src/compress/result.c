@@ -4,8 +4,6 @@
 #include <jansson.h>
 #include <stdlib.h>
 
-enum { TIMED_RUNS = 15, WARM_RUNS = 2 };
-
 const char *ps_compress_type_text(ps_compress_type type) {
     static const char *const names[] = { "int8", "int8-dynamic", "fp16", "bf16" };
     return names[type];
@@ -42,56 +40,6 @@ ps_status ps_compress_layer_at(const ps_compress_result *r, size_t index, ps_com
     if (index >= r->n_layers) return PS_NOT_FOUND;
     *ret = r->layers[index];
     return PS_OK;
-}
-
-/* ---- latency ---- */
-
-static int by_value(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static ps_status time_run(ps_job *job, ps_session *s, ps_tensor *const *in, ps_tensor **out, size_t n_out,
-                          double *ret) {
-    for (size_t i = 0; i < n_out; i++)
-        out[i] = NULL;
-    const int64_t start = ps_clock_ns();
-    PS_TRY(ps_session_run(s, (const ps_tensor *const *)in, job->graph->n_inputs, out, n_out, NULL, job->err));
-    *ret = (double)(ps_clock_ns() - start) / 1e6;
-    return PS_OK;
-}
-
-static ps_status time_both(ps_job *job, ps_session *const s[2], ps_tensor *const *in, ps_tensor **out, size_t n_out) {
-    double ms[2][TIMED_RUNS];
-    for (int i = -WARM_RUNS; i < TIMED_RUNS; i++)
-        for (int k = 0; k < 2; k++)
-            PS_TRY(time_run(job, s[k], in, out, n_out, &ms[k][i < 0 ? 0 : i]));
-    for (int k = 0; k < 2; k++)
-        qsort(ms[k], TIMED_RUNS, sizeof ms[k][0], by_value);
-    job->ms_before = ms[0][TIMED_RUNS / 2];
-    job->ms_after = ms[1][TIMED_RUNS / 2];
-    return PS_OK;
-}
-
-ps_status ps_time_models(ps_job *job, ps_model *after) {
-    ps_session *s[2] = { 0 };
-    ps_tensor *in[PS_COMPRESS_MAX_INPUTS] = { 0 };
-    const size_t n_out = ps_model_output_count(after);
-    bool skipped = true;
-    ps_tensor **out = ps_alloc_zero(job->alloc, (n_out + 1) * sizeof *out);
-    ps_status status = out ? PS_OK : PS_FAIL_NOMEM(job->err, "outputs");
-    for (size_t i = 0; i < job->n_validation && skipped && status == PS_OK; i++)
-        status = ps_job_sample(job, &job->validation, job->first_validation + i, in, &skipped);
-    if (status == PS_OK && !skipped) {
-        status = ps_session_create(job->original, NULL, &s[0], job->err);
-        if (status == PS_OK) status = ps_session_create(after, NULL, &s[1], job->err);
-        if (status == PS_OK) status = time_both(job, s, in, out, n_out);
-        ps_job_release(job, in);
-    }
-    ps_session_free(s[0]);
-    ps_session_free(s[1]);
-    ps_free(job->alloc, out);
-    return status;
 }
 
 /* ---- recipe ---- */
@@ -238,6 +186,8 @@ ps_status ps_result_fill(ps_job *job, ps_compress_result *r) {
     s->ms_before = job->ms_before;
     s->ms_after = job->ms_after;
     s->zstd_before = job->zstd_before;
+    s->memory_before = job->memory[0];
+    s->memory_after = job->memory[1];
     r->layers = ps_arena_array(&r->arena, job->layers.size + 1, sizeof *r->layers);
     if (!r->layers) return PS_FAIL_NOMEM(job->err, "the result");
     r->n_layers = s->layers = job->layers.size;
@@ -324,13 +274,15 @@ static json_t *report_json(const ps_compress_result *r) {
                              real(s->bytes_after ? (double)s->bytes_before / (double)s->bytes_after : NAN),
                              "zstd_before", (json_int_t)s->zstd_before, "unpacked_after", (json_int_t)r->packed);
     json_t *machine = json_pack("{s:o, s:i}", "cpu", text(r->hardware), "threads", r->threads);
-    return json_pack("{s:s, s:o, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:[I,I], s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:o}",
+    return json_pack("{s:s, s:o, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:[I,I], s:I, s:I, s:I, s:o, s:o, s:I, s:I, s:o, "
+                     "s:I, s:o}",
                      "polestar", ps_version(), "input", text(r->input), "output", text(r->output), "input_digest",
                      r->digest_before, "output_digest", r->digest_after, "dry_run", (int)r->options.dry_run, "size",
                      size, "accuracy", accuracy_json(s), "machine", machine, "opset", (json_int_t)s->opset_before,
                      (json_int_t)s->opset_after, "layers_total", (json_int_t)s->layers, "layers_quantized",
                      (json_int_t)s->layers_quantized, "calibrated", (json_int_t)s->calibrated, "ms_before",
-                     real(s->ms_before), "ms_after", real(s->ms_after), "seconds", real(s->seconds), "peak_bytes",
+                     real(s->ms_before), "ms_after", real(s->ms_after), "memory_before", (json_int_t)s->memory_before,
+                     "memory_after", (json_int_t)s->memory_after, "seconds", real(s->seconds), "peak_bytes",
                      (json_int_t)s->peak_bytes, "settings", settings_json(r));
 }
 

@@ -29,8 +29,12 @@ ps_status ps_result_new(ps_alloc_state *alloc, ps_compress_result **ret, ps_erro
 ps_status ps_result_fill(ps_job *job, ps_compress_result *result);
 /* How the file was made, into its metadata. */
 ps_status ps_recipe_write(ps_job *job, ps_onnx_edit *edit);
+
+/* ---- measure.c ---- */
 /* Median times of both models, run in turn. */
 ps_status ps_time_models(ps_job *job, ps_model *after);
+/* The most that each of the two files takes, loaded anew and run once. The output stands: a failure is a warning. */
+void ps_measure_memory(ps_job *job);
 
 const char *ps_compress_type_text(ps_compress_type type);    /* "int8" */
 const char *ps_compress_range_text(ps_compress_range range); /* "auto" */

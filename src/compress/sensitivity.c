@@ -149,6 +149,7 @@ ps_status ps_choose_mixed(ps_job *job, bool *ret_changed) {
     for (size_t i = 0; i < job->layers.size; i++)
         kept += !job->layers.data[i].quantized;
     if (!job->mixed_rounds++) {
+        if (job->options.metric) return PS_OK; /* the user's judge has the first word, not agreement */
         PS_TRY(acceptable(job, &ok));
         if (ok) return PS_OK;
     }

@@ -2,7 +2,8 @@
  *
  * Bytes may not grow beyond 64 KiB or those of the inputs, whichever is more: a model that stores a small table and
  * expands it at run time keeps the small table. Rows of big tables, casts and dequantisation of big weights stay
- * (sink_cast moves them below a Gather), but for those of products; so does what is random. Shape and Size fold as soon
+ * (sink_cast moves them below a Gather), but for those of products, which hold weights of 16 bits as they are; so does
+ * what is random. Shape and Size fold as soon
  * as the shape they read is fixed.
  *
  * Where the device computes on codes, DequantizeLinear waits for the last stage: the pass "quantized" wants to see it.
@@ -97,6 +98,25 @@ static bool feeds_products_only(const ps_value *v) {
     return v->n_uses && !v->n_outputs && v->dtype == PS_DTYPE_F32;
 }
 
+static bool is_half_weight(const ps_node *n) {
+    const ps_tensor *w = ps_is(n, "Cast") ? ps_const(n->in[0]) : NULL;
+    return w && (w->dtype == PS_DTYPE_F16 || w->dtype == PS_DTYPE_BF16) && n->out[0]->dtype == PS_DTYPE_F32;
+}
+
+/* The same where operators stand in between that only move elements: they are folded too. */
+static bool moved_to_products_only(const ps_value *v, int depth) {
+    static const char *const movers[] = { "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity" };
+    if (feeds_products_only(v)) return true;
+    for (uint32_t i = 0; i < v->n_uses; i++) {
+        size_t k = 0;
+        while (k < 6 && !ps_is(v->uses[i].node, movers[k]))
+            k++;
+        if (k == 6 || v->uses[i].index != 0 || !v->uses[i].node->out[0] || !depth) return false;
+        if (!moved_to_products_only(v->uses[i].node->out[0], depth - 1)) return false;
+    }
+    return v->n_uses && !v->n_outputs;
+}
+
 /* Conversions of big weights, and rows picked from them (each plan would hold its own copy). */
 static bool is_weight_copy(const ps_node *n, size_t out) {
     if (ps_is(n, "Gather")) return out > MAX_GROWN_BYTES;
@@ -110,6 +130,7 @@ static bool worth_folding(const ps_rw *rw, const ps_node *n) {
     size_t in = input_bytes(n), out = output_bytes(n);
     if (ps_is(n, "DequantizeLinear") && rw->caps->int8 && !rw->late) return false;
     if (ps_is(n, "DequantizeLinear") && out && feeds_products_only(n->out[0])) return true;
+    if (out && is_half_weight(n) && moved_to_products_only(n->out[0], 3)) return true;
     if (is_weight_copy(n, out) || text_grows(n, out)) return false;
     if (out == 0) return data_shape_is_small(n) && in <= MAX_GROWN_BYTES;
     size_t limit = in > MAX_GROWN_BYTES && !(n->op->traits & PS_OP_EXPANDS) ? in : MAX_GROWN_BYTES;
@@ -190,10 +211,22 @@ static ps_status run(ps_rw *rw, ps_node *n, job *j) {
     return PS_OK;
 }
 
+/* Products may hold their weights as they are in the file: a tensor that is made when somebody asks for it. */
+static ps_status widen_weight(ps_rw *rw, ps_node *n) {
+    ps_tensor *wide;
+    PS_TRY(ps_tensor_widened(rw->root->alloc, n->in[0]->constant, &wide, rw->err));
+    ps_value_set_constant(n->out[0], wide);
+    ps_tensor_release(wide);
+    ps_node_remove(n);
+    rw->changes++;
+    return PS_OK;
+}
+
 static ps_status fold_node(ps_rw *rw, ps_node *n) {
     /* Shapes may be known only now that an earlier node of this sweep was folded. */
     if (inputs_known(n) && output_bytes(n) == 0) PS_TRY(ps_ops_infer_node(n, rw->err));
     if (!worth_folding(rw, n) || !affordable(rw, n)) return PS_OK;
+    if (is_half_weight(n) && ps_weight_only(n->out[0])) return widen_weight(rw, n);
     uint32_t n_out = n->n_out;
     size_t n_in = n->n_in ? n->n_in : 1;
     job j;

@@ -52,6 +52,17 @@ bool ps_const_f32(const ps_value *v, float *ret) {
     return true;
 }
 
+bool ps_weight_only(const ps_value *v) {
+    static const char *const products[] = { "Conv", "ConvTranspose", "Gemm", "MatMul" };
+    for (uint32_t i = 0; i < v->n_uses; i++) {
+        size_t k = 0;
+        while (k < 4 && !ps_is_any(v->uses[i].node, products[k]))
+            k++;
+        if (k == 4 || v->uses[i].index != 1) return false;
+    }
+    return v->n_uses && !v->n_outputs;
+}
+
 ps_node *ps_sole_producer(const ps_value *v, const ps_graph *g) {
     return v && v->producer && v->producer->graph == g && v->n_uses == 1 && v->n_outputs == 0 ? v->producer : NULL;
 }

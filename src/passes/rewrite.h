@@ -37,6 +37,8 @@ const ps_tensor *ps_const(const ps_value *v);
 bool ps_const_f32(const ps_value *v, float *ret);
 /* A constant f32 tensor. */
 const ps_tensor *ps_const_floats(const ps_value *v);
+/* Read as the weights of Conv, ConvTranspose, Gemm and MatMul, and as nothing else. */
+bool ps_weight_only(const ps_value *v);
 /* The producer if it stands in `g` and nobody else reads the value. */
 ps_node *ps_sole_producer(const ps_value *v, const ps_graph *g);
 static inline ps_value *ps_in(const ps_node *n, size_t i) {

@@ -164,7 +164,10 @@ static ps_status widen_values(ps_rw *rw) {
         }
         v->dtype = PS_DTYPE_UNDEFINED;
         if (!v->constant) continue;
-        PS_TRY(widen_tensor(rw, v->constant, &wide));
+        if (ps_weight_only(v))
+            PS_TRY(ps_tensor_widened(rw->root->alloc, v->constant, &wide, rw->err));
+        else
+            PS_TRY(widen_tensor(rw, v->constant, &wide));
         ps_value_set_constant(v, wide);
         ps_tensor_release(wide);
         v->dtype = PS_DTYPE_F32;

@@ -95,6 +95,7 @@ void ps_tensor_release(ps_tensor *tensor) {
     if (tensor->mapped) ps_file_map_close(&(ps_file_map) { tensor->data, tensor->bytes });
     ps_free(tensor->alloc, tensor->owned);
     ps_tensor_release(tensor->base);
+    ps_tensor_release(tensor->narrow);
     ps_free(tensor->alloc, tensor);
 }
 
@@ -114,13 +115,19 @@ void ps_tensor_drop_pages(const ps_tensor *t) {
     ps_file_map_drop(&map, (size_t)((const uint8_t *)t->data - map.data), t->bytes);
 }
 
+static void put_away(ps_tensor *t) {
+    if (atomic_load(&t->dropped)) return;
+    (void)ps_tensor_hash_once(t); /* the name it has while it is away */
+    atomic_store(&t->dropped, true);
+    ps_discard(t->alloc, t->owned);
+}
+
 void ps_tensor_drop(ps_tensor *t) {
     ps_tensor_drop_pages(t);
-    if (t->keeper && t->owned && t->bytes > PS_TENSOR_SMALL && !atomic_load(&t->dropped)) {
-        (void)ps_tensor_hash_once(t); /* the name it has while it is away */
-        atomic_store(&t->dropped, true);
-        ps_discard(t->alloc, t->owned);
-    }
+    if (!t->keeper || !t->owned || t->bytes <= PS_TENSOR_SMALL) return;
+    ps_tensor_release(t->narrow);
+    t->narrow = NULL;
+    put_away(t);
 }
 
 ps_status ps_tensor_new_dropped(ps_alloc_state *a, ps_dtype dtype, const ps_shape *shape, uint64_t hash,
@@ -132,8 +139,33 @@ ps_status ps_tensor_new_dropped(ps_alloc_state *a, ps_dtype dtype, const ps_shap
     return PS_OK;
 }
 
+static void widen(const ps_tensor *half, ps_tensor *wide) {
+    ps_convert(half->data, half->dtype, wide->data, PS_DTYPE_F32, ps_tensor_count(half), true);
+}
+
+ps_status ps_tensor_widened(ps_alloc_state *a, ps_tensor *half, ps_tensor **ret, ps_error *err) {
+    PS_TRY(ps_tensor_need(half, err));
+    PS_TRY(ps_tensor_new_unset(a, PS_DTYPE_F32, &half->shape, ret, err));
+    widen(half, *ret);
+    if ((*ret)->bytes <= PS_TENSOR_SMALL) return PS_OK;
+    (*ret)->narrow = ps_tensor_retain(half);
+    put_away(*ret);
+    return PS_OK;
+}
+
+static ps_status widen_again(ps_tensor *t, ps_error *err) {
+    PS_FAIL_IF(!ps_refill(t->alloc, t->owned), err, NO_MEMORY, "out of memory for %zu bytes of weights", t->bytes);
+    widen(t->narrow, t);
+    atomic_store(&t->dropped, false);
+    if (t->keeper) return PS_OK;
+    ps_tensor_release(t->narrow); /* what nobody else could bring back does not go again */
+    t->narrow = NULL;
+    return PS_OK;
+}
+
 ps_status ps_tensor_need(const ps_tensor *t, ps_error *err) {
-    return atomic_load(&t->dropped) ? t->keeper->restore(t->keeper, err) : PS_OK;
+    if (!atomic_load(&t->dropped)) return PS_OK;
+    return t->narrow ? widen_again((ps_tensor *)(uintptr_t)t, err) : t->keeper->restore(t->keeper, err);
 }
 
 ps_status ps_tensor_refill(ps_tensor *t, const void *data, ps_error *err) {
@@ -351,7 +383,7 @@ uint64_t ps_tensor_hash(const ps_tensor *t) {
 }
 
 void *ps_tensor_own_data(ps_tensor *t) {
-    if (!t->owned || t->keeper || atomic_load_explicit(&t->refs, memory_order_acquire) != 1) return NULL;
+    if (!t->owned || t->keeper || t->narrow || atomic_load_explicit(&t->refs, memory_order_acquire) != 1) return NULL;
     ps_tensor_know_hash(t, 0);
     return t->data;
 }

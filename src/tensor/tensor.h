@@ -34,6 +34,7 @@ struct ps_tensor {
     struct ps_tensor *base;   /* retained tensor whose memory data points into, or NULL */
     bool mapped;              /* data is a mapped file, unmapped with the tensor */
     ps_tensor_keeper *keeper; /* NULL: the content is never dropped. Outlives every use of the content */
+    struct ps_tensor *narrow; /* retained: the same numbers in 16 bits, which bring the content back; or NULL */
     atomic_bool dropped;      /* the content is away: ps_tensor_need */
     atomic_int refs;
     _Atomic uint64_t content_hash; /* of ps_tensor_hash_once; 0: not known yet */
@@ -90,6 +91,9 @@ void ps_tensor_drop_pages(const ps_tensor *t);
 /* The same, or the content itself if the tensor has a keeper. */
 void ps_tensor_drop(ps_tensor *t);
 ps_status ps_tensor_need(const ps_tensor *t, ps_error *err);
+/* The same numbers as f32, of f16 or bf16 elements. Over PS_TENSOR_SMALL bytes its content begins as away, and `half`
+ * is retained as its `narrow`: who can use that needs no other. It goes when a keeper can bring the content. */
+ps_status ps_tensor_widened(ps_alloc_state *a, ps_tensor *half, ps_tensor **ret, ps_error *err);
 /* For keepers: the content of a dropped tensor, t->bytes of it. */
 ps_status ps_tensor_refill(ps_tensor *t, const void *data, ps_error *err);
 

@@ -36,6 +36,43 @@ static void test_panels(void **state)
     cmp_scaled = false;
 }
 
+/* Weights that 16 bits hold exactly stay in 16 bits: every number of rows, panels that are full, half or less, blocks
+ * of k; whether the file says so (a Cast, also behind a Transpose) or the numbers do. */
+static void test_half_panels(void **state)
+{
+    static const int k_n[][2] = { { 40, 64 }, { 37, 48 }, { 40, 10 }, { 33, 100 }, { 600, 40 }, { 1024, 24 } };
+    static const struct {
+        const char *type, *kernel;
+    } forms[] = { { "f16", "cpu.matmul packed f16" }, { "bf16", "cpu.matmul packed bf16" } };
+    for (size_t i = 0; i < sizeof k_n / sizeof *k_n; i++) {
+        cmp_scaled = k_n[i][0] > 100;
+        for (int m = 1; m <= 30; m++) {
+            for (size_t f = 0; f < 2; f++) {
+                /* Few numbers of bf16 that f16 holds as well are f16: what is small is looked at, not remembered. */
+                check(k_n[i][0] * k_n[i][1] > 4096 ? forms[f].kernel : "cpu.matmul packed ",
+                      "graph (a: f32[%d,%d]) -> (y) opset 17 {\n  h: %s[%d,%d] = random(1)\n  c: f32[%d] = random(2)\n"
+                      "  b = Cast(h) {to=1}\n  t = MatMul(a, b)\n  y = Add(t, c)\n}",
+                      m, k_n[i][0], forms[f].type, k_n[i][0], k_n[i][1], k_n[i][1]);
+            }
+        }
+    }
+    check("cpu.matmul packed f16",
+          "graph (a: f32[150,1024]) -> (y) opset 17 {\n  h: f16[1024,70] = random(1)\n  b = Cast(h) {to=1}\n"
+          "  y = MatMul(a, b)\n}");
+    cmp_scaled = false;
+    check("cpu.matmul packed f16",
+          "graph (a: f32[5,24]) -> (y) opset 17 {\n  h: f16[40,24] = random(1)\n  b = Cast(h) {to=1}\n"
+          "  y = Gemm(a, b) {transB=1}\n}");
+    check("cpu.matmul packed f16",
+          "graph (a: f32[5,24]) -> (y) opset 17 {\n  h: f16[40,24] = random(1)\n  b = Cast(h) {to=1}\n"
+          "  t = Transpose(b)\n  y = MatMul(a, t)\n}");
+    check("cpu.matmul packed f16",
+          "graph (a: f32[3,5]) -> (y) opset 17 {\n  b: f32[5,2] = {0.5, 1, -2, 0.25, 3, 6.103515625e-05, "
+          "5.9604644775390625e-08, 0, -0, 65504}\n  y = MatMul(a, b)\n}");
+    check("cpu.matmul packed bf16",
+          "graph (a: f32[3,2]) -> (y) opset 17 {\n  b: f32[2,2] = {0.5, 1, 65536, 0.25}\n  y = MatMul(a, b)\n}");
+}
+
 static void test_both_sides_at_run_time(void **state)
 {
     static const char *const shapes[][2] = {
@@ -174,6 +211,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CMP_TEST(test_constant_right_side),
         CMP_TEST(test_panels),
+        CMP_TEST(test_half_panels),
         CMP_TEST(test_both_sides_at_run_time),
         CMP_TEST(test_operands),
         CMP_TEST(test_residuals),

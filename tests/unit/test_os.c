@@ -1,5 +1,6 @@
 /* Files, folders and the limits of the machine. Works in a fresh folder under TMPDIR. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -78,6 +79,63 @@ static void test_write_and_read(void **state) {
     assert_string_equal(names[0], "d");
     assert_string_equal(names[1], "f");
     ps_dir_free(&a, names, n);
+    assert_int_equal(atomic_load(&a.bytes), 0);
+}
+
+static size_t count_files(ps_alloc_state *a) {
+    char **names;
+    size_t n;
+    assert_int_equal(ps_dir_list(a, dir, &names, &n, NULL), PS_OK);
+    ps_dir_free(a, names, n);
+    return n;
+}
+
+/* Of what a process had written when it was killed nothing stays, where files without names exist; and never anything
+ * under the file's own name. */
+static void test_killed_writer(void **state) {
+    ps_alloc_state a;
+    ps_alloc_state_init(&a, NULL);
+    ps_file_writer w = { 0 };
+    assert_int_equal(ps_file_writer_open(&w, &a, in_dir("f"), 0640, NULL), PS_OK);
+    const bool nameless = count_files(&a) == 0;
+    ps_file_writer_abort(&w);
+    assert_int_equal(count_files(&a), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        if (ps_file_writer_open(&w, &a, in_dir("f"), 0640, NULL) == PS_OK)
+            (void)ps_file_writer_append(&w, "half", 4, NULL);
+        kill(getpid(), SIGKILL);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    assert_false(ps_file_exists(in_dir("f")));
+    assert_int_equal(count_files(&a), nameless ? 0 : 1);
+}
+
+/* New and over an existing file, with the mode that was asked for. */
+static void test_writer(void **state) {
+    ps_alloc_state a;
+    ps_alloc_state_init(&a, NULL);
+    const mode_t mask = umask(027);
+    for (int round = 0; round < 2; round++) {
+        ps_file_writer w = { 0 };
+        struct stat st;
+        char *data;
+        size_t size;
+        assert_int_equal(ps_file_writer_open(&w, &a, in_dir("f"), 0666, NULL), PS_OK);
+        assert_int_equal(ps_file_writer_append(&w, round ? "new" : "old", 3, NULL), PS_OK);
+        assert_int_equal(ps_file_writer_append(&w, "!", 1, NULL), PS_OK);
+        assert_int_equal(ps_file_writer_commit(&w, NULL), PS_OK);
+        ps_file_writer_abort(&w);
+        assert_int_equal(count_files(&a), 1);
+        assert_int_equal(stat(in_dir("f"), &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0640);
+        assert_int_equal(ps_file_read(&a, in_dir("f"), 9, &data, &size, NULL), PS_OK);
+        assert_string_equal(data, round ? "new!" : "old!");
+        ps_free(&a, data);
+    }
+    umask(mask);
     assert_int_equal(atomic_load(&a.bytes), 0);
 }
 
@@ -268,6 +326,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_clock),
         cmocka_unit_test_setup_teardown(test_write_and_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_killed_writer, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_writer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_map_file, setup, teardown),
         cmocka_unit_test(test_pages),
         cmocka_unit_test(test_huge_pages),

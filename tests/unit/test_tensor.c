@@ -320,6 +320,50 @@ static void test_hash(void **state) {
     assert_true(ps_tensor_hash(&t) != left);
 }
 
+static ps_status put_back(ps_tensor_keeper *keeper, ps_error *err) {
+    return PS_FAIL(err, IO, "the keeper was asked");
+}
+
+/* Floats that are made from halves when somebody asks: their content is away and costs nothing until then. */
+static void test_widened(void **state) {
+    ps_alloc_state a = fresh_alloc();
+    ps_tensor_keeper keeper = { put_back };
+    ps_shape s = shape_of(2, 300, 100), few = shape_of(1, 8);
+    ps_tensor *half, *wide, *eager, *small;
+    assert_int_equal(ps_tensor_new(&a, PS_DTYPE_F16, &s, &half, NULL), PS_OK);
+    for (uint16_t i = 0; i < 30000; i++)
+        ((uint16_t *)half->data)[i] = i; /* every positive number, subnormal ones too */
+    assert_int_equal(ps_tensor_new(&a, PS_DTYPE_F32, &s, &eager, NULL), PS_OK);
+    assert_true(ps_convert(half->data, PS_DTYPE_F16, eager->data, PS_DTYPE_F32, 30000, true));
+    assert_int_equal(ps_tensor_widened(&a, half, &wide, NULL), PS_OK);
+    assert_true(atomic_load(&wide->dropped) && wide->narrow == half && wide->bytes == 120000);
+    assert_true(ps_tensor_hash_once(wide) == ps_tensor_hash(eager));
+    ps_tensor_release(half); /* which the wide one holds */
+    wide->keeper = &keeper;
+    assert_int_equal(ps_tensor_need(wide, NULL), PS_OK);
+    assert_memory_equal(wide->data, eager->data, 120000);
+    assert_true(wide->narrow == half && !atomic_load(&wide->dropped));
+    ps_tensor_drop(wide); /* now it is the keeper's */
+    assert_true(!wide->narrow && atomic_load(&wide->dropped));
+    assert_int_equal(ps_tensor_need(wide, NULL), PS_IO);
+    ps_tensor_release(wide);
+    /* Without a keeper what came once stays. */
+    assert_int_equal(ps_tensor_new(&a, PS_DTYPE_BF16, &s, &half, NULL), PS_OK);
+    assert_int_equal(ps_tensor_widened(&a, half, &wide, NULL), PS_OK);
+    assert_int_equal(ps_tensor_need(wide, NULL), PS_OK);
+    ps_tensor_drop(wide);
+    assert_true(!wide->narrow && !atomic_load(&wide->dropped));
+    ps_tensor_release(wide);
+    ps_tensor_release(half);
+    assert_int_equal(ps_tensor_new(&a, PS_DTYPE_BF16, &few, &half, NULL), PS_OK);
+    assert_int_equal(ps_tensor_widened(&a, half, &small, NULL), PS_OK);
+    assert_true(!small->narrow && !atomic_load(&small->dropped));
+    ps_tensor_release(small);
+    ps_tensor_release(half);
+    ps_tensor_release(eager);
+    assert_int_equal(atomic_load(&a.bytes), 0);
+}
+
 static ps_status tensor_scenario(ps_alloc_state *a, void *ctx) {
     ps_tensor *t = NULL, *view = NULL;
     ps_shape s = shape_of(1, 4);
@@ -346,6 +390,7 @@ int main(void) {
         cmocka_unit_test(test_strings),      cmocka_unit_test(test_strided),
         cmocka_unit_test(test_get_ints),     cmocka_unit_test(test_get_double_and_uniform),
         cmocka_unit_test(test_hash),         cmocka_unit_test(test_allocation_failure),
+        cmocka_unit_test(test_widened),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

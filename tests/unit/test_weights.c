@@ -1,7 +1,10 @@
 /* The life of weights: what kernels packed is given up, comes back the same, or says why it cannot. */
 #include "runtime_fixture.h"
 
+#include <stdio.h>
+
 #include "base/os.h"
+#include "polestar/compress.h"
 #include "test_alloc_fail.h"
 #include "test_temp_dir.h"
 
@@ -202,6 +205,37 @@ static void test_failing_allocations(void **state) {
     }
 }
 
+/* A file whose weights have 16 bits: they begin as away, are given up and come back like others, from the file and from
+ * the file's halves. */
+static void test_weights_of_16_bits(void **state) {
+    ps_engine *e = fixture_engine(1, NULL);
+    ps_compress_options o = PS_COMPRESS_OPTIONS_INIT;
+    ps_compress_result *result;
+    ps_error err = PS_ERROR_INIT;
+    char half[320];
+    o.type = PS_COMPRESS_FP16;
+    ps_snprintf(half, sizeof half, "%s/half.onnx", folder);
+    if (ps_compress(e, MODEL, half, &o, &result, &err) != PS_OK) fail_msg("%s", err.msg);
+    ps_compress_result_free(result);
+    assert_int_equal(rename(half, copy), 0);
+    ps_model *m = load(e), *whole = load_memory(e);
+    assert_true(dropped_bytes(m, NULL) > 300000 && dropped_bytes(whole, NULL) > 300000);
+    for (int64_t batch = 1; batch <= 3; batch++) {
+        float *y = run_ok(m, batch), *want = run_ok(whole, batch);
+        assert_memory_equal(y, want, (size_t)batch * 3 * 128 * 128 * sizeof *y);
+        free(y);
+        free(want);
+    }
+    for (const ps_value *v = m->graph->all_values; v; v = v->next_all)
+        if (v->constant && v->constant->keeper) assert_null(v->constant->narrow);
+    ps_model_release(whole);
+    ps_model_release(m);
+    ps_engine_free(e);
+    test_comes_back_unchanged(state);
+    test_failing_allocations(state);
+    write_copy(0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_given_up_and_the_same_results),
@@ -209,6 +243,7 @@ int main(void) {
         cmocka_unit_test(test_comes_back_unchanged),
         cmocka_unit_test(test_a_file_that_changed),
         cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_weights_of_16_bits),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

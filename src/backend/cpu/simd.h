@@ -38,6 +38,9 @@ typedef struct ps_simd {
     int64_t panel_width;
     void (*gemm_panel)(const float *a, int64_t lda, const float *panel, const float *init, float *c, int64_t ldc,
                        int64_t m, int64_t n, int64_t k, const float *next);
+    /* The same with a panel of 16-bit floats, f16 or bf16, which become f32 as they are read. */
+    void (*gemm_panel_half)(const float *a, int64_t lda, const uint16_t *panel, bool bf16, const float *init, float *c,
+                            int64_t ldc, int64_t m, int64_t n, int64_t k);
     /* Transforms of one tile of F(m x m, 3 x 3), m 4 or 2. In: n >= lanes channels of a tile of the images x into
      * (m+2)^2 rows of v, `step` floats apart. Out: the products in such rows, readable up to whole vectors, to n
      * channels of those m x m pixels of the images y that exist; y may be post->add. */

@@ -1,7 +1,5 @@
-/* demo_html.c - what `polestar demo batching` saw, as one page with nothing from elsewhere: two plots over time. */
-#include <errno.h>
+/* demo_batching_page.c - what `polestar demo batching` saw: two plots over time. */
 #include <math.h>
-#include <string.h>
 
 #include "demo.h"
 
@@ -75,15 +73,6 @@ static void put_plot(FILE *f, const char *title, const demo_contestant *all, siz
     fprintf(f, "</svg>\n");
 }
 
-static void put_text(FILE *f, const char *text) {
-    for (; *text; text++) {
-        if (strchr("<>&'\"", *text))
-            fprintf(f, "&#%d;", *text);
-        else
-            fputc(*text, f);
-    }
-}
-
 static void put_table(FILE *f, const demo_contestant *all, size_t n) {
     fprintf(f, "<table><tr><th>offered/s</th>");
     for (size_t k = 0; k < n; k++)
@@ -110,13 +99,8 @@ static void put_table(FILE *f, const demo_contestant *all, size_t n) {
 }
 
 static void put_page(FILE *f, const char *model, double target_ms, const demo_contestant *all, size_t n) {
-    fprintf(f, "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><title>polestar demo batching</title>\n");
-    fprintf(f, "<style>body{font:15px sans-serif;max-width:960px;margin:24px auto;padding:0 12px}"
-               "h2{font-size:16px;margin:20px 0 4px}svg{width:100%%}.grid{stroke:#ddd}"
-               "text{font-size:11px;fill:#555}.y{text-anchor:end}.x{text-anchor:middle}"
-               "table{border-collapse:collapse}td,th{padding:3px 10px;text-align:right;border-bottom:1px solid #ddd}"
-               "</style></head><body>\n<h1>Batches that adapt</h1>\n<p>Model ");
-    put_text(f, model);
+    fprintf(f, "<p>Model ");
+    demo_page_text(f, model);
     fprintf(f,
             ". The load goes up and down; an answer is in time within %g ms of the moment at which its request was "
             "to be sent. Each server ran alone, with the same arrivals. ",
@@ -128,15 +112,12 @@ static void put_page(FILE *f, const char *model, double target_ms, const demo_co
              round_up(fmax(largest(all, n, offered), largest(all, n, in_time))), true);
     put_plot(f, "Size of batches", all, n, batch, round_up(largest(all, n, batch)), false);
     put_table(f, all, n);
-    fprintf(f, "</body></html>\n");
 }
 
-bool demo_html_write(const char *path, const char *model, double target_ms, const demo_contestant *all, size_t n,
-                     ps_error *err) {
-    FILE *f = fopen(path, "w");
-    if (!f) return cli_config_fail(err, "%s: %s", path, strerror(errno));
+bool demo_batching_page(const char *path, const char *model, double target_ms, const demo_contestant *all, size_t n,
+                        ps_error *err) {
+    FILE *f = demo_page_open(path, "batching", "Batches that adapt", err);
+    if (!f) return false;
     put_page(f, model, target_ms, all, n);
-    bool ok = !ferror(f);
-    ok = fclose(f) == 0 && ok;
-    return ok || cli_config_fail(err, "%s cannot be written", path);
+    return demo_page_close(f, path, err);
 }
