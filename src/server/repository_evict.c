@@ -43,11 +43,10 @@ static void list_residents(ps_repository *repo) {
 static ps_served *detach(ps_model_version *v) {
     ps_served *s = v->served;
     (void)ps_served_memory(s, &v->bytes);
-    v->kept = ps_stats_get(&s->stats);
     v->served = NULL;
     v->state = PS_MODEL_EVICTED;
     v->reason = (ps_error)PS_ERROR_INIT;
-    v->evictions++;
+    ps_stats_evicted(s->stats);
     return s;
 }
 

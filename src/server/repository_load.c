@@ -142,17 +142,16 @@ static void set_state(ps_repository *repo, ps_model_version *v, ps_model_state s
     ps_mutex_unlock(&repo->lock);
 }
 
-/* Puts `served` in place of the version's and lets go of the old one. Counters go on if it had been evicted only. */
+/* Puts `served` in place of the version's and lets go of the old one. */
 static void replace(ps_repository *repo, ps_entry *e, ps_model_version *v, ps_served *served, int64_t load_ns) {
     ps_mutex_lock(&repo->lock);
     ps_served *old = v->served;
-    ps_stats_resume(&served->stats, &v->kept);
-    v->kept = (ps_stats_values) { 0 };
+    ps_stats_loaded(served->stats, load_ns, ps_served_was_kept(served));
     v->served = served;
     v->state = PS_MODEL_READY;
     v->reason = (ps_error)PS_ERROR_INIT;
     v->load_ns = load_ns;
-    v->loads++;
+    v->was_loaded = true;
     v->queued = 0;
     (void)ps_served_memory(served, &v->bytes);
     ps_mutex_unlock(&repo->lock);
@@ -169,6 +168,8 @@ static void load_failed(ps_repository *repo, ps_entry *e, ps_model_version *v, p
     v->state = v->served ? PS_MODEL_READY : later ? PS_MODEL_EVICTED : PS_MODEL_FAILED;
     v->reason = *reason;
     v->queued = 0;
+    ps_stats *stats = ps_version_stats(repo, e, v);
+    if (stats) ps_stats_load_failed(stats);
     ps_mutex_unlock(&repo->lock);
     ps_load_waits_end(repo->waits, e);
 }
@@ -195,19 +196,22 @@ static bool relieve(void *ctx) {
     return ps_repository_relieve(ctx);
 }
 
-static ps_status load_file(ps_repository *repo, ps_entry *e, const ps_model_version *v, ps_served **ret,
-                           ps_error *err) {
+static ps_status load_file(ps_repository *repo, ps_entry *e, ps_model_version *v, ps_served **ret, ps_error *err) {
     char *config;
     PS_TRY(ps_model_path_config(repo->alloc, e->path, &config, err));
     ps_served_options options = repo->options.served;
     options.name = e->name;
     options.version = v->text;
+    ps_mutex_lock(&repo->lock);
+    options.stats = ps_version_stats(repo, e, v);
+    ps_mutex_unlock(&repo->lock);
     options.path = v->file;
     options.states = e->states;
     options.config = config;
     options.relieve = relieve;
     options.relieve_ctx = repo;
-    ps_status status = ps_served_load(repo->engine, &options, ret, err);
+    ps_status status = options.stats ? ps_served_load(repo->engine, &options, ret, err)
+                                     : PS_FAIL_NOMEM(err, "the statistics of a model");
     ps_free(repo->alloc, config);
     return status;
 }
@@ -443,6 +447,7 @@ static void drop_all(ps_repository *repo, ps_entry *e) {
     e->resolved = e->pending = false;
     e->reason = (ps_error)PS_ERROR_INIT;
     ps_entry_drop_rules(repo, e);
+    ps_entry_forget_stats(e);
     ps_mutex_unlock(&repo->lock);
     for (size_t i = 0; i < e->versions.size; i++) {
         ps_served *old = forget(repo, e->versions.data[i]);
@@ -620,7 +625,6 @@ static bool unload_version(ps_repository *repo, ps_model_version *v) {
     v->served = NULL;
     v->queued = 0;
     v->reason = (ps_error)PS_ERROR_INIT;
-    v->kept = (ps_stats_values) { 0 };
     v->state = old ? PS_MODEL_UNLOADING : v->state == PS_MODEL_KNOWN ? PS_MODEL_KNOWN : PS_MODEL_UNLOADED;
     ps_mutex_unlock(&repo->lock);
     if (!old) return false;
