@@ -22,6 +22,7 @@ typedef struct ps_model_version {
     ps_served *served; /* not NULL in state READY, and while a loaded version is loaded again */
     ps_error reason;   /* of state FAILED, and of READY when a reload or a newer version failed; else empty */
     size_t bytes;      /* that it held at most when it was loaded last; 0: not known */
+    size_t held;       /* that it held, with its sessions, when it was evicted last; 0: not known */
     int64_t load_ns;   /* how long that load took */
     bool was_loaded;       /* at least once */
     uint64_t stamp, tried; /* of its files, as of the last look and the last load: see repository_poll.c */
@@ -65,6 +66,7 @@ struct ps_repository {
     bool crowded;                  /* so little room is left that idle models are to go */
     int64_t looked_ns;             /* when that was found last */
     atomic_bool stop_loading;
+    atomic_bool filling; /* a load is taking memory */
     ps_mutex load_lock; /* one load or unload at a time; taken before lock */
     ps_mutex lock;
     ps_cond gone;              /* an unloaded version has been freed */

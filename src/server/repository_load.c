@@ -7,6 +7,7 @@
 #define ANOTHER_TRY 16 /* a load that found too little memory tries again with this share of the limit more */
 
 #define CROWDED_NS INT64_C(100000000) /* between attempts to make room for requests */
+#define LOOK_AGAIN_NS 2000000         /* of a run that finds no memory while a load is under way */
 
 /* ---- the folder ---- */
 
@@ -196,6 +197,15 @@ static bool relieve(void *ctx) {
     return ps_repository_relieve(ctx);
 }
 
+/* Of a run: what a load holds only for a moment, or gives back because it was too little, is worth waiting for. */
+static bool relieve_run(void *ctx) {
+    ps_repository *repo = ctx;
+    if (ps_repository_relieve(repo)) return true;
+    if (!atomic_load(&repo->filling)) return false;
+    ps_sleep_ns(LOOK_AGAIN_NS);
+    return true;
+}
+
 static ps_status load_file(ps_repository *repo, ps_entry *e, ps_model_version *v, ps_served **ret, ps_error *err) {
     char *config;
     PS_TRY(ps_model_path_config(repo->alloc, e->path, &config, err));
@@ -226,7 +236,9 @@ static ps_status load_with_room(ps_repository *repo, ps_entry *e, ps_model_versi
         PS_TRY(ps_repository_make_room(repo, e, bytes, !v->served, err));
         uint64_t used = ps_engine_memory(repo->engine, NULL), room = limit > used ? limit - used : 0;
         const int64_t start = ps_clock_ns();
+        atomic_store(&repo->filling, true);
         ps_status status = load_file(repo, e, v, ret, err);
+        atomic_store(&repo->filling, false);
         *ret_load_ns = ps_clock_ns() - start;
         if (status != PS_NO_MEMORY || !limit) return status;
         bytes = (room > bytes ? room : bytes) + limit / ANOTHER_TRY;
@@ -247,6 +259,7 @@ static ps_status load_version(ps_repository *repo, ps_entry *e, ps_model_version
     int64_t took = ps_clock_ns() - start;
     const char *name = ps_log_quote(e->name, quoted, sizeof quoted);
     if (status == PS_OK) {
+        if (served->relieve) served->relieve = relieve_run;
         log_config(repo, served);
         ps_log_line(&repo->log, PS_LOG_INFO,
                     "event=load model=%s version=%s ms=%.1f max_batch=%u bytes=%zu from=%s room_ms=%.1f", name,
@@ -435,6 +448,7 @@ static ps_served *forget(ps_repository *repo, ps_model_version *v) {
     v->queued = 0;
     v->state = PS_MODEL_KNOWN;
     v->tried = 0;
+    v->held = 0;
     ps_mutex_unlock(&repo->lock);
     return old;
 }
