@@ -216,6 +216,8 @@ def run_h2load(server, body, connections, streams, seconds):
     if failed:
         sys.exit(f"front_end: {server.label} gave errors:\n{out.stdout}")
     times = sorted(int(line.split()[2]) / 1e3 for line in log.open())
+    if not times:
+        sys.exit(f"front_end: {server.label} answered nothing:\n{out.stdout}{out.stderr}")
     return done, rate, times[len(times) // 2], times[len(times) * 99 // 100]
 
 

@@ -149,12 +149,14 @@ static void *alloc_block(ps_alloc_state *a, size_t size, size_t align, bool zero
 }
 
 static void *alloc_pages(ps_alloc_state *a, size_t size) {
+    const size_t lead = ps_pages_lead(size, PS_ALIGN);
     size_t total;
-    if (ps_add_overflow_size(size, PS_ALIGN, &total) || (uint64_t)total > MAX_BLOCK || !reserve(a, total)) return NULL;
-    unsigned char *raw = ps_pages_new(total);
+    if (ps_add_overflow_size(size, lead, &total) || (uint64_t)total > MAX_BLOCK || !reserve(a, total)) return NULL;
+    unsigned char *raw = ps_pages_new(lead, size);
     if (!raw) return unreserve(a, total);
-    unsigned char *ptr = raw + PS_ALIGN;
-    *((block_header *)(void *)ptr - 1) = (block_header) { size, PS_ALIGN, PS_ALIGN, OWN_PAGES, MAGIC_LIVE };
+    unsigned char *ptr = raw + lead;
+    *((block_header *)(void *)ptr - 1) =
+        (block_header) { size, (uint16_t)lead, (uint16_t)lead, OWN_PAGES, MAGIC_LIVE };
     count_success(a);
     return ptr;
 }

@@ -119,9 +119,37 @@ void ps_file_map_drop(const ps_file_map *map, size_t offset, size_t size) {
     if (begin < end) madvise((void *)(uintptr_t)(map->data + begin), end - begin, MADV_DONTNEED);
 }
 
-void *ps_pages_new(size_t size) {
+#define HUGE_PAGE ((size_t)2 << 20) /* of x86-64, and of aarch64 with pages of 4 KiB */
+
+size_t ps_pages_lead(size_t size, size_t least) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return size >= HUGE_PAGE && page == 4096 && least <= page ? page : least;
+}
+
+static void *map_pages(size_t size) {
     void *block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return block == MAP_FAILED ? NULL : block;
+}
+
+/* A block whose part behind `lead` begins at a huge page: more is mapped, and what surrounds it given back. Only whole
+ * huge pages inside are asked for, so that no memory is held beyond the block. */
+static void *map_huge(size_t lead, size_t size) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), total = (lead + size + page - 1) / page * page;
+    uint8_t *all = map_pages(total + HUGE_PAGE);
+    if (!all) return NULL;
+    const size_t before = (size_t)(-((uintptr_t)all + lead) % HUGE_PAGE);
+    if (before) munmap(all, before);
+    munmap(all + before + total, HUGE_PAGE - before);
+#ifdef MADV_HUGEPAGE
+    (void)madvise(all + before + lead, size / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+#endif
+    return all + before;
+}
+
+void *ps_pages_new(size_t lead, size_t size) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (size > SIZE_MAX / 2 || lead > SIZE_MAX / 4) return NULL;
+    return size >= HUGE_PAGE && lead == page ? map_huge(lead, size) : map_pages(lead + size);
 }
 
 void ps_pages_free(void *block, size_t size) {

@@ -23,9 +23,12 @@ void ps_file_map_close(ps_file_map *map);
 /* Tells the kernel that these bytes will not be read again soon. */
 void ps_file_map_drop(const ps_file_map *map, size_t offset, size_t size);
 
-/* Memory of its own, zeroed, page aligned; NULL if there is none. */
-void *ps_pages_new(size_t size);
-void ps_pages_free(void *block, size_t size); /* the same size */
+/* Pages of its own, zeroed: `lead` bytes for the caller's notes and `size` behind them; NULL if there are none. Behind
+ * a lead of ps_pages_lead, large blocks begin at a huge page and are made of such where the system gives them to who
+ * asks: a five hundredth of the faults, and of the entries in the TLB. */
+size_t ps_pages_lead(size_t size, size_t least);
+void *ps_pages_new(size_t lead, size_t size);
+void ps_pages_free(void *block, size_t size); /* lead + size */
 /* All of the block is about to be written: its pages are made at once, which costs less than a fault for each. */
 void ps_pages_expect(void *block, size_t size);
 /* Gives the whole pages inside a block of private memory back to the system. Their content is undefined until they are

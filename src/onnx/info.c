@@ -33,7 +33,6 @@ ps_status ps_onnx_info_begin(ps_onnx_import *im, ps_error *err) {
     if (!info->producer || !info->graph_name) return PS_FAIL_NOMEM(err, "the model's names");
     info->ir_version = m->ir_version;
     info->file_bytes = im->proto->size;
-    info->digest = ps_onnx_proto_digest(im->proto);
     return copy_metadata(info, m, err);
 }
 

@@ -20,7 +20,6 @@ typedef struct ps_onnx_info {
     size_t n_metadata;     /* pairs */
     ps_onnx_op_count *ops; /* most frequent first, then by name */
     size_t n_ops;
-    uint64_t digest; /* of the file's bytes, for caches */
     bool external;   /* weights lie in files beside it */
 } ps_onnx_info;
 

@@ -67,13 +67,8 @@ bool ps_product_channels_last(const ps_node *n) {
     return ps_is(n, "Gemm") || ps_is(n, "MatMul");
 }
 
-static ps_status scale_weights(ps_rw *rw, ps_node *n, const layout *l, const double *scale) {
-    const ps_tensor *w = n->in[1]->constant;
-    const float *src = w->data;
-    ps_tensor *t;
-    PS_TRY(ps_tensor_need(w, rw->err));
-    PS_TRY(ps_tensor_new(rw->root->alloc, PS_DTYPE_F32, &w->shape, &t, rw->err));
-    float *dst = t->data;
+/* dst may be src. */
+static void scale_floats(const layout *l, const double *scale, const float *src, float *dst) {
     for (int64_t o = 0; o < l->outer; o++) {
         int64_t first = l->outer_per_group ? o / l->outer_per_group * l->per_outer : 0;
         for (int64_t c = 0; c < l->per_outer; c++) {
@@ -81,6 +76,20 @@ static ps_status scale_weights(ps_rw *rw, ps_node *n, const layout *l, const dou
                 *dst = (float)(*src * scale[first + c]);
         }
     }
+}
+
+/* In place where no other reader is: the pages of a copy cost more than the arithmetic. */
+static ps_status scale_weights(ps_rw *rw, ps_node *n, const layout *l, const double *scale) {
+    ps_value *v = n->in[1];
+    ps_tensor *w = v->constant, *t;
+    PS_TRY(ps_tensor_need(w, rw->err));
+    float *own = v->n_uses == 1 && !v->n_outputs && !v->is_input ? ps_tensor_own_data(w) : NULL;
+    if (own) {
+        scale_floats(l, scale, own, own);
+        return PS_OK;
+    }
+    PS_TRY(ps_tensor_new(rw->root->alloc, PS_DTYPE_F32, &w->shape, &t, rw->err));
+    scale_floats(l, scale, w->data, t->data);
     ps_tensor_drop_pages(w);
     return ps_rw_set_constant(rw, n, 1, t);
 }

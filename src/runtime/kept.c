@@ -78,7 +78,6 @@ static void put_info(ps_kept_out *o, const ps_model *m) {
     ps_kept_put(o, f->nodes);
     ps_kept_put(o, f->parameters);
     ps_kept_put(o, f->weight_bytes);
-    ps_kept_put(o, f->digest);
     ps_kept_put(o, f->n_metadata);
     for (size_t i = 0; i < 2 * f->n_metadata; i++)
         ps_kept_put_text(o, f->metadata[i], strlen(f->metadata[i]));
@@ -293,7 +292,6 @@ static ps_status get_info(ps_kept_in *in, ps_model *m, ps_error *err) {
     PS_TRY(get_size(in, &f->nodes, err));
     PS_TRY(get_size(in, &f->parameters, err));
     PS_TRY(get_size(in, &f->weight_bytes, err));
-    PS_TRY(ps_kept_get(in, UINT64_MAX, &f->digest, err));
     PS_TRY(get_names(in, f, err));
     PS_TRY(get_value_infos(in, &m->inputs, &m->n_inputs, err));
     return get_value_infos(in, &m->outputs, &m->n_outputs, err);

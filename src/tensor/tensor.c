@@ -350,6 +350,12 @@ uint64_t ps_tensor_hash(const ps_tensor *t) {
     return XXH3_64bits_digest(&state);
 }
 
+void *ps_tensor_own_data(ps_tensor *t) {
+    if (!t->owned || t->keeper || atomic_load_explicit(&t->refs, memory_order_acquire) != 1) return NULL;
+    ps_tensor_know_hash(t, 0);
+    return t->data;
+}
+
 void ps_tensor_know_hash(ps_tensor *t, uint64_t hash) {
     atomic_store_explicit(&t->content_hash, hash, memory_order_relaxed);
 }

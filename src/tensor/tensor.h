@@ -100,6 +100,9 @@ ps_status ps_tensor_new_dropped(ps_alloc_state *a, ps_dtype dtype, const ps_shap
 /* Heap tensor with storage of its own, of numbers, that the caller fills. */
 ps_status ps_tensor_new_unset(ps_alloc_state *a, ps_dtype dtype, const ps_shape *shape, ps_tensor **ret,
                               ps_error *err);
+/* The content for a change in place; NULL if somebody else may read it: the tensor has another holder, looks into
+ * memory of another, or its content can be brought back. What was remembered of it is forgotten. */
+void *ps_tensor_own_data(ps_tensor *t);
 /* What ps_tensor_hash will come to, from whoever has computed it before. */
 void ps_tensor_know_hash(ps_tensor *t, uint64_t hash);
 

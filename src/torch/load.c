@@ -87,7 +87,6 @@ static ps_status describe(const json_t *program, const char *name, const ps_arch
     if (!info->producer || !info->graph_name) return PS_FAIL_NOMEM(err, "the model's names");
     info->opset = PS_TORCH_OPSET;
     info->file_bytes = a->size;
-    info->digest = ps_hash_bytes(a->data, a->size, 0);
     return PS_OK;
 }
 

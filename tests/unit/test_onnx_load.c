@@ -302,18 +302,6 @@ static void test_memory(void **state) {
     assert_int_equal(atomic_load(&a.bytes), 0);
 }
 
-static void test_digest(void **state) {
-    loaded one, two, other;
-    load(&one, "basic");
-    load(&two, "basic");
-    load(&other, "if");
-    assert_true(one.info.digest == two.info.digest);
-    assert_true(one.info.digest != other.info.digest);
-    unload(&one);
-    unload(&two);
-    unload(&other);
-}
-
 /* An attribute's text is as long as the file says, NULs included: a shorter copy would be read beyond its end. */
 static void test_text_with_nul(void **state) {
     static const uint8_t file[] = { /* one node X with the attribute s = "a\0bc", by the onnx package */
@@ -461,7 +449,6 @@ int main(void) {
         cmocka_unit_test(test_sparse),
         cmocka_unit_test(test_external),
         cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_digest),
         cmocka_unit_test(test_text_with_nul),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_allocation_failures),

@@ -45,6 +45,14 @@ static void test_conv_ranks_and_groups(void **state) {
     conv("opencl.conv gemm", "1,1,40,1", "70,1,10,1", 70, "strides=[5,1]");
 }
 
+/* Few tiles and much depth, as at the end of a network: the depth is shared out, and the parts added up. */
+static void test_conv_parts(void **state) {
+    conv("opencl.conv gemm", "1,64,7,7", "40,64,3,3", 40, "pads=[1,1,1,1]");
+    conv("opencl.conv gemm", "1,63,7,7", "37,63,3,3", 37, "pads=[1,1,1,1], strides=[2,2]");
+    conv("opencl.conv gemm", "2,520,5,5", "64,520,1,1", 64, "strides=[1,1]");
+    conv("opencl.conv gemm", "1,300,4,4", "33,300,1,1", 33, "strides=[2,2]");
+}
+
 static void test_conv_random(void **state) {
     char x[64], w[64], attrs[160];
     for (int i = 0; i < 40; i++) {
@@ -85,6 +93,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         CMP_TEST(test_conv_windows),
         CMP_TEST(test_conv_ranks_and_groups),
+        CMP_TEST(test_conv_parts),
         CMP_TEST(test_conv_random),
         CMP_TEST(test_deconv),
     };

@@ -27,6 +27,25 @@ static void test_matmul_random(void **state) {
     }
 }
 
+/* Few tiles and much depth: the depth is shared out among work-groups, and the parts added up. Factors are small, so that
+ * results are about 1: the tolerance is for sums of a few hundred products. */
+static void test_matmul_parts(void **state) {
+    static const int depths[] = { 255, 256, 384, 1000, 2051 };
+    for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
+        const int k = depths[i], m = pick(1, 70), n = i & 1 ? 4 * pick(1, 18) : pick(1, 70);
+        check("opencl.matmul", "graph (a: f32[%d,%d], b: f32[%d,%d]) -> (y) opset 17 {\n  s = Mul(a, f32[]{0.06})\n  y = MatMul(s, b)\n}", m, k, k,
+              n);
+        check("opencl.matmul",
+              "graph (a: f32[%d,%d]) -> (y) opset 17 {\n  b: f32[%d,%d] = random(3)\n  c: f32[%d] = random(4)\n"
+              "  s = Mul(a, f32[]{0.06})\n  t = MatMul(s, b)\n  u = Add(t, c)\n  y = Relu(u)\n}",
+              m, k, k, n, n);
+        check("opencl.gemm",
+              "graph (a: f32[%d,%d], c: f32[%d,%d]) -> (y) opset 17 {\n  b: f32[%d,%d] = random(3)\n"
+              "  y = Gemm(a, b, c) {transA=%d, transB=%d, alpha=0.06}\n}",
+              i & 1 ? k : m, i & 1 ? m : k, m, n, i & 2 ? n : k, i & 2 ? k : n, (int)(i & 1), (int)(i >> 1 & 1));
+    }
+}
+
 static void test_matmul_batches(void **state) {
     static const char *const pairs[][2] = {
         { "3,5,6", "3,6,7" },   { "2,3,5,6", "2,3,6,7" }, { "2,3,5,6", "3,6,7" },   { "2,3,5,6", "2,1,6,7" },
@@ -55,6 +74,7 @@ static void test_attention(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         CMP_TEST(test_matmul_random),
+        CMP_TEST(test_matmul_parts),
         CMP_TEST(test_matmul_batches),
         CMP_TEST(test_attention),
     };

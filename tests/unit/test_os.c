@@ -111,7 +111,7 @@ static void test_map_file(void **state) {
 /* Pages that are made at once are those that faults would make: zero, or what was there. */
 static void test_pages(void **state) {
     const size_t size = (5 << 20) + 123;
-    unsigned char *p = ps_pages_new(size);
+    unsigned char *p = ps_pages_new(0, size);
     assert_non_null(p);
     memset(p + 3000000, 7, 5000);
     const uint64_t before = ps_memory_resident();
@@ -123,7 +123,32 @@ static void test_pages(void **state) {
         assert_int_equal(p[i], i >= 3000000 && i < 3005000 ? 7 : 0);
     memset(p, 1, size);
     ps_pages_free(p, size);
-    assert_null(ps_pages_new(SIZE_MAX / 2));
+    assert_null(ps_pages_new(0, SIZE_MAX / 2));
+}
+
+/* Large blocks begin at a huge page, and nothing but the block stays mapped; what is dropped of them leaves the
+ * process. */
+static void test_huge_pages(void **state) {
+    const size_t size = ((size_t)9 << 20) + 5000, lead = ps_pages_lead(size, 64);
+    assert_int_equal(ps_pages_lead(1000, 64), 64);
+    const uint64_t before = ps_memory_resident();
+    unsigned char *block = ps_pages_new(lead, size), *p = block + lead;
+    assert_non_null(block);
+    if (lead > 64) assert_int_equal((uintptr_t)p % (2 << 20), 0);
+    memset(block, 1, lead);
+    ps_pages_expect(p, size);
+    for (size_t i = 0; i < size; i++)
+        assert_int_equal(p[i], 0);
+    memset(p, 2, size);
+    uint64_t full = ps_memory_resident();
+    assert_true(full >= before + size && full < before + size + (1 << 20));
+    assert_int_equal(ps_pages_drop(p, size), ps_pages_inside(p, size));
+    assert_true(ps_memory_resident() < before + (1 << 20));
+    ps_pages_return(p, size);
+    assert_int_equal(block[0], 1);
+    memset(p, 3, size);
+    ps_pages_free(block, lead + size);
+    assert_true(ps_memory_resident() < before + (1 << 20));
 }
 
 static void test_paths(void **state) {
@@ -245,6 +270,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_write_and_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_map_file, setup, teardown),
         cmocka_unit_test(test_pages),
+        cmocka_unit_test(test_huge_pages),
         cmocka_unit_test_setup_teardown(test_paths, setup, teardown),
         cmocka_unit_test(test_allocation_failure),
         cmocka_unit_test_setup_teardown(test_cgroup_v2, setup, teardown),

@@ -445,6 +445,15 @@ static void folds_batchnorm(void **state) {
     check_ops("graph (x: f32[2,4]) -> (y) opset 17 { w: f32[3,4] = random(1) c = Gemm(x, w) {transB=1}\n"
               "  y = BatchNormalization(c, f32[3]{1,-2,.5}, f32[3]{0,1,2}, f32[3]{.1,.2,.3}, f32[3]{1,2,3}) }",
               "Gemm");
+    /* Weights are scaled in place only where nobody else reads them. */
+    check_ops("graph (x: f32[1,2,5,5], y: f32[1,2,5,5]) -> (a, b, w) opset 17 { w: f32[2,2,3,3] = random(2)\n"
+              "  c = Conv(x, w) a = BatchNormalization(c, f32[2]{3,-2}, f32[2]{0,1}, f32[2]{.1,.2}, f32[2]{1,2})\n"
+              "  d = Conv(y, w) b = BatchNormalization(d, f32[2]{5,-7}, f32[2]{4,1}, f32[2]{.3,.2}, f32[2]{3,2}) }",
+              "Conv Conv");
+    check_ops("graph (x: f32[1,2,5,5], y: f32[1,2,5,5]) -> (a, b) opset 17 { w: f32[2,2,3,3] = random(2)\n"
+              "  c = Conv(x, w) a = BatchNormalization(c, f32[2]{3,-2}, f32[2]{0,1}, f32[2]{.1,.2}, f32[2]{1,2})\n"
+              "  d = Conv(y, w) b = BatchNormalization(d, f32[2]{5,-7}, f32[2]{4,1}, f32[2]{.3,.2}, f32[2]{3,2}) }",
+              "Conv Conv");
 }
 
 static void folds_affine(void **state) {

@@ -255,6 +255,13 @@ def table(results):
     return "\n".join(lines).rstrip() + "\n"
 
 
+def foreign_part(page):
+    """What tests/torch/zoo.py has written at the end of the page."""
+    text = page.read_text() if page.exists() else ""
+    at = text.find("\n## .pt2\n")
+    return text[at:] if at >= 0 else ""
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--zoo", type=Path, default=Path(os.environ.get("POLESTAR_ZOO", "/tmp/polestar-zoo")))
@@ -283,7 +290,7 @@ def main():
                 print(f"{verdict:9} {case['name']}.{case['exporter']}  {why}", flush=True)
     counts = collections.Counter(verdict for _, verdict, _ in results)
     if options.table:
-        options.table.write_text(table(results))
+        options.table.write_text(table(results) + foreign_part(options.table))
     failed = counts["differs"] + counts["refused"]
     print(f"{counts['matches']} passed, {failed} failed, {counts['no export']} skipped")
     return 1 if failed else 0

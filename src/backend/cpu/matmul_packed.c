@@ -73,18 +73,51 @@ static ps_status packed_run(const ps_kernel *kernel, const ps_kernel_args *args,
 
 typedef struct pack_job {
     const float *src;
-    int64_t n, k, row, col, width; /* strides of the source */
+    float *dst;
+    int64_t n, k, width;
+    bool transposed; /* src is [n, k] */
+    int threads;
 } pack_job;
 
-static ps_status pack(void *ctx, void *dst, ps_error *err) {
+enum { PACK_ROWS = 16 }; /* a cache line of a transposed source */
+
+static void pack_rows(float *restrict dst, const float *restrict src, int64_t rows, int64_t stride, int64_t cols,
+                      int64_t width) {
+    for (int64_t r = 0; r < rows; r++, src += stride, dst += width) {
+        memcpy(dst, src, (size_t)cols * sizeof *dst);
+        memset(dst + cols, 0, (size_t)(width - cols) * sizeof *dst);
+    }
+}
+
+static void pack_rows_transposed(float *restrict dst, const float *restrict src, int64_t rows, int64_t stride,
+                                 int64_t cols, int64_t width) {
+    memset(dst, 0, (size_t)(cols < width ? rows * width : 0) * sizeof *dst);
+    for (int64_t c = 0; c < cols; c++, src += stride) {
+        for (int64_t r = 0; r < rows; r++)
+            dst[r * width + c] = src[r];
+    }
+}
+
+/* An item is a block of rows of all panels: whole rows are read, and each panel written in pieces of a few KiB. */
+static void pack_items(void *ctx, int64_t begin, int64_t end, int thread) {
     const pack_job *j = ctx;
-    float *d = dst;
-    for (int64_t at = 0; at < j->n; at += j->width) {
-        for (int64_t p = 0; p < j->k; p++) {
-            for (int64_t c = 0; c < j->width; c++)
-                *d++ = at + c < j->n ? j->src[p * j->row + (at + c) * j->col] : 0.0f;
+    for (int64_t item = begin; item < end; item++) {
+        const int64_t row = item * PACK_ROWS, rows = j->k - row < PACK_ROWS ? j->k - row : PACK_ROWS;
+        for (int64_t at = 0; at < j->n; at += j->width) {
+            const int64_t cols = j->n - at < j->width ? j->n - at : j->width;
+            float *dst = j->dst + at * j->k + row * j->width;
+            if (j->transposed)
+                pack_rows_transposed(dst, j->src + at * j->k + row, rows, j->k, cols, j->width);
+            else
+                pack_rows(dst, j->src + row * j->n + at, rows, j->n, cols, j->width);
         }
     }
+}
+
+static ps_status pack(void *ctx, void *dst, ps_error *err) {
+    pack_job *j = ctx;
+    j->dst = dst;
+    ps_parallel_for((j->k + PACK_ROWS - 1) / PACK_ROWS, 4, j->threads, pack_items, j);
     return PS_OK;
 }
 
@@ -93,7 +126,7 @@ static ps_status fill(ps_lowering *l, packed_kernel *k, bool transposed, ps_erro
     char key[64];
     const void *data;
     int64_t width = k->simd->panel_width, panels = (k->n + width - 1) / width;
-    pack_job job = { n->in[1]->constant->data, k->n, k->k, transposed ? 1 : k->n, transposed ? k->k : 1, width };
+    pack_job job = { n->in[1]->constant->data, NULL, k->n, k->k, width, transposed, k->threads };
     ps_snprintf(key, sizeof key, "panels %lld%s", (long long)width, transposed ? " transposed" : "");
     PS_TRY(ps_weights_take(l, 1, key, (size_t)(panels * width * k->k) * sizeof(float), pack, &job, &data, err));
     k->panels = data;

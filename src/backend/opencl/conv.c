@@ -148,6 +148,7 @@ static ps_status product(ps_device *device, ps_lowering *l, const conv *c, const
     } else {
         PS_TRY(make_taps(k, c, in, rows, &g.taps, err));
     }
+    k->n = ocl_gemm_share(k, &g);
     return ocl_gemm_launch(k, 0, &g, chain, c->out_channels, err);
 }
 
@@ -161,7 +162,7 @@ static ps_status lower(ps_device *device, ps_lowering *l, bool transposed, ps_er
     PS_TRY(describe(l->node, transposed, &c, err));
     PS_TRY(chain_of(l, &chain, &ok));
     if (!ok) return PS_OK;
-    PS_TRY(ocl_kernel_new(device, l, 1, transposed ? "opencl.deconv gemm" : "opencl.conv gemm", &k, err));
+    PS_TRY(ocl_kernel_new(device, l, 2, transposed ? "opencl.deconv gemm" : "opencl.conv gemm", &k, err));
     settle_layouts(l);
     return ocl_kernel_done(l, k, product(device, l, &c, &chain, k, err));
 }

@@ -1,10 +1,44 @@
 /* gemm.c - MatMul, Gemm and Attention, and the launch of a product for others. */
 #include "backend/opencl/gemm.h"
 
+static int64_t up(int64_t n, int64_t unit) {
+    return (n + unit - 1) / unit * unit;
+}
+
 /* ---- a product ---- */
 
 /* Tiles of 64 x 64 by one wavefront: no barrier between waves, and many groups where images are small. */
 #define TILE 64
+
+/* ---- few tiles ---- */
+
+#define BUSY 4          /* work-groups that a compute unit needs to hide the time that memory takes */
+#define LEAST_DEPTH 128 /* of a part: below, adding up costs more than it gains */
+#define MOST_PARTS 32
+
+static int64_t tiles(int64_t n) {
+    return (n + TILE - 1) / TILE;
+}
+
+/* Rows of B that one part takes. */
+static int64_t depth_of_part(const ocl_gemm *g) {
+    return up((g->k + g->parts - 1) / g->parts, OCL_GEMM_DEPTH);
+}
+
+int ocl_gemm_share(ocl_kernel *k, ocl_gemm *g) {
+    const int64_t groups = tiles(g->m) * tiles(g->n), wanted = BUSY * k->device->units / groups;
+    const int64_t most = g->k / LEAST_DEPTH < MOST_PARTS ? g->k / LEAST_DEPTH : MOST_PARTS;
+    g->parts = wanted < most ? wanted : most;
+    if (g->parts < 2 || g->outer * g->inner != 1 || g->ldc != g->n || g->m * g->n > INT32_MAX / g->parts) {
+        g->parts = 0;
+        return 1;
+    }
+    g->parts = (g->k + depth_of_part(g) - 1) / depth_of_part(g); /* none is empty */
+    k->base.workspace = (size_t)(g->parts * g->m * g->n) * sizeof(float);
+    return 2;
+}
+
+/* ---- launches ---- */
 
 static void image_args(ocl_launch *l, const ocl_gemm *g) {
     if (g->a_mode != OCL_A_WINDOWS && g->a_mode != OCL_A_SPREAD) return;
@@ -18,38 +52,70 @@ static void gemm_args(ocl_launch *l, const ocl_gemm *g) {
     l->args[1] = g->b;
     l->args[2] = g->c;
     l->n_args = 3;
-    const int64_t sizes[8] = { g->m, g->n, g->k, g->lda, g->ldb, g->ldc, g->inner };
+    const int64_t depth = g->parts ? depth_of_part(g) : 0;
+    const int64_t sizes[8] = { g->m, g->n, g->k, g->lda, g->ldb, g->ldc, g->inner, depth };
     ocl_arg_ints(l, sizes, 8);
     ocl_arg_ints(l, g->step, 8);
     if (g->has_bias) ocl_arg_in(l, g->bias);
     image_args(l, g);
 }
 
-ps_status ocl_gemm_launch(ocl_kernel *k, int i, const ocl_gemm *g, const ps_chain *chain, int64_t columns,
-                          ps_error *err) {
-    char options[160];
+/* What the parts came to, added up, with the bias and what follows. */
+static ps_status sum_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char *posts, const ps_chain *chain,
+                            int64_t columns, ps_error *err) {
+    const int64_t each = g->n % 4 == 0 ? 4 : 1, count = g->m * g->n;
+    char options[64];
     ocl_launch *l;
-    ps_str text;
-    ps_str_init(&text, k->base.alloc);
-    ocl_post_text(&text, chain, columns);
-    ps_snprintf(options, sizeof options,
-                "-DA_MODE=%d -DB_MODE=%d -DBIAS=%d -DFOUR=%d -DBM=%d -DBN=%d -DBK=%d -DUNROLL=%d", (int)g->a_mode,
-                (int)g->b_mode, g->has_bias, g->four, TILE, TILE, OCL_GEMM_DEPTH, k->device->gpu);
-    ps_status status = text.failed ? PS_FAIL_NOMEM(err, "a program")
-                                   : ocl_launch_init(k, i, "gemm", options, text.data, "gemm", &l, err);
-    ps_str_release(&text);
-    if (status != PS_OK) return status;
-    gemm_args(l, g);
+    ps_snprintf(options, sizeof options, "-DVEC=%d -DBIAS=%d", (int)each, g->has_bias);
+    PS_TRY(ocl_launch_init(k, i, "sum_parts", options, posts, "sum_parts", &l, err));
+    ocl_arg_work(l, 0);
+    l->args[l->n_args++] = g->c;
+    ocl_arg_ints(l, (int64_t[]) { count, g->n, g->parts }, 3);
+    if (g->has_bias) ocl_arg_in(l, g->bias);
     ocl_post_args(l, chain, columns);
-    ocl_launch_size(l, (g->n + TILE - 1) / TILE * 64, (g->m + TILE - 1) / TILE, g->outer * g->inner, 64, 1);
+    ocl_launch_size(l, count / each, 1, 1, 64, 1);
     return PS_OK;
 }
 
-/* ---- panels ---- */
-
-static int64_t up(int64_t n, int64_t unit) {
-    return (n + unit - 1) / unit * unit;
+static ps_status product_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char *posts, const ps_chain *chain,
+                                int64_t columns, ps_error *err) {
+    char options[176];
+    ocl_launch *l;
+    ps_snprintf(options, sizeof options,
+                "-DA_MODE=%d -DB_MODE=%d -DBIAS=%d -DFOUR=%d -DBM=%d -DBN=%d -DBK=%d -DUNROLL=%d -DPARTS=%d",
+                (int)g->a_mode, (int)g->b_mode, g->has_bias, g->four, TILE, TILE, OCL_GEMM_DEPTH, k->device->gpu,
+                g->parts > 0);
+    PS_TRY(ocl_launch_init(k, i, "gemm", options, posts, "gemm", &l, err));
+    gemm_args(l, g);
+    ocl_post_args(l, chain, columns);
+    ocl_launch_size(l, tiles(g->n) * 64, tiles(g->m), g->parts ? g->parts : g->outer * g->inner, 64, 1);
+    return PS_OK;
 }
+
+static ps_status launches(ocl_kernel *k, int i, const ocl_gemm *g, const char *posts, const ps_chain *chain,
+                          int64_t columns, ps_error *err) {
+    static const char none[] = "#define POST_PARAMS\n#define POST_BEGIN\n#define POST(x, o, col)\n";
+    const ps_chain nothing = { .rank = 1, .dims = { 1 } };
+    if (!g->parts) return product_launch(k, i, g, posts, chain, columns, err);
+    ocl_gemm part = *g;
+    part.c = (ocl_arg) { OCL_ARG_WORK, { .bytes = 0 } };
+    part.has_bias = false;
+    PS_TRY(product_launch(k, i, &part, none, &nothing, 1, err));
+    return sum_launch(k, i + 1, g, posts, chain, columns, err);
+}
+
+ps_status ocl_gemm_launch(ocl_kernel *k, int i, const ocl_gemm *g, const ps_chain *chain, int64_t columns,
+                          ps_error *err) {
+    ps_str text;
+    ps_str_init(&text, k->base.alloc);
+    ocl_post_text(&text, chain, columns);
+    ps_status status =
+        text.failed ? PS_FAIL_NOMEM(err, "a program") : launches(k, i, g, text.data, chain, columns, err);
+    ps_str_release(&text);
+    return status;
+}
+
+/* ---- panels ---- */
 
 int64_t ocl_panel_rows(const ocl_panels *p) {
     return up(p->k1_n * p->k2_n, OCL_GEMM_DEPTH);
@@ -123,7 +189,8 @@ static ps_status lower_product(ps_device *device, ps_lowering *l, ocl_gemm *g, c
         g->b_mode = OCL_B_PANELS;
         g->ldb = ocl_panel_columns(panels);
     }
-    PS_TRY(ocl_kernel_new(device, l, 1, label, &k, err));
+    PS_TRY(ocl_kernel_new(device, l, 2, label, &k, err));
+    k->n = ocl_gemm_share(k, g);
     return ocl_kernel_done(l, k, ocl_gemm_launch(k, 0, g, &chain, g->n, err));
 }
 

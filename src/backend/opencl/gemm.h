@@ -24,9 +24,14 @@ typedef struct ocl_gemm {
     bool four;         /* channels of a group are a multiple of four */
     int64_t image[8];  /* depth, height, width, channels of the input; depth, height, width of the output */
     int64_t window[8]; /* strides, pads */
+    int64_t parts;     /* the rows of B are shared out among so many work-groups a tile (ocl_gemm_share); 0: not */
 } ocl_gemm;
 
-/* Launch i; chain: what is done to the results, `columns` in a row of them. */
+/* A product of few tiles leaves most of a card idle: its depth is shared out then, and what the parts come to is added up
+ * by a launch of its own. Sets g->parts and the kernel's workspace; returns the launches that the product takes: 1 or 2.
+ * For kernels that use their workspace for nothing else. */
+int ocl_gemm_share(ocl_kernel *k, ocl_gemm *g);
+/* Launch i, and i + 1 if it is shared out; chain: what is done to the results, `columns` in a row of them. */
 ps_status ocl_gemm_launch(ocl_kernel *k, int i, const ocl_gemm *g, const ps_chain *chain, int64_t columns,
                           ps_error *err);
 

@@ -31,6 +31,7 @@ typedef struct ocl_device {
     bool gpu;               /* else a processor, which compiles unrolled loops for minutes and gains nothing */
     size_t largest;         /* bytes of one buffer */
     size_t most_items;      /* of a work-group */
+    int64_t units;          /* compute units, at least 1 */
     cl_command_queue queue; /* uploads of weights; guarded by lock */
     atomic_size_t held;     /* bytes of buffers */
     ps_mutex lock;

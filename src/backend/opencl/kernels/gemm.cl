@@ -2,6 +2,7 @@
  *
  * A_MODE 0: A[m][k]   1: A[k][m]   2: windows of a convolution   3: windows of a transposed convolution
  * B_MODE 0: B[k][n]   1: B[n][k]   2: panels: k rounded up to BK, n to 4, zeros behind
+ * PARTS 1: of the depth, sizes.s7 rows of B to each of the groups in z; C is [part][M][N], added up by sum_parts.cl
  * An item's results are four rows and columns in either half of the tile, so that neighbours read neighbouring float4s
  * of local memory and write neighbouring float4s. */
 #define ITEMS ((BM / 8) * (BN / 8))
@@ -99,11 +100,16 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
 #endif
                                                                          POST_PARAMS) {
     __local float4 as[BK * BM / 4], bs[BK * BN / 4];
-    const int M = sizes.s0, N = sizes.s1, K = sizes.s2, lda = sizes.s3, ldb = sizes.s4, ldc = sizes.s5;
+    const int M = sizes.s0, N = sizes.s1, lda = sizes.s3, ldb = sizes.s4, ldc = sizes.s5;
+#if PARTS
+    const int first = get_group_id(2) * sizes.s7, K = min(sizes.s2, first + sizes.s7), zi = 0, zo = 0;
+    const int c_at = get_group_id(2) * M * N, col0 = 0;
+#else
+    const int first = 0, K = sizes.s2, zi = get_group_id(2) % sizes.s6, zo = get_group_id(2) / sizes.s6;
+    const int c_at = zo * step.s4 + zi * step.s5, col0 = zo * step.s6 + zi * step.s7;
+#endif
     const int lid = get_local_id(0), tx = lid % (BN / 8), ty = lid / (BN / 8);
     const int n0 = get_group_id(0) * BN, m0 = get_group_id(1) * BM;
-    const int zi = get_group_id(2) % sizes.s6, zo = get_group_id(2) / sizes.s6;
-    const int c_at = zo * step.s4 + zi * step.s5, col0 = zo * step.s6 + zi * step.s7;
     float4 acc[8][2];
     a = ATC(float, a, ao) + zo * step.s0 + zi * step.s1;
     b = ATC(float, b, bo) + zo * step.s2 + zi * step.s3;
@@ -121,7 +127,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
     for (int r = 0; r < 8; r++)
         acc[r][0] = acc[r][1] = (float4)(0.0f);
 
-    for (int k0 = 0; k0 < K; k0 += BK) {
+    for (int k0 = first; k0 < K; k0 += BK) {
         float4 ra[A_LOADS], rb[B_LOADS];
         for (int i = 0; i < A_LOADS; i++) {
             const int at = lid + i * ITEMS;
