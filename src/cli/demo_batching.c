@@ -1,11 +1,11 @@
-/* demo_batching.c - shows on this machine what the server does: `polestar demo batching`. */
+/* demo_batching.c - `polestar demo batching`: one model behind three servers under a load that goes up and down. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "demo.h"
 
-enum { CONTESTANTS = 3, BATCH = 32, MAX_INPUTS = 64 };
+enum { CONTESTANTS = 3, BATCH = 32 };
 #define WARM_S 0.7
 #define PEAK 1.15 /* of what full batches can do */
 #define CALM 0.4  /* of what single requests can do */
@@ -28,73 +28,20 @@ static int open_model(demo *d) {
         d->path = cli_model_path(d->args->words[1]);
         d->title = cli_base_name(d->args->words[1]);
     } else {
+        static const uint32_t width[DEMO_LAYERS + 1] = { 1024, 3072, 3072, 16 };
         d->folder = demo_folder_make(d->args);
         if (!d->folder) return CLI_FAILED;
         d->path = cli_path_join(d->folder, "mlp.onnx");
         d->title = "a multilayer perceptron, 1024-3072-3072-16, of drawn weights";
-        if (!demo_model_write(d->path)) return cli_fail(d->args, "%s cannot be written", d->path);
+        if (!demo_model_write(d->path, width)) return cli_fail(d->args, "%s cannot be written", d->path);
     }
     return cli_model_open(d->args, d->path, &d->m);
 }
 
-/* The JSON head of a request for these inputs, and the bytes of all of them behind it. */
-static demo_request make_request(ps_tensor *const *inputs, const demo *d, double timeout_ms) {
-    demo_request r = { 0 };
-    json_t *list = json_array(), *root = json_object();
-    size_t raw = 0;
-    for (size_t i = 0; i < ps_model_input_count(d->m.model); i++) {
-        ps_value_info info = { .size = sizeof info };
-        ps_model_input(d->m.model, i, &info);
-        const size_t bytes = ps_tensor_bytes(inputs[i]);
-        json_t *shape = json_array();
-        for (int k = 0; k < ps_tensor_shape(inputs[i])->rank; k++)
-            json_array_append_new(shape, json_integer(ps_tensor_shape(inputs[i])->dims[k]));
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:{s:I}}", "name", info.name, "datatype",
-                                              ps_dtype_v2_name(info.dtype), "shape", shape, "parameters",
-                                              "binary_data_size", (json_int_t)bytes));
-        raw += bytes;
-    }
-    json_object_set_new(root, "inputs", list);
-    json_t *parameters = json_pack("{s:b}", "binary_data_output", 1);
-    if (timeout_ms > 0) json_object_set_new(parameters, "timeout", json_integer((json_int_t)(timeout_ms * 1000)));
-    json_object_set_new(root, "parameters", parameters);
-    char *text = json_dumps(root, JSON_COMPACT);
-    char *head =
-        cli_format("POST /v2/models/demo/infer HTTP/1.1\r\nHost: localhost\r\nInference-Header-Content-Length: "
-                   "%zu\r\nContent-Length: %zu\r\n\r\n%s",
-                   strlen(text), strlen(text) + raw, text);
-    r.size = strlen(head) + raw;
-    r.bytes = cli_alloc(r.size, 1);
-    memcpy(r.bytes, head, strlen(head));
-    char *to = r.bytes + strlen(head);
-    for (size_t i = 0; i < ps_model_input_count(d->m.model); i++) {
-        memcpy(to, ps_tensor_data_const(inputs[i]), ps_tensor_bytes(inputs[i]));
-        to += ps_tensor_bytes(inputs[i]);
-    }
-    free(head);
-    free(text);
-    json_decref(root);
-    return r;
-}
-
-/* What the protocol carries as raw bytes; texts would need their lengths. */
 static int make_requests(demo *d) {
-    ps_tensor *inputs[MAX_INPUTS] = { 0 };
-    const size_t n = ps_model_input_count(d->m.model);
-    if (n == 0 || n > MAX_INPUTS) return cli_fail(d->args, "%s has %zu inputs, the demo takes 1 to 64", d->path, n);
-    for (size_t i = 0; i < n; i++) {
-        ps_value_info info = { .size = sizeof info };
-        ps_model_input(d->m.model, i, &info);
-        if (cli_dtype_container(info.dtype) || info.dtype == PS_DTYPE_STRING)
-            return cli_fail(d->args, "%s: input '%s' is no tensor of numbers", d->path, info.name);
-    }
-    const int code = cli_random_inputs(d->args, &d->m, 1, inputs);
-    if (code == CLI_OK) {
-        d->ours = make_request(inputs, d, d->target_ms);
-        d->others = make_request(inputs, d, 0);
-    }
-    cli_tensors_release(inputs, n);
-    return code;
+    const demo_question ours = { d->path, "demo", d->target_ms, false }, others = { d->path, "demo", 0, false };
+    const int code = demo_request_make(d->args, &d->m, &ours, &d->ours);
+    return code == CLI_OK ? demo_request_make(d->args, &d->m, &others, &d->others) : code;
 }
 
 /* ---- contestants ---- */
@@ -128,6 +75,62 @@ static void set_steps(demo *d, double single, double full) {
     }
 }
 
+/* ---- sizes of batches ---- */
+
+/* The client, and the sums over all runs of the model as the statistics had them last. */
+typedef struct batches {
+    demo_client *client;
+    double runs, items;
+} batches;
+
+/* Mean size of the batches since the last call; 0: the server says nothing of them. */
+static double mean_batch(batches *b) {
+    json_t *root = demo_client_get(b->client, "/v2/models/demo/stats");
+    const json_t *s = json_object_get(json_array_get(json_object_get(root, "model_stats"), 0), "scheduler");
+    const double runs = (double)json_integer_value(json_object_get(s, "batches"));
+    const double items = (double)json_integer_value(json_object_get(s, "items"));
+    const double n = runs - b->runs, sum = items - b->items;
+    if (s) *b = (batches) { b->client, runs, items };
+    json_decref(root);
+    return s && n > 0 ? sum / n : 0;
+}
+
+static void at_tick(void *ctx, demo_count *tick) {
+    tick->batch = mean_batch(ctx);
+}
+
+/* Mean of the ticks of each step; what a step leaves behind runs in the first ticks of the next. */
+static void batches_of_steps(demo_result *r) {
+    double from = 0;
+    for (int s = 0; s < DEMO_STEPS; s++) {
+        const double to = from + r->step[s].seconds * 1000 / DEMO_TICK_MS;
+        double sum = 0;
+        int n = 0;
+        for (size_t t = (size_t)ceil((from + to) / 2); t < (size_t)to && t < r->n_ticks; t++) {
+            if (r->tick[t].batch <= 0) continue;
+            sum += r->tick[t].batch;
+            n++;
+        }
+        r->step[s].batch = n ? sum / n : 0;
+        from = to;
+    }
+}
+
+static void put_load(demo *d, int contestant, demo_client *c) {
+    batches b = { .client = c };
+    const demo_load load = { .requests = contestant ? &d->others : &d->ours,
+                             .n_requests = 1,
+                             .target_ms = d->target_ms,
+                             .patience_s = 1,
+                             .at_tick = at_tick,
+                             .ctx = &b };
+    (void)mean_batch(&b);
+    demo_client_run(c, &load, &d->all[contestant].result);
+    batches_of_steps(&d->all[contestant].result);
+}
+
+/* ---- one contestant ---- */
+
 /* Plans are made, times are learnt; the first server tells what loads make sense here. */
 static int warm_up(demo *d, int contestant, demo_client *c, const ps_server_options *o) {
     double single = demo_client_saturate(c, &d->others, 1, WARM_S), full = 0;
@@ -154,10 +157,10 @@ static int let_run(demo *d, int contestant) {
     if (ps_server_start(d->m.engine, &o, &server, &err) != PS_OK) return cli_fail_error(d->args, &err);
     while (!ps_server_wait_ready(server, 1000))
         continue;
-    c = demo_client_open(ps_server_http_port(server), "demo", d->target_ms, &err);
+    c = demo_client_open(ps_server_http_port(server), &err);
     if (!c) code = cli_fail_error(d->args, &err);
     if (code == CLI_OK) code = warm_up(d, contestant, c, &o);
-    if (code == CLI_OK) demo_client_run(c, contestant ? &d->others : &d->ours, &d->all[contestant].result);
+    if (code == CLI_OK) put_load(d, contestant, c);
     demo_client_close(c);
     ps_server_free(server);
     return code;
@@ -210,7 +213,7 @@ static int print_json(const demo *d) {
 static int run_all(demo *d) {
     static const char *const names[] = { "adaptive (the default)", "batch 1", "batch 32 or 20 ms" };
     static const char *const colors[] = { "#0a6", "#c33", "#36c" };
-    const char *html = demo_page_path(d->args, "polestar-demo-batching.html");
+    const char *html = cli_get(d->args, "html");
     ps_error err = PS_ERROR_INIT;
     int code = open_model(d);
     if (code == CLI_OK) code = make_requests(d);
@@ -221,28 +224,26 @@ static int run_all(demo *d) {
     }
     if (code != CLI_OK) return code;
     if (!d->args->json) print_table(d);
-    if (html && !demo_batching_page(html, d->title, d->target_ms, d->all, CONTESTANTS, &err))
+    if (!html) html = "polestar-demo-batching.html";
+    if (*html && !demo_batching_page(html, d->title, d->target_ms, d->all, CONTESTANTS, &err))
         return cli_fail_error(d->args, &err);
     if (d->args->json) return print_json(d);
-    if (html) printf("plots: %s\n", html);
+    if (*html) printf("plots: %s\n", html);
     return CLI_OK;
 }
 
 static void release(demo *d) {
     for (int k = 0; k < CONTESTANTS; k++)
         free(d->all[k].result.tick);
-    free(d->ours.bytes);
-    free(d->others.bytes);
+    demo_request_release(&d->ours);
+    demo_request_release(&d->others);
     cli_model_close(&d->m);
     demo_folder_remove(d->folder);
     free(d->path);
 }
 
-int demo_batching(const cli_args *args) {
-    demo d = { .args = args, .target_ms = 100, .seconds = 1.5 };
-    if (!cli_get_double(args, "target", 1, 60000, &d.target_ms) ||
-        !cli_get_double(args, "seconds", 0.2, 600, &d.seconds))
-        return CLI_USAGE;
+int demo_batching(const cli_args *args, double target_ms, double seconds) {
+    demo d = { .args = args, .target_ms = target_ms, .seconds = seconds };
     const int code = run_all(&d);
     release(&d);
     return code;

@@ -237,7 +237,8 @@ static int prepare_own(work *w) {
     ps_tensor *t = NULL;
     const ps_shape shape = { 2, { OWN_SAMPLES, OWN_WIDTH } };
     w->calibration = cli_path_join(w->folder, "inputs.npy");
-    if (!demo_model_write(w->to->model)) return cli_fail(w->args, "%s cannot be written", w->to->model);
+    static const uint32_t width[DEMO_LAYERS + 1] = { OWN_WIDTH, 3072, 3072, 16 };
+    if (!demo_model_write(w->to->model, width)) return cli_fail(w->args, "%s cannot be written", w->to->model);
     ps_status status = cli_tensor_random(w->engine, PS_DTYPE_F32, &shape, 1, &t, &err);
     if (status == PS_OK) status = ps_tensor_save(w->engine, t, w->calibration, NULL, &err);
     ps_tensor_release(t);

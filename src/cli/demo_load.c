@@ -17,7 +17,6 @@
 #include "demo.h"
 
 #define S_NS 1000000000.0
-#define LAST_WORDS_S 1.0 /* for answers after the last arrival */
 enum { HEAD = 4096 };
 
 typedef struct connection {
@@ -26,28 +25,27 @@ typedef struct connection {
     size_t sent;
     char head[HEAD];   /* of the reply, cut off */
     size_t got, whole; /* bytes of the reply; whole 0: its head is not complete */
+    size_t raw;        /* where its raw tensors begin; 0: it has none */
+    char *reply;       /* of `whole` bytes, if its answer is looked at; free() it */
     int status;
     size_t arrival;
 } connection;
 
 typedef struct arrival {
     int64_t due_ns;
-    double ms; /* of its answer; < 0: none */
-    bool good; /* 200 */
-    uint8_t step;
+    double ms;        /* of its answer; < 0: none */
+    bool good, wrong; /* 200; 200 with an answer that is not right */
+    uint8_t step, request;
 } arrival;
 
 struct demo_client {
-    const demo_request *request;
+    const demo_request *requests;
     struct sockaddr_in address;
-    char *stats; /* request for the statistics */
-    int stats_fd;
-    double target_ms;
+    int get_fd; /* for demo_client_get */
     uint64_t random;
     connection connections[DEMO_CONNECTIONS];
     arrival *arrivals;
     size_t n_arrivals, next, open; /* open: in flight */
-    double batches, items;         /* as the statistics had them last */
 };
 
 /* ---- sockets ---- */
@@ -67,13 +65,15 @@ static int connect_to(const demo_client *c, bool blocking) {
 static void hang_up(connection *k) {
     if (k->fd >= 0) close(k->fd);
     k->fd = -1;
+    free(k->reply);
+    k->reply = NULL;
 }
 
-/* The value of Content-Length, or 0. */
-static size_t content_length(const char *head) {
+/* The value of a header that is a number, or 0. `name` with the colon. */
+static size_t number_of(const char *head, const char *name) {
     for (const char *p = head; (p = strchr(p, '\n')) != NULL;) {
         p++;
-        if (strncasecmp(p, "content-length:", 15) == 0) return (size_t)strtoull(p + 15, NULL, 10);
+        if (strncasecmp(p, name, strlen(name)) == 0) return (size_t)strtoull(p + strlen(name), NULL, 10);
     }
     return 0;
 }
@@ -85,16 +85,27 @@ static void read_head(connection *k) {
     const char *end = strstr(k->head, "\r\n\r\n");
     if (!end) return;
     k->status = strncmp(k->head, "HTTP/1.1 ", 9) == 0 ? (int)strtol(k->head + 9, NULL, 10) : 0;
-    k->whole = (size_t)(end + 4 - k->head) + content_length(k->head);
+    const size_t body = (size_t)(end + 4 - k->head), json = number_of(k->head, "inference-header-content-length:");
+    k->whole = body + number_of(k->head, "content-length:");
+    k->raw = json ? body + json : 0;
 }
 
 /* ---- requests ---- */
 
+static const demo_request *request_of(const demo_client *c, const connection *k) {
+    return &c->requests[c->arrivals[k->arrival].request];
+}
+
 static void finish(demo_client *c, connection *k, bool answered) {
     arrival *a = &c->arrivals[k->arrival];
+    const demo_answer *right = request_of(c, k)->answer;
     if (answered) {
         a->ms = (double)(cli_now_ns() - a->due_ns) * 1e-6;
         a->good = k->status == 200;
+        a->wrong = a->good && right &&
+                   !(k->raw && k->raw <= k->whole && demo_answer_is_right(right, k->reply + k->raw, k->whole - k->raw));
+        free(k->reply);
+        k->reply = NULL;
     } else {
         hang_up(k);
     }
@@ -103,8 +114,9 @@ static void finish(demo_client *c, connection *k, bool answered) {
 }
 
 static void send_more(demo_client *c, connection *k) {
-    while (k->sent < c->request->size) {
-        const ssize_t n = send(k->fd, c->request->bytes + k->sent, c->request->size - k->sent, MSG_NOSIGNAL);
+    const demo_request *request = request_of(c, k);
+    while (k->sent < request->size) {
+        const ssize_t n = send(k->fd, request->bytes + k->sent, request->size - k->sent, MSG_NOSIGNAL);
         if (n < 0 && errno == EAGAIN) return;
         if (n <= 0) {
             finish(c, k, false);
@@ -114,12 +126,24 @@ static void send_more(demo_client *c, connection *k) {
     }
 }
 
-static void read_more(demo_client *c, connection *k) {
+/* The reply as a whole, which is so long as its head says; what came with the head is copied. */
+static void begin_reply(connection *k) {
+    k->reply = cli_alloc(k->whole, 1);
+    memcpy(k->reply, k->head, k->got < k->whole ? k->got : k->whole);
+}
+
+/* Where the next bytes of the reply go, and how many: its head, all of it, or nowhere. */
+static ssize_t receive(connection *k) {
     char rest[16384];
+    if (!k->whole && k->got < HEAD - 1) return recv(k->fd, k->head + k->got, HEAD - 1 - k->got, 0);
+    if (k->reply) return recv(k->fd, k->reply + k->got, k->whole - k->got, 0);
+    return recv(k->fd, rest, sizeof rest, 0);
+}
+
+static void read_more(demo_client *c, connection *k) {
     for (;;) {
-        const bool head = !k->whole && k->got < HEAD - 1;
-        const ssize_t n =
-            head ? recv(k->fd, k->head + k->got, HEAD - 1 - k->got, 0) : recv(k->fd, rest, sizeof rest, 0);
+        const bool head = !k->whole;
+        const ssize_t n = receive(k);
         if (n < 0 && errno == EAGAIN) return;
         if (n <= 0) {
             finish(c, k, false);
@@ -127,6 +151,7 @@ static void read_more(demo_client *c, connection *k) {
         }
         k->got += (size_t)n;
         read_head(k);
+        if (head && k->whole && request_of(c, k)->answer) begin_reply(k);
         if (k->whole && k->got >= k->whole) {
             finish(c, k, true);
             return;
@@ -159,7 +184,8 @@ static void wait_for(demo_client *c, int64_t until_ns) {
     for (size_t i = 0; i < DEMO_CONNECTIONS; i++) {
         connection *k = &c->connections[i];
         if (!k->busy) continue;
-        polls[n] = (struct pollfd) { .fd = k->fd, .events = k->sent < c->request->size ? POLLOUT | POLLIN : POLLIN };
+        polls[n] =
+            (struct pollfd) { .fd = k->fd, .events = k->sent < request_of(c, k)->size ? POLLOUT | POLLIN : POLLIN };
         of[n++] = k;
     }
     int64_t left = until_ns - cli_now_ns();
@@ -172,56 +198,41 @@ static void wait_for(demo_client *c, int64_t until_ns) {
     }
 }
 
-/* ---- statistics ---- */
+/* ---- other requests ---- */
 
-/* Sums over all runs of the model so far; false: the server says nothing of them. */
-static bool read_stats(demo_client *c, double *ret_batches, double *ret_items) {
-    connection k = { .fd = c->stats_fd };
-    char *body = NULL;
+json_t *demo_client_get(demo_client *c, const char *path) {
+    connection k = { .fd = c->get_fd };
+    char *text = cli_format("GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path), *reply = NULL;
     size_t size = 0;
-    if (send(k.fd, c->stats, strlen(c->stats), MSG_NOSIGNAL) < 0) return false;
-    while (!k.whole || size < k.whole) {
-        body = cli_realloc(body, size + HEAD, 1);
-        const ssize_t n = recv(k.fd, body + size, HEAD - 1, 0);
+    const bool sent = send(k.fd, text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text);
+    while (sent && (!k.whole || size < k.whole)) {
+        reply = cli_realloc(reply, size + HEAD, 1);
+        const ssize_t n = recv(k.fd, reply + size, HEAD - 1, 0);
         if (n <= 0) break;
         size += (size_t)n;
         k.got = size < HEAD - 1 ? size : HEAD - 1;
-        memcpy(k.head, body, k.got);
+        memcpy(k.head, reply, k.got);
         read_head(&k);
     }
-    const char *at = k.whole && size >= k.whole ? strstr(k.head, "\r\n\r\n") : NULL;
-    json_t *root = at ? json_loadb(body + (at + 4 - k.head), k.whole - (size_t)(at + 4 - k.head), 0, NULL) : NULL;
-    const json_t *s = json_object_get(json_array_get(json_object_get(root, "model_stats"), 0), "scheduler");
-    *ret_batches = (double)json_integer_value(json_object_get(s, "batches"));
-    *ret_items = (double)json_integer_value(json_object_get(s, "items"));
-    json_decref(root);
-    free(body);
-    return s != NULL;
-}
-
-/* Mean size of the batches since the last call. */
-static double mean_batch(demo_client *c) {
-    double batches = 0, items = 0;
-    if (!read_stats(c, &batches, &items)) return 0;
-    const double n = batches - c->batches, sum = items - c->items;
-    c->batches = batches;
-    c->items = items;
-    return n > 0 ? sum / n : 0;
+    const char *at = k.whole && size >= k.whole && k.status == 200 ? strstr(k.head, "\r\n\r\n") : NULL;
+    const size_t body = at ? (size_t)(at + 4 - k.head) : 0;
+    json_t *root = at ? json_loadb(reply + body, k.whole - body, 0, NULL) : NULL;
+    free(reply);
+    free(text);
+    return root;
 }
 
 /* ---- life ---- */
 
-demo_client *demo_client_open(int port, const char *model, double target_ms, ps_error *err) {
+demo_client *demo_client_open(int port, ps_error *err) {
     demo_client *c = cli_alloc(1, sizeof *c);
-    c->target_ms = target_ms;
     c->random = 1;
     c->address = (struct sockaddr_in) { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
     c->address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     for (size_t i = 0; i < DEMO_CONNECTIONS; i++)
         c->connections[i].fd = -1;
-    c->stats = cli_format("GET /v2/models/%s/stats HTTP/1.1\r\nHost: localhost\r\n\r\n", model);
-    c->stats_fd = connect_to(c, true);
-    if (c->stats_fd >= 0) return c;
+    c->get_fd = connect_to(c, true);
+    if (c->get_fd >= 0) return c;
     cli_config_fail(err, "the server of the demo does not answer on port %d: %s", port, strerror(errno));
     demo_client_close(c);
     return NULL;
@@ -238,8 +249,7 @@ void demo_client_close(demo_client *c) {
     if (!c) return;
     for (size_t i = 0; i < DEMO_CONNECTIONS; i++)
         hang_up(&c->connections[i]);
-    if (c->stats_fd >= 0) close(c->stats_fd);
-    free(c->stats);
+    if (c->get_fd >= 0) close(c->get_fd);
     free(c->arrivals);
     free(c);
 }
@@ -258,7 +268,7 @@ double demo_client_saturate(demo_client *c, const demo_request *request, int n, 
     size_t answered = 0;
     for (size_t i = 0; i < most; i++)
         all[i] = (arrival) { .due_ns = start, .ms = -1 };
-    c->request = request;
+    c->requests = request;
     use_arrivals(c, all, most);
     for (int64_t now; (now = cli_now_ns()) < end;) {
         send_due(c, (size_t)n, now);
@@ -267,7 +277,6 @@ double demo_client_saturate(demo_client *c, const demo_request *request, int n, 
     for (size_t i = 0; i < c->next; i++)
         answered += all[i].good;
     hang_up_all(c);
-    (void)mean_batch(c);
     return (double)answered / seconds;
 }
 
@@ -278,7 +287,17 @@ static double uniform(uint64_t *state) { /* (0, 1) */
     return ((double)(*state >> 12) + 0.5) / 4503599627370496.0;
 }
 
-static void draw_arrivals(demo_client *c, demo_result *r, int64_t start) {
+/* Of n, by their shares. */
+static uint8_t draw_request(demo_client *c, const demo_count *step, size_t n) {
+    if (n < 2) return 0;
+    double at = uniform(&c->random);
+    size_t i = 0;
+    while (i + 1 < n && (at -= step->share[i]) >= 0)
+        i++;
+    return (uint8_t)i;
+}
+
+static void draw_arrivals(demo_client *c, const demo_load *load, demo_result *r, int64_t start) {
     size_t n = 0, room = 0;
     arrival *all = NULL;
     double from = 0;
@@ -287,6 +306,7 @@ static void draw_arrivals(demo_client *c, demo_result *r, int64_t start) {
         for (double at = 0; (at -= log(uniform(&c->random)) / step->rate) < step->seconds; n++) {
             if (n == room) all = cli_realloc(all, room = 2 * room + 1024, sizeof *all);
             all[n] = (arrival) { .due_ns = start + (int64_t)((from + at) * S_NS), .ms = -1, .step = (uint8_t)s };
+            all[n].request = draw_request(c, step, load->n_requests);
             step->offered++;
         }
         from += step->seconds;
@@ -313,52 +333,38 @@ static double p99_of_step(const demo_client *c, int step) {
 }
 
 static void count_one(demo_count *count, const arrival *a, double target_ms) {
+    count->of[a->request]++;
     count->answered += a->good;
     count->in_time += a->good && a->ms <= target_ms;
+    if (a->good) count->slowest_ms = fmax(count->slowest_ms, a->ms);
 }
 
 /* Answers count where their requests came. */
-static void count_all(const demo_client *c, demo_result *r, int64_t start) {
+static void count_all(const demo_client *c, const demo_load *load, demo_result *r, int64_t start) {
     for (size_t i = 0; i < c->n_arrivals; i++) {
         const arrival *a = &c->arrivals[i];
         const size_t t = (size_t)((a->due_ns - start) / ((int64_t)DEMO_TICK_MS * 1000000));
-        count_one(&r->step[a->step], a, c->target_ms);
+        r->failed += !a->good;
+        r->wrong += a->wrong;
+        count_one(&r->step[a->step], a, load->target_ms);
         if (t >= r->n_ticks) continue;
         r->tick[t].offered++;
-        count_one(&r->tick[t], a, c->target_ms);
+        count_one(&r->tick[t], a, load->target_ms);
     }
     for (int s = 0; s < DEMO_STEPS; s++)
         r->step[s].p99_ms = p99_of_step(c, s);
 }
 
-/* Mean of the ticks of each step; what a step leaves behind runs in the first ticks of the next. */
-static void batches_of_steps(demo_result *r) {
-    double from = 0;
-    for (int s = 0; s < DEMO_STEPS; s++) {
-        const double to = from + r->step[s].seconds * 1000 / DEMO_TICK_MS;
-        double sum = 0;
-        int n = 0;
-        for (size_t t = (size_t)ceil((from + to) / 2); t < (size_t)to && t < r->n_ticks; t++) {
-            if (r->tick[t].batch <= 0) continue;
-            sum += r->tick[t].batch;
-            n++;
-        }
-        r->step[s].batch = n ? sum / n : 0;
-        from = to;
-    }
-}
-
-void demo_client_run(demo_client *c, const demo_request *request, demo_result *ret) {
-    c->request = request;
+void demo_client_run(demo_client *c, const demo_load *load, demo_result *ret) {
+    c->requests = load->requests;
     const int64_t start = cli_now_ns() + 10000000, tick_ns = (int64_t)DEMO_TICK_MS * 1000000;
-    draw_arrivals(c, ret, start);
-    (void)mean_batch(c);
+    draw_arrivals(c, load, ret, start);
     size_t tick = 0;
-    const int64_t last = start + (int64_t)ret->n_ticks * tick_ns + (int64_t)(LAST_WORDS_S * S_NS);
+    const int64_t last = start + (int64_t)ret->n_ticks * tick_ns + (int64_t)(load->patience_s * S_NS);
     for (int64_t now; (now = cli_now_ns()) < last && (c->next < c->n_arrivals || c->open || tick < ret->n_ticks);) {
         const int64_t tick_end = tick < ret->n_ticks ? start + (int64_t)(tick + 1) * tick_ns : last;
         if (now >= tick_end) {
-            ret->tick[tick++].batch = mean_batch(c);
+            load->at_tick(load->ctx, &ret->tick[tick++]);
             continue;
         }
         send_due(c, DEMO_CONNECTIONS, now);
@@ -368,6 +374,5 @@ void demo_client_run(demo_client *c, const demo_request *request, demo_result *r
         wait_for(c, until);
     }
     hang_up_all(c);
-    count_all(c, ret, start);
-    batches_of_steps(ret);
+    count_all(c, load, ret, start);
 }

@@ -1,12 +1,14 @@
-/* demo_model.c - an ONNX file from nothing, field by field (onnx.proto3 has the numbers). */
+/* demo_model.c - ONNX files from nothing, field by field (onnx.proto3 has the numbers). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "demo.h"
 
-enum { LAYERS = 3, FLOAT = 1, VARINT = 0, BYTES = 2 };
-static const uint32_t width[LAYERS + 1] = { 1024, 3072, 3072, 16 };
+enum { FLOAT = 1, VARINT = 0, BYTES = 2 };
+
+/* ---- the file ---- */
 
 typedef struct message {
     char *data;
@@ -59,7 +61,7 @@ static float draw(uint64_t *state, uint32_t fan_in) {
 }
 
 /* TensorProto */
-static void put_weights(message *graph, int layer, uint64_t *random) {
+static void put_weights(message *graph, const uint32_t *width, int layer, uint64_t *random) {
     message t = { 0 };
     char name[8];
     const size_t n = (size_t)width[layer] * width[layer + 1];
@@ -101,27 +103,27 @@ static void put_value(message *graph, uint32_t field, const char *name, uint32_t
     put_message(graph, field, &value);
 }
 
-static void put_layers(message *graph) {
+static void put_layers(message *graph, const uint32_t *width) {
     uint64_t random = 1;
     char weight[8], in[8] = "x", product[8], out[8];
-    for (int i = 0; i < LAYERS; i++) {
-        const bool last = i + 1 == LAYERS;
+    for (int i = 0; i < DEMO_LAYERS; i++) {
+        const bool last = i + 1 == DEMO_LAYERS;
         snprintf(weight, sizeof weight, "w%d", i);
         snprintf(product, sizeof product, last ? "y" : "p%d", i);
         snprintf(out, sizeof out, "h%d", i);
         put_node(graph, "MatMul", in, weight, product);
         if (!last) put_node(graph, "Relu", product, NULL, out);
         memcpy(in, out, sizeof in);
-        put_weights(graph, i, &random);
+        put_weights(graph, width, i, &random);
     }
 }
 
-bool demo_model_write(const char *path) {
+bool demo_model_write(const char *path, const uint32_t width[DEMO_LAYERS + 1]) {
     message model = { 0 }, opset = { 0 }, graph = { 0 };
-    put_layers(&graph);
+    put_layers(&graph, width);
     put_text(&graph, 2, "demo");
     put_value(&graph, 11, "x", width[0]);
-    put_value(&graph, 12, "y", width[LAYERS]);
+    put_value(&graph, 12, "y", width[DEMO_LAYERS]);
     put_number(&model, 1, 8); /* IR version */
     put_text(&opset, 1, "");
     put_number(&opset, 2, 17);

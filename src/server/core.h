@@ -97,6 +97,7 @@ struct ps_infer {
     ps_sequence *sequence;      /* from ps_sequence_enter to ps_sequence_leave */
     ps_infer *next_of_sequence; /* of those that wait for their turn */
     bool behind;                /* it waits for its turn; guarded by the runner's lock */
+    ps_sched_reason refused;    /* why it was not admitted, or PS_SCHED_OK */
 
     ps_infer_tensor *results; /* one per want, for `encode` */
     ps_stats_sample sample;
@@ -122,8 +123,13 @@ ps_status ps_core_acquire(ps_repository *repo, ps_infer *infer, const char *name
 ps_status ps_core_submit(ps_runner *runner, ps_infer *infer, ps_served *take_served, ps_error *err);
 /* Finds the model's input of that name and checks type and shape. */
 ps_status ps_core_check_input(const ps_infer *infer, const ps_infer_tensor *t, int *ret_index, ps_error *err);
-/* For requests that fail before ps_core_submit, and in it or in the queue. */
-void ps_core_count_failure(ps_served *served, int64_t arrived_ns);
+/* Why the request failed, for the statistics. */
+ps_failure ps_core_failure(const ps_infer *infer, ps_status status);
+/* For requests that fail in ps_core_acquire or while they wait for a load, before ps_core_submit, and in it or in the
+ * queue. */
+void ps_core_count_unserved(ps_repository *repo, const char *name, const char *version, ps_status status,
+                            int64_t arrived_ns);
+void ps_core_count_failure(ps_served *served, ps_status status, int64_t arrived_ns);
 void ps_core_count_refusal(ps_infer *infer, ps_status status);
 /* A request that ends with infer->status, not encoded yet: true if that is a failure that another version of the model
  * may not share; the request is that version's now, checked, and is to be queued again. */

@@ -32,14 +32,30 @@ void ps_infer_drop_served(ps_infer *infer) {
     infer->served = infer->route.shadow = NULL;
 }
 
-void ps_core_count_failure(ps_served *served, int64_t arrived_ns) {
-    ps_stats_fail(&served->stats, ps_clock_ns() - arrived_ns);
+/* ---- failures ---- */
+
+ps_failure ps_core_failure(const ps_infer *infer, ps_status status) {
+    if (status == PS_UNAVAILABLE && infer->refused == PS_SCHED_FULL) return PS_FAILURE_QUEUE_FULL;
+    if (status == PS_UNAVAILABLE && infer->refused == PS_SCHED_TOO_LATE) return PS_FAILURE_TOO_LATE;
+    return ps_failure_of(status);
+}
+
+void ps_core_count_unserved(ps_repository *repo, const char *name, const char *version, ps_status status,
+                            int64_t arrived_ns) {
+    ps_failure failure = status == PS_NOT_FOUND ? PS_FAILURE_UNAVAILABLE : ps_failure_of(status);
+    ps_repository_count_failure(repo, name, version, failure, ps_clock_ns() - arrived_ns);
+}
+
+void ps_core_count_failure(ps_served *served, ps_status status, int64_t arrived_ns) {
+    ps_stats_fail(served->stats, ps_failure_of(status), ps_clock_ns() - arrived_ns);
 }
 
 void ps_core_count_refusal(ps_infer *infer, ps_status status) {
-    ps_core_count_failure(infer->served, infer->arrived_ns);
+    ps_stats_fail(infer->served->stats, ps_core_failure(infer, status), ps_clock_ns() - infer->arrived_ns);
     if (infer->route.entry) ps_routed_done(&infer->route, status, -1);
 }
+
+/* ---- its model ---- */
 
 ps_status ps_core_acquire(ps_repository *repo, ps_infer *infer, const char *name, const char *version, ps_served **ret,
                           ps_error *err) {
@@ -160,6 +176,7 @@ static void unbind(ps_infer *infer) {
     infer->n_tensors = 0;
     if (infer->wants_all) infer->n_wants = 0;
     infer->prepare = infer->prepare_again;
+    infer->refused = PS_SCHED_OK;
 }
 
 bool ps_core_try_again(ps_infer *infer) {
@@ -167,7 +184,7 @@ bool ps_core_try_again(ps_infer *infer) {
     if (!infer->route.entry || infer->status == PS_OK || infer->encoding || *infer->sequence_id) return false;
     ps_served *other = ps_routed_again(&infer->route, infer->status);
     if (!other) return false;
-    ps_core_count_failure(infer->served, infer->arrived_ns);
+    ps_core_count_failure(infer->served, infer->status, infer->arrived_ns);
     ps_served_release(infer->served);
     infer->served = other;
     unbind(infer);

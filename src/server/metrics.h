@@ -6,6 +6,6 @@
 
 #define PS_METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
-ps_status ps_metrics_write(ps_repository *repo, ps_alloc_state *alloc, ps_str *out, ps_error *err);
+ps_status ps_metrics_write(ps_repository *repo, ps_engine *engine, ps_str *out, ps_error *err);
 
 #endif

@@ -22,6 +22,7 @@ bool ps_repository_on_demand(const ps_repository *repo) {
 
 static void version_free(ps_repository *repo, ps_model_version *v) {
     ps_served_release(v->served);
+    ps_stats_release(v->stats);
     ps_free(repo->alloc, v->file);
     ps_free(repo->alloc, v);
 }
@@ -191,7 +192,7 @@ ps_model_version *ps_entry_default(const ps_entry *e) {
     int best = 0;
     for (size_t i = 0; i < e->versions.size; i++) { /* the highest number of the best kind */
         ps_model_version *v = e->versions.data[i];
-        bool ready = v->served || (v->state == PS_MODEL_EVICTED && v->loads);
+        bool ready = v->served || (v->state == PS_MODEL_EVICTED && v->was_loaded);
         int kind = !ps_version_there(v) ? 0 : ready && v->wanted ? 3 : ready ? 2 : 1;
         if (kind && kind >= best) found = v;
         if (kind > best) best = kind;
@@ -211,7 +212,7 @@ static ps_model_version *pick_label(const ps_entry *e, const char *label) {
     return v && ps_version_there(v) ? v : NULL;
 }
 
-static ps_model_version *pick(const ps_repository *repo, const ps_entry *e, const char *version) {
+ps_model_version *ps_entry_pick(const ps_repository *repo, const ps_entry *e, const char *version) {
     ps_model_version *main = !version && e->traffic ? ps_entry_main(repo, e) : NULL;
     if (!version) return main ? main : ps_entry_default(e);
     if (ps_label_valid(version, strlen(version))) return pick_label(e, version);
@@ -221,8 +222,7 @@ static ps_model_version *pick(const ps_repository *repo, const ps_entry *e, cons
     return NULL;
 }
 
-/* v NULL: nobody has looked for the model's versions yet. */
-static bool is_loading(const ps_entry *e, const ps_model_version *v) {
+bool ps_version_loading(const ps_entry *e, const ps_model_version *v) {
     if (e->unloaded) return false;
     if (!v) return e->pending && !e->resolved;
     return v->state == PS_MODEL_LOADING || (e->pending && v->state != PS_MODEL_READY && v->state != PS_MODEL_FAILED);
@@ -233,7 +233,7 @@ bool ps_version_loadable(const ps_repository *repo, const ps_entry *e, const ps_
     return v ? v->state == PS_MODEL_KNOWN || v->state == PS_MODEL_EVICTED : !e->resolved && !e->reason.msg[0];
 }
 
-static ps_status not_there(const ps_entry *e, const char *version, ps_error *err) {
+ps_status ps_entry_no_version(const ps_entry *e, const char *version, ps_error *err) {
     const ps_model_version *other = ps_entry_default(e);
     PS_FAIL_IF(e->reason.msg[0], err, UNAVAILABLE, "model '%s' could not be loaded: %.200s", e->name, e->reason.msg);
     PS_FAIL_IF(!version || !other, err, NOT_FOUND, "model '%s' is not loaded", e->name);
@@ -244,10 +244,11 @@ static ps_status not_there(const ps_entry *e, const char *version, ps_error *err
 /* Why there is nothing to have now. What can be loaded is asked for, if `load`. */
 static ps_status refuse(ps_repository *repo, ps_entry *e, ps_model_version *v, const char *version, bool load,
                         ps_error *err) {
-    bool loading = is_loading(e, v) || (load && ps_version_loadable(repo, e, v) && ps_repository_queue(repo, e, v));
+    bool loading = ps_version_loading(e, v) ||
+                   (load && ps_version_loadable(repo, e, v) && ps_repository_queue(repo, e, v));
     PS_FAIL_IF(loading, err, UNAVAILABLE, "model '%s' is being loaded", e->name);
     PS_FAIL_IF(e->unloaded, err, NOT_FOUND, "model '%s' is not loaded", e->name);
-    if (!v) return not_there(e, version, err);
+    if (!v) return ps_entry_no_version(e, version, err);
     PS_FAIL_IF(v->state == PS_MODEL_FAILED, err, UNAVAILABLE, "model '%s' could not be loaded: %.200s", e->name,
                v->reason.msg);
     return PS_FAIL(err, NOT_FOUND, "model '%s' is not loaded", e->name);
@@ -260,7 +261,7 @@ static ps_status acquire(ps_repository *repo, const char *name, const char *vers
     *ret_loading = NULL;
     *ret_routed = false;
     PS_FAIL_IF(!e || e->gone, err, NOT_FOUND, "model '%.255s' is not known", name);
-    ps_model_version *v = pick(repo, e, version);
+    ps_model_version *v = ps_entry_pick(repo, e, version);
     if (v && v->served && !e->unloaded) {
         if (load) ps_served_use(v->served);
         if (load) ps_repository_watch_room(repo);
@@ -269,7 +270,7 @@ static ps_status acquire(ps_repository *repo, const char *name, const char *vers
         return PS_OK;
     }
     ps_status status = refuse(repo, e, v, version, load, err);
-    if (is_loading(e, v)) *ret_loading = e;
+    if (ps_version_loading(e, v)) *ret_loading = e;
     return status;
 }
 
@@ -332,27 +333,11 @@ ps_status ps_repository_ready(ps_repository *repo, const char *name, const char 
     bool routed;
     ps_mutex_lock(&repo->lock);
     const ps_entry *e = ps_repository_find(repo, name);
-    bool ready = e && !e->gone && ps_version_loadable(repo, e, pick(repo, e, version));
+    bool ready = e && !e->gone && ps_version_loadable(repo, e, ps_entry_pick(repo, e, version));
     ps_status status = ready ? PS_OK : acquire(repo, name, version, false, &served, &loading, &routed, err);
     ps_mutex_unlock(&repo->lock);
     ps_served_release(served);
     return status;
-}
-
-ps_status ps_repository_acquire_all(ps_repository *repo, ps_served ***ret, size_t *ret_count, ps_error *err) {
-    size_t n = 0;
-    ps_mutex_lock(&repo->lock);
-    ps_served **all = ps_alloc_array(repo->alloc, repo->n_versions + 1, sizeof *all);
-    for (size_t i = 0; all && i < repo->sorted.size; i++) {
-        const ps_entry *e = repo->sorted.data[i];
-        for (size_t k = 0; k < e->versions.size; k++)
-            if (e->versions.data[k]->served) all[n++] = ps_served_retain(e->versions.data[k]->served);
-    }
-    ps_mutex_unlock(&repo->lock);
-    if (!all) return PS_FAIL_NOMEM(err, "a list of models");
-    *ret = all;
-    *ret_count = n;
-    return PS_OK;
 }
 
 size_t ps_repository_versions(ps_repository *repo, const char *name, ps_arena *arena, const char ***ret) {
@@ -383,20 +368,24 @@ static const char *reason_of(const ps_repository *repo, const ps_entry *e, const
     }
 }
 
-static ps_index_entry index_version(const ps_repository *repo, const ps_entry *e, const ps_model_version *v) {
+const char *ps_version_state(const ps_entry *e, const ps_model_version *v) {
     static const char *const states[] = {
         [PS_MODEL_KNOWN] = "UNAVAILABLE",  [PS_MODEL_LOADING] = "LOADING",     [PS_MODEL_READY] = "READY",
         [PS_MODEL_FAILED] = "UNAVAILABLE", [PS_MODEL_UNLOADING] = "UNLOADING", [PS_MODEL_UNLOADED] = "UNAVAILABLE",
         [PS_MODEL_EVICTED] = "UNAVAILABLE"
     };
-    if (!v->served && is_loading(e, v)) return (ps_index_entry) { e->name, v->text, "LOADING", "" };
-    return (ps_index_entry) { e->name, v->text, states[v->state], reason_of(repo, e, v) };
+    return !v->served && ps_version_loading(e, v) ? "LOADING" : states[v->state];
+}
+
+static ps_index_entry index_version(const ps_repository *repo, const ps_entry *e, const ps_model_version *v) {
+    const bool loading = !v->served && ps_version_loading(e, v);
+    return (ps_index_entry) { e->name, v->text, ps_version_state(e, v), loading ? "" : reason_of(repo, e, v) };
 }
 
 /* A model whose versions are not known. */
 static ps_index_entry index_name(const ps_repository *repo, const ps_entry *e) {
     if (e->reason.msg[0]) return (ps_index_entry) { e->name, "1", "UNAVAILABLE", e->reason.msg };
-    if (is_loading(e, NULL)) return (ps_index_entry) { e->name, "1", "LOADING", "" };
+    if (ps_version_loading(e, NULL)) return (ps_index_entry) { e->name, "1", "LOADING", "" };
     if (ps_version_loadable(repo, e, NULL)) return (ps_index_entry) { e->name, "", "UNAVAILABLE", on_first };
     return (ps_index_entry) { .name = e->name };
 }

@@ -153,8 +153,27 @@ void ps_repository_write_version_traffic(ps_repository *repo, const char *name, 
 
 /* A run found no memory: makes an idle model go. False: none can. */
 bool ps_repository_relieve(ps_repository *repo);
-/* References to all loaded models, in order of name; ps_alloc'ed array, release each. */
-ps_status ps_repository_acquire_all(ps_repository *repo, ps_served ***ret, size_t *ret_count, ps_error *err);
+/* ---- statistics: repository_stats.c ---- */
+
+/* One version that something has happened to: that was loaded once, or was to be. */
+typedef struct ps_counted {
+    const char *name, *version; /* live as long as the repository, like the next two */
+    const char *state, *device;
+    ps_stats *stats;   /* a reference */
+    ps_served *served; /* a reference, or NULL: it is not loaded */
+} ps_counted;
+
+/* In order of name and version. name NULL: of all models; version NULL: all, else digits or a label. Loads nothing.
+ * PS_NOT_FOUND: there is no such model or version. */
+ps_status ps_repository_counted(ps_repository *repo, const char *name, const char *version, ps_counted **ret,
+                                size_t *ret_count, ps_error *err);
+void ps_counted_free(ps_repository *repo, ps_counted *counted, size_t n);
+/* What its element of the statistics says besides the counters. */
+ps_stats_version ps_counted_version(const ps_counted *counted);
+/* A request for inference failed that has no model: counted where the model, and the version, are known. UNAVAILABLE
+ * is told apart: what could not be loaded, and what was not in time. */
+void ps_repository_count_failure(ps_repository *repo, const char *name, const char *version, ps_failure failure,
+                                 int64_t total_ns);
 /* One version of the index. A model that no request loads and nobody has loaded yet has only its name: the others are
  * NULL, as in Triton's. */
 typedef struct ps_index_entry {

@@ -8,7 +8,8 @@
 #define RELIEF_SHARE 16
 #define HEADROOM_SHARE 16                     /* of the limit that loads leave for requests */
 #define PATIENCE_NS (5 * INT64_C(1000000000)) /* with models that are in use */
-#define LOOK_AGAIN_NS 2000000 /* each look goes through all models under the lock that requests take */
+#define RESERVE_NS (2 * INT64_C(1000000000))  /* of it, for models in use that are known to take more than they have */
+#define LOOK_AGAIN_NS 2000000                 /* each look goes through all models under the lock that requests take */
 
 static size_t limit_of(const ps_repository *repo) {
     return repo->options.memory_limit;
@@ -42,12 +43,11 @@ static void list_residents(ps_repository *repo) {
 /* Out of the version, which a request may load again. */
 static ps_served *detach(ps_model_version *v) {
     ps_served *s = v->served;
-    (void)ps_served_memory(s, &v->bytes);
-    v->kept = ps_stats_get(&s->stats);
+    v->held = ps_served_memory(s, &v->bytes);
     v->served = NULL;
     v->state = PS_MODEL_EVICTED;
     v->reason = (ps_error)PS_ERROR_INIT;
-    v->evictions++;
+    ps_stats_evicted(s->stats);
     return s;
 }
 
@@ -107,11 +107,32 @@ static size_t count_residents(ps_repository *repo) {
     return n;
 }
 
+/* What is held; and what models that have just been loaded will take for their sessions, as they did before. */
+static uint64_t used_of(ps_repository *repo, bool reserve) {
+    uint64_t due = 0;
+    if (!reserve) return ps_engine_memory(repo->engine, NULL);
+    ps_mutex_lock(&repo->lock);
+    list_residents(repo);
+    for (size_t i = 0; i < repo->residents.size; i++) {
+        const uint64_t now = repo->residents.data[i].bytes, held = repo->resident_of.data[i]->held;
+        due += held > now ? held - now : 0;
+    }
+    ps_mutex_unlock(&repo->lock);
+    return ps_engine_memory(repo->engine, NULL) + due;
+}
+
+/* What a load asks for. */
+typedef struct want {
+    uint64_t bytes;
+    bool one_more; /* it adds to the number of models */
+    bool reserve;  /* what others will take is left to them */
+} want;
+
 /* Bytes and models too many if another came with so much. */
-static bool is_room(ps_repository *repo, uint64_t bytes, bool one_more, uint64_t *ret_bytes, size_t *ret_count) {
-    uint64_t limit = limit_of(repo), used = ps_engine_memory(repo->engine, NULL), most = limit - limit / HEADROOM_SHARE;
-    size_t residents = one_more ? count_residents(repo) + 1 : 0, max = repo->options.max_models;
-    *ret_bytes = limit && used + bytes > most ? used + bytes - most : 0;
+static bool is_room(ps_repository *repo, const want *w, uint64_t *ret_bytes, size_t *ret_count) {
+    uint64_t limit = limit_of(repo), used = used_of(repo, w->reserve), most = limit - limit / HEADROOM_SHARE;
+    size_t residents = w->one_more ? count_residents(repo) + 1 : 0, max = repo->options.max_models;
+    *ret_bytes = limit && used + w->bytes > most ? used + w->bytes - most : 0;
     *ret_count = max && residents > max ? residents - max : 0;
     return !*ret_bytes && !*ret_count;
 }
@@ -122,9 +143,10 @@ bool ps_repository_is_crowded(const ps_repository *repo) {
 }
 
 void ps_repository_restore_room(ps_repository *repo) {
+    const want nothing = { 0, false, false };
     uint64_t much;
     size_t many;
-    while (!is_room(repo, 0, false, &much, &many))
+    while (!is_room(repo, &nothing, &much, &many))
         if (!ps_repository_evict(repo, much, 0) && !ps_repository_evict(repo, 0, 1)) return;
 }
 
@@ -133,14 +155,14 @@ static double mb(uint64_t bytes) {
 }
 
 /* Idle models make room, and the room that is left for requests is the last resort. */
-static bool find_room(ps_repository *repo, uint64_t bytes, bool one_more) {
+static bool find_room(ps_repository *repo, const want *w) {
     uint64_t much;
     size_t many;
-    while (!is_room(repo, bytes, one_more, &much, &many)) {
+    while (!is_room(repo, w, &much, &many)) {
         if (ps_repository_evict(repo, much, many)) continue;
         if (many) return false;
         const uint64_t most = limit_of(repo) - limit_of(repo) / PS_REQUESTS_SHARE;
-        if (ps_engine_memory(repo->engine, NULL) + bytes <= most) return true;
+        if (used_of(repo, w->reserve) + w->bytes <= most) return true;
         if (!ps_repository_evict(repo, 0, 1)) return false;
     }
     return true;
@@ -167,12 +189,14 @@ static ps_status no_room(ps_repository *repo, const ps_entry *e, uint64_t bytes,
 
 ps_status ps_repository_make_room(ps_repository *repo, const ps_entry *e, uint64_t bytes, bool one_more,
                                   ps_error *err) {
-    int64_t until = ps_clock_ns() + (ps_repository_on_demand(repo) ? PATIENCE_NS : 0);
+    const int64_t start = ps_clock_ns(), until = start + (ps_repository_on_demand(repo) ? PATIENCE_NS : 0);
+    want w = { bytes, one_more, ps_repository_on_demand(repo) };
     PS_FAIL_IF(limit_of(repo) && bytes > limit_of(repo), err, NO_MEMORY,
                "model '%s' takes about %.1f MB, and the memory limit of all models together is %.1f MB", e->name,
                mb(bytes), mb(limit_of(repo)));
-    while (!find_room(repo, bytes, one_more)) { /* models in use are idle in a moment */
+    while (!find_room(repo, &w)) { /* models in use are idle in a moment */
         if (!count_residents(repo)) return never(repo, e, bytes, err);
+        w.reserve &= ps_clock_ns() < start + RESERVE_NS; /* they may not take it at all */
         if (ps_clock_ns() >= until || atomic_load(&repo->stop_loading)) return no_room(repo, e, bytes, one_more, err);
         ps_sleep_ns(LOOK_AGAIN_NS);
     }

@@ -22,10 +22,11 @@ typedef struct ps_model_version {
     ps_served *served; /* not NULL in state READY, and while a loaded version is loaded again */
     ps_error reason;   /* of state FAILED, and of READY when a reload or a newer version failed; else empty */
     size_t bytes;      /* that it held at most when it was loaded last; 0: not known */
+    size_t held;       /* that it held, with its sessions, when it was evicted last; 0: not known */
     int64_t load_ns;   /* how long that load took */
-    uint64_t loads, evictions;
+    bool was_loaded;       /* at least once */
     uint64_t stamp, tried; /* of its files, as of the last look and the last load: see repository_poll.c */
-    ps_stats_values kept;  /* counters from before it was evicted */
+    ps_stats *stats;       /* a reference; NULL: nothing has happened to it yet (ps_version_stats) */
 } ps_model_version;
 
 /* One known name. Lives as long as the repository; guarded by its lock but for the first four, which do not change. */
@@ -39,6 +40,7 @@ typedef struct ps_entry {
     bool gone;                           /* from the folder: as if it were not known */
     uint64_t seen, taken;                /* stamps of its files: of the last look, and taken up. The loader's */
     ps_error reason;                     /* why its versions cannot be told, or empty */
+    ps_duration early[PS_FAILURES];      /* of requests before its versions were known */
     ps_traffic *traffic;                 /* NULL: no rules */
     char *rules;                         /* of the configuration, not taken up yet; NULL: none */
     bool restored;                       /* what an earlier server kept has been looked for. The loader's */
@@ -64,6 +66,7 @@ struct ps_repository {
     bool crowded;                  /* so little room is left that idle models are to go */
     int64_t looked_ns;             /* when that was found last */
     atomic_bool stop_loading;
+    atomic_bool filling; /* a load is taking memory */
     ps_mutex load_lock; /* one load or unload at a time; taken before lock */
     ps_mutex lock;
     ps_cond gone;              /* an unloaded version has been freed */
@@ -87,6 +90,24 @@ bool ps_version_there(const ps_model_version *v);
 /* Does a request load it? With the lock held; v NULL: nobody has looked for the model's versions yet. */
 bool ps_version_loadable(const ps_repository *repo, const ps_entry *e, const ps_model_version *v);
 ps_model_version *ps_entry_version(const ps_entry *e, int64_t number);
+
+/* ---- repository_stats.c ---- */
+
+/* Its counters, made if need be: with the lock held. NULL: out of memory. */
+ps_stats *ps_version_stats(ps_repository *repo, ps_entry *e, ps_model_version *v);
+/* As if nothing had ever happened to the model. With the lock held. */
+void ps_entry_forget_stats(ps_entry *e);
+
+/* ---- repository.c ---- */
+
+/* The version that `version` (NULL: none; digits or a label) asks for; NULL: there is none. With the lock held. */
+ps_model_version *ps_entry_pick(const ps_repository *repo, const ps_entry *e, const char *version);
+/* With the lock held; v NULL: nobody has looked for the model's versions yet. */
+bool ps_version_loading(const ps_entry *e, const ps_model_version *v);
+/* As the index calls it. With the lock held. */
+const char *ps_version_state(const ps_entry *e, const ps_model_version *v);
+/* Why there is no such version. With the lock held. */
+ps_status ps_entry_no_version(const ps_entry *e, const char *version, ps_error *err);
 
 /* ---- repository_traffic.c ---- */
 

@@ -7,6 +7,7 @@
 #define ANOTHER_TRY 16 /* a load that found too little memory tries again with this share of the limit more */
 
 #define CROWDED_NS INT64_C(100000000) /* between attempts to make room for requests */
+#define LOOK_AGAIN_NS 2000000         /* of a run that finds no memory while a load is under way */
 
 /* ---- the folder ---- */
 
@@ -142,17 +143,16 @@ static void set_state(ps_repository *repo, ps_model_version *v, ps_model_state s
     ps_mutex_unlock(&repo->lock);
 }
 
-/* Puts `served` in place of the version's and lets go of the old one. Counters go on if it had been evicted only. */
+/* Puts `served` in place of the version's and lets go of the old one. */
 static void replace(ps_repository *repo, ps_entry *e, ps_model_version *v, ps_served *served, int64_t load_ns) {
     ps_mutex_lock(&repo->lock);
     ps_served *old = v->served;
-    ps_stats_resume(&served->stats, &v->kept);
-    v->kept = (ps_stats_values) { 0 };
+    ps_stats_loaded(served->stats, load_ns, ps_served_was_kept(served));
     v->served = served;
     v->state = PS_MODEL_READY;
     v->reason = (ps_error)PS_ERROR_INIT;
     v->load_ns = load_ns;
-    v->loads++;
+    v->was_loaded = true;
     v->queued = 0;
     (void)ps_served_memory(served, &v->bytes);
     ps_mutex_unlock(&repo->lock);
@@ -169,6 +169,8 @@ static void load_failed(ps_repository *repo, ps_entry *e, ps_model_version *v, p
     v->state = v->served ? PS_MODEL_READY : later ? PS_MODEL_EVICTED : PS_MODEL_FAILED;
     v->reason = *reason;
     v->queued = 0;
+    ps_stats *stats = ps_version_stats(repo, e, v);
+    if (stats) ps_stats_load_failed(stats);
     ps_mutex_unlock(&repo->lock);
     ps_load_waits_end(repo->waits, e);
 }
@@ -195,19 +197,31 @@ static bool relieve(void *ctx) {
     return ps_repository_relieve(ctx);
 }
 
-static ps_status load_file(ps_repository *repo, ps_entry *e, const ps_model_version *v, ps_served **ret,
-                           ps_error *err) {
+/* Of a run: what a load holds only for a moment, or gives back because it was too little, is worth waiting for. */
+static bool relieve_run(void *ctx) {
+    ps_repository *repo = ctx;
+    if (ps_repository_relieve(repo)) return true;
+    if (!atomic_load(&repo->filling)) return false;
+    ps_sleep_ns(LOOK_AGAIN_NS);
+    return true;
+}
+
+static ps_status load_file(ps_repository *repo, ps_entry *e, ps_model_version *v, ps_served **ret, ps_error *err) {
     char *config;
     PS_TRY(ps_model_path_config(repo->alloc, e->path, &config, err));
     ps_served_options options = repo->options.served;
     options.name = e->name;
     options.version = v->text;
+    ps_mutex_lock(&repo->lock);
+    options.stats = ps_version_stats(repo, e, v);
+    ps_mutex_unlock(&repo->lock);
     options.path = v->file;
     options.states = e->states;
     options.config = config;
     options.relieve = relieve;
     options.relieve_ctx = repo;
-    ps_status status = ps_served_load(repo->engine, &options, ret, err);
+    ps_status status = options.stats ? ps_served_load(repo->engine, &options, ret, err)
+                                     : PS_FAIL_NOMEM(err, "the statistics of a model");
     ps_free(repo->alloc, config);
     return status;
 }
@@ -222,7 +236,9 @@ static ps_status load_with_room(ps_repository *repo, ps_entry *e, ps_model_versi
         PS_TRY(ps_repository_make_room(repo, e, bytes, !v->served, err));
         uint64_t used = ps_engine_memory(repo->engine, NULL), room = limit > used ? limit - used : 0;
         const int64_t start = ps_clock_ns();
+        atomic_store(&repo->filling, true);
         ps_status status = load_file(repo, e, v, ret, err);
+        atomic_store(&repo->filling, false);
         *ret_load_ns = ps_clock_ns() - start;
         if (status != PS_NO_MEMORY || !limit) return status;
         bytes = (room > bytes ? room : bytes) + limit / ANOTHER_TRY;
@@ -243,6 +259,7 @@ static ps_status load_version(ps_repository *repo, ps_entry *e, ps_model_version
     int64_t took = ps_clock_ns() - start;
     const char *name = ps_log_quote(e->name, quoted, sizeof quoted);
     if (status == PS_OK) {
+        if (served->relieve) served->relieve = relieve_run;
         log_config(repo, served);
         ps_log_line(&repo->log, PS_LOG_INFO,
                     "event=load model=%s version=%s ms=%.1f max_batch=%u bytes=%zu from=%s room_ms=%.1f", name,
@@ -431,6 +448,7 @@ static ps_served *forget(ps_repository *repo, ps_model_version *v) {
     v->queued = 0;
     v->state = PS_MODEL_KNOWN;
     v->tried = 0;
+    v->held = 0;
     ps_mutex_unlock(&repo->lock);
     return old;
 }
@@ -443,6 +461,7 @@ static void drop_all(ps_repository *repo, ps_entry *e) {
     e->resolved = e->pending = false;
     e->reason = (ps_error)PS_ERROR_INIT;
     ps_entry_drop_rules(repo, e);
+    ps_entry_forget_stats(e);
     ps_mutex_unlock(&repo->lock);
     for (size_t i = 0; i < e->versions.size; i++) {
         ps_served *old = forget(repo, e->versions.data[i]);
@@ -620,7 +639,6 @@ static bool unload_version(ps_repository *repo, ps_model_version *v) {
     v->served = NULL;
     v->queued = 0;
     v->reason = (ps_error)PS_ERROR_INIT;
-    v->kept = (ps_stats_values) { 0 };
     v->state = old ? PS_MODEL_UNLOADING : v->state == PS_MODEL_KNOWN ? PS_MODEL_KNOWN : PS_MODEL_UNLOADED;
     ps_mutex_unlock(&repo->lock);
     if (!old) return false;

@@ -57,7 +57,7 @@ static bool is_there(void *ctx, int64_t number) {
 /* One that was loaded and then evicted is as good as loaded. */
 static bool is_ready(void *ctx, int64_t number) {
     const ps_model_version *v = ps_entry_version(ctx, number);
-    return v && (v->served || (v->state == PS_MODEL_EVICTED && v->loads));
+    return v && (v->served || (v->state == PS_MODEL_EVICTED && v->was_loaded));
 }
 
 static ps_traffic_model model_of(ps_entry *e, bool waits) {

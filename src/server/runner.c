@@ -72,10 +72,11 @@ static void leave_sequence(ps_infer *infer) {
 
 static void end(ps_runner *runner, ps_infer *infer) {
     infer->sample.total = ps_clock_ns() - infer->arrived_ns;
+    infer->sample.missed = infer->loaded_ns != 0;
     if (infer->status == PS_OK)
-        ps_stats_success(&infer->served->stats, &infer->sample);
+        ps_stats_success(infer->served->stats, &infer->sample);
     else
-        ps_stats_fail(&infer->served->stats, infer->sample.total);
+        ps_stats_fail(infer->served->stats, ps_core_failure(infer, infer->status), infer->sample.total);
     ps_trace_request(runner->options.trace, infer, &infer->sample);
     if (infer->route.entry) ps_routed_done(&infer->route, infer->status, infer->loaded_ns ? -1 : infer->sample.total);
     leave_sequence(infer);

@@ -38,6 +38,7 @@ static long long allowed_us(const ps_infer *infer) {
 ps_status ps_schedule_refused(ps_infer *infer, const ps_sched_verdict *verdict, ps_error *err) {
     const char *name = infer->served->name;
     infer->retry_after_ns = verdict->retry_after_ns;
+    infer->refused = verdict->reason;
     switch (verdict->reason) {
     case PS_SCHED_FULL: return PS_FAIL(err, UNAVAILABLE, "model '%s': the queue of requests is full", name);
     case PS_SCHED_TOO_LATE:
@@ -52,14 +53,17 @@ ps_status ps_schedule_refused(ps_infer *infer, const ps_sched_verdict *verdict, 
     }
 }
 
-ps_status ps_schedule_dropped(const ps_infer *infer, ps_error *err) {
+ps_status ps_schedule_dropped(ps_infer *infer, ps_error *err) {
     const char *name = infer->served->name;
+    infer->refused = infer->request.reason;
     switch (infer->request.reason) {
     case PS_SCHED_TOO_LATE:
         return PS_FAIL(err, DEADLINE,
                        "model '%s': the request waited for too long to be answered within its timeout of %lld "
                        "microseconds",
                        name, allowed_us(infer));
+    case PS_SCHED_FULL:
+        return PS_FAIL(err, UNAVAILABLE, "model '%s': the queue of requests is full, and others are due earlier", name);
     case PS_SCHED_TIMEOUT:
         return PS_FAIL(err, DEADLINE, "model '%s': the request waited for longer than the queue's timeout", name);
     default: return PS_FAIL(err, UNAVAILABLE, "model '%s' is not loaded", name);

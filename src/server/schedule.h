@@ -17,7 +17,7 @@ void ps_runner_forget(ps_runner *runner, ps_served *s);
 void ps_schedule_keep(ps_served *s, ps_mutex *lock);
 
 ps_status ps_schedule_refused(ps_infer *infer, const ps_sched_verdict *verdict, ps_error *err);
-ps_status ps_schedule_dropped(const ps_infer *infer, ps_error *err);
+ps_status ps_schedule_dropped(ps_infer *infer, ps_error *err);
 ps_status ps_schedule_given_up(const ps_infer *infer, ps_error *err);
 void ps_schedule_write_stats(const ps_sched_stats *stats, ps_str *out);
 

@@ -214,7 +214,8 @@ static ps_status enter(ps_sequences *s, ps_infer *infer, bool *ret_waits, ps_err
     ps_sequence *q = ps_map_get(&s->by_id, infer->sequence_id);
     if (!q && !infer->sequence_start) return not_started(infer, err);
     if (!q) PS_TRY(add_sequence(s, infer, &q, err));
-    PS_FAIL_IF(q->n_waiting == PS_SEQUENCE_MAX_WAITING, err, UNAVAILABLE,
+    infer->refused = q->n_waiting == PS_SEQUENCE_MAX_WAITING ? PS_SCHED_FULL : PS_SCHED_OK;
+    PS_FAIL_IF(infer->refused != PS_SCHED_OK, err, UNAVAILABLE,
                "model '%s': %d requests of sequence '%.128s' wait already", infer->served->name,
                PS_SEQUENCE_MAX_WAITING, infer->sequence_id + 1);
     infer->sequence = q;

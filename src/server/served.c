@@ -192,11 +192,7 @@ ps_status ps_served_load(ps_engine *engine, const ps_served_options *options, ps
         ps_free(alloc, s);
         return PS_FAIL_NOMEM(err, "a served model");
     }
-    if (!ps_stats_init(&s->stats)) {
-        ps_mutex_destroy(&s->lock);
-        ps_free(alloc, s);
-        return PS_FAIL_NOMEM(err, "a served model");
-    }
+    s->stats = ps_stats_retain(options->stats);
     ps_status status = fill(s, engine, options, err);
     if (status != PS_OK) {
         ps_served_release(s);
@@ -228,8 +224,11 @@ void ps_served_release(ps_served *s) {
     ps_free(s->alloc, s->profiles);
     free_idle(s);
     ps_sequences_free(s->sequences);
+    size_t peak = 0;
+    if (s->model) (void)ps_served_memory(s, &peak);
+    ps_stats_held(s->stats, peak);
     ps_model_release(s->model);
-    ps_stats_destroy(&s->stats);
+    ps_stats_release(s->stats);
     ps_mutex_destroy(&s->lock);
     ps_arena_release(&s->arena);
     ps_free(s->alloc, s);

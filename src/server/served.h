@@ -35,7 +35,7 @@ typedef struct ps_served {
     ps_model_config config; /* in the arena */
     ps_photo_settings photo;
     ps_sequences *sequences; /* NULL: the model keeps no state */
-    ps_stats stats;
+    ps_stats *stats; /* the version's, a reference */
     ps_quick quick;
     uint32_t max_batch; /* rows that may share a run; 1: requests run alone, for the reason in `unbatched` */
     const char *unbatched;
@@ -65,6 +65,7 @@ typedef struct ps_served {
 
 typedef struct ps_served_options {
     const char *name, *version, *path;
+    ps_stats *stats;    /* of the version */
     const char *device; /* may be NULL, like the next two */
     const char *states; /* instead of the model's .state.json: its text */
     const char *config; /* the model's config.pbtxt or config.json */

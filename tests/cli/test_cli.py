@@ -115,6 +115,11 @@ def test_bash_completion_answers(tool, tmp_path):
     (["demo", "compression", "--data", "x"], ["MODEL"]),
     (["demo", "compression", "--judged", "0"], ["--judged"]),
     (["demo", "batching", "--seconds", "0"], ["--seconds"]),
+    (["demo", "batching", "a.onnx", "b.onnx"], ["b.onnx"]),
+    (["demo", "multi-model", "a.onnx"], ["two models or more", "a.onnx"]),
+    (["demo", "multi-model", "--target", "5"], ["--target", "batching"]),
+    (["demo", "multi-model", "--seconds", "much"], ["--seconds"]),
+    (["demo", "multi-model", *"123456789"], ["'9'"]),
     (["serve", "m.onnx", "--http-port", "70000"], ["--http-port"]),
     (["serve", "m.onnx", "--grpc-port", "-2"], ["--grpc-port"]),
     (["serve", "m.onnx", "--max-body", "0"], ["--max-body"]),
@@ -511,3 +516,50 @@ def test_demo_batching_of_a_model(tool, classifier, tmp_path):
     assert len([line for line in lines if re.match(r"\d+ +\|", line)]) == 7 and "plots" not in done.out
     assert not list(tmp_path.glob("*.html"))
     assert_fails(tool("demo", "batching", "nothing.onnx"), 1, "nothing.onnx")
+
+
+def check_multi_model(found, names):
+    """What the server counted is what the client sent, models go in turn under the limit, and every answer is right."""
+    free, limited = found["servers"]
+    assert free["limit_bytes"] is None and free["requests"] == limited["requests"] > 0
+    for server in (free, limited):
+        assert server["failed"] == server["wrong"] == 0
+        assert [m["model"] for m in server["models"]] == names
+        assert sum(m["requests"] for m in server["models"]) == server["requests"]
+        for m in server["models"]:
+            assert m["hit"]["count"] + m["miss"]["count"] == m["requests"] and m["failed"] == 0
+            assert m["hit"]["count"] == 0 or 0 < m["hit"]["p50_ms"] <= m["hit"]["p99_ms"]
+            assert m["loads"] >= m["evictions"] and m["peak_bytes"] >= m["bytes"]
+    assert all(m["loads"] == 1 and m["evictions"] == m["miss"]["count"] == 0 for m in free["models"])
+    assert sum(m["evictions"] for m in limited["models"]) > 0
+    assert sum(m["miss"]["count"] for m in limited["models"]) > 0
+    assert max(m["peak_bytes"] for m in limited["models"]) < limited["peak_bytes"] <= limited["limit_bytes"] < free["peak_bytes"]
+
+
+def test_demo_multi_model(tool, tmp_path):
+    done = tool("demo", "multi-model", "--seconds", "0.3", "--html", "page.html", "--json")
+    check_multi_model(document(done), ["large", "medium", "small"])
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<svg") == 3 and page.count("<polyline") == 7 and page.count("<table") == 2 and "http" not in page
+    assert {p.name for p in tmp_path.iterdir()} == {"page.html", "cache"}, "what was made has gone"
+
+
+def test_demo_multi_model_of_models(tool, tmp_path):
+    """Large enough that the least memory limit is less; the first dims of their inputs differ in name and are given."""
+    def model(name, width):
+        weights = [numpy_helper.from_array(np.full((width, width), 1 / width, np.float32), f"w{i}") for i in range(2)]
+        graph = helper.make_graph([helper.make_node("MatMul", [name, "w0"], ["t"]), helper.make_node("MatMul", ["t", "w1"], ["y"])],
+                                  name, [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width])],
+                                  [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", width])], weights)
+        path = tmp_path / name / "model.onnx"
+        path.parent.mkdir()
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+        return path
+    paths = [model("a", 1536), model("b", 1280)]
+    done = tool("demo", "multi-model", *paths, "--seconds", "0.3", "--html", "", "--shape", "b=3x1280")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert len([line for line in lines if re.match("[ab] +[0-9]+ ", line)]) == 4 and "plots" not in done.out
+    assert "wrong answers: 0" in done.out and re.search(r"^limit [\d.]+ MB: at most [\d.]+ MB held$", done.out, re.M)
+    assert_fails(tool("demo", "multi-model", *paths, "--shape", "z=1x2"), 2, "z=1x2", "no model has such an input")
+    assert_fails(tool("demo", "multi-model", paths[0], "nothing.onnx"), 1, "nothing.onnx")

@@ -96,6 +96,25 @@ class Server:
             return log.read()
 
 
+def metrics(server):
+    """{(name, frozenset of labels): value}; the text is read by hand, strictly."""
+    reply = requests.get(server.base + "/metrics", timeout=READY_SECONDS)
+    assert reply.status_code == 200 and reply.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    found, types = {}, {}
+    for line in reply.text.splitlines():
+        if line.startswith("#"):
+            kind, name, rest = re.fullmatch(r"# (HELP|TYPE) (\w+) (.+)", line).groups()
+            assert kind == "HELP" or types.setdefault(name, rest) == rest
+            continue
+        name, labels, number = re.fullmatch(r'(\w+)(?:\{((?:\w+="(?:[^"\\]|\\.)*",?)*)\})? (\S+)', line).groups()
+        base = re.sub("_(sum|count|bucket)$", "", name)
+        assert name in types or types.get(base) == "histogram" or (types.get(base) == "summary" and "_bucket" not in name), line
+        key = name, frozenset(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or ""))
+        assert key not in found, line
+        found[key] = float(number)
+    return found
+
+
 def save(path, nodes, inputs, outputs, initializers=()):
     graph = helper.make_graph(nodes, path.stem, inputs, outputs, list(initializers))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -157,6 +176,20 @@ def slow_model(path, layers=60, width=1024):
              for i in range(layers)]
     return save(path, nodes, [value("x", TensorProto.FLOAT, ["n", width])], [value("y", TensorProto.FLOAT, ["n", width])],
                 [numpy_helper.from_array(weight, "w")])
+
+
+@pytest.fixture
+def start():
+    """start(ARGUMENTS…): a server of the test's own; each ends well."""
+    started = []
+
+    def make(*arguments, kind=Server, **more):
+        started.append(kind(*arguments, **more))
+        return started[-1]
+    yield make
+    for server in started:
+        code, log = server.stop()
+        assert code == 0, log
 
 
 @pytest.fixture(scope="session")

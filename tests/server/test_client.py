@@ -164,7 +164,7 @@ def test_statistics_move(triton):
         assert count == 0 or now["ns"] > was["ns"], key
     assert sum(size["compute_infer"]["count"] for size in after["batch_stats"]) == after["execution_count"]
     names = [s["name"] for s in triton.get_inference_statistics()["model_stats"]]
-    assert names == sorted(names) and {"plain", "pair"} <= set(names) and "broken" not in names
+    assert names == sorted(names) and {"plain", "pair", "broken"} <= set(names), "loaded or not"
 
 
 def test_index(triton):

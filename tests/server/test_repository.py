@@ -10,7 +10,7 @@ import pytest
 import requests
 import tritonclient.grpc as grpc_client
 import tritonclient.http as client
-from conftest import Server, add_model, save, value
+from conftest import add_model, save, value
 from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException
 
@@ -48,19 +48,6 @@ def load(server, model):
 def config(folder, text):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.pbtxt").write_text(text)
-
-
-@pytest.fixture
-def start():
-    started = []
-
-    def make(*arguments):
-        started.append(Server(*arguments))
-        return started[-1]
-    yield make
-    for server in started:
-        code, log = server.stop()
-        assert code == 0, log
 
 
 # ---- versions ----
@@ -294,7 +281,8 @@ def test_statistics_outlive_an_eviction(tmp_path, start):
     for _ in range(3):
         infer(server, "a")
     infer(server, "b")
-    assert requests.get(server.base + "/v2/models/a/stats", timeout=WAIT).status_code == 404, "asking for them loads nothing"
+    gone = requests.get(server.base + "/v2/models/a/stats", timeout=WAIT).json()["model_stats"]
+    assert (gone[0]["state"], gone[0]["inference_count"]) == ("UNAVAILABLE", 3), "asking for them loads nothing"
     infer(server, "a")
     stats = requests.get(server.base + "/v2/models/a/stats", timeout=WAIT).json()["model_stats"]
     assert stats[0]["inference_count"] == 4

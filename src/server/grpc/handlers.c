@@ -328,12 +328,13 @@ static bool fill_batches(ps_call *c, model_stats *to, const ps_stats_values *v) 
     return list != NULL;
 }
 
-static bool fill_stats(ps_call *c, ps_served *s, model_stats *to) {
-    ps_stats_values v = ps_stats_get(&s->stats);
+static bool fill_stats(ps_call *c, const ps_counted *counted, model_stats *to) {
+    ps_stats_values v = ps_stats_get(counted->stats);
+    const ps_stats_version of = ps_counted_version(counted);
     oip__model_statistics__init(&to->m);
     oip__infer_statistics__init(&to->infer);
-    to->m.name = (char *)s->name;
-    to->m.version = (char *)s->version;
+    to->m.name = (char *)(uintptr_t)of.name;
+    to->m.version = (char *)(uintptr_t)of.version;
     to->m.last_inference = v.last_inference_ms;
     to->m.inference_count = v.inferences;
     to->m.execution_count = v.executions;
@@ -346,70 +347,46 @@ static bool fill_stats(ps_call *c, ps_served *s, model_stats *to) {
     to->infer.compute_output = put_duration(&to->output, v.output);
     to->infer.cache_hit = to->infer.cache_miss = put_duration(&to->none, (ps_duration) { 0, 0 });
     oip__memory_usage__init(&to->memory);
-    to->memory.type = (char *)(uintptr_t)s->device;
-    to->memory.byte_size = ps_served_memory(s, NULL);
+    to->memory.type = (char *)(uintptr_t)of.device;
+    to->memory.byte_size = of.bytes;
     to->memories[0] = &to->memory;
     to->m.n_memory_usage = 1;
     to->m.memory_usage = to->memories;
     return fill_batches(c, to, &v);
 }
 
-static ps_status reply_stats(ps_call *c, ps_served **all, size_t n, ps_error *err) {
+static ps_status reply_stats(ps_call *c, const ps_counted *all, size_t n, ps_error *err) {
     Oip__ModelStatisticsReply reply = OIP__MODEL_STATISTICS_REPLY__INIT;
     model_stats **list = ps_control_list(c, n, sizeof **list);
     if (!list) return PS_FAIL_NOMEM(err, "a reply");
     for (size_t i = 0; i < n; i++)
-        if (!fill_stats(c, all[i], list[i])) return PS_FAIL_NOMEM(err, "a reply");
+        if (!fill_stats(c, &all[i], list[i])) return PS_FAIL_NOMEM(err, "a reply");
     reply.n_model_stats = n;
     reply.model_stats = (Oip__ModelStatistics **)list; /* their first member */
     ps_control_reply(c, &reply.base);
     return PS_OK;
 }
 
-/* model NULL: of all; version "": of each that is loaded. Moves those of them to the front and lets go of the others.
- */
-static size_t only_of(ps_served **all, size_t n, const char *model, const char *version) {
-    size_t kept = 0;
-    for (size_t i = 0; i < n; i++) {
-        bool of_it = !model || (strcmp(all[i]->name, model) == 0 && (!*version || !strcmp(all[i]->version, version)));
-        if (of_it)
-            all[kept++] = all[i];
-        else
-            ps_served_release(all[i]);
-    }
-    return kept;
+/* name "": of all models; version "": of all versions. */
+static ps_status list_stats(ps_call *c, const Oip__ModelRef *ref, ps_counted **ret, size_t *ret_count, ps_error *err) {
+    const bool one = *ref->name != '\0', with_version = one && *ref->version;
+    if (one) PS_TRY(ps_grpc_check_target(ref->name, ref->version, err));
+    return ps_repository_counted(c->grpc->options.repository, one ? ref->name : NULL,
+                                 with_version ? ref->version : NULL, ret, ret_count, err);
 }
 
-static void all_stats(ps_call *c, const char *model, const char *version) {
-    ps_served **all;
-    size_t n;
-    ps_alloc_state *alloc = c->grpc->alloc;
-    ps_status status = ps_repository_acquire_all(c->grpc->options.repository, &all, &n, &c->infer.error);
+void ps_grpc_handle_stats(ps_call *c) {
+    ps_repository *repo = c->grpc->options.repository;
+    Oip__ModelRef *ref;
+    ps_counted *all = NULL;
+    size_t n = 0;
+    ps_status status = read_ref(c, &ref, &c->infer.error);
+    if (status == PS_OK) status = list_stats(c, ref, &all, &n, &c->infer.error);
     if (status != PS_OK) {
         ps_call_fail(c, status);
         return;
     }
-    n = only_of(all, n, model, version);
     status = reply_stats(c, all, n, &c->infer.error); /* if OK, the call is gone */
-    for (size_t i = 0; i < n; i++)
-        ps_served_release(all[i]);
-    ps_free(alloc, all);
+    ps_counted_free(repo, all, n);
     if (status != PS_OK) ps_call_fail(c, status);
-}
-
-void ps_grpc_handle_stats(ps_call *c) {
-    Oip__ModelRef *ref;
-    ps_status status = read_ref(c, &ref, &c->infer.error);
-    const char *version = "";
-    ps_served *served;
-    if (status == PS_OK && *ref->name) { /* a version that was named by a label is counted by its number */
-        status = ps_grpc_peek(c->grpc, ref->name, ref->version, &served, &c->infer.error);
-        if (status == PS_OK && *ref->version) version = ps_arena_strdup(&c->infer.arena, served->version);
-        if (status == PS_OK) ps_served_release(served);
-        if (!version) status = PS_FAIL_NOMEM(&c->infer.error, "the statistics");
-    }
-    if (status == PS_OK)
-        all_stats(c, *ref->name ? ref->name : NULL, version);
-    else
-        ps_call_fail(c, status);
 }

@@ -16,15 +16,19 @@ ps_status ps_grpc_check_target(const char *name, const char *version, ps_error *
     return PS_OK;
 }
 
+/* NULL: none is asked for. */
+static const char *version_of(const char *text) {
+    return *text ? text : NULL;
+}
+
 ps_status ps_grpc_peek(ps_grpc *g, const char *name, const char *version, ps_served **ret, ps_error *err) {
     PS_TRY(ps_grpc_check_target(name, version, err));
-    return ps_repository_peek(g->options.repository, name, *version ? version : NULL, ret, err);
+    return ps_repository_peek(g->options.repository, name, version_of(version), ret, err);
 }
 
 ps_status ps_grpc_acquire(ps_grpc *g, ps_infer *infer, ps_served **ret, ps_error *err) {
-    const char *version = *infer->version_name ? infer->version_name : NULL;
     PS_TRY(ps_grpc_check_target(infer->model_name, infer->version_name, err));
-    return ps_core_acquire(g->options.repository, infer, infer->model_name, version, ret, err);
+    return ps_core_acquire(g->options.repository, infer, infer->model_name, version_of(infer->version_name), ret, err);
 }
 
 int64_t ps_grpc_deadline(gpr_timespec deadline) {
@@ -36,19 +40,25 @@ int64_t ps_grpc_deadline(gpr_timespec deadline) {
 }
 
 /* A request that could not be read counts as the model's failure, if it names one. */
-static void count_failure(ps_grpc *g, const ps_infer *infer, const ps_infer_wire_target *target) {
-    ps_served *served;
-    if (ps_grpc_peek(g, target->model_name, target->model_version, &served, NULL) != PS_OK) return;
-    ps_core_count_failure(served, infer->arrived_ns);
-    ps_served_release(served);
+static void count_failure(ps_grpc *g, const ps_infer *infer, const ps_infer_wire_target *target, ps_status status) {
+    if (ps_grpc_check_target(target->model_name, target->model_version, NULL) != PS_OK) return;
+    ps_repository_count_failure(g->options.repository, target->model_name, version_of(target->model_version),
+                                ps_failure_of(status), ps_clock_ns() - infer->arrived_ns);
+}
+
+/* It failed before it got its model. */
+static void count_unserved(ps_grpc *g, const ps_infer *infer, ps_status status) {
+    ps_core_count_unserved(g->options.repository, infer->model_name, version_of(infer->version_name), status,
+                           infer->arrived_ns);
 }
 
 /* PS_OK: the request belongs to the runner, or waits for its model. */
 static ps_status find_and_submit(ps_grpc *g, ps_infer *infer, ps_error *err) {
     ps_served *served;
-    PS_TRY(ps_grpc_acquire(g, infer, &served, err));
-    if (!served) return PS_OK;
-    ps_status status = ps_core_submit(g->options.runner, infer, served, err);
+    ps_status status = ps_grpc_acquire(g, infer, &served, err);
+    if (status != PS_OK) count_unserved(g, infer, status);
+    if (status != PS_OK || !served) return status;
+    status = ps_core_submit(g->options.runner, infer, served, err);
     if (status == PS_OK) return status;
     ps_core_count_refusal(infer, status); /* infer holds the reference */
     ps_infer_drop_served(infer);
@@ -74,7 +84,7 @@ static ps_status submit(ps_grpc *g, ps_infer *infer, const ps_message *m, const 
     *ret_model = infer->model_name = target.model_name;
     infer->version_name = target.model_version;
     if (status == PS_OK) return find_and_submit(g, infer, err);
-    count_failure(g, infer, &target);
+    count_failure(g, infer, &target, status);
     return status;
 }
 
@@ -87,6 +97,7 @@ void ps_grpc_end_given_up(ps_grpc *g, ps_infer *infer) {
         ps_runner_end_given_up(g->options.runner, infer);
         return;
     }
+    if (infer->encode) count_unserved(g, infer, PS_CANCELLED); /* else it asks for a description */
     infer->status = PS_FAIL(&infer->error, CANCELLED, "the client gave the request up");
     infer->done(infer);
 }

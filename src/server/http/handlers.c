@@ -44,46 +44,35 @@ void ps_handle_server(ps_exchange *x) {
 
 /* ---- statistics ---- */
 
-static void write_stats(ps_exchange *x, ps_served *served) {
-    ps_stats_write(&served->stats, served->name, served->version, served->device, ps_served_memory(served, NULL),
-                   &x->reply);
-    ps_runner_write_stats(x->http->options.runner, served, &x->reply);
-    ps_repository_write_version_traffic(x->http->options.repository, served->name, served->version, &x->reply);
+static void write_stats(ps_exchange *x, const ps_counted *counted) {
+    const ps_stats_version of = ps_counted_version(counted);
+    ps_stats_write(counted->stats, &of, &x->reply);
+    if (counted->served) ps_runner_write_stats(x->http->options.runner, counted->served, &x->reply);
+    ps_repository_write_version_traffic(x->http->options.repository, counted->name, counted->version, &x->reply);
     ps_str_char(&x->reply, '}');
 }
 
-/* model NULL: of all; version NULL: each that is loaded. */
+/* model NULL: of all. */
 static void write_all_stats(ps_exchange *x, const char *model, const char *version) {
     ps_error err = PS_ERROR_INIT;
-    ps_served **all;
-    size_t n, written = 0;
-    ps_status status = ps_repository_acquire_all(x->http->options.repository, &all, &n, &err);
+    ps_counted *all;
+    size_t n;
+    ps_status status = ps_repository_counted(x->http->options.repository, model, version, &all, &n, &err);
     if (status != PS_OK) {
         ps_exchange_fail(x, status, &err);
         return;
     }
     ps_str_append(&x->reply, "{\"model_stats\":[");
     for (size_t i = 0; i < n; i++) {
-        bool of_it = !model || (strcmp(all[i]->name, model) == 0 && (!version || !strcmp(all[i]->version, version)));
-        if (of_it && written++) ps_str_char(&x->reply, ',');
-        if (of_it) write_stats(x, all[i]);
-        ps_served_release(all[i]);
+        if (i) ps_str_char(&x->reply, ',');
+        write_stats(x, &all[i]);
     }
     ps_str_append(&x->reply, "]}");
-    ps_free(x->http->alloc, all);
+    ps_counted_free(x->http->options.repository, all, n);
     ps_exchange_ok(x);
 }
 
 void ps_handle_stats(ps_exchange *x) {
-    ps_error err = PS_ERROR_INIT;
-    ps_served *served;
-    ps_status status = ps_repository_peek(x->http->options.repository, x->model, version_of(x), &served, &err);
-    if (status != PS_OK) {
-        ps_exchange_fail(x, status, &err);
-        return;
-    }
-    if (*x->version) ps_snprintf(x->version, sizeof x->version, "%s", served->version); /* it may have been a label */
-    ps_served_release(served);
     write_all_stats(x, x->model, version_of(x));
 }
 
@@ -106,12 +95,19 @@ static bool give_up(void *ctx) {
            ps_runner_give_up(x->http->options.runner, &x->infer);
 }
 
+/* It failed before it got its model. */
+static void count_unserved(const ps_exchange *x, ps_status status) {
+    if (x->handler == ps_handle_infer) /* not a request for a description */
+        ps_core_count_unserved(x->http->options.repository, x->model, version_of(x), status, x->arrived_ns);
+}
+
 static void left(void *ctx) {
     ps_exchange *x = ctx;
     if (x->infer.served) {
         ps_runner_end_given_up(x->http->options.runner, &x->infer);
         return;
     }
+    count_unserved(x, PS_CANCELLED);
     ps_exchange_error(x, ps_status_http(PS_CANCELLED), "the client gave the request up");
     ps_exchange_resume(x);
 }
@@ -245,6 +241,7 @@ static bool acquire_or_wait(ps_exchange *x, ps_served **ret) {
         ps_served_release(*ret);
         x->again = true;
     } else {
+        count_unserved(x, status);
         ps_exchange_fail(x, status, &err);
     }
     unpark(x);
@@ -303,7 +300,7 @@ void ps_handle_infer(ps_exchange *x) {
     ps_status status = read_request(x, served, &err);
     if (status == PS_OK && x->infer.route.repo && !x->infer.routing_key) status = read_routing_key(x, &err);
     if (status != PS_OK) {
-        ps_core_count_failure(served, x->arrived_ns);
+        ps_core_count_failure(served, status, x->arrived_ns);
         ps_served_release(served);
         ps_exchange_fail(x, status, &err);
         return;

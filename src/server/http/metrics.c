@@ -4,7 +4,7 @@
 
 void ps_handle_metrics(ps_exchange *x) {
     ps_error err = PS_ERROR_INIT;
-    ps_status status = ps_metrics_write(x->http->options.repository, x->http->alloc, &x->reply, &err);
+    ps_status status = ps_metrics_write(x->http->options.repository, x->http->options.engine, &x->reply, &err);
     x->type = PS_METRICS_TYPE;
     if (status == PS_OK)
         ps_exchange_ok(x);
