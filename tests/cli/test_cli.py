@@ -117,7 +117,7 @@ def test_bash_completion_answers(tool, tmp_path):
     (["demo", "batching", "--seconds", "0"], ["--seconds"]),
     (["demo", "batching", "a.onnx", "b.onnx"], ["b.onnx"]),
     (["demo", "multi-model", "a.onnx"], ["two models or more", "a.onnx"]),
-    (["demo", "multi-model", "--target", "5"], ["--target", "batching"]),
+    (["demo", "multi-model", "--target", "5"], ["multi-model has no --target"]),
     (["demo", "multi-model", "--seconds", "much"], ["--seconds"]),
     (["demo", "multi-model", *"123456789"], ["'9'"]),
     (["serve", "m.onnx", "--http-port", "70000"], ["--http-port"]),
