@@ -26,7 +26,7 @@ def big_model(path, factor, megabytes=16):
     weights += [np.zeros((width, width), np.float32) for _ in range(megabytes // 4)] + [np.zeros((width, 4), np.float32)]
     for i, w in enumerate(weights):
         w[range(4), range(4)] = factor if i == 0 else 1
-        w[-1, -1] += i / 128 if min(w.shape) > 4 else 0  # equal ones would be held once
+        w[-1, -1] += (i + 0.1) / 128 if min(w.shape) > 4 else 0  # equal ones would be held once, and such as FP16 holds in half
         names.append(f"t{i}")
     names[-1] = "y"
     return save(path, [helper.make_node("MatMul", [names[i], f"w{i}"], [names[i + 1]]) for i in range(len(weights))],
