@@ -30,3 +30,34 @@ int strided(int o, int8 dims, int8 strides) {
     at += o % dims.s1 * strides.s1; o /= dims.s1;
     return at + o * strides.s0;
 }
+
+/* Kernels of VEC neighbours an item: with a bias and what follows. They name the column `c` and the place `o`. */
+#ifdef VEC
+#if VEC == 4
+#define FLOATS float4
+#define LOAD(p) vload4(0, p)
+#define STORE(v, p) vstore4(v, 0, p)
+#define FINISH_ALL(v)                                                                                                  \
+    FINISH(v.x, 0)                                                                                                     \
+    FINISH(v.y, 1)                                                                                                     \
+    FINISH(v.z, 2)                                                                                                     \
+    FINISH(v.w, 3)
+#else
+#define FLOATS float
+#define LOAD(p) (*(p))
+#define STORE(v, p) *(p) = v
+#define FINISH_ALL(v) FINISH(v, 0)
+#endif
+#if BIAS
+#define ADD_BIAS(v, c) v += bias[c]
+#else
+#define ADD_BIAS(v, c)
+#endif
+#define FINISH(part, j)                                                                                                \
+    {                                                                                                                  \
+        float v = part;                                                                                                \
+        ADD_BIAS(v, c + j);                                                                                            \
+        POST(v, o + j, c + j);                                                                                         \
+        part = v;                                                                                                      \
+    }
+#endif

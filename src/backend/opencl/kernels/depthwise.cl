@@ -1,26 +1,4 @@
 /* A depthwise convolution, channels-last: VEC channels of one output pixel an item. Weights [taps][channels]. */
-#if VEC == 4
-#define FLOATS float4
-#define LOAD(p) vload4(0, p)
-#else
-#define FLOATS float
-#define LOAD(p) (*(p))
-#endif
-
-#if BIAS
-#define ADD_BIAS(v, c) v += bias[c]
-#else
-#define ADD_BIAS(v, c)
-#endif
-
-#define FINISH(part, j)                                                                                                \
-    {                                                                                                                  \
-        float v = part;                                                                                                \
-        ADD_BIAS(v, c + j);                                                                                            \
-        POST(v, o + j, c + j);                                                                                         \
-        part = v;                                                                                                      \
-    }
-
 __kernel void depthwise(__global const float *x, ulong xo, __global const float *weights, ulong wo, __global float *y,
                         ulong yo, int n, int8 image, int8 window, int8 taps
 #if BIAS
@@ -53,14 +31,6 @@ __kernel void depthwise(__global const float *x, ulong xo, __global const float 
             }
         }
     }
-#if VEC == 4
-    FINISH(sum.x, 0)
-    FINISH(sum.y, 1)
-    FINISH(sum.z, 2)
-    FINISH(sum.w, 3)
-    vstore4(sum, 0, y + o);
-#else
-    FINISH(sum, 0)
-    y[o] = sum;
-#endif
+    FINISH_ALL(sum)
+    STORE(sum, y + o);
 }
