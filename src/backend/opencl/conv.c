@@ -121,32 +121,29 @@ static ps_status product(ps_device *device, ps_lowering *l, const conv *c, const
                          ps_error *err) {
     const ocl_panels panels = panels_of(c);
     const int64_t in = c->in_channels / c->groups, out = c->out_channels / c->groups;
-    const int64_t rows = ocl_panel_rows(&panels), columns = ocl_panel_columns(&panels);
-    void *weights = NULL;
-    PS_TRY(ocl_panels_take(device, l, 1, &panels, &weights, err));
+    ocl_weights weights;
+    PS_TRY(ocl_weights_take(device, l, 1, &panels, &weights, err));
     ocl_gemm g = { .a_mode = c->transposed ? OCL_A_SPREAD : OCL_A_WINDOWS,
-                   .b_mode = OCL_B_PANELS,
                    .m = c->batch * c->w[0].out * c->w[1].out * c->w[2].out,
                    .n = out,
                    .k = c->taps * in,
                    .lda = c->in_channels,
-                   .ldb = columns,
                    .ldc = c->out_channels,
                    .outer = 1,
                    .inner = c->groups,
-                   .step = { 0, in, 0, rows * columns, 0, out, 0, out },
+                   .step = { 0, in, 0, weights.rows * weights.columns, 0, out, 0, out },
                    .a = { OCL_ARG_IN, { .index = 0 } },
-                   .b = { OCL_ARG_BUFFER, { .buffer = weights } },
                    .c = { OCL_ARG_OUT, { .index = 0 } },
                    .has_bias = ps_has_in(l->node, 2),
                    .bias = 2,
                    .four = in % 4 == 0 };
+    ocl_gemm_set_weights(k, &g, &weights);
     image_of(c, &g);
     if (is_pixelwise(c)) {
         g.a_mode = OCL_A_ROWS;
         g.four = false;
     } else {
-        PS_TRY(make_taps(k, c, in, rows, &g.taps, err));
+        PS_TRY(make_taps(k, c, in, weights.rows, &g.taps, err));
     }
     k->n = ocl_gemm_share(k, &g);
     return ocl_gemm_launch(k, 0, &g, chain, c->out_channels, err);

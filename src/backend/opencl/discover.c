@@ -109,7 +109,7 @@ static void describe(ocl_device *d, const found *f, size_t index) {
                                     base->driver,
                                     number_of(api, f->id, CL_DEVICE_GLOBAL_MEM_SIZE),
                                     (int)number_of(api, f->id, CL_DEVICE_MAX_COMPUTE_UNITS) };
-    base->caps = (ps_caps) { true, true, true, true, PS_MAX_POSTS, true, false };
+    base->caps = (ps_caps) { true, true, true, true, PS_MAX_POSTS, true, false, true };
 }
 
 static ps_status open_device(ocl_device *d, const found *f, ps_error *err) {

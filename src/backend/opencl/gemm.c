@@ -25,15 +25,26 @@ static int64_t depth_of_part(const ocl_gemm *g) {
     return up((g->k + g->parts - 1) / g->parts, OCL_GEMM_DEPTH);
 }
 
-int ocl_gemm_share(ocl_kernel *k, ocl_gemm *g) {
+static bool can_share(const ocl_gemm *g) {
+    return g->parts >= 2 && g->outer * g->inner == 1 && g->ldc == g->n && g->m * g->n <= INT32_MAX / g->parts;
+}
+
+static void share_tiles(const ocl_kernel *k, ocl_gemm *g) {
     const int64_t groups = tiles(g->m) * tiles(g->n), wanted = BUSY * k->device->units / groups;
     const int64_t most = g->k / LEAST_DEPTH < MOST_PARTS ? g->k / LEAST_DEPTH : MOST_PARTS;
     g->parts = wanted < most ? wanted : most;
-    if (g->parts < 2 || g->outer * g->inner != 1 || g->ldc != g->n || g->m * g->n > INT32_MAX / g->parts) {
+    if (can_share(g)) g->parts = (g->k + depth_of_part(g) - 1) / depth_of_part(g); /* none is empty */
+}
+
+int ocl_gemm_share(ocl_kernel *k, ocl_gemm *g) {
+    if (ocl_gemv_fits(g))
+        ocl_gemv_share(k, g);
+    else
+        share_tiles(k, g);
+    if (!can_share(g)) {
         g->parts = 0;
         return 1;
     }
-    g->parts = (g->k + depth_of_part(g) - 1) / depth_of_part(g); /* none is empty */
     k->base.workspace = (size_t)(g->parts * g->m * g->n) * sizeof(float);
     return 2;
 }
@@ -58,6 +69,7 @@ static void gemm_args(ocl_launch *l, const ocl_gemm *g) {
     ocl_arg_ints(l, g->step, 8);
     if (g->has_bias) ocl_arg_in(l, g->bias);
     image_args(l, g);
+    ocl_weights_args(l, &g->weights);
 }
 
 /* What the parts came to, added up, with the bias and what follows. */
@@ -79,12 +91,13 @@ static ps_status sum_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char 
 
 static ps_status product_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char *posts, const ps_chain *chain,
                                 int64_t columns, ps_error *err) {
-    char options[176];
+    char options[256], form[80];
     ocl_launch *l;
+    if (g->few_depth) return ocl_gemv_launch(k, i, g, posts, chain, columns, err);
     ps_snprintf(options, sizeof options,
-                "-DA_MODE=%d -DB_MODE=%d -DBIAS=%d -DFOUR=%d -DBM=%d -DBN=%d -DBK=%d -DUNROLL=%d -DPARTS=%d",
+                "-DA_MODE=%d -DB_MODE=%d -DBIAS=%d -DFOUR=%d -DBM=%d -DBN=%d -DBK=%d -DUNROLL=%d -DPARTS=%d%s",
                 (int)g->a_mode, (int)g->b_mode, g->has_bias, g->four, TILE, TILE, OCL_GEMM_DEPTH, k->device->gpu,
-                g->parts > 0);
+                g->parts > 0, ocl_weights_options(&g->weights, form, sizeof form));
     PS_TRY(ocl_launch_init(k, i, "gemm", options, posts, "gemm", &l, err));
     gemm_args(l, g);
     ocl_post_args(l, chain, columns);
@@ -115,52 +128,14 @@ ps_status ocl_gemm_launch(ocl_kernel *k, int i, const ocl_gemm *g, const ps_chai
     return status;
 }
 
-/* ---- panels ---- */
-
-int64_t ocl_panel_rows(const ocl_panels *p) {
-    return up(p->k1_n * p->k2_n, OCL_GEMM_DEPTH);
-}
-
-int64_t ocl_panel_columns(const ocl_panels *p) {
-    return up(p->n, 4);
-}
-
-typedef struct pack_job {
-    const ocl_panels *p;
-    const ps_tensor *src;
-} pack_job;
-
-static ps_status pack(void *ctx, void *dst, ps_error *err) {
-    const ocl_panels *p = ((const pack_job *)ctx)->p;
-    const float *src = ((const pack_job *)ctx)->src->data;
-    const int64_t rows = ocl_panel_rows(p), columns = ocl_panel_columns(p);
-    memset(dst, 0, (size_t)(p->groups * rows * columns) * sizeof(float));
-    for (int64_t g = 0; g < p->groups; g++) {
-        for (int64_t k1 = 0; k1 < p->k1_n; k1++) {
-            for (int64_t k2 = 0; k2 < p->k2_n; k2++) {
-                float *row = (float *)dst + (g * rows + k1 * p->k2_n + k2) * columns;
-                const float *from = src + g * p->group + k1 * p->k1 + k2 * p->k2;
-                for (int64_t c = 0; c < p->n; c++)
-                    row[c] = from[c * p->column];
-            }
-        }
-    }
-    return PS_OK;
-}
-
-ps_status ocl_panels_take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, void **ret,
-                          ps_error *err) {
-    char key[192];
-    int64_t elements;
-    size_t bytes;
-    const ps_shape s = ps_shape_make(3, (int64_t[]) { p->groups, ocl_panel_rows(p), ocl_panel_columns(p) });
-    pack_job job = { p, l->node->in[index]->constant };
-    PS_FAIL_IF(!ps_shape_elements(&s, &elements) || !ps_dtype_bytes(PS_DTYPE_F32, elements, &bytes), err, LIMIT,
-               "weights are too large to pack");
-    ps_snprintf(key, sizeof key, "opencl.panels %lld %lld %lld %lld %lld %lld %lld %lld", (long long)p->groups,
-                (long long)p->k1_n, (long long)p->k2_n, (long long)p->n, (long long)p->group, (long long)p->k1,
-                (long long)p->k2, (long long)p->column);
-    return ps_weights_take_on(l, device, index, key, bytes, pack, &job, ret, err);
+void ocl_gemm_set_weights(ocl_kernel *k, ocl_gemm *g, const ocl_weights *w) {
+    static const char *const names[] = { "", " f16", " bf16", " u8", " u4" };
+    const size_t used = strlen(k->base.label);
+    ps_snprintf(k->base.label + used, sizeof k->base.label - used, "%s", names[w->form]);
+    g->b_mode = OCL_B_PANELS;
+    g->b = (ocl_arg) { OCL_ARG_BUFFER, { .buffer = w->buffer }, 0 };
+    g->ldb = w->columns;
+    g->weights = *w;
 }
 
 /* ---- MatMul, Gemm ---- */
@@ -178,18 +153,14 @@ static ps_status lower_product(ps_device *device, ps_lowering *l, ocl_gemm *g, c
     const ps_shape *out = &n->out[0]->shape;
     ps_chain chain;
     ocl_kernel *k;
-    void *packed = NULL;
+    ocl_weights weights;
     for (uint32_t i = 0; i < n->n_in; i++)
         l->in_layout[i] = PS_LAYOUT_PLAIN;
     if (!ps_chain_init(&chain, n, posts, n_posts, out, PS_LAYOUT_PLAIN, l->in_layout, out, PS_LAYOUT_PLAIN, 1))
         return ocl_decline(l, "an operand does not broadcast plainly");
-    if (panels) {
-        PS_TRY(ocl_panels_take(device, l, 1, panels, &packed, err));
-        g->b = (ocl_arg) { OCL_ARG_BUFFER, { .buffer = packed } };
-        g->b_mode = OCL_B_PANELS;
-        g->ldb = ocl_panel_columns(panels);
-    }
+    if (panels) PS_TRY(ocl_weights_take(device, l, 1, panels, &weights, err));
     PS_TRY(ocl_kernel_new(device, l, 2, label, &k, err));
+    if (panels) ocl_gemm_set_weights(k, g, &weights);
     k->n = ocl_gemm_share(k, g);
     return ocl_kernel_done(l, k, ocl_gemm_launch(k, 0, g, &chain, g->n, err));
 }

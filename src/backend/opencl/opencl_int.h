@@ -93,6 +93,7 @@ typedef struct ocl_arg {
         cl_float f;
         cl_int v[8];
     } u;
+    size_t at; /* OCL_ARG_BUFFER: bytes behind its start */
 } ocl_arg;
 
 #define OCL_MAX_ARGS 72

@@ -1,7 +1,7 @@
 /* C[z] = post(A[z] B[z] + bias), a tile of BM x BN by one work-group of BM/8 x BN/8 items, 8 x 8 results an item.
  *
  * A_MODE 0: A[m][k]   1: A[k][m]   2: windows of a convolution   3: windows of a transposed convolution
- * B_MODE 0: B[k][n]   1: B[n][k]   2: panels: k rounded up to BK, n to 4, zeros behind
+ * B_MODE 0: B[k][n]   1: B[n][k]   2: panels in any storage: k rounded up to BK, n to 4, zeros behind
  * PARTS 1: of the depth, sizes.s7 rows of B to each of the groups in z; C is [part][M][N], added up by sum_parts.cl
  * An item's results are four rows and columns in either half of the tile, so that neighbours read neighbouring float4s
  * of local memory and write neighbouring float4s. */
@@ -88,7 +88,7 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
     }
 
 __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global const float *a, ulong ao,
-                                                                     __global const float *b, ulong bo,
+                                                                     __global const WEIGHT *b, ulong bo,
                                                                      __global float *c, ulong co, int8 sizes,
                                                                      int8 step
 #if BIAS
@@ -98,7 +98,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
                                                                      , __global const int4 *taps, ulong taps_o,
                                                                      int8 image, int8 window
 #endif
-                                                                         POST_PARAMS) {
+                                                                         WEIGHT_PARAMS POST_PARAMS) {
     __local float4 as[BK * BM / 4], bs[BK * BN / 4];
     const int M = sizes.s0, N = sizes.s1, lda = sizes.s3, ldb = sizes.s4, ldc = sizes.s5;
 #if PARTS
@@ -112,7 +112,8 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
     const int n0 = get_group_id(0) * BN, m0 = get_group_id(1) * BM;
     float4 acc[8][2];
     a = ATC(float, a, ao) + zo * step.s0 + zi * step.s1;
-    b = ATC(float, b, bo) + zo * step.s2 + zi * step.s3;
+    b = ATC(WEIGHT, b, bo) + WEIGHT_STEP(zo * step.s2 + zi * step.s3);
+    WEIGHT_BEGIN(zi)
     c = AT(float, c, co);
 #if BIAS
     bias = ATC(float, bias, bias_o);
@@ -153,7 +154,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
 #if B_MODE == 0
             rb[i] = k < K ? load4(b + k * ldb + n, N - n) : (float4)(0.0f);
 #else
-            rb[i] = n < ldb ? vload4(0, b + k * ldb + n) : (float4)(0.0f);
+            rb[i] = n < ldb ? DECODED(weights4(b, k * ldb + n), k0 / BLOCK * ldb + n) : (float4)(0.0f);
 #endif
 #endif
         }
@@ -205,7 +206,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
         if (m >= M) continue;
         for (int half_of = 0; half_of < 2; half_of++) {
             const int n = n0 + half_of * (BN / 2) + tx * 4, o = c_at + m * ldc + n;
-            float4 v4 = acc[r][half_of];
+            float4 v4 = n < N ? FACTORED(acc[r][half_of], n) : acc[r][half_of];
             FINISH(v4.x, 0)
             FINISH(v4.y, 1)
             FINISH(v4.z, 2)
