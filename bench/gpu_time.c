@@ -1,6 +1,8 @@
-/* gpu_time.c - times on a device without any model file: square products and ResNet-50 with made-up weights.
+/* gpu_time.c - times on a device without any model file: one row times a matrix of weights in each storage, square
+ * products, and ResNet-50 with made-up weights.
  *
- *     build/release/tests/gpu_time [DEVICE] [SECONDS]       defaults: gpu, 2 a case
+ *     build/release/tests/gpu_time [DEVICE] [SECONDS] [CASES]       defaults: gpu, 2 a case, all
+ *     CASES: rows, products, resnet
  *
  * FLOPs are counted as two a multiply-accumulate of the direct algorithm. A run is timed from the call to the outputs
  * in host memory, so small batches include the copies. The median is what counts; the least is printed beside it. Steps
@@ -164,6 +166,60 @@ static ps_status time_product(ps_engine *e, const char *device, int n, double se
     return time_graph(e, device, name, text, seconds, err);
 }
 
+/* ---- one row: what the weights' bytes cost ---- */
+
+/* CHAIN products, one behind the other, of n x n weights each: what a run costs beside them is shared. */
+#define CHAIN 8
+
+static const char *const storages[] = { "f32", "f16", "i8", "u4" };
+
+static void put_weights(ps_str *text, const char *storage, int n, int i) {
+    ps_str_printf(text, "  w%d: %s[%d,%d] = random(%d)\n", i, storage, n, n, i + 1);
+    if (strcmp(storage, "f16") == 0)
+        ps_str_printf(text, "  k%d = Cast(w%d) {to=1}\n", i, i);
+    else if (strcmp(storage, "i8") == 0)
+        ps_str_printf(text, "  s%d: f32[%d] = random(%d)\n  k%d = DequantizeLinear(w%d, s%d)\n", i, n, i + 9, i, i, i);
+    else if (strcmp(storage, "u4") == 0)
+        ps_str_printf(text,
+                      "  q%d: f32[%d,%d] = random(%d)\n  s%d = Add(q%d, f32[]{2})\n"
+                      "  k%d = DequantizeLinear(w%d, s%d) {axis=0, block_size=32}\n",
+                      i, n / 32, n, i + 9, i, i, i, i, i);
+}
+
+static ps_status time_row(ps_engine *e, const char *device, const char *storage, int n, int rows, double seconds,
+                          ps_error *err) {
+    char name[64];
+    ps_str text;
+    ps_str_init(&text, &e->alloc);
+    ps_str_printf(&text, "graph (v0: f32[%d,%d]) -> (y) opset 21 {\n", rows, n);
+    for (int i = 0; i < CHAIN; i++) {
+        put_weights(&text, storage, n, i);
+        ps_str_printf(&text, "  m%d = MatMul(v%d, %c%d)\n  v%d = Tanh(m%d)\n", i, i,
+                      strcmp(storage, "f32") == 0 ? 'w' : 'k', i, i + 1, i);
+    }
+    ps_str_printf(&text, "  y = Identity(v%d)\n}\n", CHAIN);
+    ps_snprintf(name, sizeof name, "%d x [%d,%d]^2 %s", CHAIN, rows, n, storage);
+    ps_status status =
+        text.failed ? PS_FAIL_NOMEM(err, "a network") : time_graph(e, device, name, text.data, seconds, err);
+    ps_str_release(&text);
+    return status;
+}
+
+static ps_status time_rows(ps_engine *e, const char *device, double seconds, ps_error *err) {
+    static const int sizes[] = { 1024, 4096, 8192 }, rows[] = { 1, 4 };
+    for (size_t i = 0; i < 3; i++) {
+        for (size_t r = 0; r < 2; r++) {
+            for (size_t k = 0; k < 4; k++)
+                PS_TRY(time_row(e, device, storages[k], sizes[i], rows[r], seconds, err));
+        }
+    }
+    return PS_OK;
+}
+
+static bool wanted(int argc, char **argv, const char *cases) {
+    return argc < 4 || strcmp(argv[3], cases) == 0;
+}
+
 int main(int argc, char **argv) {
     static const int sizes[] = { 512, 1024, 2048, 4096 }, batches[] = { 1, 8, 32 };
     const char *device = argc > 1 ? argv[1] : "gpu";
@@ -174,10 +230,10 @@ int main(int argc, char **argv) {
     if (ps_engine_create(NULL, &e, &err) != PS_OK || ps_engine_device(e, device, &d, &err) != PS_OK) return fail(&err);
     printf("%s: %s, %s, %d units\n%-22s %12s %12s\n", d->name, d->hardware, d->driver, d->info.units, "case", "median",
            "least");
-    ps_status status = PS_OK;
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes && status == PS_OK; i++)
+    ps_status status = wanted(argc, argv, "rows") ? time_rows(e, device, seconds, &err) : PS_OK;
+    for (size_t i = 0; wanted(argc, argv, "products") && i < sizeof sizes / sizeof *sizes && status == PS_OK; i++)
         status = time_product(e, device, sizes[i], seconds, &err);
-    for (size_t i = 0; i < sizeof batches / sizeof *batches && status == PS_OK; i++)
+    for (size_t i = 0; wanted(argc, argv, "resnet") && i < sizeof batches / sizeof *batches && status == PS_OK; i++)
         status = time_resnet(e, device, batches[i], seconds, &err);
     ps_engine_free(e);
     return status == PS_OK ? 0 : fail(&err);

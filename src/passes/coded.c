@@ -83,7 +83,8 @@ static bool find_blocks(const ps_node *n, ps_codes *c, int64_t *k, int64_t *colu
     const ps_tensor *code = ps_const(n->in[1]), *scale = ps_const_floats(n->in[2]), *zero = ps_const(ps_in(n, 3));
     *k = ps_attr_int(n, "K", 0);
     *columns = ps_attr_int(n, "N", 0);
-    if ((bits != 4 && bits != 8) || block < 16 || *k < 1 || *columns < 1 || ps_in(n, 4) || !code || !scale) return false;
+    if ((bits != 4 && bits != 8) || block < 16 || *k < 1 || *columns < 1 || ps_in(n, 4) || !code || !scale)
+        return false;
     if (code->dtype != PS_DTYPE_U8 || (ps_in(n, 3) && (!zero || zero->dtype != PS_DTYPE_U8))) return false;
     *c = (ps_codes) { .code = n->in[1]->constant,
                       .scale = n->in[2]->constant,

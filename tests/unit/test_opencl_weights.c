@@ -94,7 +94,8 @@ static void test_codes_of_matmul(void **state) {
         coded("opencl.gemm", in, "520,320", "520", "axis=0", SMALL "y = Gemm(x, k) {transB=1}");
         coded("opencl.gemm", in, "52,320", "52,20", "axis=1, block_size=16", SMALL "y = Gemm(x, k) {transB=1}");
         coded("opencl.matmul", in, "75,320", "75", "axis=0", SMALL "t = Transpose(k)\n  y = MatMul(x, t)");
-        coded("opencl.matmul", in, "75,320", "75,3", "axis=1, block_size=128", SMALL "t = Transpose(k)\n  y = MatMul(x, t)");
+        coded("opencl.matmul", in, "75,320", "75,3", "axis=1, block_size=128",
+              SMALL "t = Transpose(k)\n  y = MatMul(x, t)");
     }
     step = 1;
     coded("opencl.matmul", "a: f32[2,3,320]", "320,75", "75", "axis=1", SMALL "y = MatMul(x, k)");
@@ -150,9 +151,7 @@ static void test_wide_scales(void **state) {
 }
 
 static void test_nbits(void **state) {
-    static const struct {
-        int bits, block;
-    } forms[] = { { 4, 32 }, { 4, 16 }, { 8, 32 }, { 4, 128 } };
+    static const struct { int bits, block; } forms[] = { { 4, 32 }, { 4, 16 }, { 8, 32 }, { 4, 128 } };
     for (size_t i = 0; i < 4 * N_ROWS; i++) {
         const int bits = forms[i % 4].bits, block = forms[i % 4].block, k = i % 3 ? 320 : 330, n = 75;
         const int blocks = (k - 1) / block + 1, zero = (blocks * bits + 7) / 8;
@@ -165,8 +164,9 @@ static void test_nbits(void **state) {
                  rows[i / 4], k, n, blocks, block * bits / 8, n * blocks, n * zero, n);
         check(label, "%s  y = com.microsoft.MatMulNBits(x, w, s) {K=%d, N=%d, bits=%d, block_size=%d}\n}", head, k, n,
               bits, block);
-        check(label, "%s  t = com.microsoft.MatMulNBits(x, w, s, z, _, c) {K=%d, N=%d, bits=%d, block_size=%d}\n"
-                     "  y = Relu(t)\n}",
+        check(label,
+              "%s  t = com.microsoft.MatMulNBits(x, w, s, z, _, c) {K=%d, N=%d, bits=%d, block_size=%d}\n"
+              "  y = Relu(t)\n}",
               head, k, n, bits, block);
     }
     /* zero points that are floats are no codes */
@@ -212,10 +212,10 @@ static void test_device_memory(void **state) {
                                    "  k = Cast(w) {to=1}\n  y = MatMul(a, k)\n}");
     const size_t byte = weights_of("graph (a: f32[1,1024]) -> (y) opset 21 {\n  w: i8[1024,1024] = random(3)\n"
                                    "  s: f32[1024] = random(4)\n  k = DequantizeLinear(w, s)\n  y = MatMul(a, k)\n}");
-    const size_t nibble = weights_of(
-        "graph (a: f32[1,1024]) -> (y) opset 21, com.microsoft 1 {\n  w: u8[1024,32,16] = random(3)\n"
-        "  r: f32[32768] = random(5)\n  q = Mul(r, f32[]{0.01})\n  s = Add(q, f32[]{0.02})\n"
-        "  y = com.microsoft.MatMulNBits(a, w, s) {K=1024, N=1024, bits=4, block_size=32}\n}");
+    const size_t nibble =
+        weights_of("graph (a: f32[1,1024]) -> (y) opset 21, com.microsoft 1 {\n  w: u8[1024,32,16] = random(3)\n"
+                   "  r: f32[32768] = random(5)\n  q = Mul(r, f32[]{0.01})\n  s = Add(q, f32[]{0.02})\n"
+                   "  y = com.microsoft.MatMulNBits(a, w, s) {K=1024, N=1024, bits=4, block_size=32}\n}");
     assert_int_equal(wide, 4 << 20);
     assert_int_equal(half, 2 << 20);
     assert_true(byte * 39 <= wide * 10);
@@ -258,14 +258,10 @@ static void test_plans_share(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        CMP_TEST(test_halves),
-        CMP_TEST(test_codes_of_matmul),
-        CMP_TEST(test_codes_of_conv),
-        CMP_TEST(test_codes_in_other_forms),
-        CMP_TEST(test_wide_scales),
-        CMP_TEST(test_nbits),
-        CMP_TEST(test_codes_are_exact),
-        CMP_TEST(test_device_memory),
+        CMP_TEST(test_halves),          CMP_TEST(test_codes_of_matmul),
+        CMP_TEST(test_codes_of_conv),   CMP_TEST(test_codes_in_other_forms),
+        CMP_TEST(test_wide_scales),     CMP_TEST(test_nbits),
+        CMP_TEST(test_codes_are_exact), CMP_TEST(test_device_memory),
         CMP_TEST(test_plans_share),
     };
     return opencl_there() ? cmocka_run_group_tests(tests, NULL, NULL) : OPENCL_SKIPPED;

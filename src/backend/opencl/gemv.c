@@ -44,8 +44,9 @@ ps_status ocl_gemv_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char *p
                           int64_t columns, ps_error *err) {
     char options[256], form[80];
     ocl_launch *l;
-    ps_snprintf(options, sizeof options, "-DROWS=%d -DWIDTH=%d -DSLICES=%d -DBIAS=%d -DFOUR=%d -DUNROLL=%d -DPARTS=%d%s",
-                (int)g->m, width(g), slices(k), g->has_bias, g->lda % 4 == 0, k->device->gpu, g->parts > 0,
+    ps_snprintf(options, sizeof options,
+                "-DROWS=%d -DWIDTH=%d -DSLICES=%d -DBIAS=%d -DFOUR=%d -DUNROLL=%d -DPARTS=%d%s", (int)g->m, width(g),
+                slices(k), g->has_bias, g->lda % 4 == 0, k->device->gpu, g->parts > 0,
                 ocl_weights_options(&g->weights, form, sizeof form));
     PS_TRY(ocl_launch_init(k, i, "gemv", options, posts, "gemv", &l, err));
     l->args[0] = g->a;

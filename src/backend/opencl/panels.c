@@ -323,7 +323,8 @@ static ps_status take(ps_device *device, ps_lowering *l, uint32_t index, const o
     char key[256];
     pack_job job = { p, l->node->in[index]->constant, w };
     name_form(key, sizeof key, p, w);
-    if (w->form == OCL_FORM_F32) return ps_weights_take_on(l, device, index, key, w->bytes, pack, &job, &w->buffer, err);
+    if (w->form == OCL_FORM_F32)
+        return ps_weights_take_on(l, device, index, key, w->bytes, pack, &job, &w->buffer, err);
     return ps_weights_take_narrow_on(l, device, index, key, w->bytes, w->form < OCL_FORM_U8 ? pack_halves : pack_codes,
                                      &job, &w->buffer, err);
 }
