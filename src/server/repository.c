@@ -134,7 +134,9 @@ static ps_status fill(ps_repository *repo, const ps_repository_options *o, ps_er
     PS_FAIL_IF(o->dir && !ps_dir_exists(o->dir), err, NOT_FOUND, "model repository '%s' is no folder", o->dir);
     for (size_t i = 0; i < o->model_count; i++)
         PS_TRY(add_explicit(repo, &o->models[i], err));
-    return ps_repository_scan(repo, err);
+    PS_TRY(ps_repository_scan(repo, err));
+    ps_repository_recall(repo);
+    return PS_OK;
 }
 
 ps_status ps_repository_create(const ps_repository_options *o, ps_repository **ret, ps_error *err) {
