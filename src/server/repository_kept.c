@@ -1,9 +1,9 @@
 /* repository_kept.c - what the repository keeps for the server after this one: what was loaded and unloaded by hand,
  * and, while a model's file is being loaded, that it is.
  *
- * A process that ends in the middle of a load leaves the second behind. The next one tries again, once; then the file is
- * left out until it changes or is loaded by hand, so that a model that makes the server crash does not do so for ever.
- */
+ * A process that ends in the middle of a load leaves the second behind. The next one tries again, once; then the file
+ * is left out until it changes or is loaded by hand, so that a model that makes the server crash does not do so for
+ * ever. */
 #include <inttypes.h>
 #include <string.h>
 
