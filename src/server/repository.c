@@ -18,6 +18,11 @@ bool ps_repository_on_demand(const ps_repository *repo) {
     return repo->options.control == PS_CONTROL_ON_DEMAND || repo->options.control == PS_CONTROL_POLL;
 }
 
+void ps_repository_device_memory(const ps_repository *repo, size_t *ret_held, size_t *ret_limit) {
+    if (ps_engine_device_memory(repo->engine, repo->device, ret_held, ret_limit, NULL) != PS_OK)
+        *ret_held = *ret_limit = 0; /* the models' loads say why */
+}
+
 /* ---- names ---- */
 
 static void version_free(ps_repository *repo, ps_model_version *v) {

@@ -226,6 +226,13 @@ static ps_status load_file(ps_repository *repo, ps_entry *e, ps_model_version *v
     return status;
 }
 
+/* Do models lie in memory other than the host's? */
+static bool has_own_memory(const ps_repository *repo) {
+    size_t held, limit;
+    ps_repository_device_memory(repo, &held, &limit);
+    return limit != 0;
+}
+
 /* A load that found too little memory: it takes more than there was. Then all that may go goes, and what is left is
  * asked for when it is less. Waiting for room is no part of what a load takes: it says nothing of the next one. */
 static ps_status load_with_room(ps_repository *repo, ps_entry *e, ps_model_version *v, ps_served **ret,
@@ -240,7 +247,12 @@ static ps_status load_with_room(ps_repository *repo, ps_entry *e, ps_model_versi
         ps_status status = load_file(repo, e, v, ret, err);
         atomic_store(&repo->filling, false);
         *ret_load_ns = ps_clock_ns() - start;
-        if (status != PS_NO_MEMORY || !limit) return status;
+        if (status != PS_NO_MEMORY) return status;
+        if (has_own_memory(repo)) { /* it may be the device's that was too little: what it says is the error then */
+            if (!ps_repository_evict(repo, 0, 1)) return status;
+            continue;
+        }
+        if (!limit) return status;
         bytes = (room > bytes ? room : bytes) + limit / ANOTHER_TRY;
         ps_mutex_lock(&repo->lock);
         v->bytes = bytes; /* the next load asks for as much at once */
@@ -415,7 +427,9 @@ static bool is_full(ps_repository *repo) {
         for (size_t k = 0; k < repo->sorted.data[i]->versions.size; k++)
             loaded += repo->sorted.data[i]->versions.data[k]->served != NULL;
     ps_mutex_unlock(&repo->lock);
-    return (o->max_models && loaded >= o->max_models) ||
+    size_t held, limit;
+    ps_repository_device_memory(repo, &held, &limit);
+    return (o->max_models && loaded >= o->max_models) || (limit && held >= limit / 5 * 4) ||
            (o->memory_limit && ps_engine_memory(repo->engine, NULL) >= o->memory_limit / 5 * 4);
 }
 
