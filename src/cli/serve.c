@@ -207,7 +207,7 @@ static const cli_option options[] = {
       "what is loaded when: while there is room and at the first request; all at the start; when a client "
       "says so; on demand and when files change (docs/repository.md)",
       "on-demand" },
-    { "memory-limit", CLI_TEXT, "[DEV=]SIZE,...", "memory for models and requests, and a device's; idle models make room",
+    { "memory-limit", CLI_TEXT, "[DEV=]SIZE,...", "memory of models and requests, and a device's; idle models go",
       "75% of what the process may use" },
     { "max-models", CLI_TEXT, "N", "models loaded at once; 0: no end", "10" },
     { "cache-size", CLI_TEXT, "SIZE",
