@@ -16,6 +16,8 @@
 #ifndef PS_BACKEND_BACKEND_H
 #define PS_BACKEND_BACKEND_H
 
+#include <stdatomic.h>
+
 #include "base/cache.h"
 #include "base/thread.h"
 #include "graph/caps.h"
@@ -134,6 +136,7 @@ struct ps_device {
     ps_alloc_state *alloc;
     ps_caps caps;
     ps_device_info info;
+    atomic_size_t held, limit; /* of memory of its own: bytes given out, and the most; 0: all there is */
     char name[32], hardware[96], driver[96];
 };
 

@@ -129,7 +129,8 @@ static ps_status new_device(search *s, const found *f, size_t index, ps_cache *c
     d->api = s->api;
     d->id = f->id;
     d->gpu = (f->type & CL_DEVICE_TYPE_GPU) != 0;
-    atomic_init(&d->held, 0);
+    atomic_init(&d->base.held, 0);
+    atomic_init(&d->base.limit, 0);
     ps_map_init(&d->programs, s->alloc);
     if (!ps_mutex_init(&d->lock)) {
         ps_free(s->alloc, d);

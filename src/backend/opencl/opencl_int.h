@@ -33,7 +33,6 @@ typedef struct ocl_device {
     size_t most_items;      /* of a work-group */
     int64_t units;          /* compute units, at least 1 */
     cl_command_queue queue; /* uploads of weights; guarded by lock */
-    atomic_size_t held;     /* bytes of buffers */
     ps_mutex lock;
     ps_map programs;  /* key → ocl_program; guarded by lock */
     ps_cache *cache;  /* the engine's; NULL: none */
