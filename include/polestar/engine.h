@@ -55,6 +55,15 @@ typedef struct ps_device_info {
     int units;            /* threads or compute units */
 } ps_device_info;
 
+/* Of a device with memory of its own ("gpu": the first such): what models and sessions hold there, and the most that
+ * they may (all that the device has, unless ps_engine_limit_device set less). 0 and 0 for devices that work in the
+ * host's memory. Any thread. */
+PS_API ps_status ps_engine_device_memory(ps_engine *engine, const char *device, size_t *ret_held, size_t *ret_limit,
+                                         ps_error *reterr);
+/* From now on what would go beyond is PS_NO_MEMORY; what is held stays. bytes 0: all that the device has. A device
+ * without memory of its own is PS_INVALID. */
+PS_API ps_status ps_engine_limit_device(ps_engine *engine, const char *device, size_t bytes, ps_error *reterr);
+
 /* "cpu" and "ref" are always there. The others are looked for when they are first asked for (here, or by a model that
  * names one), because that loads drivers. */
 PS_API size_t ps_engine_device_count(ps_engine *engine);

@@ -58,12 +58,14 @@ typedef struct ps_server_options {
     /* Bytes that the engine may hold while it serves: models that were not used for longest go to make room. 0: three
      * quarters of what the process may use. */
     uint64_t memory_limit;
+    /* The same of `device`, where that has memory of its own: for weights and what sessions compute with. */
+    uint64_t device_memory_limit;
     int max_models;       /* models loaded at once; 0: 10, -1: no end */
     int load_seconds;     /* how long a request waits for a model that is being loaded; 0: 30, -1: not at all */
 } ps_server_options;
 
 #define PS_SERVER_OPTIONS_INIT                                                                                         \
-    { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8001, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8001, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 PS_API ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, ps_server **ret_server,
                                  ps_error *reterr);

@@ -16,6 +16,8 @@
 #ifndef PS_BACKEND_BACKEND_H
 #define PS_BACKEND_BACKEND_H
 
+#include <stdatomic.h>
+
 #include "base/cache.h"
 #include "base/thread.h"
 #include "graph/caps.h"
@@ -134,6 +136,7 @@ struct ps_device {
     ps_alloc_state *alloc;
     ps_caps caps;
     ps_device_info info;
+    atomic_size_t held, limit; /* of memory of its own: bytes given out, and the most; 0: all there is */
     char name[32], hardware[96], driver[96];
 };
 
@@ -178,15 +181,20 @@ ps_status ps_weights_get(ps_weights *weights, const ps_tensor *src, const char *
  * content may go. ctx may point at it, its address stays. */
 ps_status ps_weights_take(ps_lowering *lowering, uint32_t index, const char *key, size_t size, ps_pack_fn pack,
                           void *ctx, const void **ret, ps_error *err);
-/* The same, and pack reads the tensor's `narrow` form where there is one: its content may be away then. */
+/* The same, and pack reads the tensor's `narrow` or `codes` where there are any: its content may be away then. */
 ps_status ps_weights_take_narrow(ps_lowering *lowering, uint32_t index, const char *key, size_t size, ps_pack_fn pack,
                                  void *ctx, const void **ret, ps_error *err);
-/* Is that packed form there already? */
-bool ps_weights_has(ps_weights *weights, const ps_tensor *src, const char *key, size_t size);
+/* Is that packed form there already? device: in whose memory; NULL: the host's. */
+bool ps_weights_has(ps_weights *weights, ps_device *device, const ps_tensor *src, const char *key, size_t size);
+/* F16 or BF16 if all numbers of an f32 tensor are of that type, bit for bit, else F32: by its `narrow`, or by its
+ * content, which is there afterwards. */
+ps_status ps_weights_narrowest(const ps_tensor *src, ps_dtype *ret, ps_error *err);
 /* The same in the memory of a device that has its own: what pack makes passes through host memory. pack NULL: the
  * content as it is. */
 ps_status ps_weights_take_on(ps_lowering *lowering, ps_device *device, uint32_t index, const char *key, size_t size,
                              ps_pack_fn pack, void *ctx, void **ret, ps_error *err);
+ps_status ps_weights_take_narrow_on(ps_lowering *lowering, ps_device *device, uint32_t index, const char *key,
+                                    size_t size, ps_pack_fn pack, void *ctx, void **ret, ps_error *err);
 /* A constant as it is in such memory, outside of a lowering: whoever uses it sets the kernel's `taken`. */
 ps_status ps_weights_plain_on(ps_weights *weights, ps_device *device, ps_tensor *tensor, void **ret, ps_error *err);
 size_t ps_weights_bytes(ps_weights *weights);

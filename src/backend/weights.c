@@ -1,6 +1,8 @@
 /* weights.c - the store of packed weights: a hash table on (content hash, key), guarded by one lock; and the life of
  * the weights that were packed. */
 #include "backend/backend.h"
+#include "tensor/codes.h"
+#include "tensor/convert.h"
 
 #include <stdlib.h>
 
@@ -84,7 +86,7 @@ typedef struct request {
     ps_device *device; /* NULL: host memory */
     ps_pack_fn pack;   /* NULL: as it is */
     void *ctx;
-    bool narrow; /* pack takes src->narrow where there is one */
+    bool narrow; /* pack takes src->narrow or src->codes where there is one */
 } request;
 
 static entry *find(const ps_weights *w, uint64_t hash, const request *r) {
@@ -172,12 +174,16 @@ static uint64_t hash_of(const request *r) {
     return ps_hash_bytes(r->key, strlen(r->key), ps_tensor_hash_once(r->src));
 }
 
+static bool packs_content(const request *r) {
+    return !r->narrow || !(r->src->narrow || (r->src->codes && r->src->codes->code));
+}
+
 static ps_status get(ps_weights *w, const request *r, void **ret, ps_error *err) {
     uint64_t hash = hash_of(r);
     ps_status status = PS_OK;
     ps_mutex_lock(&w->lock);
     entry *e = find(w, hash, r);
-    if (!e && !(r->narrow && r->src->narrow)) status = ps_tensor_need(r->src, err);
+    if (!e && packs_content(r)) status = ps_tensor_need(r->src, err);
     if (!e && status == PS_OK) status = make(w, hash, r, &e, err);
     if (status == PS_OK) *ret = e->data;
     ps_mutex_unlock(&w->lock);
@@ -193,8 +199,8 @@ ps_status ps_weights_get(ps_weights *w, const ps_tensor *src, const char *key, s
     return PS_OK;
 }
 
-bool ps_weights_has(ps_weights *w, const ps_tensor *src, const char *key, size_t size) {
-    const request r = { .src = src, .key = key, .size = size };
+bool ps_weights_has(ps_weights *w, ps_device *device, const ps_tensor *src, const char *key, size_t size) {
+    const request r = { .src = src, .key = key, .size = size, .device = device };
     const uint64_t hash = hash_of(&r);
     ps_mutex_lock(&w->lock);
     const bool there = find(w, hash, &r) != NULL;
@@ -253,6 +259,39 @@ ps_status ps_weights_take_on(ps_lowering *l, ps_device *device, uint32_t index, 
                              ps_pack_fn pack, void *ctx, void **ret, ps_error *err) {
     const request r = { l->node->in[index]->constant, key, size, device, pack, ctx, false };
     return take(l, index, &r, ret, err);
+}
+
+ps_status ps_weights_take_narrow_on(ps_lowering *l, ps_device *device, uint32_t index, const char *key, size_t size,
+                                    ps_pack_fn pack, void *ctx, void **ret, ps_error *err) {
+    const request r = { l->node->in[index]->constant, key, size, device, pack, ctx, true };
+    return take(l, index, &r, ret, err);
+}
+
+/* Bit for bit: NaN's payload and the sign of zero count. Weights of f32 say no within the first few. */
+static bool holds(ps_dtype form, const ps_tensor *w) {
+    const float *x = w->data;
+    const size_t n = ps_tensor_count(w);
+    for (size_t i = 0, block; i < n; i += block) {
+        uint16_t narrow[256];
+        float again[256];
+        block = n - i < 256 ? n - i : 256;
+        if (i == 0 && block > 4) block = 4;
+        ps_convert(x + i, PS_DTYPE_F32, narrow, form, block, true);
+        ps_convert(narrow, form, again, PS_DTYPE_F32, block, true);
+        if (memcmp(x + i, again, block * sizeof *x) != 0) return false;
+    }
+    return true;
+}
+
+ps_status ps_weights_narrowest(const ps_tensor *w, ps_dtype *ret, ps_error *err) {
+    *ret = w->narrow ? w->narrow->dtype : PS_DTYPE_F32;
+    if (w->narrow) return PS_OK;
+    PS_TRY(ps_tensor_need(w, err));
+    if (holds(PS_DTYPE_F16, w))
+        *ret = PS_DTYPE_F16;
+    else if (holds(PS_DTYPE_BF16, w))
+        *ret = PS_DTYPE_BF16;
+    return PS_OK;
 }
 
 ps_status ps_weights_plain_on(ps_weights *w, ps_device *device, ps_tensor *t, void **ret, ps_error *err) {

@@ -44,8 +44,10 @@ ps_status ps_file_read(ps_alloc_state *a, const char *path, size_t max, char **r
 /* Writes to a file that has no name yet (where the file system has none such: to a temporary one beside path), syncs,
  * and gives it path's name. */
 ps_status ps_file_write(const char *path, const void *data, size_t size, int mode, ps_error *err);
-/* The same in pieces. Nothing stands under path before commit, which closes; abort forgets what was written, and does
- * nothing after commit or on a zeroed writer. */
+/* The same for what is of use while the system runs: not synced, it outlives this process but no power cut. */
+ps_status ps_file_note(const char *path, const void *data, size_t size, int mode, ps_error *err);
+/* As ps_file_write, in pieces. Nothing stands under path before commit, which closes; abort forgets what was written,
+ * and does nothing after commit or on a zeroed writer. */
 typedef struct ps_file_writer {
     int fd; /* plus 1; 0: closed */
     char *temp, *path; /* temp: "" for a file without a name */

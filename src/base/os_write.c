@@ -102,22 +102,30 @@ static int give_name(int fd, const char *path, char temp[PATH_MAX]) {
 
 /* What is in fd stands under path, completely, or (an errno) nothing of it is left. code: what failed before. Closes
  * fd. */
-static int commit_file(int fd, const char *path, char temp[PATH_MAX], int code) {
-    if (code == 0 && fsync(fd) != 0) code = errno;
+static int commit_file(int fd, const char *path, char temp[PATH_MAX], bool sync, int code) {
+    if (code == 0 && sync && fsync(fd) != 0) code = errno;
     if (code == 0 && !temp[0]) code = give_name(fd, path, temp);
     if (close(fd) != 0 && code == 0) code = errno;
     if (code == 0 && temp[0] && rename(temp, path) != 0) code = errno;
     if (code && temp[0]) unlink(temp);
-    if (code == 0) sync_parent(path);
+    if (code == 0 && sync) sync_parent(path);
     return code;
 }
 
-ps_status ps_file_write(const char *path, const void *data, size_t size, int mode, ps_error *err) {
+static ps_status write_file(const char *path, const void *data, size_t size, int mode, bool sync, ps_error *err) {
     char temp[PATH_MAX];
     int fd = open_temp(path, mode, temp);
     if (fd < 0) return ps_fail_errno(err, "create", path, errno);
-    int code = commit_file(fd, path, temp, ps_write_all(fd, data, size));
+    int code = commit_file(fd, path, temp, sync, ps_write_all(fd, data, size));
     return code ? ps_fail_errno(err, "write", path, code) : PS_OK;
+}
+
+ps_status ps_file_write(const char *path, const void *data, size_t size, int mode, ps_error *err) {
+    return write_file(path, data, size, mode, true, err);
+}
+
+ps_status ps_file_note(const char *path, const void *data, size_t size, int mode, ps_error *err) {
+    return write_file(path, data, size, mode, false, err);
 }
 
 static void forget_writer(ps_file_writer *w) {
@@ -148,7 +156,7 @@ ps_status ps_file_writer_append(ps_file_writer *w, const void *data, size_t size
 ps_status ps_file_writer_commit(ps_file_writer *w, ps_error *err) {
     char temp[PATH_MAX];
     ps_snprintf(temp, sizeof temp, "%s", w->temp);
-    int code = commit_file(w->fd - 1, w->path, temp, 0);
+    int code = commit_file(w->fd - 1, w->path, temp, true, 0);
     ps_status status = code ? ps_fail_errno(err, "write", w->path, code) : PS_OK;
     forget_writer(w);
     return status;

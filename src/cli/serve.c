@@ -67,27 +67,34 @@ static bool read_load_timeout(const cli_args *args, ps_server_options *o) {
     return true;
 }
 
-/* One place of memory so far: [cpu=]SIZE. */
+/* One [DEV=]SIZE of a list; false after an error. */
+static bool read_limit(const cli_args *args, const char *item, ps_server_options *o) {
+    const char *size = strchr(item, '='), *device = o->device ? o->device : "cpu";
+    const size_t n = size ? (size_t)(size - item) : 0;
+    const bool host = !size || (n == 3 && memcmp(item, "cpu", 3) == 0);
+    const bool known = host || (strlen(device) == n && memcmp(item, device, n) == 0);
+    size_t bytes = 0;
+    if (!known)
+        (void)cli_usage(args, "--memory-limit '%s': models run on device '%s', whose name it has to be, or cpu", item,
+                        device);
+    else if (!cli_size_parse(size ? size + 1 : item, &bytes) || !bytes)
+        (void)cli_usage(args, "--memory-limit is a size such as 500M, cpu=2GiB or gpu=6G, not '%s'", item);
+    if (!bytes) return false;
+    *(host ? &o->memory_limit : &o->device_memory_limit) = bytes;
+    return true;
+}
+
 static bool read_memory(const cli_args *args, ps_server_options *o) {
     const char *text = cli_get(args, "memory-limit");
-    while (text && *text) {
+    bool ok = true;
+    while (ok && text && *text) {
         const size_t n = strcspn(text, ",");
         char *item = cli_format("%.*s", (int)n, text);
-        const char *size = strchr(item, '=');
-        const bool ours = !size || strncmp(item, "cpu=", 4) == 0;
-        size_t bytes = 0;
-        const bool ok = ours ? cli_size_parse(size ? size + 1 : item, &bytes) : false;
-        if (!ok)
-            (void)cli_usage(args,
-                            ours ? "--memory-limit is a size such as 500M or cpu=2GiB, not '%s'"
-                                 : "--memory-limit '%s': there is no such device with memory of its own; there is cpu",
-                            item);
+        ok = read_limit(args, item, o);
         free(item);
-        if (!ok) return false;
-        o->memory_limit = bytes;
         text += n + (text[n] == ',');
     }
-    return true;
+    return ok;
 }
 
 static bool read_models(const cli_args *args, ps_server_options *o) {
@@ -200,7 +207,7 @@ static const cli_option options[] = {
       "what is loaded when: while there is room and at the first request; all at the start; when a client "
       "says so; on demand and when files change (docs/repository.md)",
       "on-demand" },
-    { "memory-limit", CLI_TEXT, "[DEV=]SIZE", "memory for models and requests; models not used for longest make room",
+    { "memory-limit", CLI_TEXT, "[DEV=]SIZE,...", "memory of models and requests, and a device's; idle models go",
       "75% of what the process may use" },
     { "max-models", CLI_TEXT, "N", "models loaded at once; 0: no end", "10" },
     { "cache-size", CLI_TEXT, "SIZE",

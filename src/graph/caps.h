@@ -14,6 +14,7 @@ typedef struct ps_caps {
     uint32_t max_posts;  /* post-ops per node, at most PS_MAX_POSTS */
     bool widen_half;     /* has no arithmetic in f16 and bf16: computes in f32 */
     bool int8;           /* products and elementwise operators on 8-bit codes ("polestar" QLinearConv ...) */
+    bool coded_weights;  /* products take constant weights as codes of 4 or 8 bits (ps_tensor.codes) */
 } ps_caps;
 
 #endif

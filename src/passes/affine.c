@@ -63,7 +63,7 @@ static ps_status fold_behind(ps_rw *rw, ps_node *n) {
     kind op = affine_node(n, &x, &k);
     if (op == NONE) return PS_OK;
     ps_node *p = ps_sole_producer(x, n->graph);
-    if (!ps_product_foldable(p)) return PS_OK;
+    if (!ps_product_foldable(rw, p)) return PS_OK;
     int rank = ps_product_rank(p);
     int64_t channels = ps_product_channels(p);
     if (rank < 1 || !per_channel(k, rank, ps_product_channels_last(p) ? rank - 1 : 1, channels)) return PS_OK;
@@ -115,7 +115,7 @@ static ps_status fold_before(ps_rw *rw, ps_node *conv) {
     const ps_tensor *k = NULL;
     double *scale, *shift;
     bool ok;
-    if (!ps_is(conv, "Conv") || !ps_product_foldable(conv)) return PS_OK;
+    if (!ps_is(conv, "Conv") || !ps_product_foldable(rw, conv)) return PS_OK;
     ps_node *n = ps_sole_producer(conv->in[0], conv->graph);
     kind op = affine_node(n, &x, &k);
     if (op == NONE || (is_padded(conv) && op != MUL && op != DIV)) return PS_OK;

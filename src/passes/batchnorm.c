@@ -69,7 +69,7 @@ static ps_status rewrite(ps_rw *rw, ps_node *n) {
     PS_TRY(coefficients(rw, n, channels, &ab));
     ps_node *product = ps_sole_producer(n->in[0], n->graph);
     bool done;
-    if (ps_product_foldable(product) && !ps_is(product, "MatMul") && ps_product_channels(product) == channels) {
+    if (ps_product_foldable(rw, product) && !ps_is(product, "MatMul") && ps_product_channels(product) == channels) {
         PS_TRY(ps_product_scale(rw, product, ab, ab + channels));
         return ps_rw_bypass(rw, n, n->in[0], &done);
     }

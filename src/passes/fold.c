@@ -7,6 +7,7 @@
  * as the shape they read is fixed.
  *
  * Where the device computes on codes, DequantizeLinear waits for the last stage: the pass "quantized" wants to see it.
+ * Where its products take weights as codes, those stay codes (coded.c).
  *
  * Nothing a file asks for here takes long or much memory: what is made is bounded as above before it is made, text by
  * the text it is made of, and a result whose size only the kernel knows is made of small inputs only, and never a
@@ -14,7 +15,7 @@
  * the run. */
 #include <math.h>
 
-#include "passes/rewrite.h"
+#include "passes/coded.h"
 
 #define MAX_GROWN_BYTES (64 * 1024)
 #define WORK_OF_A_MODEL 1e9      /* bytes touched and multiplications: a second or two of the reference kernels */
@@ -223,6 +224,9 @@ static ps_status widen_weight(ps_rw *rw, ps_node *n) {
 }
 
 static ps_status fold_node(ps_rw *rw, ps_node *n) {
+    const size_t before = rw->changes;
+    if (rw->caps->coded_weights) PS_TRY(ps_code_weight(rw, n));
+    if (rw->changes != before) return PS_OK;
     /* Shapes may be known only now that an earlier node of this sweep was folded. */
     if (inputs_known(n) && output_bytes(n) == 0) PS_TRY(ps_ops_infer_node(n, rw->err));
     if (!worth_folding(rw, n) || !affordable(rw, n)) return PS_OK;

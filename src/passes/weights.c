@@ -41,10 +41,15 @@ static bool bias_fits(const ps_node *n, int64_t channels) {
     return count == 1 || (count == channels && s->rank >= 1 && s->dims[s->rank - 1] == channels);
 }
 
-bool ps_product_foldable(const ps_node *n) {
+/* Of 16 bits or codes: new ones would be f32. */
+static bool stored_narrow(const ps_rw *rw, const ps_tensor *w) {
+    return rw->caps->coded_weights && (w->narrow || w->codes);
+}
+
+bool ps_product_foldable(const ps_rw *rw, const ps_node *n) {
     layout l;
     if (!n || !n->op || !n->params == !ps_is(n, "MatMul") || n->in[0]->dtype != PS_DTYPE_F32) return false;
-    if (!get_layout(n, &l) || l.channels < 1) return false;
+    if (!get_layout(n, &l) || l.channels < 1 || stored_narrow(rw, n->in[1]->constant)) return false;
     if (ps_is(n, "MatMul")) return true;
     if (ps_is(n, "Gemm")) {
         const ps_gemm_params *p = n->params;

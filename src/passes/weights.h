@@ -4,9 +4,9 @@
 
 #include "passes/rewrite.h"
 
-/* A Conv, ConvTranspose, Gemm (alpha = beta = 1) or MatMul (2-D right side) of ai.onnx whose weights are constant f32.
- */
-bool ps_product_foldable(const ps_node *n);
+/* A Conv, ConvTranspose, Gemm (alpha = beta = 1) or MatMul (2-D right side) of ai.onnx whose weights are constant f32,
+ * and not of fewer bits on a device that keeps those. */
+bool ps_product_foldable(const ps_rw *rw, const ps_node *n);
 /* Output channels. Conv and ConvTranspose have them in dim 1 of the output, Gemm and MatMul in the last. */
 int64_t ps_product_channels(const ps_node *n);
 /* The rank of the output and its channel dim, as far as the weights tell; -1 where the input's rank decides (MatMul).

@@ -203,6 +203,25 @@ ps_status ps_engine_device(ps_engine *e, const char *name, ps_device **ret, ps_e
     return status;
 }
 
+ps_status ps_engine_device_memory(ps_engine *e, const char *name, size_t *ret_held, size_t *ret_limit, ps_error *err) {
+    ps_device *d;
+    *ret_held = *ret_limit = 0;
+    PS_TRY(ps_engine_device(e, name, &d, err));
+    if (!d->ops->memory) return PS_OK;
+    const size_t limit = atomic_load(&d->limit);
+    *ret_held = atomic_load(&d->held);
+    *ret_limit = limit ? limit : (size_t)d->info.memory;
+    return PS_OK;
+}
+
+ps_status ps_engine_limit_device(ps_engine *e, const char *name, size_t bytes, ps_error *err) {
+    ps_device *d;
+    PS_TRY(ps_engine_device(e, name, &d, err));
+    PS_FAIL_IF(!d->ops->memory, err, INVALID, "device '%s' has no memory of its own to limit", d->name);
+    atomic_store(&d->limit, bytes);
+    return PS_OK;
+}
+
 size_t ps_engine_device_count(ps_engine *e) {
     discover(e);
     return e->n_devices;

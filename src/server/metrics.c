@@ -65,6 +65,14 @@ static void write_process(ps_str *out, const ps_engine *engine, size_t limit) {
     if (limit) gauge(out, "polestar_memory_limit_bytes", "The most that it may be.", limit);
 }
 
+static void write_device(ps_str *out, const ps_repository *repo) {
+    size_t held, limit;
+    ps_repository_device_memory(repo, &held, &limit);
+    if (!limit) return;
+    gauge(out, "polestar_device_memory_bytes", "Memory of the device that models hold.", held);
+    gauge(out, "polestar_device_memory_limit_bytes", "The most that it may be.", limit);
+}
+
 /* ---- versions ---- */
 
 static void requests(scrape *s) {
@@ -324,6 +332,7 @@ ps_status ps_metrics_write(ps_repository *repo, ps_engine *engine, ps_str *out, 
         s.stats[i] = ps_stats_get(s.counted[i].stats);
     PS_TRY_OUT(ps_repository_copy_traffic(repo, &s.traffic, &s.n_traffic, err));
     write_process(out, engine, atomic_load(&alloc->limit));
+    write_device(out, repo);
     write_counted(&s);
     write_traffic(&s);
 out:

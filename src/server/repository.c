@@ -18,6 +18,11 @@ bool ps_repository_on_demand(const ps_repository *repo) {
     return repo->options.control == PS_CONTROL_ON_DEMAND || repo->options.control == PS_CONTROL_POLL;
 }
 
+void ps_repository_device_memory(const ps_repository *repo, size_t *ret_held, size_t *ret_limit) {
+    if (ps_engine_device_memory(repo->engine, repo->device, ret_held, ret_limit, NULL) != PS_OK)
+        *ret_held = *ret_limit = 0; /* the models' loads say why */
+}
+
 /* ---- names ---- */
 
 static void version_free(ps_repository *repo, ps_model_version *v) {
@@ -134,7 +139,9 @@ static ps_status fill(ps_repository *repo, const ps_repository_options *o, ps_er
     PS_FAIL_IF(o->dir && !ps_dir_exists(o->dir), err, NOT_FOUND, "model repository '%s' is no folder", o->dir);
     for (size_t i = 0; i < o->model_count; i++)
         PS_TRY(add_explicit(repo, &o->models[i], err));
-    return ps_repository_scan(repo, err);
+    PS_TRY(ps_repository_scan(repo, err));
+    ps_repository_recall(repo);
+    return PS_OK;
 }
 
 ps_status ps_repository_create(const ps_repository_options *o, ps_repository **ret, ps_error *err) {

@@ -70,6 +70,9 @@ typedef struct ps_repository_poll ps_repository_poll;
 ps_status ps_repository_poll_start(ps_repository *repo, ps_repository_poll **ret, ps_error *err);
 void ps_repository_poll_stop(ps_repository_poll *poll); /* NULL is allowed */
 
+/* Of the device's memory, where it has its own: what is held, and the limit; else 0 and 0. */
+void ps_repository_device_memory(const ps_repository *repo, size_t *ret_held, size_t *ret_limit);
+
 /* Loads (or reloads) the versions of one model that its policy names. When a reload fails, the loaded one keeps
  * serving. PS_NOT_FOUND if nothing has that name. */
 ps_status ps_repository_load(ps_repository *repo, const char *name, ps_error *err);

@@ -37,6 +37,8 @@ typedef struct ps_entry {
     bool pending;                        /* the loader was asked, or will be at the start */
     uint64_t turn;                       /* as `queued` of a version, where the versions are not known */
     bool unloaded;                       /* by hand: no request loads it */
+    bool loaded;                         /* by hand, where nothing else loads it: it is again at the next start */
+    bool by_hand;                        /* as it is being loaded now. The loader's */
     bool gone;                           /* from the folder: as if it were not known */
     uint64_t seen, taken;                /* stamps of its files: of the last look, and taken up. The loader's */
     ps_error reason;                     /* why its versions cannot be told, or empty */
@@ -56,6 +58,7 @@ struct ps_repository {
     ps_repository_options options; /* strings are not kept */
     ps_load_waits *waits;          /* keys are entries */
     char *state;                   /* folder; may be NULL */
+    bool unmarked;                 /* that marks of loads cannot be written has been said; the loader's */
     ps_pool *keeper;               /* NULL until ps_repository_use_keeper */
     ps_job keep;                   /* writes what is unkept */
     bool keep_queued;              /* guarded by lock */
@@ -120,6 +123,27 @@ void ps_entry_drop_rules(ps_repository *repo, ps_entry *e);
 /* Once its versions are known, and again once they are loaded: takes up what was kept (may be NULL), and `rules`. With
  * the lock held. */
 void ps_entry_take_rules(ps_repository *repo, ps_entry *e, const char *kept);
+
+/* ---- repository_kept.c ---- */
+
+/* The file in the state folder for a path; ps_free it. NULL: out of memory. */
+char *ps_repository_kept_path(ps_repository *repo, const char *kind, const char *path);
+
+/* What was loaded and unloaded by hand when an earlier server had this folder. Before the repository is shared. */
+void ps_repository_recall(ps_repository *repo);
+/* Writes that down for the next one; with load_lock held. A failure is logged: it is about the next start only. */
+void ps_repository_keep(ps_repository *repo);
+
+/* Stands in the state folder while a file is being loaded. */
+typedef struct ps_load_mark {
+    char *path; /* NULL: there is none */
+    uint64_t size;
+    int64_t changed_ns, times;
+} ps_load_mark;
+
+/* With load_lock held. An error: the process ended too often while it loaded this file. */
+ps_status ps_load_mark_set(ps_repository *repo, const ps_entry *e, const char *file, ps_load_mark *m, ps_error *err);
+void ps_load_mark_clear(ps_repository *repo, ps_load_mark *m);
 
 /* ---- repository_load.c ---- */
 

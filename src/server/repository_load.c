@@ -226,6 +226,13 @@ static ps_status load_file(ps_repository *repo, ps_entry *e, ps_model_version *v
     return status;
 }
 
+/* Do models lie in memory other than the host's? */
+static bool has_own_memory(const ps_repository *repo) {
+    size_t held, limit;
+    ps_repository_device_memory(repo, &held, &limit);
+    return limit != 0;
+}
+
 /* A load that found too little memory: it takes more than there was. Then all that may go goes, and what is left is
  * asked for when it is less. Waiting for room is no part of what a load takes: it says nothing of the next one. */
 static ps_status load_with_room(ps_repository *repo, ps_entry *e, ps_model_version *v, ps_served **ret,
@@ -240,7 +247,12 @@ static ps_status load_with_room(ps_repository *repo, ps_entry *e, ps_model_versi
         ps_status status = load_file(repo, e, v, ret, err);
         atomic_store(&repo->filling, false);
         *ret_load_ns = ps_clock_ns() - start;
-        if (status != PS_NO_MEMORY || !limit) return status;
+        if (status != PS_NO_MEMORY) return status;
+        if (has_own_memory(repo)) { /* it may be the device's that was too little: what it says is the error then */
+            if (!ps_repository_evict(repo, 0, 1)) return status;
+            continue;
+        }
+        if (!limit) return status;
         bytes = (room > bytes ? room : bytes) + limit / ANOTHER_TRY;
         ps_mutex_lock(&repo->lock);
         v->bytes = bytes; /* the next load asks for as much at once */
@@ -255,7 +267,10 @@ static ps_status load_version(ps_repository *repo, ps_entry *e, ps_model_version
     int64_t start = ps_clock_ns(), load_ns = 0;
     set_state(repo, v, PS_MODEL_LOADING);
     v->tried = v->stamp;
-    ps_status status = load_with_room(repo, e, v, &served, &load_ns, &reason);
+    ps_load_mark mark;
+    ps_status status = ps_load_mark_set(repo, e, v->file, &mark, &reason);
+    if (status == PS_OK) status = load_with_room(repo, e, v, &served, &load_ns, &reason);
+    ps_load_mark_clear(repo, &mark);
     int64_t took = ps_clock_ns() - start;
     const char *name = ps_log_quote(e->name, quoted, sizeof quoted);
     if (status == PS_OK) {
@@ -368,9 +383,12 @@ ps_status ps_repository_load(ps_repository *repo, const char *name, ps_error *er
     ps_mutex_lock(&repo->load_lock);
     ps_mutex_lock(&repo->lock);
     e->unloaded = e->gone = false;
-    e->pending = true;
+    e->loaded = repo->options.control == PS_CONTROL_EXPLICIT;
+    e->pending = e->by_hand = true;
     ps_mutex_unlock(&repo->lock);
     ps_status status = load_entry(repo, e, LOAD_ALL, err);
+    e->by_hand = false;
+    ps_repository_keep(repo);
     ps_mutex_unlock(&repo->load_lock);
     ps_memory_trim();
     return status;
@@ -379,7 +397,8 @@ ps_status ps_repository_load(ps_repository *repo, const char *name, ps_error *er
 /* ---- at the start ---- */
 
 static bool wanted_at_start(const ps_repository *repo, const ps_entry *e) {
-    return !e->resolved && !e->reason.msg[0] && (e->listed || repo->options.control != PS_CONTROL_EXPLICIT);
+    return !e->resolved && !e->reason.msg[0] && !e->unloaded &&
+           (e->listed || e->loaded || repo->options.control != PS_CONTROL_EXPLICIT);
 }
 
 void ps_repository_expect_all(ps_repository *repo) {
@@ -408,7 +427,9 @@ static bool is_full(ps_repository *repo) {
         for (size_t k = 0; k < repo->sorted.data[i]->versions.size; k++)
             loaded += repo->sorted.data[i]->versions.data[k]->served != NULL;
     ps_mutex_unlock(&repo->lock);
-    return (o->max_models && loaded >= o->max_models) ||
+    size_t held, limit;
+    ps_repository_device_memory(repo, &held, &limit);
+    return (o->max_models && loaded >= o->max_models) || (limit && held >= limit / 5 * 4) ||
            (o->memory_limit && ps_engine_memory(repo->engine, NULL) >= o->memory_limit / 5 * 4);
 }
 
@@ -662,10 +683,11 @@ void ps_repository_unload(ps_repository *repo, const char *name) {
     ps_mutex_lock(&repo->lock);
     ps_entry *e = ps_repository_find(repo, name);
     if (e) e->unloaded = true;
-    if (e) e->pending = false;
+    if (e) e->pending = e->loaded = false;
     ps_mutex_unlock(&repo->lock);
     for (size_t i = 0; e && i < e->versions.size; i++)
         was_loaded |= unload_version(repo, e->versions.data[i]);
+    if (e) ps_repository_keep(repo);
     ps_mutex_unlock(&repo->load_lock);
     if (e) ps_load_waits_end(repo->waits, e);
     if (!was_loaded) return;

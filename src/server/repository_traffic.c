@@ -226,11 +226,7 @@ void ps_routed_compared(const ps_routed *route, const ps_shadow_result *result) 
 
 /* The model's file in the state folder; ps_free it. NULL: out of memory. */
 static char *kept_path(ps_repository *repo, const ps_entry *e) {
-    char *real = NULL, name[64];
-    const char *path = ps_path_real(repo->alloc, e->path, &real, NULL) == PS_OK ? real : e->path;
-    ps_snprintf(name, sizeof name, "traffic-%016" PRIx64 ".json", ps_hash_bytes(path, strlen(path), 0));
-    ps_free(repo->alloc, real);
-    return ps_path_join(repo->alloc, repo->state, name);
+    return ps_repository_kept_path(repo, "traffic", e->path);
 }
 
 char *ps_entry_read_kept(ps_repository *repo, const ps_entry *e) {

@@ -52,6 +52,7 @@ struct ps_server {
     ps_budget bodies;
     ps_job load_all;
     size_t limit_before; /* of the engine's memory */
+    char limited[32];    /* the device whose memory is, or "" */
     int port, grpc_port; /* grpc_port -1: none */
     atomic_bool stopped;
     ps_mutex lock;
@@ -278,6 +279,19 @@ static size_t limit_memory(ps_server *s, const ps_server_options *o) {
     return (size_t)limit;
 }
 
+/* What a card's driver takes for itself, and what other programs show, is beyond the limit as well. */
+static ps_status limit_device(ps_server *s, const ps_server_options *o, ps_error *err) {
+    size_t held, has;
+    uint64_t limit = o->device_memory_limit;
+    PS_TRY(ps_engine_device_memory(s->engine, o->device, &held, &has, err));
+    if (!limit) limit = has / 4 * 3;
+    if (limit > SIZE_MAX) limit = SIZE_MAX;
+    if (!limit) return PS_OK;
+    PS_TRY(ps_engine_limit_device(s->engine, o->device, (size_t)limit, err));
+    ps_snprintf(s->limited, sizeof s->limited, "%s", o->device);
+    return PS_OK;
+}
+
 static size_t model_count(const ps_server_options *o) {
     return o->max_models < 0 ? 0 : o->max_models ? (size_t)o->max_models : DEFAULT_MODELS;
 }
@@ -285,6 +299,7 @@ static size_t model_count(const ps_server_options *o) {
 static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) {
     char state[STATE_PATH];
     open_cache(s);
+    PS_TRY(limit_device(s, o, err));
     ps_repository_options repository = { .engine = s->engine,
                                          .log = s->log,
                                          .models = o->models,
@@ -410,6 +425,7 @@ void ps_server_free(ps_server *s) {
     ps_trace_free(s->trace);
     atomic_store(&s->alloc->limit, s->limit_before);
     atomic_store(&ps_engine_models_alloc(s->engine)->limit, 0);
+    if (*s->limited) (void)ps_engine_limit_device(s->engine, s->limited, 0, NULL);
     ps_shm_table_free(s->shm);
     ps_cond_destroy(&s->changed);
     ps_mutex_destroy(&s->lock);

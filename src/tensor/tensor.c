@@ -3,6 +3,7 @@
 
 #include <assert.h>
 
+#include "tensor/codes.h"
 #include "tensor/convert.h"
 
 #define XXH_INLINE_ALL
@@ -96,6 +97,8 @@ void ps_tensor_release(ps_tensor *tensor) {
     ps_free(tensor->alloc, tensor->owned);
     ps_tensor_release(tensor->base);
     ps_tensor_release(tensor->narrow);
+    if (tensor->codes) ps_codes_forget(tensor->codes);
+    ps_free(tensor->alloc, tensor->codes);
     ps_free(tensor->alloc, tensor);
 }
 
@@ -127,6 +130,7 @@ void ps_tensor_drop(ps_tensor *t) {
     if (!t->keeper || !t->owned || t->bytes <= PS_TENSOR_SMALL) return;
     ps_tensor_release(t->narrow);
     t->narrow = NULL;
+    if (t->codes) ps_codes_forget(t->codes);
     put_away(t);
 }
 
@@ -163,8 +167,18 @@ static ps_status widen_again(ps_tensor *t, ps_error *err) {
     return PS_OK;
 }
 
+static ps_status decode_again(ps_tensor *t, ps_error *err) {
+    PS_TRY(ps_codes_need(t->codes, err));
+    PS_FAIL_IF(!ps_refill(t->alloc, t->owned), err, NO_MEMORY, "out of memory for %zu bytes of weights", t->bytes);
+    ps_codes_decode(t->codes, t);
+    atomic_store(&t->dropped, false);
+    if (!t->keeper) ps_codes_forget(t->codes); /* as above */
+    return PS_OK;
+}
+
 ps_status ps_tensor_need(const ps_tensor *t, ps_error *err) {
     if (!atomic_load(&t->dropped)) return PS_OK;
+    if (t->codes && t->codes->code) return decode_again((ps_tensor *)(uintptr_t)t, err);
     return t->narrow ? widen_again((ps_tensor *)(uintptr_t)t, err) : t->keeper->restore(t->keeper, err);
 }
 
@@ -383,7 +397,8 @@ uint64_t ps_tensor_hash(const ps_tensor *t) {
 }
 
 void *ps_tensor_own_data(ps_tensor *t) {
-    if (!t->owned || t->keeper || t->narrow || atomic_load_explicit(&t->refs, memory_order_acquire) != 1) return NULL;
+    if (!t->owned || t->keeper || t->narrow || t->codes) return NULL;
+    if (atomic_load_explicit(&t->refs, memory_order_acquire) != 1) return NULL;
     ps_tensor_know_hash(t, 0);
     return t->data;
 }

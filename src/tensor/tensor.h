@@ -35,6 +35,7 @@ struct ps_tensor {
     bool mapped;              /* data is a mapped file, unmapped with the tensor */
     ps_tensor_keeper *keeper; /* NULL: the content is never dropped. Outlives every use of the content */
     struct ps_tensor *narrow; /* retained: the same numbers in 16 bits, which bring the content back; or NULL */
+    struct ps_codes *codes;   /* own: the same numbers as codes, which do so too (codes.h); or NULL */
     atomic_bool dropped;      /* the content is away: ps_tensor_need */
     atomic_int refs;
     _Atomic uint64_t content_hash; /* of ps_tensor_hash_once; 0: not known yet */

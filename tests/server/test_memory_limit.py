@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import requests
 import tritonclient.http as client
-from conftest import BINARY, Server, add_model, save, slow_model, value
+from conftest import BINARY, Server, add_model, metrics, save, slow_model, value
 from onnx import TensorProto, helper, numpy_helper
 from test_repository import WAIT, config, index, load, state, tensor
 from tritonclient.utils import InferenceServerException
@@ -224,8 +224,52 @@ def test_a_mixed_load(start):
     assert max(sizes) * 1024 < base + 120 * MB + 8 * MB, "what the libraries take is not limited"
 
 
+@pytest.fixture(scope="module")
+def gpu():
+    """A device with memory of its own, if there is one: PoCL is, as far as anybody can see."""
+    if "opencl:0 " not in subprocess.run([BINARY, "devices"], capture_output=True, text=True, check=True).stdout:
+        pytest.skip("no OpenCL device")
+
+
+def device_memory(server):
+    """Held, and the limit."""
+    found = metrics(server)
+    return tuple(found[f"polestar_device_memory{kind}_bytes", frozenset()] for kind in ("", "_limit"))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_memory_of_a_device_has_a_limit_of_its_own(start):
+    """Three models fit. Who needs room there makes others go, though the host has enough."""
+    server = start("--device", "gpu", "--memory-limit", "gpu=60M", "--max-models", 0)
+    for _ in range(2):
+        for i, name in enumerate(NAMES):
+            assert infer(server, name)[0, 3] == 4 * (i + 1)
+            held, limit = device_memory(server)
+            assert limit == 60 * MB and BIG <= held <= limit
+    assert len(server.wait_log("event=evict model=", 8)) >= 8 and 1 <= len(ready(server)) <= 3
+    with ThreadPoolExecutor(8) as pool:
+        for i, y in pool.map(lambda i: (i, infer(server, NAMES[i % 8])), range(64)):
+            assert y[0, 3] == 4 * (i % 8 + 1)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_model_that_the_device_can_never_hold(start):
+    server = start("--device", "gpu", "--memory-limit", "gpu=10000000")
+    with pytest.raises(InferenceServerException, match=r"device 'opencl:0' is to give at most 10000000 bytes, \d+ are in use"):
+        infer(server, "a")
+
+
+@pytest.mark.usefixtures("gpu")
+def test_the_limit_of_a_device_that_is_not_said(start):
+    server = start("--device", "gpu", "--memory-limit", "cpu=300M", "--model-control", "explicit")
+    held, limit = device_memory(server)
+    assert held == 0 and limit > 300 * MB
+
+
 @pytest.mark.parametrize("arguments, part", [
-    (("--memory-limit", "much"), "size"), (("--memory-limit", "gpu=1G"), "device"), (("--memory-limit", "1M"), "16777216"),
+    (("--memory-limit", "much"), "size"), (("--memory-limit", "gpu=1G"), "device 'cpu'"),
+    (("--device", "cpu", "--memory-limit", "1G,gpu=1G"), "device 'cpu'"), (("--memory-limit", "cpu="), "size"),
+    (("--memory-limit", "1M"), "16777216"),
     (("--model-control", "sometimes"), "sometimes"), (("--max-models", "-1"), "max-models")])
 def test_wrong_options(folder, arguments, part):
     got = subprocess.run([BINARY, "serve", "--model-repository", folder, "--http-port", "0", "--grpc-port", "0", *arguments],

@@ -81,6 +81,21 @@ static void test_range(void **state) {
           " z = polestar.QLinearConv(x, xs, xz, w, ws, _, ys, yz, b) {low=-3, high=50}\n}");
 }
 
+/* Results far beyond the codes on either side, beyond 16 and 32 bits, and next to none, where sums become codes in
+ * registers and where their scale is too large for that. */
+static void test_scales(void **state) {
+    static const char *const scales[] = { "0.05", "0.0399", "0.0401", "1e-9", "1e-30", "40.0", "1e30" };
+    for (size_t i = 0; i < 4 * (sizeof scales / sizeof *scales); i++) {
+        const char *t = types[i & 1];
+        check("cpu.int8",
+              "graph (x: u8[1,24,5,7]) -> (z) opset 17, polestar 1 {\n xs: f32 = {0.02}\n xz: u8 = {120}\n"
+              " w: i8[64,24,3,3] = random(5)\n ws: f32 = {1.0}\n ys: f32 = {%s}\n yz: %s = {%d}\n"
+              " bi: i32[64] = random(8)\n c: i32 = {1000}\n b = Div(bi, c)\n"
+              " z = polestar.QLinearConv(x, xs, xz, w, ws, _, ys, yz, b) {pads=[1,1,1,1]%s}\n}",
+              scales[i / 4], t, i & 1 ? -128 : 255, i & 2 ? ", low=-5, high=90" : "");
+    }
+}
+
 #define CONV_ADD "cpu.int8 vnni conv add|cpu.int8 avx512 conv add|cpu.int8 avx2 conv add|cpu.int8 base conv add"
 
 /* The addition behind a convolution is its last step here and a node of its own on the reference device. */
@@ -233,7 +248,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         CMP_TEST(test_conv),     CMP_TEST(test_extremes), CMP_TEST(test_result_f32),     CMP_TEST(test_range),
         CMP_TEST(test_conv_add), CMP_TEST(test_matmul),   CMP_TEST(test_matmul_batched), CMP_TEST(test_pairs),
-        CMP_TEST(test_lookup),   CMP_TEST(test_pools),    CMP_TEST(test_linear),
+        CMP_TEST(test_lookup),   CMP_TEST(test_pools),    CMP_TEST(test_linear),         CMP_TEST(test_scales),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -110,18 +110,18 @@ static void test_device_memory(void **state) {
     ps_error err = PS_ERROR_INIT;
     cmp_result r;
     assert_int_equal(ps_engine_device(cmp_engine, "gpu", &device, &err), PS_OK);
-    const size_t before = atomic_load(&ocl_of(device)->held);
+    const size_t before = atomic_load(&device->held);
     ps_model *m = fixture_model(cmp_engine, NET, "gpu");
     assert_true(cmp_run_session(m, 1, &r, &err)); /* its session is gone again */
     cmp_release(&r);
-    const size_t weights = atomic_load(&ocl_of(device)->held);
+    const size_t weights = atomic_load(&device->held);
     assert_true(weights - before >= (64 * 54 + 64 * 32) * sizeof(float));
     assert_true(weights - before < 3 * (64 * 56 + 64 * 32) * sizeof(float));
     assert_true(cmp_run_session(m, 1, &r, &err));
     cmp_release(&r);
-    assert_int_equal(atomic_load(&ocl_of(device)->held), weights);
+    assert_int_equal(atomic_load(&device->held), weights);
     ps_model_release(m);
-    assert_int_equal(atomic_load(&ocl_of(device)->held), before);
+    assert_int_equal(atomic_load(&device->held), before);
 }
 
 static void test_no_memory_left_is_an_error(void **state) {

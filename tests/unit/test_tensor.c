@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "tensor/codes.h"
 #include "tensor/convert.h"
 #include "tensor/tensor.h"
 #include "test_alloc_fail.h"
@@ -364,6 +365,62 @@ static void test_widened(void **state) {
     assert_int_equal(atomic_load(&a.bytes), 0);
 }
 
+/* Floats that are made from codes: in blocks of 32 along a row, lying transposed, zero points in whole bytes a row. */
+static void test_coded(void **state) {
+    ps_alloc_state a = fresh_alloc();
+    ps_tensor_keeper keeper = { put_back };
+    ps_shape lying = shape_of(2, 50, 48), scales = shape_of(2, 50, 3), zeros = shape_of(2, 50, 2);
+    ps_shape s = shape_of(2, 90, 50), few = shape_of(2, 9, 50);
+    ps_tensor *code, *scale, *zero, *t, *again, *small;
+    assert_int_equal(ps_tensor_new(&a, PS_DTYPE_U8, &lying, &code, NULL), PS_OK);
+    assert_int_equal(ps_tensor_new(&a, PS_DTYPE_F32, &scales, &scale, NULL), PS_OK);
+    assert_int_equal(ps_tensor_new(&a, PS_DTYPE_U8, &zeros, &zero, NULL), PS_OK);
+    for (int i = 0; i < 50 * 48; i++)
+        ((uint8_t *)code->data)[i] = (uint8_t)(i * 37 + i / 48);
+    for (int i = 0; i < 150; i++)
+        ((float *)scale->data)[i] = 0.5f + 0.25f * (float)(i % 7);
+    for (int i = 0; i < 100; i++)
+        ((uint8_t *)zero->data)[i] = (uint8_t)(i * 29);
+    const ps_codes c = { .code = code,
+                         .scale = scale,
+                         .zero = zero,
+                         .kind = PS_CODES_BLOCKS,
+                         .bits = 4,
+                         .n = 96,
+                         .inner = 1,
+                         .block = 32,
+                         .blocks = 3,
+                         .row = 96,
+                         .zero_row = 4,
+                         .in_rows = 3 };
+    assert_int_equal(ps_tensor_coded(&a, &s, &c, &t, NULL), PS_OK);
+    assert_int_equal(ps_tensor_coded(&a, &s, &c, &again, NULL), PS_OK);
+    assert_int_equal(ps_tensor_coded(&a, &few, &c, &small, NULL), PS_OK);
+    assert_true(atomic_load(&t->dropped) && t->codes && t->bytes == 18000 && !small->codes);
+    assert_true(ps_tensor_hash_once(t) == ps_tensor_hash_once(again));
+    t->keeper = &keeper;
+    assert_int_equal(ps_tensor_need(t, NULL), PS_OK);
+    for (int k = 0; k < 90; k++) {
+        for (int n = 0; n < 50; n++) {
+            const int byte = ((uint8_t *)code->data)[(n * 96 + k) / 2], z = ((uint8_t *)zero->data)[n * 2 + k / 64];
+            const int q = k % 2 ? byte >> 4 : byte & 15, at = k / 32 % 2 ? z >> 4 : z & 15;
+            const float want = (float)(q - at) * ((float *)scale->data)[n * 3 + k / 32];
+            assert_true(((float *)t->data)[k * 50 + n] == want);
+            if (k < 9) assert_true(((float *)small->data)[k * 50 + n] == want);
+        }
+    }
+    assert_ptr_equal(t->codes->code, code);
+    ps_tensor_drop(t); /* now it is the keeper's; what describes the codes stays */
+    assert_true(t->codes && !t->codes->code && atomic_load(&t->dropped));
+    assert_int_equal(ps_tensor_need(t, NULL), PS_IO);
+    assert_int_equal(ps_tensor_need(again, NULL), PS_OK); /* without a keeper what came once stays */
+    ps_tensor_drop(again);
+    assert_true(!again->codes->code && !atomic_load(&again->dropped));
+    for (ps_tensor **p = (ps_tensor *[]) { t, again, small, code, scale, zero, NULL }; *p; p++)
+        ps_tensor_release(*p);
+    assert_int_equal(atomic_load(&a.bytes), 0);
+}
+
 static ps_status tensor_scenario(ps_alloc_state *a, void *ctx) {
     ps_tensor *t = NULL, *view = NULL;
     ps_shape s = shape_of(1, 4);
@@ -391,6 +448,7 @@ int main(void) {
         cmocka_unit_test(test_get_ints),     cmocka_unit_test(test_get_double_and_uniform),
         cmocka_unit_test(test_hash),         cmocka_unit_test(test_allocation_failure),
         cmocka_unit_test(test_widened),
+        cmocka_unit_test(test_coded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -118,7 +118,7 @@ ps_status ps_device_new_cpu(ps_alloc_state *alloc, ps_device **ret, ps_error *er
     d->base.alloc = alloc;
     d->simd = ps_simd_pick();
     d->q8 = ps_q8_pick();
-    d->base.caps = (ps_caps) { true, true, true, true, PS_MAX_POSTS, true, true };
+    d->base.caps = (ps_caps) { true, true, true, true, PS_MAX_POSTS, true, true, false };
     ps_snprintf(d->base.name, sizeof d->base.name, "cpu");
     ps_cpu_model(d->base.hardware, sizeof d->base.hardware);
 #ifdef PS_WITH_DNNL

@@ -172,22 +172,6 @@ static ps_status pack(void *ctx, void *dst, ps_error *err) {
     return PS_OK;
 }
 
-/* Bit for bit: NaN's payload and the sign of zero count. Weights of f32 say no within the first few. */
-static bool holds(ps_dtype form, const ps_tensor *w) {
-    const float *x = w->data;
-    const size_t n = ps_tensor_count(w);
-    for (size_t i = 0, block; i < n; i += block) {
-        uint16_t narrow[256];
-        float again[256];
-        block = n - i < 256 ? n - i : 256;
-        if (i == 0 && block > 4) block = 4;
-        ps_convert(x + i, PS_DTYPE_F32, narrow, form, block, true);
-        ps_convert(narrow, form, again, PS_DTYPE_F32, block, true);
-        if (memcmp(x + i, again, block * sizeof *x) != 0) return false;
-    }
-    return true;
-}
-
 static const ps_dtype forms[] = { PS_DTYPE_F16, PS_DTYPE_BF16, PS_DTYPE_F32 };
 
 static void name_panels(char key[64], ps_dtype form, int64_t width, bool transposed) {
@@ -203,15 +187,9 @@ static ps_status choose_form(const ps_lowering *l, int64_t width, int64_t elemen
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         name_panels(key, forms[i], width, transposed);
         *ret = forms[i];
-        if (ps_weights_has(l->weights, w, key, (size_t)elements * ps_dtype_size(forms[i]))) return PS_OK;
+        if (ps_weights_has(l->weights, NULL, w, key, (size_t)elements * ps_dtype_size(forms[i]))) return PS_OK;
     }
-    if (w->narrow) {
-        *ret = w->narrow->dtype;
-        return PS_OK;
-    }
-    PS_TRY(ps_tensor_need(w, err));
-    *ret = holds(PS_DTYPE_F16, w) ? PS_DTYPE_F16 : holds(PS_DTYPE_BF16, w) ? PS_DTYPE_BF16 : PS_DTYPE_F32;
-    return PS_OK;
+    return ps_weights_narrowest(w, ret, err);
 }
 
 static ps_status fill(ps_lowering *l, packed_kernel *k, bool transposed, ps_error *err) {

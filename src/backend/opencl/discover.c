@@ -110,7 +110,7 @@ static void describe(ocl_device *d, const found *f, size_t index) {
                                     base->driver,
                                     number_of(api, f->id, CL_DEVICE_GLOBAL_MEM_SIZE),
                                     (int)number_of(api, f->id, CL_DEVICE_MAX_COMPUTE_UNITS) };
-    base->caps = (ps_caps) { true, true, true, true, PS_MAX_POSTS, true, false };
+    base->caps = (ps_caps) { true, true, true, true, PS_MAX_POSTS, true, false, true };
 }
 
 static ps_status open_device(ocl_device *d, const found *f, ps_error *err) {
@@ -130,7 +130,8 @@ static ps_status new_device(search *s, const found *f, size_t index, ps_cache *c
     d->api = s->api;
     d->id = f->id;
     d->gpu = (f->type & CL_DEVICE_TYPE_GPU) != 0;
-    atomic_init(&d->held, 0);
+    atomic_init(&d->base.held, 0);
+    atomic_init(&d->base.limit, 0);
     ps_map_init(&d->programs, s->alloc);
     if (!ps_mutex_init(&d->lock)) {
         ps_free(s->alloc, d);

@@ -13,15 +13,23 @@ static int64_t up(int64_t n, int64_t unit) {
  * (tools/gfx803). NVIDIA: deeper, wider tiles; speeds as measured on an H200 at 4096^3 and in ResNet-50. Other devices
  * take GCN's. A processor runs an item's loop as it stands: any tile will do. */
 
-static const ocl_tile gcn_tiles[] = { { 64, 64, 8, false, 1 } };
-static const ocl_tile nvidia_tiles[] = { { 64, 128, 16, false, 1 }, { 128, 64, 8, false, 0.94 }, { 64, 64, 8, true, 0.9 } };
+static const ocl_tile all_tiles[] = { { 64, 64, 8, false, 1 }, /* GCN's */
+                                      { 64, 128, 16, false, 1 },
+                                      { 128, 64, 8, false, 0.94 },
+                                      { 64, 64, 8, true, 0.9 } };
 
-#define FILLED 256       /* items that keep a compute unit busy */
-#define MOST_PARTS 32    /* of a depth */
-#define LEAST_DEPTH 64   /* of a part */
-#define ENDS 24          /* what a tile's beginning and end cost, in steps of one along k */
-#define MACS_A_FLOAT 48  /* multiply-adds of the card in the time that memory moves a float: 4 TB/s, or 256 GB/s, beside its rate */
-#define MACS_A_LAUNCH 5e5 /* of one unit in the time that a launch takes: 3 us */
+static void table_of(const ocl_device *d, const ocl_tile **ret, size_t *ret_n) {
+    const size_t all = sizeof all_tiles / sizeof *all_tiles, test = (size_t)d->test_tile;
+    *ret = test ? all_tiles + (test - 1) % all : d->nvidia ? all_tiles + 1 : all_tiles;
+    *ret_n = !test && d->nvidia ? all - 1 : 1;
+}
+
+#define LONE 1.2          /* a SIMD with one wave waits more than one with two */
+#define MOST_PARTS 32     /* of a depth */
+#define LEAST_DEPTH 64    /* of a part */
+#define ENDS 16           /* what a tile's beginning and end cost, in steps of one along k */
+#define MACS_A_FLOAT 48   /* multiply-adds of the card in the time that its memory moves a float */
+#define MACS_A_LAUNCH 1e6 /* of one unit in the time that a launch takes that others wait for: 7 us */
 
 static int64_t tiles(int64_t n, int tile) {
     return (n + tile - 1) / tile;
@@ -40,13 +48,20 @@ double ocl_traffic_cost(const ocl_device *d, double floats) {
     return floats * MACS_A_FLOAT / (double)d->units + MACS_A_LAUNCH;
 }
 
-/* Groups come to units in turn, so that the busiest has one more than the others; a unit with few items is not filled. */
+/* Items that give each SIMD of a unit a wave. */
+static double filled(const ocl_device *d) {
+    return d->nvidia ? 4 * 32 : 4 * 64;
+}
+
+/* Groups come to units in turn, so that the busiest has one more than the others; a unit with few items is not filled.
+ */
 double ocl_gemm_cost(const ocl_device *d, const ocl_gemm *g) {
     const int64_t each = g->parts ? g->parts : g->outer * g->inner;
     const double groups = (double)tiles(g->m, g->tile.m) * (double)tiles(g->n, g->tile.n) * (double)each;
     const int items = g->tile.m * g->tile.n / 64;
     double busy = ceil(groups / (double)d->units) * items;
-    if (busy < FILLED) busy = FILLED;
+    if (busy < filled(d)) busy = filled(d);
+    if (busy < 2 * filled(d)) busy *= LONE;
     const double macs = busy * 64 * (double)(depth_of_part(g) + ENDS) / g->tile.speed;
     return macs + MACS_A_LAUNCH + (g->parts ? ocl_traffic_cost(d, (double)((2 * g->parts + 1) * g->m * g->n)) : 0);
 }
@@ -62,12 +77,25 @@ static void choose_parts(const ocl_device *d, ocl_gemm *g, double *best) {
     }
 }
 
+/* A few rows: by columns instead of tiles (gemv.c). */
+static bool plan_few(const ocl_device *d, ocl_gemm *g) {
+    if (!ocl_gemv_fits(g)) return false;
+    ocl_gemv_share(d, g);
+    if (g->parts >= 2 && can_share(g, g->parts)) return true;
+    if (g->parts >= 2) g->few_depth = 0;
+    g->parts = 0;
+    return g->few_depth > 0;
+}
+
 int ocl_gemm_plan(const ocl_device *d, ocl_gemm *g, bool may_share) {
-    const ocl_tile *table = d->nvidia ? nvidia_tiles : gcn_tiles;
-    const size_t n = d->nvidia ? sizeof nvidia_tiles / sizeof *nvidia_tiles : 1;
+    const ocl_tile *table;
+    size_t n;
     double best = INFINITY;
+    table_of(d, &table, &n);
+    if (may_share && plan_few(d, g)) return g->parts ? 2 : 1;
     for (size_t i = 0; i < n; i++) {
         ocl_gemm try = *g;
+        if (n > 1 && g->weights.block % table[i].depth) continue; /* a scale a step; the last tile takes all blocks */
         try.tile = table[i];
         try.parts = 0;
         double cost = ocl_gemm_cost(d, &try);
@@ -103,6 +131,7 @@ static void gemm_args(ocl_launch *l, const ocl_gemm *g) {
     ocl_arg_ints(l, g->step, 8);
     if (g->has_bias) ocl_arg_in(l, g->bias);
     image_args(l, g);
+    ocl_weights_args(l, &g->weights);
 }
 
 /* What the parts came to, added up, with the bias and what follows. */
@@ -132,9 +161,8 @@ static bool fours(const int64_t *v, int n) {
 /* Do fours of neighbours of A, B, C begin at multiples of 16 bytes? Values begin at multiples of 64. */
 static void widths(const ocl_gemm *g, bool *a, bool *b, bool *c) {
     const bool rows = g->a_mode == OCL_A_ROWS;
-    *a = rows || g->a_mode == OCL_A_COLUMNS
-             ? fours((int64_t[]) { g->lda, rows ? 0 : g->m, g->step[0], g->step[1] }, 4)
-             : g->four;
+    *a = rows || g->a_mode == OCL_A_COLUMNS ? fours((int64_t[]) { g->lda, rows ? 0 : g->m, g->step[0], g->step[1] }, 4)
+                                            : g->four;
     *b = g->b_mode == OCL_B_PANELS ||
          fours((int64_t[]) { g->ldb, g->b_mode == OCL_B_ROWS ? g->n : 0, g->step[2], g->step[3] }, 4);
     *c = fours((int64_t[]) { g->n, g->ldc, g->step[4], g->step[5], g->step[6], g->step[7] }, 6);
@@ -144,15 +172,17 @@ static ps_status product_launch(ocl_kernel *k, int i, const ocl_gemm *g, const c
                                 int64_t columns, ps_error *err) {
     const ocl_tile *t = &g->tile;
     const int64_t items = t->m * t->n / 64;
-    char options[224];
+    char options[320], form[80];
     bool a, b, c;
     ocl_launch *l;
+    if (g->few_depth) return ocl_gemv_launch(k, i, g, posts, chain, columns, err);
     widths(g, &a, &b, &c);
-    ps_snprintf(options, sizeof options,
-                "-DA_MODE=%d -DB_MODE=%d -DBIAS=%d -DBITS=%d -DWIDE_A=%d -DWIDE_B=%d -DWIDE_C=%d -DBM=%d -DBN=%d -DBK=%d "
-                "-DTWICE=%d -DUNROLL=%d -DPARTS=%d",
-                (int)g->a_mode, (int)g->b_mode, g->has_bias, g->bits, a, b, c, t->m, t->n, t->depth, t->twice,
-                k->device->gpu, g->parts > 0);
+    ps_snprintf(
+        options, sizeof options,
+        "-DA_MODE=%d -DB_MODE=%d -DBIAS=%d -DBITS=%d -DWIDE_A=%d -DWIDE_B=%d -DWIDE_C=%d -DBM=%d -DBN=%d -DBK=%d "
+        "-DTWICE=%d -DUNROLL=%d -DPARTS=%d%s",
+        (int)g->a_mode, (int)g->b_mode, g->has_bias, g->bits, a, b, c, t->m, t->n, t->depth, t->twice, k->device->gpu,
+        g->parts > 0, ocl_weights_options(&g->weights, form, sizeof form));
     PS_TRY(ocl_launch_init(k, i, "gemm", options, posts, "gemm", &l, err));
     gemm_args(l, g);
     ocl_post_args(l, chain, columns);
@@ -185,56 +215,14 @@ ps_status ocl_gemm_launch(ocl_kernel *k, int i, const ocl_gemm *g, const ps_chai
     return status;
 }
 
-/* ---- panels ---- */
-
-static int64_t k2_room(const ocl_panels *p) {
-    return p->k2_room ? p->k2_room : p->k2_n;
-}
-
-int64_t ocl_panel_rows(const ocl_panels *p) {
-    return up(p->k1_n * k2_room(p), OCL_GEMM_DEPTH);
-}
-
-int64_t ocl_panel_columns(const ocl_panels *p) {
-    return up(p->n, 4);
-}
-
-typedef struct pack_job {
-    const ocl_panels *p;
-    const ps_tensor *src;
-} pack_job;
-
-static ps_status pack(void *ctx, void *dst, ps_error *err) {
-    const ocl_panels *p = ((const pack_job *)ctx)->p;
-    const float *src = ((const pack_job *)ctx)->src->data;
-    const int64_t rows = ocl_panel_rows(p), columns = ocl_panel_columns(p);
-    memset(dst, 0, (size_t)(p->groups * rows * columns) * sizeof(float));
-    for (int64_t g = 0; g < p->groups; g++) {
-        for (int64_t k1 = 0; k1 < p->k1_n; k1++) {
-            for (int64_t k2 = 0; k2 < p->k2_n; k2++) {
-                float *row = (float *)dst + (g * rows + k1 * k2_room(p) + k2) * columns;
-                const float *from = src + g * p->group + k1 * p->k1 + k2 * p->k2;
-                for (int64_t c = 0; c < p->n; c++)
-                    row[c] = from[c * p->column];
-            }
-        }
-    }
-    return PS_OK;
-}
-
-ps_status ocl_panels_take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, void **ret,
-                          ps_error *err) {
-    char key[208];
-    int64_t elements;
-    size_t bytes;
-    const ps_shape s = ps_shape_make(3, (int64_t[]) { p->groups, ocl_panel_rows(p), ocl_panel_columns(p) });
-    pack_job job = { p, l->node->in[index]->constant };
-    PS_FAIL_IF(!ps_shape_elements(&s, &elements) || !ps_dtype_bytes(PS_DTYPE_F32, elements, &bytes), err, LIMIT,
-               "weights are too large to pack");
-    ps_snprintf(key, sizeof key, "opencl.panels %lld %lld %lld %lld %lld %lld %lld %lld %lld",
-                (long long)p->groups, (long long)p->k1_n, (long long)p->k2_n, (long long)k2_room(p), (long long)p->n,
-                (long long)p->group, (long long)p->k1, (long long)p->k2, (long long)p->column);
-    return ps_weights_take_on(l, device, index, key, bytes, pack, &job, ret, err);
+void ocl_gemm_set_weights(ocl_kernel *k, ocl_gemm *g, const ocl_weights *w) {
+    static const char *const names[] = { "", " f16", " bf16", " u8", " u4" };
+    const size_t used = strlen(k->base.label);
+    ps_snprintf(k->base.label + used, sizeof k->base.label - used, "%s", names[w->form]);
+    g->b_mode = OCL_B_PANELS;
+    g->b = (ocl_arg) { OCL_ARG_BUFFER, { .buffer = w->buffer }, 0 };
+    g->ldb = w->columns;
+    g->weights = *w;
 }
 
 /* ---- MatMul, Gemm ---- */
@@ -252,18 +240,14 @@ static ps_status lower_product(ps_device *device, ps_lowering *l, ocl_gemm *g, c
     const ps_shape *out = &n->out[0]->shape;
     ps_chain chain;
     ocl_kernel *k;
-    void *packed = NULL;
+    ocl_weights weights;
     for (uint32_t i = 0; i < n->n_in; i++)
         l->in_layout[i] = PS_LAYOUT_PLAIN;
     if (!ps_chain_init(&chain, n, posts, n_posts, out, PS_LAYOUT_PLAIN, l->in_layout, out, PS_LAYOUT_PLAIN, 1))
         return ocl_decline(l, "an operand does not broadcast plainly");
-    if (panels) {
-        PS_TRY(ocl_panels_take(device, l, 1, panels, &packed, err));
-        g->b = (ocl_arg) { OCL_ARG_BUFFER, { .buffer = packed } };
-        g->b_mode = OCL_B_PANELS;
-        g->ldb = ocl_panel_columns(panels);
-    }
+    if (panels) PS_TRY(ocl_weights_take(device, l, 1, panels, &weights, err));
     PS_TRY(ocl_kernel_new(device, l, 2, label, &k, err));
+    if (panels) ocl_gemm_set_weights(k, g, &weights);
     k->n = ocl_gemm_plan(k->device, g, true);
     k->base.workspace = ocl_gemm_workspace(g);
     return ocl_kernel_done(l, k, ocl_gemm_launch(k, 0, g, &chain, g->n, err));

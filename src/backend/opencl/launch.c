@@ -25,7 +25,7 @@ static cl_int set_arg(const ocl_api *api, cl_kernel k, cl_uint *at, const ocl_ar
     case OCL_ARG_IN: return set_region(api, k, at, args->in[a->u.index], 0);
     case OCL_ARG_OUT: return set_region(api, k, at, args->out[a->u.index], 0);
     case OCL_ARG_WORK: return set_region(api, k, at, args->workspace, a->u.bytes);
-    case OCL_ARG_BUFFER: return set_buffer(api, k, at, ocl_buffer_mem(a->u.buffer), 0);
+    case OCL_ARG_BUFFER: return set_buffer(api, k, at, ocl_buffer_mem(a->u.buffer), a->at);
     case OCL_ARG_FLAG: args->stream->check = true; return set(api, k, at, sizeof(cl_mem), &args->stream->flag);
     case OCL_ARG_INT: return set(api, k, at, sizeof a->u.i, &a->u.i);
     case OCL_ARG_FLOAT: return set(api, k, at, sizeof a->u.f, &a->u.f);
@@ -149,6 +149,7 @@ void ocl_launch_size(ocl_launch *l, int64_t x, int64_t y, int64_t z, size_t lx, 
 static ocl_arg *next_arg(ocl_launch *l, ocl_arg_kind kind) {
     ocl_arg *a = &l->args[l->n_args < OCL_MAX_ARGS ? l->n_args++ : OCL_MAX_ARGS - 1];
     a->kind = kind;
+    a->at = 0;
     return a;
 }
 

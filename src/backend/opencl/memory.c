@@ -11,10 +11,11 @@ typedef struct ocl_buffer {
 static ps_status check_room(ocl_device *d, size_t bytes, ps_error *err) {
     PS_FAIL_IF(bytes > d->largest, err, NO_MEMORY, "device '%s' gives at most %zu bytes at once, %zu are needed",
                d->base.name, d->largest, bytes);
-    size_t held = atomic_load(&d->held);
-    PS_FAIL_IF(d->base.info.memory && held + bytes > d->base.info.memory, err, NO_MEMORY,
-               "device '%s' has %llu bytes, %zu are in use and %zu more are needed", d->base.name,
-               (unsigned long long)d->base.info.memory, held, bytes);
+    const size_t held = atomic_load(&d->base.held), limit = atomic_load(&d->base.limit);
+    const uint64_t most = limit ? limit : d->base.info.memory;
+    PS_FAIL_IF(most && held + bytes > most, err, NO_MEMORY,
+               "device '%s' %s %llu bytes, %zu are in use and %zu more are needed", d->base.name,
+               limit ? "is to give at most" : "has", (unsigned long long)most, held, bytes);
     return PS_OK;
 }
 
@@ -47,7 +48,7 @@ static ps_status buffer_new(ps_device *device, size_t bytes, const void *content
         ps_free(device->alloc, b);
         return ocl_fail(device->name, "clCreateBuffer", code, err);
     }
-    atomic_fetch_add(&d->held, room);
+    atomic_fetch_add(&device->held, room);
     *ret = b;
     return PS_OK;
 }
@@ -56,7 +57,7 @@ static void buffer_free(ps_device *device, void *buffer) {
     ocl_buffer *b = buffer;
     if (!b) return;
     ocl_of(device)->api.clReleaseMemObject(b->mem);
-    atomic_fetch_sub(&ocl_of(device)->held, b->bytes);
+    atomic_fetch_sub(&device->held, b->bytes);
     ps_free(device->alloc, b);
 }
 

@@ -1,6 +1,6 @@
-/* winograd.c - convolutions of 3 x 3 with stride 1 by Winograd's minimal filtering (Lavin and Gray 2016, arXiv:1509.09308):
- * F(2x2, 3x3) takes 4 multiply-adds a result instead of 9, F(4x4, 3x3) 2.25, for transforms before and behind. It is
- * chosen where the sum costs less than the direct product (ocl_gemm_cost). */
+/* winograd.c - convolutions of 3 x 3 with stride 1 by Winograd's minimal filtering (Lavin and Gray 2016,
+ * arXiv:1509.09308): F(2x2, 3x3) takes 4 multiply-adds a result instead of 9, F(4x4, 3x3) 2.25, for transforms before
+ * and behind. It is chosen where the sum costs less than the direct product (ocl_gemm_cost). */
 #include <math.h>
 
 #include "backend/opencl/conv.h"
@@ -9,7 +9,7 @@
 
 typedef struct winograd {
     const ocl_conv *c;
-    int tile, edge; /* results and pixels along one side */
+    int tile, edge;               /* results and pixels along one side */
     int64_t rows, columns, tiles; /* tiles down, across, in all */
     ocl_gemm g;
     double cost;
@@ -31,29 +31,30 @@ static bool describe(const ocl_device *d, const ocl_conv *c, int tile, winograd 
     w->rows = (c->w[1].out + tile - 1) / tile;
     w->columns = (c->w[2].out + tile - 1) / tile;
     w->tiles = c->batch * w->rows * w->columns;
-    const int64_t places = w->edge * w->edge, most = c->in_channels > c->out_channels ? c->in_channels : c->out_channels;
+    const int64_t places = w->edge * w->edge,
+                  most = c->in_channels > c->out_channels ? c->in_channels : c->out_channels;
     if (w->tiles > INT32_MAX / places / most) return false;
     const int64_t before = w->tiles * c->in_channels, behind = w->tiles * c->out_channels;
-    w->g = (ocl_gemm) { .a_mode = OCL_A_ROWS,
-                        .b_mode = OCL_B_PANELS,
-                        .m = w->tiles,
-                        .n = c->out_channels,
-                        .k = c->in_channels,
-                        .lda = c->in_channels,
-                        .ldb = up(c->out_channels, 4),
-                        .ldc = c->out_channels,
-                        .outer = 1,
-                        .inner = places,
-                        .step = { 0, before, 0, up(c->in_channels, OCL_GEMM_DEPTH) * up(c->out_channels, 4), 0, behind },
-                        .a = { OCL_ARG_WORK, { .bytes = 0 } },
-                        .c = { OCL_ARG_WORK, { .bytes = (size_t)up(places * before * 4, PS_ALIGN) } } };
+    w->g =
+        (ocl_gemm) { .a_mode = OCL_A_ROWS,
+                     .b_mode = OCL_B_PANELS,
+                     .m = w->tiles,
+                     .n = c->out_channels,
+                     .k = c->in_channels,
+                     .lda = c->in_channels,
+                     .ldb = up(c->out_channels, 4),
+                     .ldc = c->out_channels,
+                     .outer = 1,
+                     .inner = places,
+                     .step = { 0, before, 0, up(c->in_channels, OCL_GEMM_DEPTH) * up(c->out_channels, 4), 0, behind },
+                     .a = { OCL_ARG_WORK, { .bytes = 0 }, 0 },
+                     .c = { OCL_ARG_WORK, { .bytes = (size_t)up(places * before * 4, PS_ALIGN) }, 0 } };
     ocl_gemm_plan(d, &w->g, false);
     const double products = ocl_gemm_cost(d, &w->g), moved = (double)(places * (before + behind));
     const double pixels = (double)(c->batch * (c->w[1].in * c->w[2].in * c->in_channels));
     const double results = (double)(c->batch * (c->w[1].out * c->w[2].out * c->out_channels));
     const double traffic = ocl_traffic_cost(d, moved);
-    w->cost = (products > traffic ? products : traffic) +
-              ocl_traffic_cost(d, pixels + (double)(places * before)) +
+    w->cost = (products > traffic ? products : traffic) + ocl_traffic_cost(d, pixels + (double)(places * before)) +
               ocl_traffic_cost(d, results + (double)(places * behind));
     return true;
 }
@@ -92,8 +93,7 @@ static ps_status pack(void *ctx, void *dst, ps_error *err) {
         float *to = (float *)dst + place * panel;
         for (int64_t i = 0; i < in; i++)
             for (int64_t o = 0; o < w->c->out_channels; o++)
-                to[i * columns + o] =
-                    (float)transformed(w, src + (o * in + i) * 9, place / w->edge, place % w->edge);
+                to[i * columns + o] = (float)transformed(w, src + (o * in + i) * 9, place / w->edge, place % w->edge);
     }
     return PS_OK;
 }
@@ -155,7 +155,7 @@ static ps_status launches(ps_device *device, ps_lowering *l, winograd *w, const 
     const ps_chain nothing = { .rank = 1, .dims = { 1 } };
     void *weights = NULL;
     PS_TRY(take_weights(device, l, w, &weights, err));
-    w->g.b = (ocl_arg) { OCL_ARG_BUFFER, { .buffer = weights } };
+    w->g.b = (ocl_arg) { OCL_ARG_BUFFER, { .buffer = weights }, 0 };
     k->base.workspace = w->g.c.u.bytes + (size_t)(w->g.inner * w->g.step[5]) * sizeof(float);
     PS_TRY(before(k, w, err));
     PS_TRY(ocl_gemm_launch(k, 1, &w->g, &nothing, 1, err));
@@ -173,14 +173,18 @@ ps_status ocl_lower_winograd(ps_device *device, ps_lowering *l, ps_error *err) {
     bool ok;
     PS_TRY(ocl_conv_take(l, false, &c, &chain, &ok, err));
     if (!ok || !suits(&c)) return PS_OK;
+    const ps_tensor *weights = l->node->in[1]->constant;
+    if (weights->narrow || weights->codes) return PS_OK; /* they would grow to f32, and by half or to four times */
     ocl_conv_product(&c, &direct, &panels);
     ocl_gemm_plan(d, &direct, true);
     for (int tile = 2; tile <= 4; tile += 2) {
         winograd w;
+        if (d->test_winograd && d->test_winograd != tile) continue;
         if (describe(d, &c, tile, &w) && w.cost < best.cost) best = w;
     }
-    if (best.cost * MARGIN > ocl_gemm_cost(d, &direct)) return PS_OK;
-    PS_TRY(ocl_kernel_new(device, l, 3, best.tile == 2 ? "opencl.conv winograd 2x2" : "opencl.conv winograd 4x4", &k, err));
+    if (!best.tile || (!d->test_winograd && best.cost * MARGIN > ocl_gemm_cost(d, &direct))) return PS_OK;
+    PS_TRY(ocl_kernel_new(device, l, 3, best.tile == 2 ? "opencl.conv winograd 2x2" : "opencl.conv winograd 4x4", &k,
+                          err));
     ocl_conv_layouts(l);
     return ocl_kernel_done(l, k, launches(device, l, &best, &chain, k, err));
 }

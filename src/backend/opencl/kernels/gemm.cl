@@ -1,7 +1,7 @@
 /* C[z] = post(A[z] B[z] + bias), a tile of BM x BN by one work-group of BM/8 x BN/8 items, 8 x 8 results an item.
  *
  * A_MODE 0: A[m][k]   1: A[k][m]   2: windows of a convolution   3: windows of a transposed convolution
- * B_MODE 0: B[k][n]   1: B[n][k]   2: panels: n rounded up to 4, zeros behind
+ * B_MODE 0: B[k][n]   1: B[n][k]   2: panels in any storage: n rounded up to 4, zeros behind
  * BITS 1: which places of a window's depth, height and width lie in the image is a bit each, and k counts channels rounded
  *     up to four; 0: each element is looked up
  * WIDE_A, WIDE_B, WIDE_C 1: fours of neighbours begin at multiples of 16 bytes, and their number is one of four
@@ -124,7 +124,7 @@ view view_of(__global const float *a, int m, int M, __global const int4 *taps, i
 
 #define AT_BYTE(v, tap) ((__global const float *)((__global const char *)(v).at + (uint)(tap).x))
 #if WIDE_A
-#define AT_TAP(v, tap) (((v).inside & (tap).y) == (tap).y ? FOUR(AT_BYTE(v, tap)) : NONE)
+#define AT_TAP(v, tap) (((v).inside & (tap).y) == (tap).y ? FLOAT4(AT_BYTE(v, tap)) : NONE)
 #else
 #define AT_TAP(v, tap) (((v).inside & (tap).y) == (tap).y ? load4(AT_BYTE(v, tap), ((tap).y >> 29 & 3) + 1) : NONE)
 #endif
@@ -150,7 +150,7 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 #define STEP_A
 #elif A_MODE == 1
 #if WIDE_A
-#define FROM_A(i) FOUR(pa[i])
+#define FROM_A(i) FLOAT4(pa[i])
 #define LAST_M (M - 4)
 #else
 #define FROM_A(i) load4(pa[i], M - m0 - A_M(lid + (i) * ITEMS))
@@ -164,7 +164,7 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 #define STEP_A
 #else
 #if WIDE_A
-#define FROM_A(i) FOUR(pa[i])
+#define FROM_A(i) FLOAT4(pa[i])
 #else
 #define FROM_A(i) vload4(0, pa[i])
 #endif
@@ -177,7 +177,7 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 
 #if B_MODE == 1
 #if WIDE_B
-#define FROM_B(i) FOUR(pb[i])
+#define FROM_B(i) FLOAT4(pb[i])
 #else
 #define FROM_B(i) vload4(0, pb[i])
 #endif
@@ -187,20 +187,34 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
     pb[i] += BK
 #else
 #if B_MODE == 2
-#define FROM_B(i) FOUR(pb[i])
 #define LAST_N (ldb - 4)
+#if FORM == 0
+#define FROM_B(i) FLOAT4(pb[i])
+#else
+#define FROM_B(i) weights4(b, pb[i])
+#endif
 #elif WIDE_B
-#define FROM_B(i) FOUR(pb[i])
+#define FROM_B(i) FLOAT4(pb[i])
 #define LAST_N (N - 4)
 #else
 #define FROM_B(i) load4(pb[i], N - n0 - B_N(lid + (i) * ITEMS))
 #define LAST_N (N - 1)
 #endif
+#if FORM == 0
 #define BEGIN_B(i)                                                                                                     \
     pb[i] = b + (first + B_K(lid + (i) * ITEMS)) * ldb + min(n0 + B_N(lid + (i) * ITEMS), LAST_N)
+#else /* blocks of scales are of whole tiles; all loads of an item are of one column */
+#define BEGIN_B(i) pb[i] = (first + B_K(lid + (i) * ITEMS)) * ldb + column
+#endif
+#if FORM >= 3 /* codes stay what they are until they are put: fewer registers */
+#define FETCH_B(i, check)                                                                                              \
+    rb[i] = !check || to + B_K(lid + (i) * ITEMS) < K ? raw4(b, pb[i]) : 0;                                            \
+    pb[i] += BK * ldb
+#else
 #define FETCH_B(i, check)                                                                                              \
     rb[i] = !check || to + B_K(lid + (i) * ITEMS) < K ? FROM_B(i) : NONE;                                              \
     pb[i] += BK * ldb
+#endif
 #endif
 
 #define FETCH(check)                                                                                                   \
@@ -228,6 +242,8 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 #endif
 #if B_MODE == 1
 #define PUT_B(i) TURNED(bs_now, rb[i], B_K(lid + (i) * ITEMS), B_N(lid + (i) * ITEMS), B_STRIDE)
+#elif FORM >= 3
+#define PUT_B(i) bs_now[lid + (i) * ITEMS] = DECODED(of_raw4(rb[i]), (to - BK) / BLOCK * ldb + column);
 #else
 #define PUT_B(i) bs_now[lid + (i) * ITEMS] = rb[i];
 #endif
@@ -268,7 +284,7 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 
 #if BIAS
 #define ADD_BIAS(x, col) x += bias[col]
-#define ADD_BIAS4(v, col) v += FOUR(bias + (col))
+#define ADD_BIAS4(v, col) v += FLOAT4(bias + (col))
 #else
 #define ADD_BIAS(x, col)
 #define ADD_BIAS4(v, col)
@@ -283,7 +299,7 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
     }
 
 __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global const float *a, ulong ao,
-                                                                     __global const float *b, ulong bo,
+                                                                     __global const WEIGHT *b, ulong bo,
                                                                      __global float *c, ulong co, int8 sizes,
                                                                      int8 step
 #if BIAS
@@ -293,7 +309,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
                                                                      , __global const int4 *taps, ulong taps_o,
                                                                      int8 image, int8 window
 #endif
-                                                                         POST_PARAMS) {
+                                                                         WEIGHT_PARAMS POST_PARAMS) {
     __local float4 as[(1 + TWICE) * BK * A_STRIDE / 4], bs[(1 + TWICE) * BK * B_STRIDE / 4];
     const int M = sizes.s0, N = sizes.s1, lda = sizes.s3, ldb = sizes.s4, ldc = sizes.s5;
 #if PARTS
@@ -310,13 +326,19 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
     const int tx = lid % (BN / 8), ty = lid / (BN / 8);
 #endif
     __local float4 *as_now = as, *bs_now = bs;
-    float4 acc[8][2], ra[A_LOADS], rb[B_LOADS];
+    float4 acc[8][2], ra[A_LOADS];
+#if FORM >= 3
+    uint rb[B_LOADS];
+#else
+    float4 rb[B_LOADS];
+#endif
     int to = first;
 #if TWICE
     int turn = 0;
 #endif
     a = ATC(float, a, ao) + zo * step.s0 + zi * step.s1;
-    b = ATC(float, b, bo) + zo * step.s2 + zi * step.s3;
+    b = ATC(WEIGHT, b, bo) + WEIGHT_STEP(zo * step.s2 + zi * step.s3);
+    WEIGHT_BEGIN(zi)
     c = AT(float, c, co);
 #if BIAS
     bias = ATC(float, bias, bias_o);
@@ -331,7 +353,12 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
 #else
     __global const float *pa[A_LOADS];
 #endif
+#if FORM == 0
     __global const float *pb[B_LOADS];
+#else
+    int pb[B_LOADS];
+    const int column = min(n0 + B_N(lid), LAST_N);
+#endif
     for (int i = 0; i < A_LOADS; i++)
         BEGIN_A(i);
     for (int i = 0; i < B_LOADS; i++)
@@ -377,9 +404,9 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
         if (m >= M) continue;
         for (int half_of = 0; half_of < 2; half_of++) {
             const int n = n0 + half_of * (BN / 2) + tx * 4, o = c_at + m * ldc + n;
-            float4 v4 = acc[r][half_of];
-#if WIDE_C
             if (n >= N) continue;
+            float4 v4 = FACTORED(acc[r][half_of], n);
+#if WIDE_C
             ADD_BIAS4(v4, col0 + n);
             POST4(v4, o, col0 + n);
             *(__global float4 *)(c + o) = v4;

@@ -1,0 +1,62 @@
+/* gemv.c - products of a few rows of A with constant weights: the weights are read once, as they are stored, and that
+ * is what they cost. */
+#include "backend/opencl/gemm.h"
+
+#define MOST_ROWS 4
+#define LANES 64
+#define MOST_SLICES 4
+#define BUSY 8         /* work-groups that a compute unit needs to hide the time that memory takes */
+#define LEAST_DEPTH 16 /* rows of a slice: below, adding up costs more than it gains */
+#define MOST_PARTS 32
+#define STEP 8 /* rows that the kernel has under way at once */
+
+/* Float4s of columns an item: more rows of A need the registers. */
+static int width(const ocl_gemm *g) {
+    return g->weights.form == OCL_FORM_F32 || g->m > 2 ? 1 : 2;
+}
+
+static int slices(const ocl_device *d) {
+    return d->most_items >= LANES * MOST_SLICES ? MOST_SLICES : 1;
+}
+
+static int64_t groups(const ocl_gemm *g) {
+    const int64_t columns = LANES * 4 * width(g);
+    return (g->n + columns - 1) / columns;
+}
+
+bool ocl_gemv_fits(const ocl_gemm *g) {
+    return g->a_mode == OCL_A_ROWS && g->b_mode == OCL_B_PANELS && g->m <= MOST_ROWS && g->outer * g->inner == 1 &&
+           g->ldc == g->n;
+}
+
+/* Slices begin with a block of the weights, so that one scale at a time is needed. */
+void ocl_gemv_share(const ocl_device *d, ocl_gemm *g) {
+    const int64_t s = slices(d), wanted = BUSY * d->units / groups(g), most = g->k / (s * LEAST_DEPTH);
+    const int64_t unit = g->weights.block ? g->weights.block : STEP;
+    g->parts = wanted < most ? wanted : most;
+    g->parts = g->parts < 1 ? 1 : g->parts > MOST_PARTS ? MOST_PARTS : g->parts;
+    const int64_t rows = (g->k + g->parts * s - 1) / (g->parts * s);
+    g->few_depth = (rows + unit - 1) / unit * unit;
+    g->parts = (g->k + g->few_depth * s - 1) / (g->few_depth * s); /* none is empty */
+}
+
+ps_status ocl_gemv_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char *posts, const ps_chain *chain,
+                          int64_t columns, ps_error *err) {
+    char options[256], form[80];
+    ocl_launch *l;
+    ps_snprintf(options, sizeof options,
+                "-DROWS=%d -DWIDTH=%d -DSLICES=%d -DBIAS=%d -DFOUR=%d -DUNROLL=%d -DPARTS=%d%s", (int)g->m, width(g),
+                slices(k->device), g->has_bias, g->lda % 4 == 0, k->device->gpu, g->parts > 0,
+                ocl_weights_options(&g->weights, form, sizeof form));
+    PS_TRY(ocl_launch_init(k, i, "gemv", options, posts, "gemv", &l, err));
+    l->args[0] = g->a;
+    l->args[1] = g->b;
+    l->args[2] = g->c;
+    l->n_args = 3;
+    ocl_arg_ints(l, (int64_t[]) { g->n, g->k, g->lda, g->ldb, g->few_depth }, 5);
+    if (g->has_bias) ocl_arg_in(l, g->bias);
+    ocl_weights_args(l, &g->weights);
+    ocl_post_args(l, chain, columns);
+    ocl_launch_size(l, groups(g) * LANES, slices(k->device), g->parts ? g->parts : 1, LANES, (size_t)slices(k->device));
+    return PS_OK;
+}

@@ -1,0 +1,377 @@
+/* panels.c - constant weights of products, packed: in f32, or in the storage that the model has them in: f16, bf16, or
+ * codes of 8 or 4 bits. */
+#include "backend/opencl/gemm.h"
+
+#include <math.h>
+
+#include "tensor/codes.h"
+#include "tensor/convert.h"
+
+static int64_t up(int64_t n, int64_t unit) {
+    return (n + unit - 1) / unit * unit;
+}
+
+static int64_t k2_room(const ocl_panels *p) {
+    return p->k2_room ? p->k2_room : p->k2_n;
+}
+
+int64_t ocl_panel_rows(const ocl_panels *p) {
+    return up(p->k1_n * k2_room(p), OCL_GEMM_DEPTH);
+}
+
+/* Of element k = k1 * k2_n + k2. */
+static int64_t row_of(const ocl_panels *p, int64_t k) {
+    return k / p->k2_n * k2_room(p) + k % p->k2_n;
+}
+
+int64_t ocl_panel_columns(const ocl_panels *p) {
+    return up(p->n, 4);
+}
+
+/* Group g, row k1, k2, column c of the panels is this element of the tensor. */
+static int64_t element_of(const ocl_panels *p, int64_t g, int64_t k1, int64_t k2, int64_t c) {
+    return g * p->group + k1 * p->k1 + k2 * p->k2 + c * p->column;
+}
+
+static void name_panels(char *key, size_t size, const char *kind, const ocl_panels *p) {
+    ps_snprintf(key, size, "opencl.%s %lld %lld %lld %lld %lld %lld %lld %lld %lld", kind, (long long)p->groups,
+                (long long)p->k1_n, (long long)p->k2_n, (long long)k2_room(p), (long long)p->n, (long long)p->group,
+                (long long)p->k1, (long long)p->k2, (long long)p->column);
+}
+
+/* ---- f32 ---- */
+
+typedef struct pack_job {
+    const ocl_panels *p;
+    const ps_tensor *src;
+    const ocl_weights *w;
+} pack_job;
+
+static ps_status pack(void *ctx, void *dst, ps_error *err) {
+    const ocl_panels *p = ((const pack_job *)ctx)->p;
+    const float *src = ((const pack_job *)ctx)->src->data;
+    const int64_t rows = ocl_panel_rows(p), columns = ocl_panel_columns(p);
+    memset(dst, 0, (size_t)(p->groups * rows * columns) * sizeof(float));
+    for (int64_t g = 0; g < p->groups; g++) {
+        for (int64_t k1 = 0; k1 < p->k1_n; k1++) {
+            for (int64_t k2 = 0; k2 < p->k2_n; k2++) {
+                float *row = (float *)dst + (g * rows + k1 * k2_room(p) + k2) * columns;
+                const float *from = src + element_of(p, g, k1, k2, 0);
+                for (int64_t c = 0; c < p->n; c++)
+                    row[c] = from[c * p->column];
+            }
+        }
+    }
+    return PS_OK;
+}
+
+/* ---- 16 bits ---- */
+
+static ps_status pack_halves(void *ctx, void *dst, ps_error *err) {
+    const pack_job *j = ctx;
+    const ocl_panels *p = j->p;
+    const ps_dtype type = j->w->form == OCL_FORM_F16 ? PS_DTYPE_F16 : PS_DTYPE_BF16;
+    const uint16_t *narrow = j->src->narrow ? j->src->narrow->data : NULL;
+    const float *wide = j->src->data;
+    uint16_t *to = dst;
+    memset(dst, 0, j->w->bytes);
+    for (int64_t g = 0; g < p->groups; g++, to += j->w->rows * j->w->columns) {
+        for (int64_t k = 0; k < p->k1_n * p->k2_n; k++) {
+            const int64_t from = element_of(p, g, k / p->k2_n, k % p->k2_n, 0);
+            uint16_t *row = to + row_of(p, k) * j->w->columns;
+            for (int64_t c = 0; c < p->n && narrow; c++)
+                row[c] = narrow[from + c * p->column];
+            for (int64_t c = 0; c < p->n && !narrow; c++)
+                ps_convert(wide + from + c * p->column, PS_DTYPE_F32, row + c, type, 1, true);
+        }
+    }
+    return PS_OK;
+}
+
+/* ---- codes ----
+ * Codes are unsigned, with zero points to match. A column has a factor; a block of its rows a scale, if there are
+ * blocks: f32 beside a factor of 1, or a part of the factor in 16 bits (value / 2^16), which is at most 2^-17 of the
+ * column's largest scale off. */
+
+#define PART 65535.0f /* of a factor of largest * 65536 / PART */
+#define LEAST_PART 64 /* a scale that is smaller against the largest of its column wants f32 */
+
+/* The panels' strides as the codes lie. */
+typedef struct strides {
+    int64_t group, k1, k2, column;
+} strides;
+
+static int64_t stride_of(const ps_tensor *t, int64_t stride) {
+    if (!t->codes->row) return stride;
+    return stride == t->shape.dims[1] ? 1 : t->codes->row; /* [K, N]: down a column, or along a row */
+}
+
+static strides strides_of(const ps_tensor *t, const ocl_panels *p) {
+    return (strides) { stride_of(t, p->group), stride_of(t, p->k1), stride_of(t, p->k2), stride_of(t, p->column) };
+}
+
+/* An index of the axis of a list is one of each column: it stays along k, and goes on by one a column. */
+static bool list_fits(const ps_codes *c, const ocl_panels *p, const strides *s) {
+    const int64_t period = c->n * c->inner;
+    const int64_t along = (s->k1 % period ? (p->k1_n - 1) * s->k1 : 0) + (s->k2 % period ? (p->k2_n - 1) * s->k2 : 0);
+    return along < c->inner && (p->n == 1 || s->column == c->inner);
+}
+
+/* Rows of a block are neighbours in the panels, and whole steps of a product. */
+static bool blocks_fit(const ps_codes *c, const ocl_panels *p, const strides *s) {
+    return c->block % OCL_GEMM_DEPTH == 0 && (p->k2_n == 1 || s->k2 == c->inner) &&
+           (p->k1_n == 1 || p->k2_n % c->block == 0);
+}
+
+static bool codes_fit(const ps_tensor *t, const ocl_panels *p) {
+    const strides s = strides_of(t, p);
+    if (t->codes->row && (p->groups != 1 || p->k1_n != 1)) return false;
+    switch (t->codes->kind) {
+    case PS_CODES_ONE: return true;
+    case PS_CODES_LIST: return list_fits(t->codes, p, &s);
+    case PS_CODES_BLOCKS: return blocks_fit(t->codes, p, &s);
+    }
+    return false;
+}
+
+/* The group of block b (0 without blocks) of a column. */
+static int64_t group_at(const pack_job *j, int64_t g, int64_t b, int64_t c) {
+    const int64_t k = b * j->w->block;
+    const int64_t element = element_of(j->p, g, k / j->p->k2_n, k % j->p->k2_n, c);
+    return ps_codes_group(j->src->codes, ps_codes_place(j->src->codes, &j->src->shape, element));
+}
+
+static int64_t blocks_with_rows(const pack_job *j) {
+    return j->w->block ? (j->p->k1_n * j->p->k2_n - 1) / j->w->block + 1 : 1;
+}
+
+/* Unsigned codes: i8 and i4 are raised by half of the range. */
+static int raise(const ps_codes *c) {
+    return c->is_signed ? 1 << (c->bits - 1) : 0;
+}
+
+static float largest_scale(const pack_job *j, int64_t g, int64_t c) {
+    float largest = 0;
+    for (int64_t b = 0, n = blocks_with_rows(j); b < n; b++) {
+        const float s = ps_codes_scale(j->src->codes, group_at(j, g, b, c));
+        largest = s > largest ? s : largest;
+    }
+    return largest;
+}
+
+static bool column_needs_floats(const pack_job *j, int64_t g, int64_t c) {
+    const float largest = largest_scale(j, g, c);
+    for (int64_t b = 0, n = blocks_with_rows(j); b < n; b++) {
+        const float s = ps_codes_scale(j->src->codes, group_at(j, g, b, c));
+        if (!(s >= 0) || isinf(s) || (s > 0 && s * LEAST_PART < largest)) return true;
+    }
+    return largest > 1e30f;
+}
+
+/* What of the form only the numbers tell. */
+static void look_at_scales(const pack_job *j, ocl_weights *w) {
+    const int first = ps_codes_zero(j->src->codes, group_at(j, 0, 0, 0));
+    w->wide_scales = w->block && w->form == OCL_FORM_U8; /* 16 bits would tell in results of 8-bit codes */
+    w->zeros = false;
+    for (int64_t g = 0; g < j->p->groups; g++) {
+        for (int64_t c = 0; c < j->p->n; c++) {
+            if (w->block && !w->wide_scales) w->wide_scales = column_needs_floats(j, g, c);
+            for (int64_t b = 0, n = blocks_with_rows(j); b < n && !w->zeros; b++)
+                w->zeros = ps_codes_zero(j->src->codes, group_at(j, g, b, c)) != first;
+        }
+    }
+}
+
+static void put_code(uint8_t *codes, const ocl_weights *w, int64_t at, int code) {
+    if (w->form == OCL_FORM_U8)
+        codes[at] = (uint8_t)code;
+    else
+        codes[at / 2] |= (uint8_t)(code << at % 2 * 4);
+}
+
+static void pack_group(const pack_job *j, int64_t g, uint8_t *codes) {
+    const ps_codes *c = j->src->codes;
+    const strides s = strides_of(j->src, j->p);
+    for (int64_t k = 0; k < j->p->k1_n * j->p->k2_n; k++) {
+        int64_t place = g * s.group + k / j->p->k2_n * s.k1 + k % j->p->k2_n * s.k2;
+        const int64_t row = (g * j->w->rows + row_of(j->p, k)) * j->w->columns;
+        for (int64_t i = 0; i < j->p->n; i++, place += s.column)
+            put_code(codes, j->w, row + i, ps_codes_code(c, place) + raise(c));
+    }
+}
+
+/* Of one column of a group; `at` counts the columns of all groups. */
+static void pack_scales(const pack_job *j, int64_t g, int64_t c, uint8_t *to) {
+    const ocl_weights *w = j->w;
+    const ps_codes *codes = j->src->codes;
+    float *factor = (float *)(void *)(to + w->factors_at) + g * w->columns + c;
+    const float largest = w->block ? largest_scale(j, g, c) : 0;
+    *factor = !w->block ? ps_codes_scale(codes, group_at(j, g, 0, c)) : w->wide_scales ? 1 : largest * (65536 / PART);
+    for (int64_t b = 0, n = blocks_with_rows(j); b < n; b++) {
+        const int64_t group = group_at(j, g, b, c), at = (g * w->blocks + b) * w->columns + c;
+        const float s = ps_codes_scale(codes, group);
+        if (w->zeros) to[w->zeros_at + (size_t)at] = (uint8_t)(ps_codes_zero(codes, group) + raise(codes));
+        if (w->block && w->wide_scales)
+            ((float *)(void *)(to + w->scales_at))[at] = s;
+        else if (w->block)
+            ((uint16_t *)(void *)(to + w->scales_at))[at] = largest > 0 ? (uint16_t)lrintf(s / largest * PART) : 0;
+    }
+}
+
+static ps_status pack_codes(void *ctx, void *dst, ps_error *err) {
+    const pack_job *j = ctx;
+    uint8_t *to = dst;
+    PS_TRY(ps_codes_need(j->src->codes, err));
+    memset(dst, 0, j->w->bytes);
+    to[j->w->zeros_at] = (uint8_t)(ps_codes_zero(j->src->codes, group_at(j, 0, 0, 0)) + raise(j->src->codes));
+    for (int64_t g = 0; g < j->p->groups; g++) {
+        pack_group(j, g, to);
+        for (int64_t c = 0; c < j->p->n; c++)
+            pack_scales(j, g, c, to);
+    }
+    return PS_OK;
+}
+
+/* ---- the form of a weight ---- */
+
+static size_t section(size_t *at, size_t bytes) {
+    const size_t begin = *at;
+    *at = (begin + bytes + PS_ALIGN - 1) / PS_ALIGN * PS_ALIGN;
+    return begin;
+}
+
+/* Fills in sizes for the form and what else is there of w. No sum overflows: all sections together take less than the
+ * same elements in f32. */
+static ps_status measure(const ocl_panels *p, ocl_weights *w, ps_error *err) {
+    static const unsigned bits[] = { 32, 16, 16, 8, 4 };
+    int64_t elements;
+    size_t bytes;
+    w->rows = ocl_panel_rows(p);
+    w->columns = w->form == OCL_FORM_F32 ? ocl_panel_columns(p) : up(p->n, 8);
+    const ps_shape s = ps_shape_make(3, (int64_t[]) { p->groups, w->rows, w->columns });
+    PS_FAIL_IF(!ps_shape_elements(&s, &elements) || !ps_dtype_bytes(PS_DTYPE_F64, elements, &bytes), err, LIMIT,
+               "weights are too large to pack");
+    w->blocks = w->block ? (w->rows - 1) / w->block + 1 : 1;
+    const size_t columns = (size_t)(p->groups * w->columns), scales = columns * (size_t)w->blocks;
+    w->bytes = (size_t)elements * bits[w->form] / 8;
+    if (w->form < OCL_FORM_U8) return PS_OK;
+    w->bytes = 0;
+    section(&w->bytes, (size_t)elements * bits[w->form] / 8);
+    w->factors_at = section(&w->bytes, columns * sizeof(float));
+    w->scales_at = section(&w->bytes, w->block ? scales * (w->wide_scales ? sizeof(float) : sizeof(uint16_t)) : 0);
+    w->zeros_at = section(&w->bytes, w->zeros ? scales : 1);
+    return PS_OK;
+}
+
+static void name_form(char *key, size_t size, const ocl_panels *p, const ocl_weights *w) {
+    static const char *const names[] = { "", "f16", "bf16", "u8", "u4" };
+    char kind[96];
+    if (w->form == OCL_FORM_F32) {
+        name_panels(key, size, "panels", p);
+        return;
+    }
+    ps_snprintf(kind, sizeof kind, "weights %s %lld%s%s", names[w->form], (long long)w->block,
+                w->wide_scales ? " wide" : "", w->zeros ? " zeros" : "");
+    name_panels(key, size, kind, p);
+}
+
+/* Is this form there from an earlier plan? The content may be away, and codes given up. */
+static ps_status find_form(ps_device *device, const ps_lowering *l, const ps_tensor *t, const ocl_panels *p,
+                           ocl_weights *w, bool *ret, ps_error *err) {
+    char key[256];
+    PS_TRY(measure(p, w, err));
+    name_form(key, sizeof key, p, w);
+    *ret = ps_weights_has(l->weights, device, t, key, w->bytes);
+    return PS_OK;
+}
+
+static ocl_weights coded_form(const ps_codes *c, bool wide, bool zeros) {
+    return (ocl_weights) { .form = c->bits == 8 ? OCL_FORM_U8 : OCL_FORM_U4,
+                           .block = c->kind == PS_CODES_BLOCKS ? c->block : 0,
+                           .wide_scales = wide,
+                           .zeros = zeros };
+}
+
+static ps_status find_any_form(ps_device *device, const ps_lowering *l, const ps_tensor *t, const ocl_panels *p,
+                               ocl_weights *w, bool *ret, ps_error *err) {
+    static const ocl_form plain[] = { OCL_FORM_F16, OCL_FORM_BF16, OCL_FORM_F32 };
+    *ret = false;
+    for (int i = 0; t->codes && i < 4 && !*ret; i++) {
+        *w = coded_form(t->codes, i & 1, i >> 1);
+        PS_TRY(find_form(device, l, t, p, w, ret, err));
+    }
+    for (int i = 0; i < 3 && !*ret; i++) {
+        *w = (ocl_weights) { .form = plain[i] };
+        PS_TRY(find_form(device, l, t, p, w, ret, err));
+    }
+    return PS_OK;
+}
+
+static ps_status choose_form(ps_device *device, const ps_lowering *l, const ps_tensor *t, const ocl_panels *p,
+                             ocl_weights *w, ps_error *err) {
+    bool there;
+    ps_dtype type;
+    PS_TRY(find_any_form(device, l, t, p, w, &there, err));
+    if (there) return PS_OK;
+    if (t->codes && t->codes->code && codes_fit(t, p)) {
+        PS_TRY(ps_codes_need(t->codes, err));
+        *w = coded_form(t->codes, false, false);
+        const pack_job job = { p, t, w };
+        look_at_scales(&job, w);
+        return measure(p, w, err);
+    }
+    PS_TRY(ps_weights_narrowest(t, &type, err));
+    *w = (ocl_weights) { .form = type == PS_DTYPE_F16    ? OCL_FORM_F16
+                                 : type == PS_DTYPE_BF16 ? OCL_FORM_BF16
+                                                         : OCL_FORM_F32 };
+    return measure(p, w, err);
+}
+
+static ps_status take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, ocl_weights *w,
+                      ps_error *err) {
+    char key[256];
+    pack_job job = { p, l->node->in[index]->constant, w };
+    name_form(key, sizeof key, p, w);
+    if (w->form == OCL_FORM_F32)
+        return ps_weights_take_on(l, device, index, key, w->bytes, pack, &job, &w->buffer, err);
+    return ps_weights_take_narrow_on(l, device, index, key, w->bytes, w->form < OCL_FORM_U8 ? pack_halves : pack_codes,
+                                     &job, &w->buffer, err);
+}
+
+ps_status ocl_weights_take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, ocl_weights *ret,
+                           ps_error *err) {
+    PS_TRY(choose_form(device, l, l->node->in[index]->constant, p, ret, err));
+    return take(device, l, index, p, ret, err);
+}
+
+ps_status ocl_panels_take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, void **ret,
+                          ps_error *err) {
+    ocl_weights w = { .form = OCL_FORM_F32 };
+    PS_TRY(measure(p, &w, err));
+    PS_TRY(take(device, l, index, p, &w, err));
+    *ret = w.buffer;
+    return PS_OK;
+}
+
+/* ---- in kernels ---- */
+
+const char *ocl_weights_options(const ocl_weights *w, char *buf, size_t size) {
+    buf[0] = 0;
+    if (w->form != OCL_FORM_F32)
+        ps_snprintf(buf, size, " -DFORM=%d -DBLOCKED=%d -DWIDE_SCALES=%d -DZEROS=%d", (int)w->form, w->block > 0,
+                    w->wide_scales, w->zeros);
+    return buf;
+}
+
+static void arg_part(ocl_launch *l, const ocl_weights *w, size_t at) {
+    ocl_arg_buffer(l, w->buffer);
+    l->args[l->n_args - 1].at = at;
+}
+
+void ocl_weights_args(ocl_launch *l, const ocl_weights *w) {
+    if (w->form < OCL_FORM_U8) return;
+    arg_part(l, w, w->factors_at);
+    arg_part(l, w, w->scales_at);
+    arg_part(l, w, w->zeros_at);
+    ocl_arg_ints(l, (int64_t[]) { w->block ? w->block : w->rows, w->blocks }, 2);
+}

@@ -1,0 +1,52 @@
+"""Models from files on the first OpenCL device, where there is one: what only a file shows. Weights of codes and halves, of which
+the host gives up what it took, and which the plan for a second batch finds on the device; numpy computes what is expected."""
+
+import numpy as np
+import onnx
+import pytest
+from conftest import write_set
+from onnx import TensorProto, helper, numpy_helper
+
+K, N = 256, 128
+
+
+@pytest.fixture
+def gpu(tool):
+    if "opencl:0" not in tool("devices").out:
+        pytest.skip("no OpenCL device")
+    return tool
+
+
+def weights(kind):
+    """(nodes that make "k" [K, N], weights, the same as numbers)"""
+    rng = np.random.default_rng(3)
+    if kind == "f16":
+        w = (rng.standard_normal((K, N)) / 16).astype(np.float16)
+        cast = helper.make_node("Cast", ["w"], ["k"], to=TensorProto.FLOAT)
+        return [cast], [numpy_helper.from_array(w, "w")], w.astype(np.float64)
+    if kind == "int8":
+        w, s = rng.integers(-127, 128, (N, K)).astype(np.int8), (0.001 + 0.001 * rng.random(N)).astype(np.float32)
+        nodes = [helper.make_node("DequantizeLinear", ["w", "s"], ["d"], axis=0), helper.make_node("Transpose", ["d"], ["k"])]
+        return nodes, [numpy_helper.from_array(w, "w"), numpy_helper.from_array(s, "s")], (w * s[:, None].astype(np.float64)).T
+    w, s = rng.integers(-8, 8, (K, N)), (0.01 + 0.01 * rng.random((K // 32, N))).astype(np.float32)
+    codes = helper.make_tensor("w", TensorProto.INT4, [K, N], w.flatten().tolist())
+    node = helper.make_node("DequantizeLinear", ["w", "s"], ["k"], axis=0, block_size=32)
+    return [node], [codes, numpy_helper.from_array(s, "s")], w * np.repeat(s, 32, 0).astype(np.float64)
+
+
+@pytest.mark.parametrize("kind, storage", [("f16", "f16"), ("int8", "u8"), ("int4", "u4")])
+def test_weights_of_a_file(gpu, tmp_path, kind, storage):
+    nodes, constants, numbers = weights(kind)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size]) for name, size in (("x", K), ("y", N)))
+    graph = helper.make_graph([*nodes, helper.make_node("MatMul", ["x", "k"], ["y"])], "small", [x], [y], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    folder = tmp_path / kind
+    folder.mkdir()
+    onnx.save(model, folder / "model.onnx")
+    rng = np.random.default_rng(4)
+    for k, rows in enumerate((1, 70, 3)):
+        x = (rng.standard_normal((rows, K)) / 8).astype(np.float32)
+        write_set(folder / f"test_data_set_{k}", [x], [(x @ numbers).astype(np.float32)])
+    done = gpu("verify", "--device", "gpu", folder)
+    assert done.code == 0 and "3 sets" in done.out, done.out + done.err
+    assert f"opencl.matmul {storage}" in gpu("inspect", "--device", "gpu", "--steps", folder).out
