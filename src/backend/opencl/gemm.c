@@ -28,7 +28,6 @@ static void table_of(const ocl_device *d, const ocl_tile **ret, size_t *ret_n) {
 #define MOST_PARTS 32     /* of a depth */
 #define LEAST_DEPTH 64    /* of a part */
 #define ENDS 16           /* what a tile's beginning and end cost, in steps of one along k */
-#define MACS_A_FLOAT 48   /* multiply-adds of the card in the time that its memory moves a float */
 #define MACS_A_LAUNCH 1e6 /* of one unit in the time that a launch takes that others wait for: 7 us */
 
 static int64_t tiles(int64_t n, int tile) {
@@ -44,8 +43,13 @@ static int64_t depth_of_part(const ocl_gemm *g) {
     return g->parts ? up((g->k + g->parts - 1) / g->parts, g->tile.depth) : g->k;
 }
 
+/* Multiply-adds of the card in the time that its memory moves a float. */
+static double macs_a_float(const ocl_device *d) {
+    return d->nvidia ? 24 : 48;
+}
+
 double ocl_traffic_cost(const ocl_device *d, double floats) {
-    return floats * MACS_A_FLOAT / (double)d->units + MACS_A_LAUNCH;
+    return floats * macs_a_float(d) / (double)d->units + MACS_A_LAUNCH;
 }
 
 /* Items that give each SIMD of a unit a wave. */
