@@ -28,10 +28,14 @@ typedef struct ocl_device {
     ocl_api api; /* a copy: the library itself stays in memory */
     cl_device_id id;
     cl_context context;
-    bool gpu;               /* else a processor, which compiles unrolled loops for minutes and gains nothing */
-    size_t largest;         /* bytes of one buffer */
-    size_t most_items;      /* of a work-group */
-    int64_t units;          /* compute units, at least 1 */
+    bool gpu;          /* else a processor, which compiles unrolled loops for minutes and gains nothing */
+    bool nvidia;       /* which table of tiles (gemm.c) */
+    int test_tile;     /* of tests: tile n of all tables, from 1 on, whatever it costs, and from 2 on depthwise by four
+                          pixels */
+    int test_winograd; /* of tests: F(2x2) or F(4x4) wherever it is right, -1: nowhere; 0: where it costs less */
+    size_t largest;    /* bytes of one buffer */
+    size_t most_items; /* of a work-group */
+    int64_t units;     /* compute units, at least 1 */
     cl_command_queue queue; /* uploads of weights; guarded by lock */
     ps_mutex lock;
     ps_map programs;  /* key → ocl_program; guarded by lock */
@@ -59,6 +63,11 @@ void ocl_prepare_environment(const char *root);
 ps_status ocl_program_get(ocl_device *d, const char *name, const char *options, const char *text, ocl_program **ret,
                           ps_error *err);
 void ocl_programs_free(ocl_device *d);
+
+/* ---- what it reaches (measure.c) ---- */
+double ocl_flops_by_query(const ocl_device *d); /* units, clock and lanes */
+/* FLOP/s of multiply-adds in registers, bytes/s read and written by a copy: a few tens of milliseconds. */
+ps_status ocl_measure(ocl_device *d, double *ret_flops, double *ret_bytes, ps_error *err);
 
 /* ---- streams ---- */
 struct ps_stream {
@@ -170,6 +179,7 @@ ps_status ocl_move_launch(ocl_kernel *k, int i, const ocl_move *m, size_t size, 
 ps_status ocl_lower_matmul(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_lower_gemm(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_lower_attention(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_winograd(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_lower_conv(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_lower_deconv(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_lower_depthwise(ps_device *device, ps_lowering *l, ps_error *err);

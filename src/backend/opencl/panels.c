@@ -11,8 +11,17 @@ static int64_t up(int64_t n, int64_t unit) {
     return (n + unit - 1) / unit * unit;
 }
 
+static int64_t k2_room(const ocl_panels *p) {
+    return p->k2_room ? p->k2_room : p->k2_n;
+}
+
 int64_t ocl_panel_rows(const ocl_panels *p) {
-    return up(p->k1_n * p->k2_n, OCL_GEMM_DEPTH);
+    return up(p->k1_n * k2_room(p), OCL_GEMM_DEPTH);
+}
+
+/* Of element k = k1 * k2_n + k2. */
+static int64_t row_of(const ocl_panels *p, int64_t k) {
+    return k / p->k2_n * k2_room(p) + k % p->k2_n;
 }
 
 int64_t ocl_panel_columns(const ocl_panels *p) {
@@ -25,9 +34,9 @@ static int64_t element_of(const ocl_panels *p, int64_t g, int64_t k1, int64_t k2
 }
 
 static void name_panels(char *key, size_t size, const char *kind, const ocl_panels *p) {
-    ps_snprintf(key, size, "opencl.%s %lld %lld %lld %lld %lld %lld %lld %lld", kind, (long long)p->groups,
-                (long long)p->k1_n, (long long)p->k2_n, (long long)p->n, (long long)p->group, (long long)p->k1,
-                (long long)p->k2, (long long)p->column);
+    ps_snprintf(key, size, "opencl.%s %lld %lld %lld %lld %lld %lld %lld %lld %lld", kind, (long long)p->groups,
+                (long long)p->k1_n, (long long)p->k2_n, (long long)k2_room(p), (long long)p->n, (long long)p->group,
+                (long long)p->k1, (long long)p->k2, (long long)p->column);
 }
 
 /* ---- f32 ---- */
@@ -46,7 +55,7 @@ static ps_status pack(void *ctx, void *dst, ps_error *err) {
     for (int64_t g = 0; g < p->groups; g++) {
         for (int64_t k1 = 0; k1 < p->k1_n; k1++) {
             for (int64_t k2 = 0; k2 < p->k2_n; k2++) {
-                float *row = (float *)dst + (g * rows + k1 * p->k2_n + k2) * columns;
+                float *row = (float *)dst + (g * rows + k1 * k2_room(p) + k2) * columns;
                 const float *from = src + element_of(p, g, k1, k2, 0);
                 for (int64_t c = 0; c < p->n; c++)
                     row[c] = from[c * p->column];
@@ -69,7 +78,7 @@ static ps_status pack_halves(void *ctx, void *dst, ps_error *err) {
     for (int64_t g = 0; g < p->groups; g++, to += j->w->rows * j->w->columns) {
         for (int64_t k = 0; k < p->k1_n * p->k2_n; k++) {
             const int64_t from = element_of(p, g, k / p->k2_n, k % p->k2_n, 0);
-            uint16_t *row = to + k * j->w->columns;
+            uint16_t *row = to + row_of(p, k) * j->w->columns;
             for (int64_t c = 0; c < p->n && narrow; c++)
                 row[c] = narrow[from + c * p->column];
             for (int64_t c = 0; c < p->n && !narrow; c++)
@@ -185,7 +194,7 @@ static void pack_group(const pack_job *j, int64_t g, uint8_t *codes) {
     const strides s = strides_of(j->src, j->p);
     for (int64_t k = 0; k < j->p->k1_n * j->p->k2_n; k++) {
         int64_t place = g * s.group + k / j->p->k2_n * s.k1 + k % j->p->k2_n * s.k2;
-        const int64_t row = (g * j->w->rows + k) * j->w->columns;
+        const int64_t row = (g * j->w->rows + row_of(j->p, k)) * j->w->columns;
         for (int64_t i = 0; i < j->p->n; i++, place += s.column)
             put_code(codes, j->w, row + i, ps_codes_code(c, place) + raise(c));
     }

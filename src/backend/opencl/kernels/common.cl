@@ -42,6 +42,7 @@ int strided(int o, int8 dims, int8 strides) {
 #define WIDTH 1
 #endif
 #define FOURTH(type, p) (*(__global const type *)(p))
+#define FLOAT4(p) FOURTH(float4, p) /* begins at a multiple of 16 bytes: one access, which vload4 is not where only 4 are sure */
 
 #if FORM == 0
 #define WEIGHT float
@@ -73,6 +74,15 @@ float4 weights4(__global const WEIGHT *b, int at) {
     return codes4(b[at / 4]);
 #endif
 }
+
+/* Four codes as they lie, and what they are. */
+#if FORM == 3
+uint raw4(__global const WEIGHT *b, int at) { return FOURTH(uint, b + at); }
+float4 of_raw4(uint v) { return convert_float4(as_uchar4(v)); }
+#elif FORM == 4
+uint raw4(__global const WEIGHT *b, int at) { return b[at / 4]; }
+float4 of_raw4(uint v) { return codes4(v); }
+#endif
 
 /* WIDTH fours, which begin at a multiple of as many. */
 void weights_wide(__global const WEIGHT *b, int at, float4 *w) {
@@ -137,33 +147,23 @@ void weights_wide(__global const WEIGHT *b, int at, float4 *w) {
 #define FACTORED(v, col) (v)
 #endif
 
-/* Kernels of VEC neighbours an item: with a bias and what follows. They name the column `c` and the place `o`. */
+/* Kernels of VEC neighbours an item: with a bias and what follows. They name the column `c` and the place `o`. Where VEC
+ * is 4, columns are a multiple of it. */
 #ifdef VEC
 #if VEC == 4
 #define FLOATS float4
-#define LOAD(p) vload4(0, p)
-#define STORE(v, p) vstore4(v, 0, p)
-#define FINISH_ALL(v)                                                                                                  \
-    FINISH(v.x, 0)                                                                                                     \
-    FINISH(v.y, 1)                                                                                                     \
-    FINISH(v.z, 2)                                                                                                     \
-    FINISH(v.w, 3)
+#define LOAD(p) FLOAT4(p)
+#define STORE(v, p) *(__global float4 *)(p) = v
+#define FINISH(v) POST4(v, o, c)
 #else
 #define FLOATS float
 #define LOAD(p) (*(p))
 #define STORE(v, p) *(p) = v
-#define FINISH_ALL(v) FINISH(v, 0)
+#define FINISH(v) POST(v, o, c)
 #endif
 #if BIAS
-#define ADD_BIAS(v, c) v += bias[c]
+#define ADD_BIAS(v) v += LOAD(bias + c)
 #else
-#define ADD_BIAS(v, c)
+#define ADD_BIAS(v)
 #endif
-#define FINISH(part, j)                                                                                                \
-    {                                                                                                                  \
-        float v = part;                                                                                                \
-        ADD_BIAS(v, c + j);                                                                                            \
-        POST(v, o + j, c + j);                                                                                         \
-        part = v;                                                                                                      \
-    }
 #endif
