@@ -82,8 +82,8 @@ static void ends(const float *x, size_t n, float *ret_min, float *ret_max, uint6
     *ret_odd = odd;
 }
 
-/* Every step-th value from x[first] on; all are finite. Neighbours go to tables of their own: many values are equal, and
- * one count after the other in the same place would wait for it. */
+/* Every step-th value from x[first] on; all are finite. Neighbours go to tables of their own: many values are equal,
+ * and one count after the other in the same place would wait for it. */
 static void count_values(ps_histogram *h, const float *x, size_t n, size_t first, size_t step) {
     enum { TABLES = 2, AT_ONCE = 16 };
     uint32_t tables[TABLES][BINS] = { { 0 } };
