@@ -7,11 +7,11 @@
  * FLOPs are counted as two a multiply-accumulate of the direct algorithm. A run is timed from the call to the outputs
  * in host memory, so small batches include the copies. The median is what counts; the least is printed beside it. Steps
  * of ResNet-50 that do not run on the device are counted. */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/os.h"
+#include "resnet50.h"
 #include "runtime/runtime_int.h"
 
 #define MOST_RUNS 2000
@@ -99,60 +99,17 @@ static ps_status time_graph(ps_engine *e, const char *device, const char *name, 
     return status;
 }
 
-/* ---- ResNet-50 as text ---- */
-
-typedef struct net {
-    ps_str text;
-    int n; /* convolutions so far: their numbers name weights and values */
-} net;
-
-/* v<n> = Relu(Conv(from)); returns n. Weights are scaled down by the fan-in, as trained ones are. */
-static int conv(net *t, int from, int in, int out, int kernel, int stride, bool relu) {
-    const int n = ++t->n, pad = kernel / 2;
-    ps_str_printf(&t->text, "  r%d: f32[%d,%d,%d,%d] = random(%d)\n  k%d: f32[] = {%.9g}\n  w%d = Mul(r%d, k%d)\n", n,
-                  out, in, kernel, kernel, n, n, sqrt(6.0 / (in * kernel * kernel)), n, n, n);
-    ps_str_printf(&t->text,
-                  "  b%d: f32[%d] = random(%d)\n  c%d = Conv(v%d, w%d, b%d) {strides=[%d,%d], pads=[%d,%d,%d,%d]}\n", n,
-                  out, n + 100, n, from, n, n, stride, stride, pad, pad, pad, pad);
-    ps_str_printf(&t->text, relu ? "  v%d = Relu(c%d)\n" : "  v%d = Identity(c%d)\n", n, n);
-    return n;
-}
-
-static int block(net *t, int from, int in, int middle, int stride) {
-    const int a = conv(t, from, in, middle, 1, 1, true), b = conv(t, a, middle, middle, 3, stride, true);
-    const int side = in == 4 * middle && stride == 1 ? from : conv(t, from, in, 4 * middle, 1, stride, false);
-    const int c = conv(t, b, middle, 4 * middle, 1, 1, false), sum = ++t->n;
-    ps_str_printf(&t->text, "  s%d = Add(v%d, v%d)\n  h%d: f32[] = {0.5}\n  m%d = Mul(s%d, h%d)\n  v%d = Relu(m%d)\n",
-                  sum, c, side, sum, sum, sum, sum, sum, sum);
-    return sum;
-}
-
-static void resnet50(net *t, int batch) {
-    static const int counts[] = { 3, 4, 6, 3 };
-    int in = 64;
-    ps_str_printf(&t->text, "graph (v0: f32[%d,3,224,224]) -> (y) opset 17 {\n", batch);
-    int at = conv(t, 0, 3, 64, 7, 2, true), pooled = ++t->n;
-    ps_str_printf(&t->text, "  v%d = MaxPool(v%d) {kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]}\n", pooled, at);
-    at = pooled;
-    for (int stage = 0; stage < 4; stage++) {
-        for (int i = 0; i < counts[stage]; i++, in = 256 << stage)
-            at = block(t, at, in, 64 << stage, i == 0 && stage ? 2 : 1);
-    }
-    ps_str_printf(&t->text,
-                  "  g = GlobalAveragePool(v%d)\n  f = Flatten(g)\n  wf: f32[2048,1000] = random(7)\n"
-                  "  y = MatMul(f, wf)\n}\n",
-                  at);
-}
+/* ---- ResNet-50 ---- */
 
 static ps_status time_resnet(ps_engine *e, const char *device, int batch, double seconds, ps_error *err) {
     char name[64];
-    net t = { .n = 0 };
-    ps_str_init(&t.text, &e->alloc);
-    resnet50(&t, batch);
+    ps_str text;
+    ps_str_init(&text, &e->alloc);
+    resnet50_text(&text, batch);
     ps_snprintf(name, sizeof name, "resnet50 batch %d", batch);
     ps_status status =
-        t.text.failed ? PS_FAIL_NOMEM(err, "a network") : time_graph(e, device, name, t.text.data, seconds, err);
-    ps_str_release(&t.text);
+        text.failed ? PS_FAIL_NOMEM(err, "a network") : time_graph(e, device, name, text.data, seconds, err);
+    ps_str_release(&text);
     return status;
 }
 

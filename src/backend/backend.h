@@ -116,6 +116,10 @@ typedef struct ps_memory_ops {
     ps_status (*download)(ps_stream *stream, void *dst, const ps_region *src, size_t bytes, ps_error *err);
     /* Waits for all that was asked for, and tells what went wrong in it. */
     ps_status (*sync)(ps_stream *stream, ps_error *err);
+    /* Was the device lost (PS_UNAVAILABLE)? Then everything asked of it fails, and what is on it may only be freed. */
+    bool (*lost)(ps_device *device);
+    /* The same hardware as a new device, with nothing on it. */
+    ps_status (*reopen)(ps_device *device, ps_device **ret, ps_error *err);
 } ps_memory_ops;
 
 typedef struct ps_device_ops {

@@ -58,6 +58,7 @@ struct ps_engine {
     int threads;
     ps_device *devices[PS_MAX_DEVICES];
     size_t n_devices;
+    PS_VEC(ps_device *) lost; /* whose models may still be there; guarded by discover_lock */
     ps_mutex discover_lock;
     bool lock_made;
     bool discovered; /* devices whose drivers have to be loaded are there; guarded by discover_lock */

@@ -194,13 +194,13 @@ static size_t weights_of(const char *text) {
     ps_error err = PS_ERROR_INIT;
     cmp_result r;
     assert_int_equal(ps_engine_device(cmp_engine, "gpu", &device, &err), PS_OK);
-    const size_t before = atomic_load(&ocl_of(device)->held);
+    const size_t before = atomic_load(&device->held);
     ps_model *m = fixture_model(cmp_engine, text, "gpu");
     if (!cmp_run_session(m, 1, &r, &err)) fail_msg("%s", err.msg);
     cmp_release(&r);
-    const size_t held = atomic_load(&ocl_of(device)->held) - before; /* the session is gone */
+    const size_t held = atomic_load(&device->held) - before; /* the session is gone */
     ps_model_release(m);
-    assert_int_equal(atomic_load(&ocl_of(device)->held), before);
+    assert_int_equal(atomic_load(&device->held), before);
     return held;
 }
 
@@ -250,7 +250,7 @@ static void test_plans_share(void **state) {
         ps_tensor_release(in);
         ps_session_free(s);
         free(data);
-        held[i] = atomic_load(&ocl_of(device)->held);
+        held[i] = atomic_load(&device->held);
     }
     assert_int_equal(held[0], held[1]);
     ps_model_release(m);

@@ -26,13 +26,18 @@ typedef struct ocl_program {
 typedef struct ocl_device {
     ps_device base;
     ocl_api api; /* a copy: the library itself stays in memory */
+    cl_platform_id platform;
     cl_device_id id;
+    cl_device_type type;
+    size_t index; /* among OpenCL's devices: its name */
     cl_context context;
     bool gpu;               /* else a processor, which compiles unrolled loops for minutes and gains nothing */
     size_t largest;         /* bytes of one buffer */
     size_t most_items;      /* of a work-group */
     int64_t units;          /* compute units, at least 1 */
     cl_command_queue queue; /* uploads of weights; guarded by lock */
+    cl_mem probe;           /* an int, to see whether the device answers */
+    atomic_bool lost;       /* for good: all that is asked of it fails; the engine opens another in its place */
     ps_mutex lock;
     ps_map programs;  /* key → ocl_program; guarded by lock */
     ps_cache *cache;  /* the engine's; NULL: none */
@@ -42,6 +47,17 @@ typedef struct ocl_device {
 static inline ocl_device *ocl_of(ps_device *d) {
     return (ocl_device *)d;
 }
+
+/* Fills err: which call on which device failed. Out of memory and a lost device have statuses of their own; a code that
+ * tells of a loss marks the device. */
+ps_status ocl_fail(ocl_device *d, const char *call, cl_int code, ps_error *err);
+/* The same for calls that run something, which may tell of a loss by other codes: the device is asked whether it still
+ * answers. Not with d->lock held. */
+ps_status ocl_fail_running(ocl_device *d, const char *call, cl_int code, ps_error *err);
+/* PS_UNAVAILABLE if it was lost before. */
+ps_status ocl_still_there(ocl_device *d, ps_error *err);
+/* The same device in a context of its own, without what is on this one. */
+ps_status ocl_reopen(ps_device *device, ps_device **ret, ps_error *err);
 
 extern const ps_device_ops ocl_device_ops;
 extern const ps_memory_ops ocl_memory_ops;
