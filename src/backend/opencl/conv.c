@@ -1,13 +1,6 @@
 /* conv.c - Conv and ConvTranspose, channels-last: as products whose A is the image's windows, and depthwise directly.
  */
-#include "backend/opencl/gemm.h"
-
-/* Depth, height and width; missing leading ones are 1. */
-typedef struct conv {
-    ps_window w[3];
-    int64_t groups, in_channels, out_channels, batch, taps;
-    bool transposed;
-} conv;
+#include "backend/opencl/conv.h"
 
 static const char *check(const ps_node *n) {
     for (uint32_t i = 0; i < 3 && i < n->n_in; i++)
@@ -16,17 +9,18 @@ static const char *check(const ps_node *n) {
     return n->in[1]->constant ? NULL : "weights made at run time";
 }
 
-static ps_status describe(const ps_node *n, bool transposed, conv *c, ps_error *err) {
+static ps_status describe(const ps_node *n, bool transposed, ocl_conv *c, ps_error *err) {
     const ps_conv_params *p = n->params;
     ps_window w[PS_MAX_SPATIAL];
     int count;
     PS_TRY(transposed ? ps_deconv_windows(n, w, &count, err) : ps_conv_windows(n, w, &count, err));
-    *c = (conv) { .groups = p->group,
-                  .in_channels = n->in[0]->shape.dims[1],
-                  .out_channels = n->out[0]->shape.dims[1],
-                  .batch = n->in[0]->shape.dims[0],
-                  .taps = 1,
-                  .transposed = transposed };
+    *c = (ocl_conv) { .groups = p->group,
+                      .in_channels = n->in[0]->shape.dims[1],
+                      .out_channels = n->out[0]->shape.dims[1],
+                      .batch = n->in[0]->shape.dims[0],
+                      .taps = 1,
+                      .transposed = transposed,
+                      .has_bias = ps_has_in(n, 2) };
     for (int i = 0; i < 3; i++)
         c->w[i] = i < 3 - count ? (ps_window) { 1, 1, 1, 1, 1, 0, 0 } : w[i - (3 - count)];
     for (int i = 0; i < 3; i++)
@@ -51,46 +45,118 @@ static ps_status chain_of(ps_lowering *l, ps_chain *chain, bool *ret_ok) {
     return PS_OK;
 }
 
-static void settle_layouts(ps_lowering *l) {
+ps_status ocl_conv_take(ps_lowering *l, bool transposed, ocl_conv *ret, ps_chain *ret_chain, bool *ret_ok,
+                        ps_error *err) {
+    *ret_ok = false;
+    l->why = check(l->node);
+    if (l->why || !ocl_sizes_fit(l)) return PS_OK;
+    PS_TRY(describe(l->node, transposed, ret, err));
+    return chain_of(l, ret_chain, ret_ok);
+}
+
+void ocl_conv_layouts(ps_lowering *l) {
     l->in_layout[0] = l->out_layout[0] = PS_LAYOUT_CHANNELS_LAST;
     l->in_layout[1] = l->in_layout[2] = PS_LAYOUT_PLAIN;
 }
 
 /* ---- as a product ---- */
 
-static void fill_taps(const conv *c, int64_t channels, int64_t rows, cl_int *tap) {
-    const int64_t far = c->transposed ? 1 << 28 : -(1 << 28); /* rows that only fill up lie outside of every image */
-    int64_t row = 0;
-    for (int64_t a = 0; a < c->w[0].kernel; a++) {
-        for (int64_t b = 0; b < c->w[1].kernel; b++) {
-            for (int64_t e = 0; e < c->w[2].kernel; e++) {
-                for (int64_t i = 0; i < channels; i++, row++, tap += 4) {
-                    tap[0] = (cl_int)(a * c->w[0].dilation);
-                    tap[1] = (cl_int)(b * c->w[1].dilation);
-                    tap[2] = (cl_int)(e * c->w[2].dilation);
-                    tap[3] = (cl_int)i;
-                }
-            }
-        }
-    }
-    for (; row < rows; row++, tap += 4) {
-        tap[0] = tap[1] = tap[2] = (cl_int)far;
-        tap[3] = 0;
+/* Along depth, height and width. */
+static void places_of(const ocl_conv *c, int64_t t, int64_t *ret) {
+    ret[2] = t % c->w[2].kernel;
+    ret[1] = t / c->w[2].kernel % c->w[1].kernel;
+    ret[0] = t / c->w[2].kernel / c->w[1].kernel;
+}
+
+/* Of a tap in the image, from its window's place, in elements. A transposed one looks back, at pixels `stride` apart in
+ * the output: what both places leave over is equal where a tap meets a pixel (kernels/gemm.cl, view_of). */
+static int64_t offset_of(const ocl_conv *c, int64_t t) {
+    const ps_window *w = c->w;
+    int64_t place[3];
+    places_of(c, t, place);
+    int64_t at = 0;
+    for (int i = 0; i < 3; i++)
+        at = at * w[i].in + (c->transposed ? -(place[i] * w[i].dilation / w[i].stride) : place[i] * w[i].dilation);
+    return at * c->in_channels;
+}
+
+/* How a window's elements are found. A bit for each of its places along depth, height and width says whether that lies
+ * in the image, and four channels are read at once; channels are counted up to a multiple of four if that adds a third
+ * at most. Else each element is looked up by its place. */
+static void choose_view(const ocl_conv *c, int64_t in, ocl_gemm *g, int64_t *ret_room) {
+    const int64_t room = (in + 3) / 4 * 4;
+    *ret_room = in;
+    g->four = in % 4 == 0;
+    const int64_t places = c->w[0].kernel + c->w[1].kernel + c->w[2].kernel, last = offset_of(c, c->taps - 1);
+    if (places > 29 || 3 * room > 4 * in || llabs(last) > (INT32_MAX - 16) / 4 - c->in_channels) return;
+    g->bits = true;
+    g->window[6] = places;
+    g->window[7] = last < 0 ? -last : 0;
+    *ret_room = room;
+}
+
+static void set_tap(cl_int *tap, int64_t d, int64_t h, int64_t w, int64_t more) {
+    tap[0] = (cl_int)d;
+    tap[1] = (cl_int)h;
+    tap[2] = (cl_int)w;
+    tap[3] = (cl_int)more;
+}
+
+/* By place: for each row of B depth, height, width and channel; rows that fill up lie outside of every image. */
+static void fill_places(const ocl_conv *c, int64_t channels, int64_t rows, cl_int *tap) {
+    const int64_t far = c->transposed ? 1 << 28 : -(1 << 28);
+    const ps_window *w = c->w;
+    for (int64_t row = 0; row < rows; row++, tap += 4) {
+        int64_t p[3];
+        places_of(c, row / channels, p);
+        if (row / channels < c->taps)
+            set_tap(tap, p[0] * w[0].dilation, p[1] * w[1].dilation, p[2] * w[2].dilation, row % channels);
+        else
+            set_tap(tap, far, far, far, 0);
     }
 }
 
-static ps_status make_taps(ocl_kernel *k, const conv *c, int64_t channels, int64_t rows, void **ret, ps_error *err) {
+/* By bits: the places along each dim; then for each four rows of B the offset, the bits of its places and how many
+ * channels there are. Fours that fill up have a bit that no window has. */
+static void fill_bits(const ocl_conv *c, int64_t channels, int64_t room, int64_t fours, const ocl_gemm *g,
+                      cl_int *tap) {
+    const ps_window *w = c->w;
+    for (int dim = 0; dim < 3; dim++)
+        for (int64_t p = 0; p < w[dim].kernel; p++, tap += 4)
+            set_tap(tap, p * w[dim].dilation, w[dim].in, w[dim].stride, dim);
+    for (int64_t i = 0; i < fours; i++, tap += 4) {
+        const int64_t t = 4 * i / room, at = 4 * i % room, left = channels - at;
+        int64_t p[3];
+        places_of(c, t, p);
+        if (t < c->taps)
+            set_tap(tap, 4 * (offset_of(c, t) + g->window[7] + at),
+                    INT64_C(1) << p[0] | INT64_C(1) << (w[0].kernel + p[1]) |
+                        INT64_C(1) << (w[0].kernel + w[1].kernel + p[2]) | ((left < 4 ? left : 4) - 1) << 29,
+                    0, 0);
+        else
+            set_tap(tap, 0, INT32_MIN, 0, 0);
+    }
+}
+
+/* Tables go on behind the last row as far as a tile's loads do. */
+static ps_status make_taps(ocl_kernel *k, const ocl_conv *c, int64_t channels, int64_t room, ocl_gemm *g,
+                           ps_error *err) {
+    const int64_t rows = (g->k + OCL_GEMM_MOST_DEPTH - 1) / OCL_GEMM_MOST_DEPTH * OCL_GEMM_MOST_DEPTH;
+    const int64_t fours = (rows + 2 * OCL_GEMM_MOST_DEPTH) / 4, entries = g->bits ? g->window[6] + fours : rows;
     size_t bytes;
-    PS_FAIL_IF(ps_mul_overflow_size((size_t)rows, 4 * sizeof(cl_int), &bytes), err, LIMIT, "a window is too large");
+    PS_FAIL_IF(ps_mul_overflow_size((size_t)entries, 4 * sizeof(cl_int), &bytes), err, LIMIT, "a window is too large");
     cl_int *table = ps_alloc(k->base.alloc, bytes);
     if (!table) return PS_FAIL_NOMEM(err, "a convolution's table");
-    fill_taps(c, channels, rows, table);
-    ps_status status = ocl_kernel_table(k, table, bytes, ret, err);
+    if (g->bits)
+        fill_bits(c, channels, room, fours, g, table);
+    else
+        fill_places(c, channels, rows, table);
+    ps_status status = ocl_kernel_table(k, table, bytes, &g->taps, err);
     ps_free(k->base.alloc, table);
     return status;
 }
 
-static bool is_pixelwise(const conv *c) {
+static bool is_pixelwise(const ocl_conv *c) {
     for (int i = 0; i < 3; i++) {
         const ps_window *w = &c->w[i];
         if (w->kernel != 1 || w->stride != 1 || w->pad_begin || w->in != w->out) return false;
@@ -99,7 +165,7 @@ static bool is_pixelwise(const conv *c) {
 }
 
 /* ONNX weights: Conv [O, I/g, taps], ConvTranspose [I, O/g, taps]. */
-static ocl_panels panels_of(const conv *c) {
+static ocl_panels panels_of(const ocl_conv *c) {
     const int64_t in = c->in_channels / c->groups, out = c->out_channels / c->groups;
     ocl_panels p = { .groups = c->groups, .k1_n = c->taps, .k2_n = in, .n = out, .group = out * in * c->taps, .k1 = 1 };
     p.k2 = c->transposed ? out * c->taps : c->taps;
@@ -107,7 +173,7 @@ static ocl_panels panels_of(const conv *c) {
     return p;
 }
 
-static void image_of(const conv *c, ocl_gemm *g) {
+static void image_of(const ocl_conv *c, ocl_gemm *g) {
     for (int i = 0; i < 3; i++) {
         g->image[i] = c->w[i].in;
         g->image[4 + i] = c->w[i].out;
@@ -117,50 +183,56 @@ static void image_of(const conv *c, ocl_gemm *g) {
     g->image[3] = c->in_channels;
 }
 
-static ps_status product(ps_device *device, ps_lowering *l, const conv *c, const ps_chain *chain, ocl_kernel *k,
-                         ps_error *err) {
-    const ocl_panels panels = panels_of(c);
+void ocl_conv_product(const ocl_conv *c, ocl_gemm *g, ocl_panels *panels) {
     const int64_t in = c->in_channels / c->groups, out = c->out_channels / c->groups;
+    const bool pixelwise = is_pixelwise(c);
+    *panels = panels_of(c);
+    panels->k2_room = in;
+    *g = (ocl_gemm) { .a_mode = pixelwise       ? OCL_A_ROWS
+                                : c->transposed ? OCL_A_SPREAD
+                                                : OCL_A_WINDOWS,
+                      .b_mode = OCL_B_PANELS,
+                      .m = c->batch * c->w[0].out * c->w[1].out * c->w[2].out,
+                      .n = out,
+                      .lda = c->in_channels,
+                      .ldb = ocl_panel_columns(panels),
+                      .ldc = c->out_channels,
+                      .outer = 1,
+                      .inner = c->groups,
+                      .a = { OCL_ARG_IN, { .index = 0 } },
+                      .c = { OCL_ARG_OUT, { .index = 0 } },
+                      .has_bias = c->has_bias,
+                      .bias = 2 };
+    image_of(c, g);
+    if (!pixelwise) choose_view(c, in, g, &panels->k2_room);
+    g->k = c->taps * panels->k2_room;
+    const int64_t step[8] = { 0, in, 0, ocl_panel_rows(panels) * g->ldb, 0, out, 0, out };
+    memcpy(g->step, step, sizeof step);
+}
+
+static ps_status product(ps_device *device, ps_lowering *l, const ocl_conv *c, const ps_chain *chain, ocl_kernel *k,
+                         ps_error *err) {
+    ocl_gemm g;
+    ocl_panels panels;
     ocl_weights weights;
+    ocl_conv_product(c, &g, &panels);
     PS_TRY(ocl_weights_take(device, l, 1, &panels, &weights, err));
-    ocl_gemm g = { .a_mode = c->transposed ? OCL_A_SPREAD : OCL_A_WINDOWS,
-                   .m = c->batch * c->w[0].out * c->w[1].out * c->w[2].out,
-                   .n = out,
-                   .k = c->taps * in,
-                   .lda = c->in_channels,
-                   .ldc = c->out_channels,
-                   .outer = 1,
-                   .inner = c->groups,
-                   .step = { 0, in, 0, weights.rows * weights.columns, 0, out, 0, out },
-                   .a = { OCL_ARG_IN, { .index = 0 } },
-                   .c = { OCL_ARG_OUT, { .index = 0 } },
-                   .has_bias = ps_has_in(l->node, 2),
-                   .bias = 2,
-                   .four = in % 4 == 0 };
     ocl_gemm_set_weights(k, &g, &weights);
-    image_of(c, &g);
-    if (is_pixelwise(c)) {
-        g.a_mode = OCL_A_ROWS;
-        g.four = false;
-    } else {
-        PS_TRY(make_taps(k, c, in, weights.rows, &g.taps, err));
-    }
-    k->n = ocl_gemm_share(k, &g);
+    if (g.a_mode != OCL_A_ROWS) PS_TRY(make_taps(k, c, c->in_channels / c->groups, panels.k2_room, &g, err));
+    k->n = ocl_gemm_plan(k->device, &g, true);
+    k->base.workspace = ocl_gemm_workspace(&g);
     return ocl_gemm_launch(k, 0, &g, chain, c->out_channels, err);
 }
 
 static ps_status lower(ps_device *device, ps_lowering *l, bool transposed, ps_error *err) {
-    conv c;
+    ocl_conv c;
     ps_chain chain;
     ocl_kernel *k;
     bool ok;
-    l->why = check(l->node);
-    if (l->why || !ocl_sizes_fit(l)) return PS_OK;
-    PS_TRY(describe(l->node, transposed, &c, err));
-    PS_TRY(chain_of(l, &chain, &ok));
+    PS_TRY(ocl_conv_take(l, transposed, &c, &chain, &ok, err));
     if (!ok) return PS_OK;
     PS_TRY(ocl_kernel_new(device, l, 2, transposed ? "opencl.deconv gemm" : "opencl.conv gemm", &k, err));
-    settle_layouts(l);
+    ocl_conv_layouts(l);
     return ocl_kernel_done(l, k, product(device, l, &c, &chain, k, err));
 }
 
@@ -174,7 +246,7 @@ ps_status ocl_lower_deconv(ps_device *device, ps_lowering *l, ps_error *err) {
 
 /* ---- depthwise ---- */
 
-static ps_status depthwise(ps_device *device, ps_lowering *l, const conv *c, const ps_chain *chain, ocl_kernel *k,
+static ps_status depthwise(ps_device *device, ps_lowering *l, const ocl_conv *c, const ps_chain *chain, ocl_kernel *k,
                            ps_error *err) {
     const int64_t mult = c->out_channels / c->in_channels, vec = mult == 1 && c->in_channels % 4 == 0 ? 4 : 1;
     const ocl_panels panels = {
@@ -187,7 +259,7 @@ static ps_status depthwise(ps_device *device, ps_lowering *l, const conv *c, con
     PS_TRY(ocl_panels_take(device, l, 1, &panels, &weights, err));
     ps_str_init(&text, l->alloc);
     ocl_post_text(&text, chain, c->out_channels);
-    ps_snprintf(options, sizeof options, "-DVEC=%d -DBIAS=%d", (int)vec, ps_has_in(l->node, 2));
+    ps_snprintf(options, sizeof options, "-DVEC=%d -DBIAS=%d", (int)vec, c->has_bias);
     ps_status status = text.failed ? PS_FAIL_NOMEM(err, "a program")
                                    : ocl_launch_init(k, 0, "depthwise", options, text.data, "depthwise", &launch, err);
     ps_str_release(&text);
@@ -212,7 +284,7 @@ static ps_status depthwise(ps_device *device, ps_lowering *l, const conv *c, con
     ocl_arg_ints(launch, image, 8);
     ocl_arg_ints(launch, window, 8);
     ocl_arg_ints(launch, kernel, 8);
-    if (ps_has_in(l->node, 2)) ocl_arg_in(launch, 2);
+    if (c->has_bias) ocl_arg_in(launch, 2);
     ocl_post_args(launch, chain, c->out_channels);
     ocl_launch_size(launch, n, 1, 1, 64, 1);
     return PS_OK;
@@ -220,16 +292,14 @@ static ps_status depthwise(ps_device *device, ps_lowering *l, const conv *c, con
 
 ps_status ocl_lower_depthwise(ps_device *device, ps_lowering *l, ps_error *err) {
     const ps_conv_params *p = l->node->params;
-    conv c;
+    ocl_conv c;
     ps_chain chain;
     ocl_kernel *k;
     bool ok;
-    l->why = check(l->node);
-    if (l->why || p->group == 1 || p->group != l->node->in[0]->shape.dims[1] || !ocl_sizes_fit(l)) return PS_OK;
-    PS_TRY(describe(l->node, false, &c, err));
-    PS_TRY(chain_of(l, &chain, &ok));
+    if (p->group == 1 || p->group != l->node->in[0]->shape.dims[1]) return PS_OK;
+    PS_TRY(ocl_conv_take(l, false, &c, &chain, &ok, err));
     if (!ok) return PS_OK;
     PS_TRY(ocl_kernel_new(device, l, 1, "opencl.conv depthwise", &k, err));
-    settle_layouts(l);
+    ocl_conv_layouts(l);
     return ocl_kernel_done(l, k, depthwise(device, l, &c, &chain, k, err));
 }

@@ -5,7 +5,15 @@
 
 #include "backend/opencl/opencl_int.h"
 
-#define OCL_GEMM_DEPTH 8 /* of a tile: panels have a multiple of it as rows */
+#define OCL_GEMM_DEPTH 8       /* panels have a multiple of it as rows */
+#define OCL_GEMM_MOST_DEPTH 16 /* of a tile */
+
+/* What one work-group computes, m x n results from steps of `depth` (kernels/gemm.cl). */
+typedef struct ocl_tile {
+    int m, n, depth;
+    bool twice;   /* two buffers of local memory */
+    double speed; /* of its multiply-adds, the device's best tile having 1: as measured there */
+} ocl_tile;
 
 typedef enum ocl_a_mode { OCL_A_ROWS, OCL_A_COLUMNS, OCL_A_WINDOWS, OCL_A_SPREAD } ocl_a_mode;
 typedef enum ocl_b_mode { OCL_B_ROWS, OCL_B_COLUMNS, OCL_B_PANELS } ocl_b_mode;
@@ -35,27 +43,35 @@ typedef struct ocl_gemm {
     bool has_bias;
     uint32_t bias; /* node input; one number a column */
     /* OCL_A_WINDOWS: positions of a convolution; OCL_A_SPREAD: of a transposed one */
-    void *taps;        /* int4 a row of B: depth, height, width, offset */
+    void *taps;        /* int4s: ocl_lower_conv */
+    bool bits;         /* a window is looked at by bits, not place by place */
     bool four;         /* channels of a group are a multiple of four */
     int64_t image[8];  /* depth, height, width, channels of the input; depth, height, width of the output */
-    int64_t window[8]; /* strides, pads */
-    int64_t parts;     /* the rows of B are shared out among so many work-groups a tile (ocl_gemm_share); 0: not */
+    int64_t window[8]; /* strides, pads; with bits the number of places, and how far taps look back */
+    ocl_tile tile;     /* ocl_gemm_plan */
+    int64_t parts;     /* the rows of B are shared out among so many work-groups a tile; 0: not */
     int64_t few_depth; /* for few rows (gemv.c): rows of B that a slice of a work-group takes; 0: by tiles */
 } ocl_gemm;
 
-/* A product of few tiles leaves most of a card idle: its depth is shared out then, and what the parts come to is added
- * up by a launch of its own. Sets g->parts and the kernel's workspace; returns the launches that the product takes: 1
- * or 2. For kernels that use their workspace for nothing else. */
-int ocl_gemm_share(ocl_kernel *k, ocl_gemm *g);
+/* Chooses the tile, and whether the depth is shared out: a product of few tiles leaves most of a card idle. Then each
+ * part is a group's, and what the parts come to is added up by a launch of its own from the kernel's workspace: may_share
+ * is for kernels that use theirs for nothing else. Returns the launches that it takes: 1 or 2. */
+int ocl_gemm_plan(const ocl_device *d, ocl_gemm *g, bool may_share);
+size_t ocl_gemm_workspace(const ocl_gemm *g); /* for the parts; 0 without */
+/* What that choice costs: multiply-adds of one compute unit, memory traffic and launches counted as such. */
+double ocl_gemm_cost(const ocl_device *d, const ocl_gemm *g);
+/* The same of so many floats read and written by other kernels. */
+double ocl_traffic_cost(const ocl_device *d, double floats);
 /* Launch i, and i + 1 if it is shared out; chain: what is done to the results, `columns` in a row of them. */
 ps_status ocl_gemm_launch(ocl_kernel *k, int i, const ocl_gemm *g, const ps_chain *chain, int64_t columns,
                           ps_error *err);
 
-/* Constant weights as panels [groups][rows][columns]: rows are k = k1 * k2_n + k2 up to a multiple of OCL_GEMM_DEPTH,
+/* Constant weights as panels [groups][rows][columns]: rows are k = k1 * k2_room + k2 up to a multiple of OCL_GEMM_DEPTH,
  * columns up to a multiple of four; the rest is zero. Strides in elements of the tensor. */
 typedef struct ocl_panels {
     int64_t groups, k1_n, k2_n, n;
     int64_t group, k1, k2, column;
+    int64_t k2_room; /* at least k2_n; 0: k2_n */
 } ocl_panels;
 int64_t ocl_panel_rows(const ocl_panels *p);
 int64_t ocl_panel_columns(const ocl_panels *p);
@@ -65,6 +81,9 @@ ps_status ocl_panels_take(ps_device *device, ps_lowering *l, uint32_t index, con
  * ps_tensor.codes) or holds nothing else. Columns up to a multiple of eight where it is not f32. */
 ps_status ocl_weights_take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, ocl_weights *ret,
                            ps_error *err);
+/* Would that be in less than 32 bits? */
+ps_status ocl_weights_narrow(ps_device *device, const ps_lowering *l, uint32_t index, const ocl_panels *p, bool *ret,
+                             ps_error *err);
 /* g->b and what goes with it; the kernel's label tells the storage. */
 void ocl_gemm_set_weights(ocl_kernel *k, ocl_gemm *g, const ocl_weights *w);
 /* Options of a kernel with WEIGHT_PARAMS (common.cl), "" for f32; its arguments for them. */
@@ -73,8 +92,7 @@ void ocl_weights_args(ocl_launch *l, const ocl_weights *w);
 
 /* ---- few rows of A (gemv.c) ---- */
 bool ocl_gemv_fits(const ocl_gemm *g);
-/* As ocl_gemm_share. */
-void ocl_gemv_share(const ocl_kernel *k, ocl_gemm *g);
+int ocl_gemv_plan(const ocl_device *d, ocl_gemm *g); /* as ocl_gemm_plan */
 ps_status ocl_gemv_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char *posts, const ps_chain *chain,
                           int64_t columns, ps_error *err);
 

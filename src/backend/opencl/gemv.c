@@ -15,8 +15,8 @@ static int width(const ocl_gemm *g) {
     return g->weights.form == OCL_FORM_F32 || g->m > 2 ? 1 : 2;
 }
 
-static int slices(const ocl_kernel *k) {
-    return k->device->most_items >= LANES * MOST_SLICES ? MOST_SLICES : 1;
+static int slices(const ocl_device *d) {
+    return d->most_items >= LANES * MOST_SLICES ? MOST_SLICES : 1;
 }
 
 static int64_t groups(const ocl_gemm *g) {
@@ -30,14 +30,17 @@ bool ocl_gemv_fits(const ocl_gemm *g) {
 }
 
 /* Slices begin with a block of the weights, so that one scale at a time is needed. */
-void ocl_gemv_share(const ocl_kernel *k, ocl_gemm *g) {
-    const int64_t s = slices(k), wanted = BUSY * k->device->units / groups(g), most = g->k / (s * LEAST_DEPTH);
+int ocl_gemv_plan(const ocl_device *d, ocl_gemm *g) {
+    const int64_t s = slices(d), wanted = BUSY * d->units / groups(g), most = g->k / (s * LEAST_DEPTH);
     const int64_t unit = g->weights.block ? g->weights.block : STEP;
-    g->parts = wanted < most ? wanted : most;
-    g->parts = g->parts < 1 ? 1 : g->parts > MOST_PARTS ? MOST_PARTS : g->parts;
-    const int64_t rows = (g->k + g->parts * s - 1) / (g->parts * s);
+    int64_t parts = wanted < most ? wanted : most;
+    parts = parts < 1 ? 1 : parts > MOST_PARTS ? MOST_PARTS : parts;
+    const int64_t rows = (g->k + parts * s - 1) / (parts * s);
     g->few_depth = (rows + unit - 1) / unit * unit;
-    g->parts = (g->k + g->few_depth * s - 1) / (g->few_depth * s); /* none is empty */
+    parts = (g->k + g->few_depth * s - 1) / (g->few_depth * s); /* none is empty */
+    g->parts = parts > 1 && g->m * g->n <= INT32_MAX / parts ? parts : 0;
+    if (!g->parts) g->few_depth = (g->k + s * unit - 1) / (s * unit) * unit;
+    return g->parts ? 2 : 1;
 }
 
 ps_status ocl_gemv_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char *posts, const ps_chain *chain,
@@ -45,8 +48,8 @@ ps_status ocl_gemv_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char *p
     char options[256], form[80];
     ocl_launch *l;
     ps_snprintf(options, sizeof options,
-                "-DROWS=%d -DWIDTH=%d -DSLICES=%d -DBIAS=%d -DFOUR=%d -DUNROLL=%d -DPARTS=%d%s", (int)g->m, width(g),
-                slices(k), g->has_bias, g->lda % 4 == 0, k->device->gpu, g->parts > 0,
+                "-DROWS=%d -DWIDTH=%d -DSLICES=%d -DBIAS=%d -DWIDE_A=%d -DUNROLL=%d -DPARTS=%d%s", (int)g->m, width(g),
+                slices(k->device), g->has_bias, g->lda % 4 == 0, k->device->gpu, g->parts > 0,
                 ocl_weights_options(&g->weights, form, sizeof form));
     PS_TRY(ocl_launch_init(k, i, "gemv", options, posts, "gemv", &l, err));
     l->args[0] = g->a;
@@ -57,6 +60,6 @@ ps_status ocl_gemv_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char *p
     if (g->has_bias) ocl_arg_in(l, g->bias);
     ocl_weights_args(l, &g->weights);
     ocl_post_args(l, chain, columns);
-    ocl_launch_size(l, groups(g) * LANES, slices(k), g->parts ? g->parts : 1, LANES, (size_t)slices(k));
+    ocl_launch_size(l, groups(g) * LANES, slices(k->device), g->parts ? g->parts : 1, LANES, (size_t)slices(k->device));
     return PS_OK;
 }

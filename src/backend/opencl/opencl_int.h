@@ -32,6 +32,7 @@ typedef struct ocl_device {
     size_t index; /* among OpenCL's devices: its name */
     cl_context context;
     bool gpu;               /* else a processor, which compiles unrolled loops for minutes and gains nothing */
+    bool nvidia;            /* which table of tiles (gemm.c) */
     size_t largest;         /* bytes of one buffer */
     size_t most_items;      /* of a work-group */
     int64_t units;          /* compute units, at least 1 */
@@ -186,6 +187,7 @@ ps_status ocl_move_launch(ocl_kernel *k, int i, const ocl_move *m, size_t size, 
 ps_status ocl_lower_matmul(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_lower_gemm(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_lower_attention(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_winograd(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_lower_conv(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_lower_deconv(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_lower_depthwise(ps_device *device, ps_lowering *l, ps_error *err);

@@ -11,8 +11,12 @@ static int64_t up(int64_t n, int64_t unit) {
     return (n + unit - 1) / unit * unit;
 }
 
+static int64_t room(const ocl_panels *p) {
+    return p->k2_room ? p->k2_room : p->k2_n;
+}
+
 int64_t ocl_panel_rows(const ocl_panels *p) {
-    return up(p->k1_n * p->k2_n, OCL_GEMM_DEPTH);
+    return up(p->k1_n * room(p), OCL_GEMM_DEPTH);
 }
 
 int64_t ocl_panel_columns(const ocl_panels *p) {
@@ -25,9 +29,9 @@ static int64_t element_of(const ocl_panels *p, int64_t g, int64_t k1, int64_t k2
 }
 
 static void name_panels(char *key, size_t size, const char *kind, const ocl_panels *p) {
-    ps_snprintf(key, size, "opencl.%s %lld %lld %lld %lld %lld %lld %lld %lld", kind, (long long)p->groups,
-                (long long)p->k1_n, (long long)p->k2_n, (long long)p->n, (long long)p->group, (long long)p->k1,
-                (long long)p->k2, (long long)p->column);
+    ps_snprintf(key, size, "opencl.%s %lld %lld %lld %lld %lld %lld %lld %lld %lld", kind, (long long)p->groups,
+                (long long)p->k1_n, (long long)p->k2_n, (long long)room(p), (long long)p->n, (long long)p->group,
+                (long long)p->k1, (long long)p->k2, (long long)p->column);
 }
 
 typedef struct pack_job {
@@ -38,6 +42,11 @@ typedef struct pack_job {
     const void *from; /* src's content in the panels' type */
     void *to;
 } pack_job;
+
+/* Of the panels: entry k of a column that has k1_n * k2_n. */
+static int64_t row_of(const pack_job *j, int64_t g, int64_t k) {
+    return g * j->w->rows + k / j->p->k2_n * room(j->p) + k % j->p->k2_n;
+}
 
 /* ---- elements of 32 and 16 bits ----
  * Columns that lie side by side in the tensor are copied row by row; else each column is read as it lies, and the rows
@@ -51,7 +60,7 @@ typedef struct pack_job {
         const int64_t depth = j->p->k1_n * j->p->k2_n;                                                                 \
         for (int64_t i = begin; i < end; i++) {                                                                        \
             const int64_t g = i / depth, k = i % depth;                                                                \
-            memcpy((type *)j->to + (g * j->w->rows + k) * j->w->columns,                                               \
+            memcpy((type *)j->to + row_of(j, g, k) * j->w->columns,                                                    \
                    (const type *)j->from + element_of(j->p, g, k / j->p->k2_n, k % j->p->k2_n, 0),                     \
                    (size_t)j->p->n * sizeof(type));                                                                    \
         }                                                                                                              \
@@ -64,7 +73,7 @@ typedef struct pack_job {
             const type *from = (const type *)j->from + element_of(p, g, 0, k2, c);                                     \
             type *to = (type *)j->to + (g * j->w->rows + k2) * columns + c;                                            \
             for (int64_t k1 = 0; k1 < p->k1_n; k1++)                                                                   \
-                to[k1 * p->k2_n * columns] = from[k1 * p->k1];                                                         \
+                to[k1 * room(p) * columns] = from[k1 * p->k1];                                                         \
         }                                                                                                              \
     }                                                                                                                  \
                                                                                                                        \
@@ -106,7 +115,7 @@ static void pack_narrowed(const pack_job *j, ps_dtype type) {
     for (int64_t g = 0; g < p->groups; g++) {
         for (int64_t k = 0; k < p->k1_n * p->k2_n; k++) {
             const float *from = (const float *)j->src->data + element_of(p, g, k / p->k2_n, k % p->k2_n, 0);
-            uint16_t *row = (uint16_t *)j->to + (g * j->w->rows + k) * j->w->columns;
+            uint16_t *row = (uint16_t *)j->to + row_of(j, g, k) * j->w->columns;
             for (int64_t c = 0; c < p->n; c++)
                 ps_convert(from + c * p->column, PS_DTYPE_F32, row + c, type, 1, true);
         }
@@ -154,10 +163,10 @@ static bool list_fits(const ps_codes *c, const ocl_panels *p, const strides *s) 
     return along < c->inner && (p->n == 1 || s->column == c->inner);
 }
 
-/* Rows of a block are neighbours in the panels, and whole steps of a product. */
+/* Rows of a block are neighbours in the panels, and whole steps of a product. Windows of several places want the registers
+ * that scales take. */
 static bool blocks_fit(const ps_codes *c, const ocl_panels *p, const strides *s) {
-    return c->block % OCL_GEMM_DEPTH == 0 && (p->k2_n == 1 || s->k2 == c->inner) &&
-           (p->k1_n == 1 || p->k2_n % c->block == 0);
+    return c->block % OCL_GEMM_MOST_DEPTH == 0 && p->k1_n == 1 && (p->k2_n == 1 || s->k2 == c->inner);
 }
 
 static bool codes_fit(const ps_tensor *t, const ocl_panels *p) {
@@ -231,7 +240,7 @@ static void pack_group(const pack_job *j, int64_t g, uint8_t *codes) {
     const strides s = strides_of(j->src, j->p);
     for (int64_t k = 0; k < j->p->k1_n * j->p->k2_n; k++) {
         int64_t place = g * s.group + k / j->p->k2_n * s.k1 + k % j->p->k2_n * s.k2;
-        const int64_t row = (g * j->w->rows + k) * j->w->columns;
+        const int64_t row = row_of(j, g, k) * j->w->columns;
         for (int64_t i = 0; i < j->p->n; i++, place += s.column)
             put_code(codes, j->w, row + i, ps_codes_code(c, place) + raise(c));
     }
@@ -315,7 +324,7 @@ static void name_form(char *key, size_t size, const ocl_panels *p, const ocl_wei
 /* Is this form there from an earlier plan? The content may be away, and codes given up. */
 static ps_status find_form(ps_device *device, const ps_lowering *l, const ps_tensor *t, const ocl_panels *p,
                            ocl_weights *w, bool *ret, ps_error *err) {
-    char key[256];
+    char key[320];
     PS_TRY(measure(p, w, err));
     name_form(key, sizeof key, p, w);
     *ret = ps_weights_has(l->weights, device, t, key, w->bytes);
@@ -366,7 +375,7 @@ static ps_status choose_form(ps_device *device, const ps_lowering *l, const ps_t
 
 static ps_status take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, ocl_weights *w,
                       ps_error *err) {
-    char key[256];
+    char key[320];
     pack_job job = { p, l->node->in[index]->constant, w, l->threads, NULL, NULL };
     name_form(key, sizeof key, p, w);
     if (w->form == OCL_FORM_F32)
@@ -379,6 +388,17 @@ ps_status ocl_weights_take(ps_device *device, ps_lowering *l, uint32_t index, co
                            ps_error *err) {
     PS_TRY(choose_form(device, l, l->node->in[index]->constant, p, ret, err));
     return take(device, l, index, p, ret, err);
+}
+
+ps_status ocl_weights_narrow(ps_device *device, const ps_lowering *l, uint32_t index, const ocl_panels *p, bool *ret,
+                             ps_error *err) {
+    const ps_tensor *t = l->node->in[index]->constant;
+    ocl_weights w = { .form = OCL_FORM_F32 };
+    *ret = t->narrow || t->codes;
+    if (*ret) return PS_OK;
+    PS_TRY(find_any_form(device, l, t, p, &w, ret, err)); /* an earlier plan has them, and the tensor has forgotten */
+    *ret = *ret && w.form != OCL_FORM_F32;
+    return PS_OK;
 }
 
 ps_status ocl_panels_take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, void **ret,

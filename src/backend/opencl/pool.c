@@ -9,16 +9,15 @@ static ps_status pool_launch(ps_lowering *l, ocl_kernel *k, const ps_window *w, 
     const ps_shape *out = &n->out[0]->shape;
     ocl_launch *launch;
     const int64_t items = ps_shape_product(out, 0, out->rank), channels = out->dims[1];
+    const int64_t each = channels % 4 == 0 ? 4 : 1;
+    char options[64];
     const int64_t image[8] = { w[0].in, w[1].in, w[2].in, channels, w[0].out, w[1].out, w[2].out };
     const int64_t window[8] = { w[0].stride, w[1].stride, w[2].stride, w[0].pad_begin, w[1].pad_begin, w[2].pad_begin };
     const int64_t taps[8] = { w[0].kernel, w[1].kernel, w[2].kernel, w[0].dilation, w[1].dilation, w[2].dilation };
     const int64_t ends[8] = { w[0].in + w[0].pad_end, w[1].in + w[1].pad_end, w[2].in + w[2].pad_end };
     const bool padded = !max && ((const ps_pool_params *)n->params)->count_include_pad;
-    PS_TRY(ocl_launch_init(k, 0, "pool",
-                           max      ? "-DMAX=1 -DPADDED=0"
-                           : padded ? "-DMAX=0 -DPADDED=1"
-                                    : "-DMAX=0 -DPADDED=0",
-                           "", "pool", &launch, err));
+    ps_snprintf(options, sizeof options, "-DMAX=%d -DPADDED=%d -DVEC=%d -DBIAS=0", max, padded, (int)each);
+    PS_TRY(ocl_launch_init(k, 0, "pool", options, "", "pool", &launch, err));
     ocl_arg_in(launch, 0);
     ocl_arg_out(launch, 0);
     ocl_arg_int(launch, items);
@@ -26,7 +25,7 @@ static ps_status pool_launch(ps_lowering *l, ocl_kernel *k, const ps_window *w, 
     ocl_arg_ints(launch, window, 8);
     ocl_arg_ints(launch, taps, 8);
     ocl_arg_ints(launch, ends, 8);
-    ocl_launch_size(launch, items, 1, 1, 64, 1);
+    ocl_launch_size(launch, items / each, 1, 1, 64, 1);
     return PS_OK;
 }
 

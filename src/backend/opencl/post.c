@@ -69,16 +69,44 @@ static bool any_strided(const ps_chain *c, int64_t columns) {
     return false;
 }
 
-static void operand_text(ps_str *text, int i, operand_kind kind) {
-    switch (kind) {
-    case ONE: ps_str_printf(text, "        const float y = q%d[0]; \\\n", i); break;
-    case COLUMN: ps_str_printf(text, "        const float y = q%d[col]; \\\n", i); break;
-    case WHOLE: ps_str_printf(text, "        const float y = q%d[o]; \\\n", i); break;
-    case STRIDED: ps_str_printf(text, "        const float y = q%d[strided(o, pdims, qs%d)]; \\\n", i, i); break;
+/* The operand of one result, and of four neighbours (kernels/common.cl, FOUR). */
+static void operand_text(ps_str *text, int i, operand_kind kind, bool four) {
+    static const char *const one[] = { "q%d[0]", "q%d[col]", "q%d[o]" };
+    static const char *const all[] = { "(float4)(q%d[0])", "FOUR(q%d + (col))", "FOUR(q%d + (o))" };
+    if (kind != STRIDED) {
+        ps_str_printf(text, (four ? all : one)[kind], i);
+        return;
     }
+    if (four) ps_str_append(text, "(float4)(");
+    for (int k = 0; k < (four ? 4 : 1); k++)
+        ps_str_printf(text, "%sq%d[strided((o) + %d, pdims, qs%d)]", k ? ", " : "", i, k, i);
+    if (four) ps_str_append(text, ")");
+}
+
+static void step_text(ps_str *text, const ps_chain *c, int i, int64_t columns, bool four) {
+    static const char parts[] = "xyzw";
+    const ps_post *p = &c->posts[i];
+    char ab[32] = "0.0f, 0.0f";
+    if (has_alpha(p->kind)) ps_snprintf(ab, sizeof ab, "a%d, b%d", i, i);
+    if (!ps_post_is_binary(p->kind)) {
+        for (int k = 0; four && k < 4; k++)
+            ps_str_printf(text, "    v.%c = post%d(v.%c, 0.0f, %s); \\\n", parts[k], i, parts[k], ab);
+        if (!four) ps_str_printf(text, "    x = post%d(x, 0.0f, %s); \\\n", i, ab);
+        return;
+    }
+    ps_str_append(text, four ? "    { const float4 y = " : "    x = post");
+    if (!four) ps_str_printf(text, "%d(x, ", i);
+    operand_text(text, i, kind_of(c, c->operand[i], columns), four);
+    if (!four) ps_str_printf(text, ", %s)", ab);
+    for (int k = 0; four && k < 4; k++)
+        ps_str_printf(text, "; v.%c = post%d(v.%c, y.%c, %s)", parts[k], i, parts[k], parts[k], ab);
+    ps_str_append(text, four ? "; } \\\n" : "; \\\n");
 }
 
 void ocl_post_text(ps_str *text, const ps_chain *c, int64_t columns) {
+    for (int i = 0; i < c->n; i++)
+        ps_str_printf(text, "float post%d(float x, float y, float a, float b) { return %s; }\n", i,
+                      function_of(c->posts[i].kind));
     ps_str_append(text, "#define POST_PARAMS");
     if (any_strided(c, columns)) ps_str_append(text, ", int8 pdims");
     for (int i = 0; i < c->n; i++) {
@@ -92,13 +120,11 @@ void ocl_post_text(ps_str *text, const ps_chain *c, int64_t columns) {
     for (int i = 0; i < c->n; i++)
         if (ps_post_is_binary(c->posts[i].kind)) ps_str_printf(text, " q%d = ATC(float, q%d, qo%d);", i, i, i);
     ps_str_append(text, "\n#define POST(x, o, col) do { \\\n");
-    for (int i = 0; i < c->n; i++) {
-        const ps_post *p = &c->posts[i];
-        ps_str_append(text, "    { \\\n");
-        if (has_alpha(p->kind)) ps_str_printf(text, "        const float a = a%d, b = b%d; \\\n", i, i);
-        if (ps_post_is_binary(p->kind)) operand_text(text, i, kind_of(c, c->operand[i], columns));
-        ps_str_printf(text, "        x = %s; \\\n    } \\\n", function_of(p->kind));
-    }
+    for (int i = 0; i < c->n; i++)
+        step_text(text, c, i, columns, false);
+    ps_str_append(text, "} while (0)\n#define POST4(v, o, col) do { \\\n");
+    for (int i = 0; i < c->n; i++)
+        step_text(text, c, i, columns, true);
     ps_str_append(text, "} while (0)\n");
 }
 
@@ -127,17 +153,23 @@ void ocl_post_args(ocl_launch *l, const ps_chain *c, int64_t columns) {
 /* ---- Pointwise, and lone elementwise operators ---- */
 
 static ps_status chain_kernel(ps_device *device, ps_lowering *l, const ps_chain *c, ocl_kernel *k, ps_error *err) {
-    static const char *const starts[] = { "#define START 0\n", "#define START col\n", "#define START o\n",
-                                          "#define START strided(o, xdims, xs)\n" };
-    const int64_t columns = c->dims[c->rank - 1];
+    static const char *const starts[][2] = {
+        { "x[0]", "(float4)(x[0])" },
+        { "x[c]", "FOUR(x + c)" },
+        { "x[o]", "FOUR(x + o)" },
+        { "x[strided(o, xdims, xs)]", "(float4)(x[strided(o, xdims, xs)], x[strided(o + 1, xdims, xs)], "
+                                      "x[strided(o + 2, xdims, xs)], x[strided(o + 3, xdims, xs)])" },
+    };
+    const int64_t columns = c->dims[c->rank - 1], each = columns % 4 == 0 ? 4 : 1;
     const operand_kind start = kind_of(c, c->x, columns);
     ocl_launch *launch;
     ps_str text;
     ps_str_init(&text, l->alloc);
-    ps_str_append(&text, starts[start]);
+    ps_str_printf(&text, "#define START %s\n", starts[start][each == 4]);
     ocl_post_text(&text, c, columns);
     ps_status status = text.failed ? PS_FAIL_NOMEM(err, "a program")
-                                   : ocl_launch_init(k, 0, "pointwise", "", text.data, "pointwise", &launch, err);
+                                   : ocl_launch_init(k, 0, "pointwise", each == 4 ? "-DBIAS=0 -DVEC=4" : "-DBIAS=0 -DVEC=1",
+                                                     text.data, "pointwise", &launch, err);
     ps_str_release(&text);
     if (status != PS_OK) return status;
     const int64_t n = ps_shape_product(&l->node->out[0]->shape, 0, l->node->out[0]->shape.rank);
@@ -148,7 +180,7 @@ static ps_status chain_kernel(ps_device *device, ps_lowering *l, const ps_chain 
     eight(launch, c, c->dims, 1);
     eight(launch, c, c->x, 0);
     ocl_post_args(launch, c, columns);
-    ocl_launch_size(launch, n, 1, 1, 64, 1);
+    ocl_launch_size(launch, n / each, 1, 1, 64, 1);
     return PS_OK;
 }
 

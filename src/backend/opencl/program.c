@@ -89,6 +89,7 @@ static ps_status compile(ocl_device *d, const char *name, const char *source, co
     ps_status status = build(d, *ret, name, options, err);
     if (status != PS_OK) {
         d->api.clReleaseProgram(*ret);
+        *ret = NULL;
         return status;
     }
     to_disk(d, &key, *ret);

@@ -5,6 +5,9 @@
 #define AT(type, p, offset) ((__global type *)((__global char *)(p) + (offset)))
 #define ATC(type, p, offset) ((__global const type *)((__global const char *)(p) + (offset)))
 
+/* Four neighbours that begin at a multiple of 16 bytes: one access, which vload4 is not where only 4 are sure. */
+#define FOUR(p) (*(__global const float4 *)(p))
+
 /* Post-operations, as src/ops/params.c defines them: NaN passes. */
 float post_max(float x, float y) { return x > y || x != x ? x : y; }
 float post_min(float x, float y) { return x < y || x != x ? x : y; }
@@ -137,33 +140,23 @@ void weights_wide(__global const WEIGHT *b, int at, float4 *w) {
 #define FACTORED(v, col) (v)
 #endif
 
-/* Kernels of VEC neighbours an item: with a bias and what follows. They name the column `c` and the place `o`. */
+/* Kernels of VEC neighbours an item: with a bias and what follows. They name the column `c` and the place `o`. Where VEC
+ * is 4, columns are a multiple of it. */
 #ifdef VEC
 #if VEC == 4
 #define FLOATS float4
-#define LOAD(p) vload4(0, p)
-#define STORE(v, p) vstore4(v, 0, p)
-#define FINISH_ALL(v)                                                                                                  \
-    FINISH(v.x, 0)                                                                                                     \
-    FINISH(v.y, 1)                                                                                                     \
-    FINISH(v.z, 2)                                                                                                     \
-    FINISH(v.w, 3)
+#define LOAD(p) FOUR(p)
+#define STORE(v, p) *(__global float4 *)(p) = v
+#define FINISH(v) POST4(v, o, c)
 #else
 #define FLOATS float
 #define LOAD(p) (*(p))
 #define STORE(v, p) *(p) = v
-#define FINISH_ALL(v) FINISH(v, 0)
+#define FINISH(v) POST(v, o, c)
 #endif
 #if BIAS
-#define ADD_BIAS(v, c) v += bias[c]
+#define ADD_BIAS(v) v += LOAD(bias + c)
 #else
-#define ADD_BIAS(v, c)
+#define ADD_BIAS(v)
 #endif
-#define FINISH(part, j)                                                                                                \
-    {                                                                                                                  \
-        float v = part;                                                                                                \
-        ADD_BIAS(v, c + j);                                                                                            \
-        POST(v, o + j, c + j);                                                                                         \
-        part = v;                                                                                                      \
-    }
 #endif

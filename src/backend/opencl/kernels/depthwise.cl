@@ -31,6 +31,7 @@ __kernel void depthwise(__global const float *x, ulong xo, __global const float 
             }
         }
     }
-    FINISH_ALL(sum)
+    ADD_BIAS(sum);
+    FINISH(sum);
     STORE(sum, y + o);
 }

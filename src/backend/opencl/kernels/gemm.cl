@@ -1,17 +1,47 @@
 /* C[z] = post(A[z] B[z] + bias), a tile of BM x BN by one work-group of BM/8 x BN/8 items, 8 x 8 results an item.
  *
  * A_MODE 0: A[m][k]   1: A[k][m]   2: windows of a convolution   3: windows of a transposed convolution
- * B_MODE 0: B[k][n]   1: B[n][k]   2: panels in any storage: k rounded up to BK, n to 4, zeros behind
+ * B_MODE 0: B[k][n]   1: B[n][k]   2: panels in any storage: n rounded up to 4, zeros behind
+ * BITS 1: which places of a window's depth, height and width lie in the image is a bit each, and k counts channels rounded
+ *     up to four; 0: each element is looked up
+ * WIDE_A, WIDE_B, WIDE_C 1: fours of neighbours begin at multiples of 16 bytes, and their number is one of four
  * PARTS 1: of the depth, sizes.s7 rows of B to each of the groups in z; C is [part][M][N], added up by sum_parts.cl
+ * TWICE 1: two buffers of local memory, filled in turn: one barrier a step
+ *
+ * While a tile of depth BK is multiplied from local memory, the next is under way to registers. Rows and columns out of
+ * range read the last one that is in range, and are not stored: only the last tiles along k are checked.
  * An item's results are four rows and columns in either half of the tile, so that neighbours read neighbouring float4s
- * of local memory and write neighbouring float4s. */
+ * of local memory and write neighbouring float4s; 8 x 8 items read 128 bytes each of A and B a step. */
 #define ITEMS ((BM / 8) * (BN / 8))
 #define A_LOADS (BM * BK / 4 / ITEMS)
 #define B_LOADS (BN * BK / 4 / ITEMS)
 
+/* Load number `at` of a tile: four along k of one row, turned on the way into local memory, or four of one k. What is
+ * turned is stored at a stride that spreads the four over the banks. */
+#if A_MODE == 1
+#define A_K(at) ((at) / (BM / 4))
+#define A_M(at) ((at) % (BM / 4) * 4)
+#define A_STRIDE BM
+#else
+#define A_K(at) ((at) % (BK / 4) * 4)
+#define A_M(at) ((at) / (BK / 4))
+#define A_STRIDE (BM + 4)
+#endif
+#if B_MODE == 1
+#define B_K(at) ((at) % (BK / 4) * 4)
+#define B_N(at) ((at) / (BK / 4))
+#define B_STRIDE (BN + 4)
+#else
+#define B_K(at) ((at) / (BN / 4))
+#define B_N(at) ((at) % (BN / 4) * 4)
+#define B_STRIDE BN
+#endif
+
+#define NONE (float4)(0.0f)
+
 float4 load4(__global const float *p, int n) {
     if (n >= 4) return vload4(0, p);
-    float4 v = (float4)(0.0f);
+    float4 v = NONE;
     if (n > 0) v.x = p[0];
     if (n > 1) v.y = p[1];
     if (n > 2) v.z = p[2];
@@ -55,28 +85,193 @@ int tap_at(const spot *s, int4 tap, int8 image, int8 window) {
     if (d < 0 || d >= image.s0 || h < 0 || h >= image.s1 || w < 0 || w >= image.s2) return -1;
     return s->base + ((d * image.s1 + h) * image.s2 + w) * image.s3 + tap.w;
 }
+#endif
 
-/* Four rows of B from k on: with FOUR they are channels of one tap. */
-float4 window4(__global const float *a, const spot *s, __global const int4 *taps, int k, int8 image, int8 window) {
-#if FOUR
-    const int at = tap_at(s, taps[k], image, window);
-    return at < 0 ? (float4)(0.0f) : vload4(0, a + at);
+#if BITS
+/* Taps: window.s6 places along one dim each: place, extent of the image, stride, dim; then for each four along k the offset
+ * in bytes from window.s7 elements ahead of the window's place, which is not negative (two instructions on GCN), the bits of
+ * its places, and how many channels there are but one, in two bits that all views have. A transposed convolution's strides divide both places: where a tap meets a pixel,
+ * nothing is left of either. */
+typedef struct view {
+    __global const float *at;
+    int inside;
+} view;
+
+view view_of(__global const float *a, int m, int M, __global const int4 *taps, int8 image, int8 window) {
+    const spot s = spot_of(m, M, image, window);
+    view v;
+#if A_MODE == 2
+    const int at = (s.d * image.s1 + s.h) * image.s2 + s.w;
 #else
+    const int at = (s.d / window.s0 * image.s1 + s.h / window.s1) * image.s2 + s.w / window.s2;
+#endif
+    v.at = a + (m < M ? s.base + at * image.s3 - window.s7 : 0);
+    v.inside = 3 << 29;
+    for (int t = 0; t < window.s6; t++) {
+        const int4 place = taps[t];
+        const int start = place.w == 0 ? s.d : place.w == 1 ? s.h : s.w;
+#if A_MODE == 2
+        const int p = start + place.x;
+        const bool inside = p >= 0 && p < place.y;
+#else
+        const int p = start - place.x;
+        const bool inside = p >= 0 && p % place.z == 0 && p / place.z < place.y;
+#endif
+        v.inside |= inside ? 1 << t : 0;
+    }
+    return v;
+}
+
+#define AT_BYTE(v, tap) ((__global const float *)((__global const char *)(v).at + (uint)(tap).x))
+#if WIDE_A
+#define AT_TAP(v, tap) (((v).inside & (tap).y) == (tap).y ? FOUR(AT_BYTE(v, tap)) : NONE)
+#else
+#define AT_TAP(v, tap) (((v).inside & (tap).y) == (tap).y ? load4(AT_BYTE(v, tap), ((tap).y >> 29 & 3) + 1) : NONE)
+#endif
+#elif A_MODE >= 2
+/* Four rows of B from k on. */
+float4 window4(__global const float *a, const spot *s, __global const int4 *taps, int k, int8 image, int8 window) {
     const int x = tap_at(s, taps[k], image, window), y = tap_at(s, taps[k + 1], image, window);
     const int z = tap_at(s, taps[k + 2], image, window), w = tap_at(s, taps[k + 3], image, window);
     return (float4)(x < 0 ? 0.0f : a[x], y < 0 ? 0.0f : a[y], z < 0 ? 0.0f : a[z], w < 0 ? 0.0f : a[w]);
-#endif
 }
 #endif
+
+/* The next tile's loads. `check` is 0 where all of it lies before K. */
+#if BITS
+#define BEGIN_A(i) views[i] = view_of(a, m0 + A_M(lid + (i) * ITEMS), M, taps, image, window)
+#define FETCH_A(i, check) ra[i] = AT_TAP(views[i], tap)
+#define STEP_A                                                                                                         \
+    taps += BK / 4;                                                                                                    \
+    tap = taps->xy;
+#elif A_MODE >= 2
+#define BEGIN_A(i) spots[i] = spot_of(m0 + A_M(lid + (i) * ITEMS), M, image, window)
+#define FETCH_A(i, check) ra[i] = window4(a, &spots[i], taps, to + A_K(lid + (i) * ITEMS), image, window)
+#define STEP_A
+#elif A_MODE == 1
+#if WIDE_A
+#define FROM_A(i) FOUR(pa[i])
+#define LAST_M (M - 4)
+#else
+#define FROM_A(i) load4(pa[i], M - m0 - A_M(lid + (i) * ITEMS))
+#define LAST_M (M - 1)
+#endif
+#define BEGIN_A(i)                                                                                                     \
+    pa[i] = a + (first + A_K(lid + (i) * ITEMS)) * lda + min(m0 + A_M(lid + (i) * ITEMS), LAST_M)
+#define FETCH_A(i, check)                                                                                              \
+    ra[i] = !check || to + A_K(lid + (i) * ITEMS) < K ? FROM_A(i) : NONE;                                              \
+    pa[i] += BK * lda
+#define STEP_A
+#else
+#if WIDE_A
+#define FROM_A(i) FOUR(pa[i])
+#else
+#define FROM_A(i) vload4(0, pa[i])
+#endif
+#define BEGIN_A(i) pa[i] = a + min(m0 + A_M(lid + (i) * ITEMS), M - 1) * lda + first + A_K(lid + (i) * ITEMS)
+#define FETCH_A(i, check)                                                                                              \
+    ra[i] = check ? load4(pa[i], K - to - A_K(lid + (i) * ITEMS)) : FROM_A(i);                                         \
+    pa[i] += BK
+#define STEP_A
+#endif
+
+#if B_MODE == 1
+#if WIDE_B
+#define FROM_B(i) FOUR(pb[i])
+#else
+#define FROM_B(i) vload4(0, pb[i])
+#endif
+#define BEGIN_B(i) pb[i] = b + min(n0 + B_N(lid + (i) * ITEMS), N - 1) * ldb + first + B_K(lid + (i) * ITEMS)
+#define FETCH_B(i, check)                                                                                              \
+    rb[i] = check ? load4(pb[i], K - to - B_K(lid + (i) * ITEMS)) : FROM_B(i);                                         \
+    pb[i] += BK
+#else
+#if B_MODE == 2
+#define FROM_B(i) DECODED(weights4(pb[i], 0), to / BLOCK * ldb + B_COLUMN(i))
+#define LAST_N (ldb - 4)
+#elif WIDE_B
+#define FROM_B(i) FOUR(pb[i])
+#define LAST_N (N - 4)
+#else
+#define FROM_B(i) load4(pb[i], N - n0 - B_N(lid + (i) * ITEMS))
+#define LAST_N (N - 1)
+#endif
+#define B_COLUMN(i) min(n0 + B_N(lid + (i) * ITEMS), LAST_N)
+#define BEGIN_B(i) pb[i] = b + WEIGHT_STEP((first + B_K(lid + (i) * ITEMS)) * ldb + B_COLUMN(i))
+#define FETCH_B(i, check)                                                                                              \
+    rb[i] = !check || to + B_K(lid + (i) * ITEMS) < K ? FROM_B(i) : NONE;                                              \
+    pb[i] += WEIGHT_STEP(BK * ldb)
+#endif
+
+#define FETCH(check)                                                                                                   \
+    for (int i = 0; i < A_LOADS; i++) {                                                                                \
+        FETCH_A(i, check);                                                                                             \
+    }                                                                                                                  \
+    for (int i = 0; i < B_LOADS; i++) {                                                                                \
+        FETCH_B(i, check);                                                                                             \
+    }                                                                                                                  \
+    STEP_A
+
+/* From registers to local memory. */
+#define TURNED(buffer, v, k, at, stride)                                                                               \
+    {                                                                                                                  \
+        __local float *in = (__local float *)(buffer) + (k) * (stride) + (at);                                         \
+        in[0] = v.x;                                                                                                   \
+        in[stride] = v.y;                                                                                              \
+        in[2 * (stride)] = v.z;                                                                                        \
+        in[3 * (stride)] = v.w;                                                                                        \
+    }
+#if A_MODE == 1
+#define PUT_A(i) as_now[lid + (i) * ITEMS] = ra[i];
+#else
+#define PUT_A(i) TURNED(as_now, ra[i], A_K(lid + (i) * ITEMS), A_M(lid + (i) * ITEMS), A_STRIDE)
+#endif
+#if B_MODE == 1
+#define PUT_B(i) TURNED(bs_now, rb[i], B_K(lid + (i) * ITEMS), B_N(lid + (i) * ITEMS), B_STRIDE)
+#else
+#define PUT_B(i) bs_now[lid + (i) * ITEMS] = rb[i];
+#endif
+#if TWICE
+#define BEFORE_PUT
+#define AFTER_USE                                                                                                      \
+    turn ^= 1;                                                                                                         \
+    as_now = as + turn * (BK * A_STRIDE / 4);                                                                          \
+    bs_now = bs + turn * (BK * B_STRIDE / 4);
+#else
+#define BEFORE_PUT barrier(CLK_LOCAL_MEM_FENCE);
+#define AFTER_USE
+#endif
+#define PUT                                                                                                            \
+    BEFORE_PUT                                                                                                         \
+    for (int i = 0; i < A_LOADS; i++)                                                                                  \
+        PUT_A(i)                                                                                                       \
+    for (int i = 0; i < B_LOADS; i++)                                                                                  \
+        PUT_B(i)                                                                                                       \
+    barrier(CLK_LOCAL_MEM_FENCE);
 
 #define MAC(r, v)                                                                                                      \
     acc[r][0] = (v) * y0 + acc[r][0];                                                                                  \
     acc[r][1] = (v) * y1 + acc[r][1];
+#define MULTIPLY(k)                                                                                                    \
+    {                                                                                                                  \
+        const float4 x0 = as_now[(k) * (A_STRIDE / 4) + ty], x1 = as_now[(k) * (A_STRIDE / 4) + BM / 8 + ty];          \
+        const float4 y0 = bs_now[(k) * (B_STRIDE / 4) + tx], y1 = bs_now[(k) * (B_STRIDE / 4) + BN / 8 + tx];          \
+        MAC(0, x0.x)                                                                                                   \
+        MAC(1, x0.y)                                                                                                   \
+        MAC(2, x0.z)                                                                                                   \
+        MAC(3, x0.w)                                                                                                   \
+        MAC(4, x1.x)                                                                                                   \
+        MAC(5, x1.y)                                                                                                   \
+        MAC(6, x1.z)                                                                                                   \
+        MAC(7, x1.w)                                                                                                   \
+    }
 
 #if BIAS
 #define ADD_BIAS(x, col) x += bias[col]
+#define ADD_BIAS4(v, col) v += FOUR(bias + (col))
 #else
 #define ADD_BIAS(x, col)
+#define ADD_BIAS4(v, col)
 #endif
 
 #define FINISH(x, j)                                                                                                   \
@@ -84,7 +279,7 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
         float v = x;                                                                                                   \
         ADD_BIAS(v, col0 + n + j);                                                                                     \
         POST(v, o + j, col0 + n + j);                                                                                  \
-        x = v;                                                                                                         \
+        c[o + j] = v;                                                                                                  \
     }
 
 __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global const float *a, ulong ao,
@@ -99,7 +294,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
                                                                      int8 image, int8 window
 #endif
                                                                          WEIGHT_PARAMS POST_PARAMS) {
-    __local float4 as[BK * BM / 4], bs[BK * BN / 4];
+    __local float4 as[(1 + TWICE) * BK * A_STRIDE / 4], bs[(1 + TWICE) * BK * B_STRIDE / 4];
     const int M = sizes.s0, N = sizes.s1, lda = sizes.s3, ldb = sizes.s4, ldc = sizes.s5;
 #if PARTS
     const int first = get_group_id(2) * sizes.s7, K = min(sizes.s2, first + sizes.s7), zi = 0, zo = 0;
@@ -108,9 +303,18 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
     const int first = 0, K = sizes.s2, zi = get_group_id(2) % sizes.s6, zo = get_group_id(2) / sizes.s6;
     const int c_at = zo * step.s4 + zi * step.s5, col0 = zo * step.s6 + zi * step.s7;
 #endif
-    const int lid = get_local_id(0), tx = lid % (BN / 8), ty = lid / (BN / 8);
-    const int n0 = get_group_id(0) * BN, m0 = get_group_id(1) * BM;
-    float4 acc[8][2];
+    const int lid = get_local_id(0), n0 = get_group_id(0) * BN, m0 = get_group_id(1) * BM;
+#if BN >= 64
+    const int tx = lid % 8 + lid / 64 % (BN / 64) * 8, ty = lid / 8 % 8 + lid / (BN / 64) / 64 * 8;
+#else
+    const int tx = lid % (BN / 8), ty = lid / (BN / 8);
+#endif
+    __local float4 *as_now = as, *bs_now = bs;
+    float4 acc[8][2], ra[A_LOADS], rb[B_LOADS];
+    int to = first;
+#if TWICE
+    int turn = 0;
+#endif
     a = ATC(float, a, ao) + zo * step.s0 + zi * step.s1;
     b = ATC(WEIGHT, b, bo) + WEIGHT_STEP(zo * step.s2 + zi * step.s3);
     WEIGHT_BEGIN(zi)
@@ -119,86 +323,54 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
     bias = ATC(float, bias, bias_o);
 #endif
 #if A_MODE >= 2
-    spot spots[A_LOADS];
     taps = ATC(int4, taps, taps_o);
+#endif
+#if BITS
+    view views[A_LOADS];
+#elif A_MODE >= 2
+    spot spots[A_LOADS];
+#else
+    __global const float *pa[A_LOADS];
+#endif
+    __global const WEIGHT *pb[B_LOADS];
     for (int i = 0; i < A_LOADS; i++)
-        spots[i] = spot_of(m0 + (lid + i * ITEMS) / (BK / 4), M, image, window);
+        BEGIN_A(i);
+    for (int i = 0; i < B_LOADS; i++)
+        BEGIN_B(i);
+#if BITS
+    taps += window.s6 + (first + A_K(lid)) / 4;
+    int2 tap = taps->xy;
 #endif
     POST_BEGIN
     for (int r = 0; r < 8; r++)
-        acc[r][0] = acc[r][1] = (float4)(0.0f);
+        acc[r][0] = acc[r][1] = NONE;
 
-    for (int k0 = first; k0 < K; k0 += BK) {
-        float4 ra[A_LOADS], rb[B_LOADS];
-        for (int i = 0; i < A_LOADS; i++) {
-            const int at = lid + i * ITEMS;
-#if A_MODE == 1
-            const int k = k0 + at / (BM / 4), m = m0 + at % (BM / 4) * 4;
-            ra[i] = k < K ? load4(a + k * lda + m, M - m) : (float4)(0.0f);
-#else
-            const int m = m0 + at / (BK / 4), k = k0 + at % (BK / 4) * 4;
-#if A_MODE == 0
-            ra[i] = m < M ? load4(a + m * lda + k, K - k) : (float4)(0.0f);
-#else
-            ra[i] = window4(a, &spots[i], taps, k, image, window);
-#endif
-#endif
-        }
-        for (int i = 0; i < B_LOADS; i++) {
-            const int at = lid + i * ITEMS;
-#if B_MODE == 1
-            const int n = n0 + at / (BK / 4), k = k0 + at % (BK / 4) * 4;
-            rb[i] = n < N ? load4(b + n * ldb + k, K - k) : (float4)(0.0f);
-#else
-            const int k = k0 + at / (BN / 4), n = n0 + at % (BN / 4) * 4;
-#if B_MODE == 0
-            rb[i] = k < K ? load4(b + k * ldb + n, N - n) : (float4)(0.0f);
-#else
-            rb[i] = n < ldb ? DECODED(weights4(b, k * ldb + n), k0 / BLOCK * ldb + n) : (float4)(0.0f);
-#endif
-#endif
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-        for (int i = 0; i < A_LOADS; i++) {
-            const int at = lid + i * ITEMS;
-#if A_MODE == 1
-            as[at] = ra[i];
-#else
-            __local float *to = (__local float *)as + at % (BK / 4) * 4 * BM + at / (BK / 4);
-            to[0] = ra[i].x;
-            to[BM] = ra[i].y;
-            to[2 * BM] = ra[i].z;
-            to[3 * BM] = ra[i].w;
-#endif
-        }
-        for (int i = 0; i < B_LOADS; i++) {
-            const int at = lid + i * ITEMS;
-#if B_MODE == 1
-            __local float *to = (__local float *)bs + at % (BK / 4) * 4 * BN + at / (BK / 4);
-            to[0] = rb[i].x;
-            to[BN] = rb[i].y;
-            to[2 * BN] = rb[i].z;
-            to[3 * BN] = rb[i].w;
-#else
-            bs[at] = rb[i];
-#endif
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
+    if (first + BK <= K) {
+        FETCH(0)
+    } else {
+        FETCH(1)
+    }
+    for (to = first + BK; to + BK <= K; to += BK) {
+        PUT
+        FETCH(0)
 #if UNROLL
 #pragma unroll
 #endif
-        for (int k = 0; k < BK; k++) {
-            const float4 x0 = as[k * (BM / 4) + ty], x1 = as[k * (BM / 4) + BM / 8 + ty];
-            const float4 y0 = bs[k * (BN / 4) + tx], y1 = bs[k * (BN / 4) + BN / 8 + tx];
-            MAC(0, x0.x)
-            MAC(1, x0.y)
-            MAC(2, x0.z)
-            MAC(3, x0.w)
-            MAC(4, x1.x)
-            MAC(5, x1.y)
-            MAC(6, x1.z)
-            MAC(7, x1.w)
+        for (int k = 0; k < BK; k++)
+            MULTIPLY(k)
+        AFTER_USE
+    }
+    for (; to - BK < K; to += BK) {
+        PUT
+        if (to < K) {
+            FETCH(1)
         }
+#if UNROLL
+#pragma unroll
+#endif
+        for (int k = 0; k < BK; k++)
+            MULTIPLY(k)
+        AFTER_USE
     }
 
     for (int r = 0; r < 8; r++) {
@@ -207,17 +379,17 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
         for (int half_of = 0; half_of < 2; half_of++) {
             const int n = n0 + half_of * (BN / 2) + tx * 4, o = c_at + m * ldc + n;
             float4 v4 = n < N ? FACTORED(acc[r][half_of], n) : acc[r][half_of];
+#if WIDE_C
+            if (n >= N) continue;
+            ADD_BIAS4(v4, col0 + n);
+            POST4(v4, o, col0 + n);
+            *(__global float4 *)(c + o) = v4;
+#else
             FINISH(v4.x, 0)
             FINISH(v4.y, 1)
             FINISH(v4.z, 2)
             FINISH(v4.w, 3)
-            if (n + 3 < N) {
-                vstore4(v4, 0, c + o);
-            } else {
-                if (n < N) c[o] = v4.x;
-                if (n + 1 < N) c[o + 1] = v4.y;
-                if (n + 2 < N) c[o + 2] = v4.z;
-            }
+#endif
         }
     }
 }

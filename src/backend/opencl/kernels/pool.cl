@@ -1,7 +1,13 @@
-/* Windowed pools, channels-last: one output element an item. PADDED: padding counts for an average. */
+/* Windowed pools, channels-last: VEC channels of one output pixel an item. PADDED: padding counts for an average. */
+#if VEC == 4
+#define LARGER(v, z) select(z, v, (v > z) | (v != v))
+#else
+#define LARGER(v, z) post_max(v, z)
+#endif
+
 __kernel void pool(__global const float *x, ulong xo, __global float *y, ulong yo, int n, int8 image, int8 window,
                    int8 taps, int8 ends) {
-    const int o = get_global_id(0), channels = image.s3;
+    const int o = get_global_id(0) * VEC, channels = image.s3;
     if (o >= n) return;
     const int c = o % channels, pixel = o / channels;
     const int w0 = pixel % image.s6 * window.s2 - window.s5;
@@ -10,7 +16,7 @@ __kernel void pool(__global const float *x, ulong xo, __global float *y, ulong y
     const int picture = pixel / image.s6 / image.s5 / image.s4;
     x = ATC(float, x, xo) + picture * image.s0 * image.s1 * image.s2 * channels + c;
     y = AT(float, y, yo);
-    float v = MAX ? -INFINITY : 0.0f;
+    FLOATS v = (FLOATS)(MAX ? -INFINITY : 0.0f);
     int count = 0;
     for (int a = 0; a < taps.s0; a++) {
         const int d = d0 + a * taps.s3;
@@ -25,10 +31,10 @@ __kernel void pool(__global const float *x, ulong xo, __global float *y, ulong y
                 count += inside;
 #endif
                 if (!inside) continue;
-                const float z = x[((d * image.s1 + h) * image.s2 + w) * channels];
-                v = MAX ? post_max(v, z) : v + z;
+                const FLOATS z = LOAD(x + ((d * image.s1 + h) * image.s2 + w) * channels);
+                v = MAX ? LARGER(v, z) : v + z;
             }
         }
     }
-    y[o] = MAX ? v : v / (float)count;
+    STORE(MAX ? v : v / (float)count, y + o);
 }

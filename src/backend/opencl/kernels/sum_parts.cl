@@ -15,6 +15,7 @@ __kernel void sum_parts(__global const float *parts, ulong parts_o, __global flo
     FLOATS sum = LOAD(parts + o);
     for (int i = 1; i < sizes.s2; i++)
         sum += LOAD(parts + i * count + o);
-    FINISH_ALL(sum)
+    ADD_BIAS(sum);
+    FINISH(sum);
     STORE(sum, y + o);
 }

@@ -1,0 +1,22 @@
+/* conv.h - a convolution as the files of its algorithms see it. Channels-last. */
+#ifndef PS_BACKEND_OPENCL_CONV_H
+#define PS_BACKEND_OPENCL_CONV_H
+
+#include "backend/opencl/gemm.h"
+
+/* Depth, height and width; missing leading ones are 1. */
+typedef struct ocl_conv {
+    ps_window w[3];
+    int64_t groups, in_channels, out_channels, batch, taps;
+    bool transposed, has_bias;
+} ocl_conv;
+
+/* The lowering's node, its post-operations and the layouts of its operands. *ret_ok false: l->why says what it is not. */
+ps_status ocl_conv_take(ps_lowering *l, bool transposed, ocl_conv *ret, ps_chain *ret_chain, bool *ret_ok,
+                        ps_error *err);
+/* The layouts of what a kernel reads and writes, once it is sure to be the lowering's. */
+void ocl_conv_layouts(ps_lowering *l);
+/* As a product, but for the weights and tables. panels: how the weights lie. */
+void ocl_conv_product(const ocl_conv *c, ocl_gemm *ret, ocl_panels *ret_panels);
+
+#endif
