@@ -197,6 +197,17 @@ static ps_status run_session(const ps_served *s, ps_session *session, ps_tensor 
     return status;
 }
 
+/* As a run: a reply that finds no memory is written anew as often as another model makes room. */
+static ps_status encode(ps_infer *infer, ps_error *err) {
+    const ps_served *s = infer->served;
+    ps_status status;
+    infer->encoding = true;
+    while ((status = infer->encode(infer, err)) == PS_NO_MEMORY && s->relieve && s->relieve(s->relieve_ctx)) {
+        if (err) *err = (ps_error)PS_ERROR_INIT;
+    }
+    return status;
+}
+
 /* The outputs are the session's: encoding comes before it is given back. */
 static ps_status run_one(ps_batch_run *run, ps_session *session, ps_infer *infer, ps_error *err) {
     const ps_served *s = infer->served;
@@ -211,8 +222,7 @@ static ps_status run_one(ps_batch_run *run, ps_session *session, ps_infer *infer
     PS_TRY(run_session(s, session, infer->tensors, outputs, &options, err));
     int64_t ran = ps_clock_ns();
     PS_TRY(collect(infer, outputs, 0, -1, err));
-    infer->encoding = true;
-    PS_TRY(infer->encode(infer, err));
+    PS_TRY(encode(infer, err));
     if (infer->route.shadow) ps_shadow_copy(run->shadow, infer);
     if (infer->sequence) PS_TRY(ps_sequence_keep(infer, outputs, err));
     infer->sample.input = bound - start;
@@ -253,8 +263,7 @@ static void encode_all(const ps_batch_run *run, joined *j, ps_tensor *const *out
         ps_infer *infer = j->infers[k];
         int64_t start = ps_clock_ns(), rows = rows_of(infer);
         infer->status = collect(infer, outputs, from, rows, &infer->error);
-        infer->encoding = infer->status == PS_OK;
-        if (infer->encoding) infer->status = infer->encode(infer, &infer->error);
+        if (infer->status == PS_OK) infer->status = encode(infer, &infer->error);
         if (infer->status == PS_OK && infer->route.shadow) ps_shadow_copy(run->shadow, infer);
         infer->sample.input = common->input;
         infer->sample.infer = common->infer;

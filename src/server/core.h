@@ -74,6 +74,7 @@ struct ps_infer {
     atomic_bool abandoned; /* any thread, at any time (ps_runner_give_up): a run that has not begun is not begun */
     /* NULL, or called before `encode`, before the run: fills slots of `tensors` that are costly to make */
     ps_status (*prepare)(ps_infer *infer, ps_error *err);
+    /* PS_NO_MEMORY leaves nothing behind: it is called again once there is room */
     ps_status (*encode)(ps_infer *infer, ps_error *err);
     void (*done)(ps_infer *infer);
     int64_t here_ns;               /* 0, PS_QUICK_SHARED_NS or PS_QUICK_ALONE_NS */

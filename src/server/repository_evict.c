@@ -53,10 +53,13 @@ static ps_served *detach(ps_model_version *v) {
 
 /* ---- making them go ---- */
 
-static void let_go(ps_repository *repo, ps_served *s, double idle_s) {
+static void say(const ps_repository *repo, ps_served *s, double idle_s) {
     char quoted[2 * PS_MODEL_NAME_MAX];
     ps_log_line(&repo->log, PS_LOG_INFO, "event=evict model=%s version=%s bytes=%zu idle_s=%.3f",
                 ps_log_quote(s->name, quoted, sizeof quoted), s->version, ps_served_memory(s, NULL), idle_s);
+}
+
+static void let_go(ps_served *s) {
     ps_served_retire(s);
     ps_served_keep(s);
     ps_served_release(s); /* the last reference: it was not in use, and nobody finds it any more */
@@ -87,8 +90,10 @@ bool ps_repository_evict(ps_repository *repo, uint64_t bytes, size_t count) {
     for (; ok && n < AT_ONCE; n++)
         if (!(gone[n] = take_chosen(repo, now, &idle_s[n]))) break;
     ps_mutex_unlock(&repo->lock);
+    for (size_t i = 0; i < n; i++) /* before any of them is written to the cache, while others may be chosen */
+        say(repo, gone[i], idle_s[i]);
     for (size_t i = 0; i < n; i++)
-        let_go(repo, gone[i], idle_s[i]);
+        let_go(gone[i]);
     return ok; /* more than AT_ONCE are for the next call */
 }
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import requests
+import tritonclient.grpc as grpc_client
 import tritonclient.http as client
 from conftest import BINARY, Server, add_model, metrics, save, slow_model, value
 from onnx import TensorProto, helper, numpy_helper
@@ -222,6 +223,30 @@ def test_a_mixed_load(start):
         sampler.join()
     assert len(server.wait_log("event=evict ")) > 3
     assert max(sizes) * 1024 < base + 120 * MB + 8 * MB, "what the libraries take is not limited"
+
+
+def wide_model(path, width=3 * MB):
+    """y[n, width] = x[n, 1] + 0: 12 MB a row from next to nothing, in the session and once more in the reply."""
+    return save(path, [helper.make_node("Shape", ["x"], ["n"], end=1), helper.make_node("Concat", ["n", "w"], ["shape"], axis=0),
+                       helper.make_node("Expand", ["x", "shape"], ["e"]), helper.make_node("Neg", ["e"], ["y"])],
+                [value("x", TensorProto.FLOAT, ["n", 1])], [value("y", TensorProto.FLOAT, ["n", width])],
+                [numpy_helper.from_array(np.array([width], np.int64), "w")])
+
+
+@pytest.mark.parametrize("module", [client, grpc_client], ids=["http", "grpc"])
+def test_a_reply_makes_models_go(tmp_path, start, module):
+    """Loads leave a sixteenth of the limit to requests; a reply that takes more than that finds room all the same."""
+    for i, name in enumerate("abc"):
+        big_model(tmp_path / name / "1/model.onnx", i + 1)
+    wide_model(tmp_path / "wide/1/model.onnx")
+    server = start("--memory-limit", "72M", "--max-models", 0, repository=tmp_path)
+    for i in range(6):
+        for k, name in enumerate("abc"):
+            assert infer(server, name)[0, 3] == 4 * (k + 1)
+        url = server.url if module is client else server.grpc
+        with module.InferenceServerClient(url) as c:
+            y = c.infer("wide", [tensor(np.array([[i]], np.float32), module)]).as_numpy("y")
+        assert y.shape == (1, 3 * MB) and (y == -i).all()
 
 
 @pytest.fixture(scope="module")

@@ -82,11 +82,18 @@ void ps_handle_all_stats(ps_exchange *x) {
 
 /* ---- inference ---- */
 
+/* A part of a reply is none, and keeps no memory. */
+static ps_status pack(ps_exchange *x, ps_status status) {
+    if (status == PS_OK)
+        ps_exchange_pack(x);
+    else
+        ps_str_release(&x->reply);
+    return status;
+}
+
 static ps_status encode(ps_infer *infer, ps_error *err) {
     ps_exchange *x = infer->ctx;
-    PS_TRY(ps_infer_json_write(infer, &x->reply, &x->reply_json_size, err));
-    ps_exchange_pack(x);
-    return PS_OK;
+    return pack(x, ps_infer_json_write(infer, &x->reply, &x->reply_json_size, err));
 }
 
 static bool give_up(void *ctx) {
@@ -158,9 +165,7 @@ static ps_status prepare_photo(ps_infer *infer, ps_error *err) {
 
 static ps_status encode_photo(ps_infer *infer, ps_error *err) {
     ps_exchange *x = infer->ctx;
-    PS_TRY(ps_photo_write(infer, x->top, &x->reply, err));
-    ps_exchange_pack(x);
-    return PS_OK;
+    return pack(x, ps_photo_write(infer, x->top, &x->reply, err));
 }
 
 static const char *query(const ps_exchange *x, const char *name) {
