@@ -11,7 +11,8 @@ typedef struct ocl_conv {
     bool transposed, has_bias;
 } ocl_conv;
 
-/* The lowering's node, its post-operations and the layouts of its operands. *ret_ok false: l->why says what it is not. */
+/* The lowering's node, its post-operations and the layouts of its operands. *ret_ok false: l->why says what it is not.
+ */
 ps_status ocl_conv_take(ps_lowering *l, bool transposed, ocl_conv *ret, ps_chain *ret_chain, bool *ret_ok,
                         ps_error *err);
 /* The layouts of what a kernel reads and writes, once it is sure to be the lowering's. */

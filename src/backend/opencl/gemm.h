@@ -54,8 +54,8 @@ typedef struct ocl_gemm {
 } ocl_gemm;
 
 /* Chooses the tile, and whether the depth is shared out: a product of few tiles leaves most of a card idle. Then each
- * part is a group's, and what the parts come to is added up by a launch of its own from the kernel's workspace: may_share
- * is for kernels that use theirs for nothing else. Returns the launches that it takes: 1 or 2. */
+ * part is a group's, and what the parts come to is added up by a launch of its own from the kernel's workspace:
+ * may_share is for kernels that use theirs for nothing else. Returns the launches that it takes: 1 or 2. */
 int ocl_gemm_plan(const ocl_device *d, ocl_gemm *g, bool may_share);
 size_t ocl_gemm_workspace(const ocl_gemm *g); /* for the parts; 0 without */
 /* What that choice costs: multiply-adds of one compute unit, memory traffic and launches counted as such. */
@@ -66,8 +66,8 @@ double ocl_traffic_cost(const ocl_device *d, double floats);
 ps_status ocl_gemm_launch(ocl_kernel *k, int i, const ocl_gemm *g, const ps_chain *chain, int64_t columns,
                           ps_error *err);
 
-/* Constant weights as panels [groups][rows][columns]: rows are k = k1 * k2_room + k2 up to a multiple of OCL_GEMM_DEPTH,
- * columns up to a multiple of four; the rest is zero. Strides in elements of the tensor. */
+/* Constant weights as panels [groups][rows][columns]: rows are k = k1 * k2_room + k2 up to a multiple of
+ * OCL_GEMM_DEPTH, columns up to a multiple of four; the rest is zero. Strides in elements of the tensor. */
 typedef struct ocl_panels {
     int64_t groups, k1_n, k2_n, n;
     int64_t group, k1, k2, column;

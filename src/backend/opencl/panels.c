@@ -163,8 +163,8 @@ static bool list_fits(const ps_codes *c, const ocl_panels *p, const strides *s) 
     return along < c->inner && (p->n == 1 || s->column == c->inner);
 }
 
-/* Rows of a block are neighbours in the panels, and whole steps of a product. Windows of several places want the registers
- * that scales take. */
+/* Rows of a block are neighbours in the panels, and whole steps of a product. Windows of several places want the
+ * registers that scales take. */
 static bool blocks_fit(const ps_codes *c, const ocl_panels *p, const strides *s) {
     return c->block % OCL_GEMM_MOST_DEPTH == 0 && p->k1_n == 1 && (p->k2_n == 1 || s->k2 == c->inner);
 }

@@ -167,9 +167,10 @@ static ps_status chain_kernel(ps_device *device, ps_lowering *l, const ps_chain 
     ps_str_init(&text, l->alloc);
     ps_str_printf(&text, "#define START %s\n", starts[start][each == 4]);
     ocl_post_text(&text, c, columns);
-    ps_status status = text.failed ? PS_FAIL_NOMEM(err, "a program")
-                                   : ocl_launch_init(k, 0, "pointwise", each == 4 ? "-DBIAS=0 -DVEC=4" : "-DBIAS=0 -DVEC=1",
-                                                     text.data, "pointwise", &launch, err);
+    ps_status status = text.failed
+                           ? PS_FAIL_NOMEM(err, "a program")
+                           : ocl_launch_init(k, 0, "pointwise", each == 4 ? "-DBIAS=0 -DVEC=4" : "-DBIAS=0 -DVEC=1",
+                                             text.data, "pointwise", &launch, err);
     ps_str_release(&text);
     if (status != PS_OK) return status;
     const int64_t n = ps_shape_product(&l->node->out[0]->shape, 0, l->node->out[0]->shape.rank);
