@@ -109,6 +109,7 @@ struct ps_model {
     const char *cache_note; /* what ps_model_cache was given, of a model that came from the cache; else NULL */
     size_t cached_bytes;    /* of packed weights that the cache has, plus 1; 0: it has none. Guarded by compile_lock */
     int64_t plans_made;     /* guarded by lock */
+    ps_tuning tuning;       /* guarded by compile_lock; until_ns 0: no trials */
 };
 
 /* ---- plan ---- */

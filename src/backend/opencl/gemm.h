@@ -51,12 +51,21 @@ typedef struct ocl_gemm {
     ocl_tile tile;     /* ocl_gemm_plan */
     int64_t parts;     /* the rows of B are shared out among so many work-groups a tile; 0: not */
     int64_t few_depth; /* for few rows (gemv.c): rows of B that a slice of a work-group takes; 0: by tiles */
+    int few_width;     /* and fours of columns an item */
 } ocl_gemm;
 
 /* Chooses the tile, and whether the depth is shared out: a product of few tiles leaves most of a card idle. Then each
  * part is a group's, and what the parts come to is added up by a launch of its own from the kernel's workspace:
  * may_share is for kernels that use theirs for nothing else. Returns the launches that it takes: 1 or 2. */
 int ocl_gemm_plan(const ocl_device *d, ocl_gemm *g, bool may_share);
+/* The variants of a planned product: itself, then others by cost. At most OCL_MOST_VARIANTS. */
+#define OCL_MOST_VARIANTS 13
+void ocl_gemm_variants(const ocl_device *d, const ocl_gemm *g, ocl_gemm *ret, size_t *ret_n);
+void ocl_gemv_variants(const ocl_device *d, const ocl_gemm *g, ocl_gemm *ret, size_t *ret_n);
+/* Replaces what ocl_gemm_plan chose by what is fastest on this device, as far as that is known or may be tried
+ * (l->tuning). For kernels with one product, whose weights are taken and which is all that they run (tune.c). */
+ps_status ocl_tune(ps_device *device, ps_lowering *l, ocl_gemm *g, const ps_chain *chain, int64_t columns,
+                   ps_error *err);
 size_t ocl_gemm_workspace(const ocl_gemm *g); /* for the parts; 0 without */
 /* What that choice costs: multiply-adds of one compute unit, memory traffic and launches counted as such. */
 double ocl_gemm_cost(const ocl_device *d, const ocl_gemm *g);

@@ -75,6 +75,8 @@ void ocl_prepare_environment(const char *root);
 /* kernels/NAME.cl behind the generated text (may be ""), compiled with the options. Lives as long as the device. */
 ps_status ocl_program_get(ocl_device *d, const char *name, const char *options, const char *text, ocl_program **ret,
                           ps_error *err);
+/* Of the text of kernels/NAME.cl and what all have before it. */
+uint64_t ocl_program_version(const char *name);
 void ocl_programs_free(ocl_device *d);
 
 /* ---- streams ---- */

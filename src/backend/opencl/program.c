@@ -140,6 +140,11 @@ ps_status ocl_program_get(ocl_device *d, const char *name, const char *options, 
     return status;
 }
 
+uint64_t ocl_program_version(const char *name) {
+    const char *common = source_of("common"), *text = source_of(name);
+    return ps_hash_bytes(text, strlen(text), ps_hash_bytes(common, strlen(common), 0));
+}
+
 void ocl_programs_free(ocl_device *d) {
     for (size_t i = 0; i < d->programs.room; i++) {
         ocl_program *p = d->programs.slots[i].value;
