@@ -1,17 +1,20 @@
 /* gpu_time.c - times on a device without any model file: one row times a matrix of weights in each storage, square
- * products, and ResNet-50 with made-up weights.
+ * products, and ResNet-50, MobileNetV2 and BERT-base with made-up weights.
  *
  *     build/release/tests/gpu_time [DEVICE] [SECONDS] [CASES]       defaults: gpu, 2 a case, all
- *     CASES: rows, products, resnet
+ *     CASES: rows, products, resnet, mobilenet, bert; steps: each step of the networks
  *
  * FLOPs are counted as two a multiply-accumulate of the direct algorithm. A run is timed from the call to the outputs
- * in host memory, so small batches include the copies. The median is what counts; the least is printed beside it. Steps
- * of ResNet-50 that do not run on the device are counted. */
+ * in host memory. The network's input lies on the device ("resident"), as far as nothing else is said: a number that
+ * the host gives is added to it. The median is what counts; the least is printed beside it. Of products, the kernel's
+ * own time is that of its step with a wait behind it. Steps that do not run on the device are counted. Peak: the
+ * device's query (units, clock, lanes), and what a loop of multiply-adds reaches. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backend/opencl/opencl_int.h"
 #include "base/os.h"
-#include "resnet50.h"
 #include "runtime/runtime_int.h"
 
 #define MOST_RUNS 2000
@@ -70,19 +73,64 @@ static size_t steps_elsewhere(const ps_session *s) {
     return n;
 }
 
+static ps_status load(ps_engine *e, const char *device, const char *text, bool profile, ps_model **ret_model,
+                      ps_session **ret, ps_error *err) {
+    ps_graph *g;
+    ps_model_options o = PS_MODEL_OPTIONS_INIT;
+    ps_session_options so = PS_SESSION_OPTIONS_INIT;
+    o.device = device;
+    so.profile = profile;
+    PS_TRY(ps_graph_parse(&e->alloc, text, &g, err));
+    PS_TRY(ps_model_from_graph(e, g, &o, ret_model, err));
+    return ps_session_create(*ret_model, &so, ret, err);
+}
+
+/* Steps whose kernel begins so: the time of each, and of all. */
+static void print_steps(const ps_session *s, const char *kernel, bool each) {
+    ps_step_info step = { .size = sizeof step };
+    double sum = 0, macs = 0;
+    char shape[96];
+    for (size_t i = 0; ps_session_step(s, i, &step) == PS_OK; i++) {
+        if (strncmp(step.kernel, kernel, strlen(kernel)) != 0 || !step.calls) continue;
+        const double time = (double)step.total_ns / (double)step.calls / 1e9;
+        sum += time;
+        macs += (double)step.macs;
+        if (each)
+            printf("  %-28s %-32.32s %-20s %8.1f us %8.1f GFLOP/s\n", step.kernel, step.op,
+                   ps_shape_text(&step.shape, shape, sizeof shape), 1e6 * time, 2 * (double)step.macs / time / 1e9);
+    }
+    printf("%-22s %9.3f ms %12s %8.1f GFLOP/s\n", each ? "  together" : "  the product alone", 1e3 * sum, "",
+           2 * macs / sum / 1e9);
+}
+
+/* kernel: whose steps are timed one by one; NULL: none. */
+static ps_status time_steps(ps_engine *e, const char *device, const char *text, const char *kernel, bool each,
+                            double seconds, ps_error *err) {
+    ps_model *m = NULL;
+    ps_session *s = NULL;
+    ps_tensor *in[4] = { NULL };
+    times t;
+    ps_status status = load(e, device, text, true, &m, &s, err);
+    if (status == PS_OK) status = make_inputs(e, m, in, err);
+    if (status == PS_OK) status = run_for(s, in, ps_model_input_count(m), 0, &t, err);
+    if (status == PS_OK) ps_session_profile_reset(s);
+    if (status == PS_OK) status = run_for(s, in, ps_model_input_count(m), seconds, &t, err);
+    if (status == PS_OK) print_steps(s, kernel, each);
+    for (int i = 0; i < 4; i++)
+        ps_tensor_release(in[i]);
+    ps_session_free(s);
+    ps_model_release(m);
+    return status;
+}
+
 static ps_status time_graph(ps_engine *e, const char *device, const char *name, const char *text, double seconds,
                             ps_error *err) {
-    ps_graph *g;
     ps_model *m = NULL;
     ps_session *s = NULL;
     ps_tensor *in[4] = { NULL };
     ps_session_stats stats = { .size = sizeof stats };
     times t = { 0 };
-    ps_model_options o = PS_MODEL_OPTIONS_INIT;
-    o.device = device;
-    PS_TRY(ps_graph_parse(&e->alloc, text, &g, err));
-    ps_status status = ps_model_from_graph(e, g, &o, &m, err);
-    if (status == PS_OK) status = ps_session_create(m, NULL, &s, err);
+    ps_status status = load(e, device, text, false, &m, &s, err);
     if (status == PS_OK) status = make_inputs(e, m, in, err);
     if (status == PS_OK) status = run_for(s, in, ps_model_input_count(m), seconds, &t, err);
     if (status == PS_OK) {
@@ -99,28 +147,204 @@ static ps_status time_graph(ps_engine *e, const char *device, const char *name, 
     return status;
 }
 
-/* ---- ResNet-50 ---- */
+/* ---- networks as text ---- */
 
-static ps_status time_resnet(ps_engine *e, const char *device, int batch, double seconds, ps_error *err) {
-    char name[64];
+typedef struct net {
     ps_str text;
-    ps_str_init(&text, &e->alloc);
-    resnet50_text(&text, batch);
-    ps_snprintf(name, sizeof name, "resnet50 batch %d", batch);
-    ps_status status =
-        text.failed ? PS_FAIL_NOMEM(err, "a network") : time_graph(e, device, name, text.data, seconds, err);
-    ps_str_release(&text);
+    int n; /* convolutions so far: their numbers name weights and values */
+} net;
+
+/* v0 is the input, from the host or on the device. */
+static void begin(net *t, bool resident, const char *dims) {
+    if (resident)
+        ps_str_printf(&t->text, "graph (s: f32[1]) -> (y) opset 20 {\n  i: f32[%s] = random(99)\n  v0 = Add(i, s)\n",
+                      dims);
+    else
+        ps_str_printf(&t->text, "graph (v0: f32[%s]) -> (y) opset 20 {\n", dims);
+}
+
+/* v<n> = Relu(Conv(from)); returns n. Weights are scaled down by the fan-in, as trained ones are. */
+static int conv(net *t, int from, int in, int out, int kernel, int stride, bool relu) {
+    const int n = ++t->n, pad = kernel / 2;
+    ps_str_printf(&t->text, "  r%d: f32[%d,%d,%d,%d] = random(%d)\n  k%d: f32[] = {%.9g}\n  w%d = Mul(r%d, k%d)\n", n,
+                  out, in, kernel, kernel, n, n, sqrt(6.0 / (in * kernel * kernel)), n, n, n);
+    ps_str_printf(&t->text,
+                  "  b%d: f32[%d] = random(%d)\n  c%d = Conv(v%d, w%d, b%d) {strides=[%d,%d], pads=[%d,%d,%d,%d]}\n", n,
+                  out, n + 100, n, from, n, n, stride, stride, pad, pad, pad, pad);
+    ps_str_printf(&t->text, relu ? "  v%d = Relu(c%d)\n" : "  v%d = Identity(c%d)\n", n, n);
+    return n;
+}
+
+static int block(net *t, int from, int in, int middle, int stride) {
+    const int a = conv(t, from, in, middle, 1, 1, true), b = conv(t, a, middle, middle, 3, stride, true);
+    const int side = in == 4 * middle && stride == 1 ? from : conv(t, from, in, 4 * middle, 1, stride, false);
+    const int c = conv(t, b, middle, 4 * middle, 1, 1, false), sum = ++t->n;
+    ps_str_printf(&t->text, "  s%d = Add(v%d, v%d)\n  h%d: f32[] = {0.5}\n  m%d = Mul(s%d, h%d)\n  v%d = Relu(m%d)\n",
+                  sum, c, side, sum, sum, sum, sum, sum, sum);
+    return sum;
+}
+
+static void classify(net *t, int at, int channels) {
+    ps_str_printf(&t->text,
+                  "  g = GlobalAveragePool(v%d)\n  f = Flatten(g)\n  wf: f32[%d,1000] = random(7)\n"
+                  "  y = MatMul(f, wf)\n}\n",
+                  at, channels);
+}
+
+static void resnet50(net *t, int batch, bool resident) {
+    static const int counts[] = { 3, 4, 6, 3 };
+    int in = 64;
+    char dims[64];
+    ps_snprintf(dims, sizeof dims, "%d,3,224,224", batch);
+    begin(t, resident, dims);
+    int at = conv(t, 0, 3, 64, 7, 2, true), pooled = ++t->n;
+    ps_str_printf(&t->text, "  v%d = MaxPool(v%d) {kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]}\n", pooled, at);
+    at = pooled;
+    for (int stage = 0; stage < 4; stage++) {
+        for (int i = 0; i < counts[stage]; i++, in = 256 << stage)
+            at = block(t, at, in, 64 << stage, i == 0 && stage ? 2 : 1);
+    }
+    classify(t, at, 2048);
+}
+
+/* v<n> = Clip(Conv(from), 0, 6), or without the Clip; groups of one channel if depthwise. */
+static int conv6(net *t, int from, int in, int out, int kernel, int stride, bool depthwise, bool clip) {
+    const int n = ++t->n, pad = kernel / 2;
+    ps_str_printf(&t->text, "  r%d: f32[%d,%d,%d,%d] = random(%d)\n  w%d = Mul(r%d, f32[]{%.9g})\n", n, out,
+                  depthwise ? 1 : in, kernel, kernel, n, n, n, sqrt(6.0 / ((depthwise ? 1 : in) * kernel * kernel)));
+    ps_str_printf(&t->text,
+                  "  b%d: f32[%d] = random(%d)\n  c%d = Conv(v%d, w%d, b%d) {strides=[%d,%d], pads=[%d,%d,%d,%d], "
+                  "group=%d}\n",
+                  n, out, n + 100, n, from, n, n, stride, stride, pad, pad, pad, pad, depthwise ? in : 1);
+    ps_str_printf(&t->text, clip ? "  v%d = Clip(c%d, f32[]{0}, f32[]{6})\n" : "  v%d = Identity(c%d)\n", n, n);
+    return n;
+}
+
+static void mobilenetv2(net *t, int batch, bool resident) {
+    static const int rows[][4] = { { 1, 16, 1, 1 }, { 6, 24, 2, 2 },  { 6, 32, 3, 2 }, { 6, 64, 4, 2 },
+                                   { 6, 96, 3, 1 }, { 6, 160, 3, 2 }, { 6, 320, 1, 1 } };
+    char dims[64];
+    ps_snprintf(dims, sizeof dims, "%d,3,224,224", batch);
+    begin(t, resident, dims);
+    int at = conv6(t, 0, 3, 32, 3, 2, false, true), in = 32;
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        for (int i = 0; i < rows[r][2]; i++, in = rows[r][1]) {
+            const int stride = i ? 1 : rows[r][3], wide = in * rows[r][0];
+            int y = rows[r][0] > 1 ? conv6(t, at, in, wide, 1, 1, false, true) : at;
+            y = conv6(t, y, wide, wide, 3, stride, true, true);
+            y = conv6(t, y, wide, rows[r][1], 1, 1, false, false);
+            if (stride == 1 && in == rows[r][1]) {
+                ps_str_printf(&t->text, "  v%d = Add(v%d, v%d)\n", t->n + 1, at, y);
+                y = ++t->n;
+            }
+            at = y;
+        }
+    }
+    classify(t, conv6(t, at, 320, 1280, 1, 1, false, true), 1280);
+}
+
+/* v<n> = v<from> W + b over the last axis */
+static int linear(net *t, int from, int in, int out) {
+    const int n = ++t->n;
+    ps_str_printf(&t->text,
+                  "  r%d: f32[%d,%d] = random(%d)\n  w%d = Mul(r%d, f32[]{%.9g})\n  b%d: f32[%d] = random(%d)\n"
+                  "  m%d = MatMul(v%d, w%d)\n  v%d = Add(m%d, b%d)\n",
+                  n, in, out, n, n, n, sqrt(3.0 / in), n, out, n + 100, n, from, n, n, n, n);
+    return n;
+}
+
+static int add_norm(net *t, int a, int b) {
+    const int n = ++t->n;
+    ps_str_printf(&t->text,
+                  "  s%d = Add(v%d, v%d)\n  o%d: f32[768] = random(%d)\n"
+                  "  v%d = LayerNormalization(s%d, o%d, o%d) {axis=-1, epsilon=1e-12}\n",
+                  n, a, b, n, n, n, n, n, n);
+    return n;
+}
+
+static int heads(net *t, int from, const char *perm) {
+    const int n = ++t->n;
+    ps_str_printf(&t->text,
+                  "  h%d: i64[4] = {0, 0, 12, 64}\n  p%d = Reshape(v%d, h%d)\n  v%d = Transpose(p%d) {perm=[%s]}\n", n,
+                  n, from, n, n, n, perm);
+    return n;
+}
+
+/* The layers behind the embedding: 12 of 768, 12 heads. */
+static void bert_base(net *t, int batch, int sequence) {
+    char dims[64];
+    ps_snprintf(dims, sizeof dims, "%d,%d,768", batch, sequence);
+    begin(t, true, dims);
+    int x = 0;
+    for (int layer = 0; layer < 12; layer++) {
+        const int q = heads(t, linear(t, x, 768, 768), "0,2,1,3"), k = heads(t, linear(t, x, 768, 768), "0,2,3,1");
+        const int v = heads(t, linear(t, x, 768, 768), "0,2,1,3"), n = ++t->n;
+        ps_str_printf(&t->text,
+                      "  a%d = MatMul(v%d, v%d)\n  d%d = Div(a%d, f32[]{8})\n  e%d = Softmax(d%d) {axis=-1}\n"
+                      "  f%d = MatMul(e%d, v%d)\n  j%d = Transpose(f%d) {perm=[0,2,1,3]}\n"
+                      "  h%d: i64[3] = {0, 0, 768}\n  v%d = Reshape(j%d, h%d)\n",
+                      n, q, k, n, n, n, n, n, n, v, n, n, n, n, n, n);
+        const int mixed = add_norm(t, linear(t, n, 768, 768), x), wide = linear(t, mixed, 768, 3072), g = ++t->n;
+        ps_str_printf(&t->text, "  v%d = Gelu(v%d)\n", g, wide);
+        x = add_norm(t, linear(t, g, 3072, 768), mixed);
+    }
+    ps_str_printf(&t->text, "  y = ReduceMean(v%d, i64[1]{1}) {keepdims=0}\n}\n", x);
+}
+
+/* ---- cases ---- */
+
+typedef enum network { RESNET50, MOBILENETV2, BERT_BASE } network;
+
+static void write_network(net *t, network which, int batch, bool resident) {
+    if (which == RESNET50) resnet50(t, batch, resident);
+    if (which == MOBILENETV2) mobilenetv2(t, batch, resident);
+    if (which == BERT_BASE) bert_base(t, batch, 128);
+}
+
+static ps_status time_network(ps_engine *e, const char *device, network which, int batch, bool resident, bool steps,
+                              double seconds, ps_error *err) {
+    static const char *const names[] = { "resnet50", "mobilenetv2", "bert-base 128" };
+    char name[64];
+    net t = { .n = 0 };
+    ps_str_init(&t.text, &e->alloc);
+    write_network(&t, which, batch, resident);
+    ps_snprintf(name, sizeof name, "%s b%d%s", names[which], batch, resident ? "" : " + copy");
+    ps_status status = t.text.failed ? PS_FAIL_NOMEM(err, "a network") : PS_OK;
+    if (status == PS_OK && steps) printf("%s, step by step\n", name);
+    if (status == PS_OK)
+        status = steps ? time_steps(e, device, t.text.data, "", true, seconds, err)
+                       : time_graph(e, device, name, t.text.data, seconds, err);
+    ps_str_release(&t.text);
     return status;
 }
 
+static ps_status time_networks(ps_engine *e, const char *device, network which, double seconds, ps_error *err) {
+    static const int batches[] = { 1, 8, 32 };
+    for (size_t i = 0; i < (which == BERT_BASE ? 2 : 3); i++)
+        PS_TRY(time_network(e, device, which, batches[i], true, false, seconds, err));
+    return which == RESNET50 ? time_network(e, device, which, 32, false, false, seconds, err) : PS_OK;
+}
+
 static ps_status time_product(ps_engine *e, const char *device, int n, double seconds, ps_error *err) {
-    char name[64], text[256];
+    char name[64], text[320];
     ps_snprintf(name, sizeof name, "gemm %d^3", n);
     ps_snprintf(text, sizeof text,
-                "graph (a: f32[%d,%d]) -> (y) opset 17 {\n  b: f32[%d,%d] = random(1)\n  c = MatMul(a, b)\n"
+                "graph (s: f32[1]) -> (y) opset 17 {\n  i: f32[%d,%d] = random(2)\n  a = Add(i, s)\n"
+                "  b: f32[%d,%d] = random(1)\n  c = MatMul(a, b)\n"
                 "  y = ReduceMax(c) {axes=[0], keepdims=0}\n}\n", /* so that no large result is copied */
                 n, n, n, n);
-    return time_graph(e, device, name, text, seconds, err);
+    PS_TRY(time_graph(e, device, name, text, seconds, err));
+    return time_steps(e, device, text, "opencl.matmul", false, seconds, err);
+}
+
+static ps_status print_peak(ps_device *d, ps_error *err) {
+    double flops, bytes;
+    if (d->ops != &ocl_device_ops) return PS_OK;
+    PS_TRY(ocl_measure(ocl_of(d), &flops, &bytes, err));
+    const double query = ocl_flops_by_query(ocl_of(d));
+    printf("peak: %.1f TFLOP/s by query, %.1f by a loop of multiply-adds; copies at %.0f GB/s\n", query / 1e12,
+           flops / 1e12, bytes / 1e9);
+    return PS_OK;
 }
 
 /* ---- one row: what the weights' bytes cost ---- */
@@ -177,21 +401,32 @@ static bool wanted(int argc, char **argv, const char *cases) {
     return argc < 4 || strcmp(argv[3], cases) == 0;
 }
 
+static ps_status time_all(ps_engine *e, const char *device, int argc, char **argv, double seconds, ps_error *err) {
+    static const int sizes[] = { 512, 1024, 2048, 4096 };
+    static const char *const nets[] = { "resnet", "mobilenet", "bert" };
+    if (wanted(argc, argv, "rows")) PS_TRY(time_rows(e, device, seconds, err));
+    for (size_t i = 0; wanted(argc, argv, "products") && i < sizeof sizes / sizeof *sizes; i++)
+        PS_TRY(time_product(e, device, sizes[i], seconds, err));
+    for (int i = 0; i < 3; i++)
+        if (wanted(argc, argv, nets[i])) PS_TRY(time_networks(e, device, (network)i, seconds, err));
+    for (int i = 0; i < 3 && argc >= 4 && strcmp(argv[3], "steps") == 0; i++) {
+        PS_TRY(time_network(e, device, (network)i, i == BERT_BASE ? 8 : 32, true, true, seconds, err));
+        PS_TRY(time_network(e, device, (network)i, 1, true, true, seconds, err));
+    }
+    return PS_OK;
+}
+
 int main(int argc, char **argv) {
-    static const int sizes[] = { 512, 1024, 2048, 4096 }, batches[] = { 1, 8, 32 };
     const char *device = argc > 1 ? argv[1] : "gpu";
     const double seconds = argc > 2 ? strtod(argv[2], NULL) : 2;
     ps_engine *e;
     ps_device *d;
     ps_error err = PS_ERROR_INIT;
     if (ps_engine_create(NULL, &e, &err) != PS_OK || ps_engine_device(e, device, &d, &err) != PS_OK) return fail(&err);
-    printf("%s: %s, %s, %d units\n%-22s %12s %12s\n", d->name, d->hardware, d->driver, d->info.units, "case", "median",
-           "least");
-    ps_status status = wanted(argc, argv, "rows") ? time_rows(e, device, seconds, &err) : PS_OK;
-    for (size_t i = 0; wanted(argc, argv, "products") && i < sizeof sizes / sizeof *sizes && status == PS_OK; i++)
-        status = time_product(e, device, sizes[i], seconds, &err);
-    for (size_t i = 0; wanted(argc, argv, "resnet") && i < sizeof batches / sizeof *batches && status == PS_OK; i++)
-        status = time_resnet(e, device, batches[i], seconds, &err);
+    printf("%s: %s, %s, %d units\n", d->name, d->hardware, d->driver, d->info.units);
+    ps_status status = print_peak(d, &err);
+    printf("%-22s %12s %12s\n", "case", "median", "least");
+    if (status == PS_OK) status = time_all(e, device, argc, argv, seconds, &err);
     ps_engine_free(e);
     return status == PS_OK ? 0 : fail(&err);
 }

@@ -11,7 +11,7 @@
 #include "backend/cpu/simd.h"
 #include "compress/patches.h"
 
-#define PART_BYTES ((size_t)96 << 20) /* of second moments held at once */
+#define PART_BYTES ((size_t)160 << 20) /* of second moments held at once */
 #define MAX_COLS 4096                 /* a second moment of that side has 64 MiB */
 enum { BLOCK = 128, CHUNK = 32, LEAST_PATCHES = 1024, MOST_PATCHES = 6144 };
 #define DAMPING 0.01 /* of the mean diagonal: unseen directions must not run away */
@@ -31,7 +31,25 @@ typedef struct moment {
 typedef struct pass {
     ps_job *job;
     PS_VEC(moment) moments;
+    ps_tensor **inputs; /* of the layers, in the run at hand */
+    size_t sample;
+    ps_mutex lock; /* of what follows: what failed first */
+    ps_status status;
 } pass;
+
+/* Layers get wider from front to back, so threads take turns: item k is moment k % each * threads + k / each. What a
+ * layer's own loops share out is then done by its thread alone. */
+static int64_t even_count(const pass *p) {
+    const int64_t threads = p->job->engine->threads;
+    return ((int64_t)p->moments.size + threads - 1) / threads * threads;
+}
+
+/* NULL: the last turn of some threads. */
+static moment *moment_of(const pass *p, int64_t k) {
+    const int64_t threads = p->job->engine->threads, each = even_count(p) / threads;
+    const int64_t i = k % each * threads + k / each;
+    return i < (int64_t)p->moments.size ? &p->moments.data[i] : NULL;
+}
 
 /* ---- gathering ---- */
 
@@ -153,6 +171,15 @@ static void add_sample(pass *p, moment *m, const ps_tensor *x, size_t sample) {
                                           (double)n));
 }
 
+static void add_samples(void *ctx, int64_t begin, int64_t end, int thread) {
+    pass *p = ctx;
+    (void)thread;
+    for (int64_t k = begin; k < end; k++) {
+        moment *m = moment_of(p, k);
+        if (m) add_sample(p, m, p->inputs[m - p->moments.data], p->sample);
+    }
+}
+
 static ps_status gather(pass *p, size_t done, size_t total) {
     ps_job *job = p->job;
     ps_sim sim;
@@ -169,8 +196,9 @@ static ps_status gather(pass *p, size_t done, size_t total) {
         status = ps_job_sample(job, &job->calibration, i, in, &skipped);
         if (status != PS_OK || skipped) continue;
         status = ps_sim_run(job, &sim, in);
-        for (size_t k = 0; k < p->moments.size && status == PS_OK; k++)
-            add_sample(p, &p->moments.data[k], sim.out[sim.n_out + k], i);
+        p->inputs = sim.out + sim.n_out;
+        p->sample = i;
+        if (status == PS_OK) ps_parallel_for(even_count(p), 1, job->engine->threads, add_samples, p);
         ps_job_release(job, in);
         if (status == PS_OK)
             status = ps_job_step(job, done * job->n_calibration + p->moments.size * i, total * job->n_calibration);
@@ -276,12 +304,12 @@ static void round_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     }
 }
 
-static ps_status solve_group(pass *p, moment *m, int64_t g, double *shift) {
+static ps_status solve_group(pass *p, moment *m, int64_t g, double *shift, ps_error *err) {
     ps_alloc_state *a = p->job->alloc;
     const int64_t cols = m->view.cols;
     float *u = ps_alloc_data_zero(a, (size_t)(cols * cols) * sizeof *u);
     double *mean = ps_alloc_array(a, (size_t)cols, sizeof *mean);
-    ps_status status = u && mean ? PS_OK : PS_FAIL_NOMEM(p->job->err, "moments of a layer's inputs");
+    ps_status status = u && mean ? PS_OK : PS_FAIL_NOMEM(err, "moments of a layer's inputs");
     if (status == PS_OK) {
         for (int64_t c = 0; c < cols; c++)
             mean[c] = m->sum[g * cols + c] / (double)m->count;
@@ -295,12 +323,12 @@ static ps_status solve_group(pass *p, moment *m, int64_t g, double *shift) {
 }
 
 /* The mean error of every channel goes into the bias. */
-static ps_status shift_bias(ps_job *job, ps_layer *l, const ps_weight_view *v, const double *shift) {
+static ps_status shift_bias(ps_job *job, ps_layer *l, const ps_weight_view *v, const double *shift, ps_error *err) {
     if ((job->options.skip & PS_COMPRESS_BIAS) || !l->can_bias || l->axis < 0 || v->rows_per_scale != 1) return PS_OK;
     const int64_t dims[] = { l->channels };
     const ps_shape shape = ps_shape_make(1, dims);
     ps_tensor *t;
-    PS_TRY(ps_tensor_new(job->alloc, PS_DTYPE_F32, &shape, &t, job->err));
+    PS_TRY(ps_tensor_new(job->alloc, PS_DTYPE_F32, &shape, &t, err));
     for (int64_t k = 0; k < l->channels; k++)
         ((float *)t->data)[k] = (float)((l->bias ? (double)((const float *)l->bias->data)[k] : 0) + shift[k]);
     ps_tensor_release(l->bias);
@@ -308,17 +336,41 @@ static ps_status shift_bias(ps_job *job, ps_layer *l, const ps_weight_view *v, c
     return PS_OK;
 }
 
-static ps_status solve(pass *p, moment *m) {
+static ps_status solve(pass *p, moment *m, ps_error *err) {
     const int64_t rows = m->view.groups * m->view.rows;
     if (!m->count) return PS_OK;
     double *shift = ps_alloc_zero(p->job->alloc, (size_t)rows * sizeof *shift);
-    if (!shift) return PS_FAIL_NOMEM(p->job->err, "moments of a layer's inputs");
+    if (!shift) return PS_FAIL_NOMEM(err, "moments of a layer's inputs");
     ps_status status = PS_OK;
     for (int64_t g = 0; g < m->view.groups && status == PS_OK; g++)
-        status = solve_group(p, m, g, shift + g * m->view.rows);
-    if (status == PS_OK) status = shift_bias(p->job, m->layer, &m->view, shift);
+        status = solve_group(p, m, g, shift + g * m->view.rows, err);
+    if (status == PS_OK) status = shift_bias(p->job, m->layer, &m->view, shift, err);
     ps_free(p->job->alloc, shift);
     return status;
+}
+
+static void solve_some(void *ctx, int64_t begin, int64_t end, int thread) {
+    pass *p = ctx;
+    (void)thread;
+    for (int64_t k = begin; k < end; k++) {
+        moment *m = moment_of(p, k);
+        ps_error err = PS_ERROR_INIT;
+        const ps_status status = m ? solve(p, m, &err) : PS_OK;
+        if (status == PS_OK) continue;
+        ps_mutex_lock(&p->lock);
+        if (p->status == PS_OK) {
+            p->status = status;
+            *p->job->err = err;
+        }
+        ps_mutex_unlock(&p->lock);
+    }
+}
+
+static ps_status solve_all(pass *p) {
+    if (!ps_mutex_init(&p->lock)) return PS_FAIL_NOMEM(p->job->err, "a lock");
+    ps_parallel_for(even_count(p), 1, p->job->engine->threads, solve_some, p);
+    ps_mutex_destroy(&p->lock);
+    return p->status;
 }
 
 /* ---- all layers, in parts ---- */
@@ -338,8 +390,7 @@ ps_status ps_round_weights(ps_job *job) {
             status = add_moment(&p, &job->layers.data[next]);
         }
         if (status == PS_OK && p.moments.size) status = gather(&p, first, job->layers.size);
-        for (size_t i = 0; i < p.moments.size && status == PS_OK; i++)
-            status = solve(&p, &p.moments.data[i]);
+        if (status == PS_OK && p.moments.size) status = solve_all(&p);
         clear(&p);
         PS_TRY(status);
     }

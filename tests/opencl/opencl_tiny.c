@@ -23,6 +23,27 @@ static void test_products(void **state) {
                               "  y = polestar.Attention(q, k, v, m) {heads=2, scale=0.5}\n}");
 }
 
+/* What no card would choose at such sizes: Winograd's filtering, other cards' tiles, depthwise by four pixels. */
+static void test_asked_for(void **state) {
+    ps_device *d = NULL;
+    assert_int_equal(ps_engine_device(cmp_engine, cmp_device, &d, NULL), PS_OK);
+    cmp_scaled = true; /* as test_opencl_conv.c */
+    cmp_tolerance = 5e-5f;
+    for (int tile = 2; tile <= 4; tile += 2) {
+        ocl_of(d)->test_winograd = tile;
+        check("opencl.conv winograd",
+              "graph (x: f32[1,3,5,4]) -> (y) opset 17 {\n  w: f32[5,3,3,3] = random(3)\n  b: f32[5] = random(4)\n"
+              "  t = Conv(x, w, b) {pads=[1,0,1,1]}\n  y = Relu(t)\n}");
+    }
+    for (int tile = 2; tile <= 4; tile++) {
+        ocl_of(d)->test_tile = tile;
+        check("opencl.gemm", "graph (a: f32[5,3], b: f32[7,5]) -> (y) opset 17 {\n"
+                             "  y = Gemm(a, b) {transA=1, transB=1}\n}");
+    }
+    check("opencl.conv depthwise", "graph (x: f32[1,4,4,5]) -> (y) opset 17 {\n  w: f32[4,1,3,3] = random(3)\n"
+                                   "  y = Conv(x, w) {group=4, pads=[1,1,1,1]}\n}");
+}
+
 /* Each storage of weights, by a few rows of A and by tiles. */
 static void test_weights(void **state) {
     static const char *const codes[] = { "i8[64,70] = random(3)\n  s: f32[70] = random(5)\n  z: i8[70] = random(6)\n"
@@ -63,6 +84,7 @@ static void test_rest(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = { CMP_TEST(test_products), CMP_TEST(test_weights), CMP_TEST(test_rest) };
+    const struct CMUnitTest tests[] = { CMP_TEST(test_products), CMP_TEST(test_asked_for), CMP_TEST(test_weights),
+                                        CMP_TEST(test_rest) };
     return opencl_there() ? cmocka_run_group_tests(tests, NULL, NULL) : OPENCL_SKIPPED;
 }

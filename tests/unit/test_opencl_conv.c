@@ -89,6 +89,71 @@ static void test_deconv(void **state) {
                            "  y = ConvTranspose(x, w) {strides=[2], pads=[1,1]}\n}");
 }
 
+static ocl_device *device(void) {
+    ps_device *d = NULL;
+    assert_int_equal(ps_engine_device(cmp_engine, cmp_device, &d, NULL), PS_OK);
+    return ocl_of(d);
+}
+
+/* Tiles of other cards, which this one would not choose: windows, rows, ends along every dim, depth in parts. Sums of
+ * hundreds of products that cancel err by their sizes, not by what is left. */
+static void test_conv_tiles(void **state) {
+    cmp_scaled = true;
+    device()->test_winograd = -1;
+    for (int tile = 1; tile <= 4; tile++) {
+        device()->test_tile = tile;
+        conv("opencl.conv gemm", "2,20,9,11", "150,20,3,3", 150, "pads=[1,1,1,1]");
+        conv("opencl.conv gemm", "2,36,9,11", "132,36,1,1", 132, "strides=[1,1]");
+        conv("opencl.conv gemm", "1,3,19,17", "20,3,7,7", 20, "pads=[3,3,3,3], strides=[2,2]");
+        conv("opencl.conv gemm", "1,300,5,5", "36,300,1,1", 36, "strides=[2,2]");
+    }
+}
+
+/* By one pixel and by four. */
+static void test_depthwise_pixels(void **state) {
+    for (int tile = 1; tile <= 2; tile++) {
+        device()->test_tile = tile;
+        conv("opencl.conv depthwise", "2,8,9,11", "8,1,3,3", 8, "group=8, pads=[1,1,1,1]");
+        conv("opencl.conv depthwise", "1,12,9,10", "12,1,3,3", 12, "group=12, pads=[1,1,1,1], strides=[2,2]");
+        conv("opencl.conv depthwise", "1,4,9,13", "4,1,5,5", 4, "group=4, pads=[2,2,2,2], strides=[1,2]");
+        conv("opencl.conv depthwise", "1,4,9,13", "4,1,3,5", 4, "group=4, pads=[0,3,1,2], dilations=[2,1]");
+    }
+}
+
+/* Winograd's filtering errs more than sums in order, for its transforms multiply by up to 8 and divide by up to 24 what
+ * then cancels: F(4x4) by up to some twenty times as much, against the largest value of all that a tile mixes. */
+static void test_winograd(void **state) {
+    char x[64], w[64], attrs[96], label[64];
+    cmp_scaled = true;
+    for (int i = 0; i < 24; i++) {
+        const int tile = i % 2 ? 4 : 2, in = pick(1, 40), out = i % 3 ? 4 * pick(1, 20) : pick(1, 70);
+        device()->test_winograd = tile;
+        cmp_tolerance = tile == 2 ? 1e-5f : 5e-5f;
+        snprintf(label, sizeof label, "opencl.conv winograd %dx%d", tile, tile);
+        snprintf(x, sizeof x, "%d,%d,%d,%d", pick(1, 3), in, pick(3, 17), pick(3, 17));
+        snprintf(w, sizeof w, "%d,%d,3,3", out, in);
+        snprintf(attrs, sizeof attrs, "pads=[%d,%d,%d,%d]", pick(0, 2), pick(0, 2), pick(0, 2), pick(0, 2));
+        conv(label, x, w, out, attrs);
+    }
+    check("opencl.conv winograd 4x4",
+          "graph (x: f32[2,6,5,7], r: f32[2,10,5,7]) -> (y) opset 17 {\n  w: f32[10,6,3,3] = random(3)\n"
+          "  t = Conv(x, w) {pads=[1,1,1,1]}\n  u = Add(t, r)\n  y = Relu(u)\n}");
+}
+
+/* Where it costs less it is chosen: many tiles of many channels, large and small images. */
+static void test_winograd_is_chosen(void **state) {
+    cmp_scaled = true;
+    cmp_tolerance = 5e-5f;
+    check("opencl.conv winograd 4x4",
+          "graph (x: f32[4,128,28,28]) -> (y) opset 17 {\n  w: f32[128,128,3,3] = random(3)\n"
+          "  y = Conv(x, w) {pads=[1,1,1,1]}\n}");
+    check("opencl.conv winograd 2x2",
+          "graph (x: f32[256,256,2,2]) -> (y) opset 17 {\n  w: f32[256,256,3,3] = random(3)\n"
+          "  y = Conv(x, w) {pads=[1,1,1,1]}\n}");
+    check("opencl.conv gemm", "graph (x: f32[1,8,6,6]) -> (y) opset 17 {\n  w: f32[8,8,3,3] = random(3)\n"
+                              "  y = Conv(x, w) {pads=[1,1,1,1]}\n}");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         CMP_TEST(test_conv_windows),
@@ -96,6 +161,10 @@ int main(void) {
         CMP_TEST(test_conv_parts),
         CMP_TEST(test_conv_random),
         CMP_TEST(test_deconv),
+        CMP_TEST(test_conv_tiles),
+        CMP_TEST(test_depthwise_pixels),
+        CMP_TEST(test_winograd),
+        CMP_TEST(test_winograd_is_chosen),
     };
     return opencl_there() ? cmocka_run_group_tests(tests, NULL, NULL) : OPENCL_SKIPPED;
 }

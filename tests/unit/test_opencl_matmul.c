@@ -61,6 +61,25 @@ static void test_matmul_batches(void **state) {
     }
 }
 
+/* Tiles of other cards, which this one would not choose. */
+static void test_matmul_tiles(void **state) {
+    for (int tile = 1; tile <= 4; tile++) {
+        ps_device *d = NULL;
+        assert_int_equal(ps_engine_device(cmp_engine, cmp_device, &d, NULL), PS_OK);
+        ocl_of(d)->test_tile = tile;
+        for (int form = 0; form < 8; form++) {
+            const int a = form & 1, b = form >> 1 & 1, odd = form >> 2;
+            const int m = 140 + odd, k = 52 + odd, n = 132 + odd;
+            check("opencl.gemm",
+                  "graph (a: f32[%d,%d], b: f32[%d,%d]) -> (y) opset 17 {\n"
+                  "  y = Gemm(a, b) {transA=%d, transB=%d}\n}",
+                  a ? k : m, a ? m : k, b ? n : k, b ? k : n, a, b);
+        }
+        check("opencl.matmul",
+              "graph (a: f32[2,70,36]) -> (y) opset 17 {\n  b: f32[36,133] = random(3)\n  y = MatMul(a, b)\n}");
+    }
+}
+
 static void test_attention(void **state) {
     static const char *const masks[] = { "1,1,1,9", "2,1,7,9", "2,4,7,9", "7,9", "9" };
     for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) {
@@ -75,10 +94,8 @@ static void test_attention(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        CMP_TEST(test_matmul_random),
-        CMP_TEST(test_matmul_parts),
-        CMP_TEST(test_matmul_batches),
-        CMP_TEST(test_attention),
+        CMP_TEST(test_matmul_random), CMP_TEST(test_matmul_parts), CMP_TEST(test_matmul_batches),
+        CMP_TEST(test_matmul_tiles),  CMP_TEST(test_attention),
     };
     return opencl_there() ? cmocka_run_group_tests(tests, NULL, NULL) : OPENCL_SKIPPED;
 }

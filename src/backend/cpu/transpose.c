@@ -52,20 +52,33 @@ static void copy_row(char *dst, const char *src, int64_t n, int64_t stride, size
     }
 }
 
-/* 4-byte elements whose source is contiguous along the second-innermost dim: an ordinary transpose, in 16 x 16 blocks
- * so that both sides stay in cache lines. */
+typedef uint32_t four __attribute__((vector_size(16), aligned(4), may_alias));
+
+static void transpose_4x4(uint32_t *dst, const uint32_t *src, int64_t dst_ld, int64_t src_ld) {
+    const four a = *(const four *)src, b = *(const four *)(src + src_ld), c = *(const four *)(src + 2 * src_ld),
+               d = *(const four *)(src + 3 * src_ld);
+    const four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    const four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(four *)dst = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(four *)(dst + dst_ld) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    *(four *)(dst + 2 * dst_ld) = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
+    *(four *)(dst + 3 * dst_ld) = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
+}
+
+/* 4-byte elements whose source is contiguous along the second-innermost dim: an ordinary transpose, in blocks of 16
+ * rows so that both sides stay in cache lines. */
 static void transpose_block(uint32_t *dst, const uint32_t *src, int64_t rows, int64_t cols, int64_t dst_ld,
                             int64_t src_ld) {
-    for (int64_t i0 = 0; i0 < rows; i0 += 16) {
-        int64_t i1 = i0 + 16 < rows ? i0 + 16 : rows;
-        for (int64_t j0 = 0; j0 < cols; j0 += 16) {
-            int64_t j1 = j0 + 16 < cols ? j0 + 16 : cols;
-            for (int64_t i = i0; i < i1; i++) {
-                for (int64_t j = j0; j < j1; j++)
-                    dst[i * dst_ld + j] = src[j * src_ld + i];
-            }
-        }
+    const int64_t whole_rows = rows & ~(int64_t)3, whole_cols = cols & ~(int64_t)3;
+    for (int64_t i0 = 0; i0 < whole_rows; i0 += 16) {
+        const int64_t i1 = i0 + 16 < whole_rows ? i0 + 16 : whole_rows;
+        for (int64_t j = 0; j < whole_cols; j += 4)
+            for (int64_t i = i0; i < i1; i += 4)
+                transpose_4x4(dst + i * dst_ld + j, src + j * src_ld + i, dst_ld, src_ld);
     }
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = i < whole_rows ? whole_cols : 0; j < cols; j++)
+            dst[i * dst_ld + j] = src[j * src_ld + i];
 }
 
 /* Bytes of up to four channels: pixels of a picture that become neighbours of their channels. */
@@ -89,53 +102,56 @@ typedef struct strided_job {
     const strided_kernel *k;
     const char *src;
     char *dst;
+    int64_t rows; /* of an item */
 } strided_job;
 
-/* One item is all of the innermost two dims (or one, if there is only one). */
+/* One item is some rows of the innermost two dims. */
+static void copy_rows(const strided_kernel *k, char *dst, const char *src, int64_t rows) {
+    const int last = k->rank - 1;
+    const int64_t n = k->dims[last], stride = k->strides[last], row_stride = last ? k->strides[last - 1] : 0;
+    if (k->element == 4 && last && row_stride == 1 && stride != 1) {
+        transpose_block((uint32_t *)dst, (const uint32_t *)src, rows, n, n, stride);
+    } else if (k->element == 1 && last && row_stride == 1 && n == 3) {
+        interleave_three((uint8_t *)dst, (const uint8_t *)src, rows, stride);
+    } else if (k->element == 1 && last && row_stride == 1 && n <= 4) {
+        interleave_bytes((uint8_t *)dst, (const uint8_t *)src, rows, n, stride);
+    } else {
+        for (int64_t r = 0; r < rows; r++)
+            copy_row(dst + (size_t)(r * n) * k->element, src + r * row_stride * (int64_t)k->element, n, stride,
+                     k->element);
+    }
+}
+
 static void run_items(void *ctx, int64_t begin, int64_t end, int thread) {
     const strided_job *job = ctx;
     const strided_kernel *k = job->k;
-    int last = k->rank - 1;
-    int64_t n = k->dims[last], rows = k->rank > 1 ? k->dims[last - 1] : 1;
-    int64_t row_stride = k->rank > 1 ? k->strides[last - 1] : 0;
+    const int last = k->rank - 1;
+    const int64_t rows = last ? k->dims[last - 1] : 1, chunks = (rows + job->rows - 1) / job->rows;
     for (int64_t item = begin; item < end; item++) {
-        int64_t offset = 0, rem = item;
+        const int64_t first = item % chunks * job->rows, count = rows - first < job->rows ? rows - first : job->rows;
+        int64_t offset = last ? first * k->strides[last - 1] : 0, rem = item / chunks;
         for (int d = last - 2; d >= 0; d--) {
             offset += rem % k->dims[d] * k->strides[d];
             rem /= k->dims[d];
         }
-        char *dst = job->dst + (size_t)(item * rows * n) * k->element;
-        const char *src = job->src + offset * (int64_t)k->element;
-        if (k->element == 4 && k->rank > 1 && row_stride == 1 && k->strides[last] != 1) {
-            transpose_block((uint32_t *)dst, (const uint32_t *)src, rows, n, n, k->strides[last]);
-            continue;
-        }
-        if (k->element == 1 && k->rank > 1 && row_stride == 1 && n <= 4) {
-            if (n == 3)
-                interleave_three((uint8_t *)dst, (const uint8_t *)src, rows, k->strides[last]);
-            else
-                interleave_bytes((uint8_t *)dst, (const uint8_t *)src, rows, n, k->strides[last]);
-            continue;
-        }
-        for (int64_t r = 0; r < rows; r++) {
-            copy_row(dst + (size_t)(r * n) * k->element, src + r * row_stride * (int64_t)k->element, n,
-                     k->strides[last], k->element);
-        }
+        char *dst = job->dst + (size_t)((item / chunks * rows + first) * k->dims[last]) * k->element;
+        copy_rows(k, dst, job->src + offset * (int64_t)k->element, count);
     }
 }
 
 static ps_status strided_run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
+    enum { LEAST = 16384, ROWS = 64 }; /* elements worth a thread; rows of an item are a multiple of these */
     const strided_kernel *k = (const strided_kernel *)kernel;
-    strided_job job = { k, args->in[0], args->out[0] };
-    int64_t items = 1, item = 1;
-    for (int d = 0; d < k->rank; d++) {
-        if (d < k->rank - 2)
-            items *= k->dims[d];
-        else
-            item *= k->dims[d];
-    }
-    if (items * item == 0) return PS_OK;
-    ps_parallel_for(items, 1 + 16384 / item, k->threads, run_items, &job);
+    const int last = k->rank - 1;
+    const int64_t n = k->dims[last], rows = last ? k->dims[last - 1] : 1;
+    int64_t outer = 1;
+    for (int d = 0; d < last - 1; d++)
+        outer *= k->dims[d];
+    if (outer * rows * n == 0) return PS_OK;
+    const int64_t each = (LEAST / n + ROWS) / ROWS * ROWS;
+    strided_job job = { k, args->in[0], args->out[0], each < rows ? each : rows };
+    const int64_t chunks = (rows + job.rows - 1) / job.rows;
+    ps_parallel_for(outer * chunks, 1 + LEAST / (job.rows * n), k->threads, run_items, &job);
     return PS_OK;
 }
 

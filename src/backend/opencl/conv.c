@@ -191,11 +191,9 @@ void ocl_conv_product(const ocl_conv *c, ocl_gemm *g, ocl_panels *panels) {
     *g = (ocl_gemm) { .a_mode = pixelwise       ? OCL_A_ROWS
                                 : c->transposed ? OCL_A_SPREAD
                                                 : OCL_A_WINDOWS,
-                      .b_mode = OCL_B_PANELS,
                       .m = c->batch * c->w[0].out * c->w[1].out * c->w[2].out,
                       .n = out,
                       .lda = c->in_channels,
-                      .ldb = ocl_panel_columns(panels),
                       .ldc = c->out_channels,
                       .outer = 1,
                       .inner = c->groups,
@@ -206,7 +204,7 @@ void ocl_conv_product(const ocl_conv *c, ocl_gemm *g, ocl_panels *panels) {
     image_of(c, g);
     if (!pixelwise) choose_view(c, in, g, &panels->k2_room);
     g->k = c->taps * panels->k2_room;
-    const int64_t step[8] = { 0, in, 0, ocl_panel_rows(panels) * g->ldb, 0, out, 0, out };
+    const int64_t step[8] = { 0, in, 0, 0, 0, out, 0, out };
     memcpy(g->step, step, sizeof step);
 }
 
@@ -218,6 +216,7 @@ static ps_status product(ps_device *device, ps_lowering *l, const ocl_conv *c, c
     ocl_conv_product(c, &g, &panels);
     PS_TRY(ocl_weights_take(device, l, 1, &panels, &weights, err));
     ocl_gemm_set_weights(k, &g, &weights);
+    g.step[3] = weights.rows * weights.columns;
     if (g.a_mode != OCL_A_ROWS) PS_TRY(make_taps(k, c, c->in_channels / c->groups, panels.k2_room, &g, err));
     ocl_gemm_plan(k->device, &g, true);
     PS_TRY(ocl_tune(device, l, &g, chain, c->out_channels, err));
@@ -248,25 +247,40 @@ ps_status ocl_lower_deconv(ps_device *device, ps_lowering *l, ps_error *err) {
 
 /* ---- depthwise ---- */
 
+#define MANY_ITEMS 1024 /* for a compute unit, so that it is busy with fewer, longer ones */
+
+/* Neighbours along the width that one item makes from what it reads of a row, for which registers last; 0: one pixel of
+ * any window, and where there are few of them. */
+static int64_t pixels_an_item(const ocl_device *d, const ocl_conv *c) {
+    const ps_window *w = &c->w[2];
+    const int64_t items = c->batch * c->w[1].out * ((w->out + 3) / 4) * (c->out_channels / 4);
+    const bool flat = c->w[0].kernel == 1 && c->w[0].in == 1 && c->w[0].out == 1;
+    if (d->test_tile ? d->test_tile == 1 : items < MANY_ITEMS * d->units) return 0;
+    return flat && w->dilation == 1 && w->kernel <= 5 && w->stride <= 2 ? 4 : 0;
+}
+
 static ps_status depthwise(ps_device *device, ps_lowering *l, const ocl_conv *c, const ps_chain *chain, ocl_kernel *k,
                            ps_error *err) {
     const int64_t mult = c->out_channels / c->in_channels, vec = mult == 1 && c->in_channels % 4 == 0 ? 4 : 1;
     const ocl_panels panels = {
         .groups = 1, .k1_n = c->taps, .k2_n = 1, .n = c->out_channels, .k1 = 1, .column = c->taps
     };
-    char options[64];
+    const int64_t pixels = vec == 4 ? pixels_an_item(k->device, c) : 0,
+                  across = pixels ? (c->w[2].out + pixels - 1) / pixels : 1;
+    char options[96];
     void *weights = NULL;
     ocl_launch *launch;
     ps_str text;
     PS_TRY(ocl_panels_take(device, l, 1, &panels, &weights, err));
     ps_str_init(&text, l->alloc);
     ocl_post_text(&text, chain, c->out_channels);
-    ps_snprintf(options, sizeof options, "-DVEC=%d -DBIAS=%d", (int)vec, c->has_bias);
+    ps_snprintf(options, sizeof options, "-DVEC=%d -DBIAS=%d -DPIXELS=%d -DACROSS=%d -DSTRIDE=%d", (int)vec,
+                c->has_bias, (int)pixels, pixels ? (int)c->w[2].kernel : 0, pixels ? (int)c->w[2].stride : 0);
     ps_status status = text.failed ? PS_FAIL_NOMEM(err, "a program")
                                    : ocl_launch_init(k, 0, "depthwise", options, text.data, "depthwise", &launch, err);
     ps_str_release(&text);
     if (status != PS_OK) return status;
-    const int64_t n = c->batch * c->w[0].out * c->w[1].out * c->w[2].out * c->out_channels / vec;
+    const int64_t n = c->batch * c->w[0].out * c->w[1].out * (pixels ? across : c->w[2].out) * (c->out_channels / vec);
     const int64_t image[8] = { c->w[0].in,  c->w[1].in,  c->w[2].in,  c->in_channels,
                                c->w[0].out, c->w[1].out, c->w[2].out, c->out_channels };
     const int64_t window[8] = { c->w[0].stride,
@@ -277,8 +291,9 @@ static ps_status depthwise(ps_device *device, ps_lowering *l, const ocl_conv *c,
                                 c->w[2].pad_begin,
                                 ocl_panel_columns(&panels),
                                 mult };
-    const int64_t kernel[8] = { c->w[0].kernel,   c->w[1].kernel,   c->w[2].kernel,
-                                c->w[0].dilation, c->w[1].dilation, c->w[2].dilation };
+    const int64_t kernel[8] = {
+        c->w[0].kernel, c->w[1].kernel, c->w[2].kernel, c->w[0].dilation, c->w[1].dilation, c->w[2].dilation, 0, across
+    };
     ocl_arg_in(launch, 0);
     ocl_arg_buffer(launch, weights);
     ocl_arg_out(launch, 0);

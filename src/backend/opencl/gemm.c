@@ -13,18 +13,23 @@ static int64_t up(int64_t n, int64_t unit) {
  * (tools/gfx803). NVIDIA: deeper, wider tiles; speeds as measured on an H200 at 4096^3 and in ResNet-50. Other devices
  * take GCN's. A processor runs an item's loop as it stands: any tile will do. */
 
-static const ocl_tile gcn_tiles[] = { { 64, 64, 8, false, 1 } };
-static const ocl_tile nvidia_tiles[] = { { 64, 128, 16, false, 1 },
-                                         { 128, 64, 8, false, 0.94 },
-                                         { 64, 64, 8, true, 0.9 } };
+static const ocl_tile all_tiles[] = { { 64, 64, 8, false, 1 }, /* GCN's */
+                                      { 64, 128, 16, false, 1 },
+                                      { 128, 64, 8, false, 0.94 },
+                                      { 64, 64, 8, true, 0.9 } };
 
-#define FILLED 256     /* items that keep a compute unit busy */
-#define MOST_PARTS 32  /* of a depth */
-#define LEAST_DEPTH 64 /* of a part */
-#define ENDS 24        /* what a tile's beginning and end cost, in steps of one along k */
-#define MACS_A_FLOAT                                                                                                   \
-    48 /* multiply-adds of the card in the time that memory moves a float: 4 TB/s, or 256 GB/s, beside its rate */
-#define MACS_A_LAUNCH 5e5 /* of one unit in the time that a launch takes: 3 us */
+static void table_of(const ocl_device *d, const ocl_tile **ret, size_t *ret_n) {
+    const size_t all = sizeof all_tiles / sizeof *all_tiles, test = (size_t)d->test_tile;
+    *ret = test ? all_tiles + (test - 1) % all : d->nvidia ? all_tiles + 1 : all_tiles;
+    *ret_n = !test && d->nvidia ? all - 1 : 1;
+}
+
+#define LONE 1.2          /* a SIMD with one wave waits more than one with two */
+#define MOST_PARTS 32     /* of a depth */
+#define LEAST_DEPTH 64    /* of a part */
+#define ENDS 16           /* what a tile's beginning and end cost, in steps of one along k */
+#define MACS_A_FLOAT 48   /* multiply-adds of the card in the time that its memory moves a float */
+#define MACS_A_LAUNCH 1e6 /* of one unit in the time that a launch takes that others wait for: 7 us */
 
 static int64_t tiles(int64_t n, int tile) {
     return (n + tile - 1) / tile;
@@ -43,6 +48,11 @@ double ocl_traffic_cost(const ocl_device *d, double floats) {
     return floats * MACS_A_FLOAT / (double)d->units + MACS_A_LAUNCH;
 }
 
+/* Items that give each SIMD of a unit a wave. */
+static double filled(const ocl_device *d) {
+    return d->nvidia ? 4 * 32 : 4 * 64;
+}
+
 /* Groups come to units in turn, so that the busiest has one more than the others; a unit with few items is not filled.
  */
 double ocl_gemm_cost(const ocl_device *d, const ocl_gemm *g) {
@@ -51,7 +61,8 @@ double ocl_gemm_cost(const ocl_device *d, const ocl_gemm *g) {
     const double groups = (double)tiles(g->m, g->tile.m) * (double)tiles(g->n, g->tile.n) * (double)each;
     const int items = g->tile.m * g->tile.n / 64;
     double busy = ceil(groups / (double)d->units) * items;
-    if (busy < FILLED) busy = FILLED;
+    if (busy < filled(d)) busy = filled(d);
+    if (busy < 2 * filled(d)) busy *= LONE;
     const double macs = busy * 64 * (double)(depth_of_part(g) + ENDS) / g->tile.speed;
     return macs + MACS_A_LAUNCH + (g->parts ? ocl_traffic_cost(d, (double)((2 * g->parts + 1) * g->m * g->n)) : 0);
 }
@@ -68,12 +79,14 @@ static void choose_parts(const ocl_device *d, ocl_gemm *g, double *best) {
 }
 
 int ocl_gemm_plan(const ocl_device *d, ocl_gemm *g, bool may_share) {
-    if (may_share && ocl_gemv_fits(g)) return ocl_gemv_plan(d, g);
-    const ocl_tile *table = d->nvidia ? nvidia_tiles : gcn_tiles;
-    const size_t n = d->nvidia ? sizeof nvidia_tiles / sizeof *nvidia_tiles : 1;
+    const ocl_tile *table;
+    size_t n;
     double best = INFINITY;
+    table_of(d, &table, &n);
+    if (may_share && ocl_gemv_fits(g)) return ocl_gemv_plan(d, g);
     for (size_t i = 0; i < n; i++) {
         ocl_gemm try = *g;
+        if (n > 1 && g->weights.block % table[i].depth) continue; /* a scale a step; the last tile takes all blocks */
         try.tile = table[i];
         try.parts = 0;
         double cost = ocl_gemm_cost(d, &try);
@@ -87,8 +100,8 @@ int ocl_gemm_plan(const ocl_device *d, ocl_gemm *g, bool may_share) {
 
 /* ---- other variants ---- */
 
-static const ocl_tile all_tiles[] = { { 64, 64, 8, false, 1 },  { 64, 64, 8, true, 1 },    { 128, 64, 8, false, 1 },
-                                      { 64, 128, 8, false, 1 }, { 64, 128, 16, false, 1 }, { 64, 64, 16, false, 1 } };
+static const ocl_tile tried_tiles[] = { { 64, 64, 8, false, 1 },  { 64, 64, 8, true, 1 },    { 128, 64, 8, false, 1 },
+                                        { 64, 128, 8, false, 1 }, { 64, 128, 16, false, 1 }, { 64, 64, 16, false, 1 } };
 
 static bool is_same(const ocl_gemm *a, const ocl_gemm *b) {
     return a->parts == b->parts && a->tile.m == b->tile.m && a->tile.n == b->tile.n && a->tile.depth == b->tile.depth &&
@@ -121,10 +134,11 @@ void ocl_gemm_variants(const ocl_device *d, const ocl_gemm *g, ocl_gemm *ret, si
         ocl_gemv_variants(d, g, ret, ret_n);
         return;
     }
-    for (size_t i = 0; i < sizeof all_tiles / sizeof *all_tiles; i++) {
+    for (size_t i = 0; i < sizeof tried_tiles / sizeof *tried_tiles; i++) {
         ocl_gemm try = *g;
-        try.tile = all_tiles[i];
+        try.tile = tried_tiles[i];
         if ((size_t)(try.tile.m * try.tile.n / 64) > d->most_items) continue;
+        if (g->weights.block % try.tile.depth) continue; /* a scale a step */
         for (int64_t parts = 1; parts <= MOST_PARTS && (parts == 1 || parts * LEAST_DEPTH <= g->k);
              parts += 1 + parts / 3) {
             if (parts > 1 && !can_share(g, parts)) break;
@@ -200,7 +214,7 @@ static ps_status product_launch(ocl_kernel *k, int i, const ocl_gemm *g, const c
                                 int64_t columns, ps_error *err) {
     const ocl_tile *t = &g->tile;
     const int64_t items = t->m * t->n / 64;
-    char options[288], form[80];
+    char options[320], form[80];
     bool a, b, c;
     ocl_launch *l;
     if (g->few_depth) return ocl_gemv_launch(k, i, g, posts, chain, columns, err);
@@ -250,7 +264,6 @@ void ocl_gemm_set_weights(ocl_kernel *k, ocl_gemm *g, const ocl_weights *w) {
     g->b_mode = OCL_B_PANELS;
     g->b = (ocl_arg) { OCL_ARG_BUFFER, { .buffer = w->buffer }, 0 };
     g->ldb = w->columns;
-    g->step[3] = w->rows * w->columns;
     g->weights = *w;
 }
 

@@ -31,11 +31,14 @@ typedef struct ocl_device {
     cl_device_type type;
     size_t index; /* among OpenCL's devices: its name */
     cl_context context;
-    bool gpu;               /* else a processor, which compiles unrolled loops for minutes and gains nothing */
-    bool nvidia;            /* which table of tiles (gemm.c) */
-    size_t largest;         /* bytes of one buffer */
-    size_t most_items;      /* of a work-group */
-    int64_t units;          /* compute units, at least 1 */
+    bool gpu;          /* else a processor, which compiles unrolled loops for minutes and gains nothing */
+    bool nvidia;       /* which table of tiles (gemm.c) */
+    int test_tile;     /* of tests: tile n of all tables, from 1 on, whatever it costs, and from 2 on depthwise by four
+                          pixels */
+    int test_winograd; /* of tests: F(2x2) or F(4x4) wherever it is right, -1: nowhere; 0: where it costs less */
+    size_t largest;    /* bytes of one buffer */
+    size_t most_items; /* of a work-group */
+    int64_t units;     /* compute units, at least 1 */
     cl_command_queue queue; /* uploads of weights; guarded by lock */
     cl_mem probe;           /* an int, to see whether the device answers */
     atomic_bool lost;       /* for good: all that is asked of it fails; the engine opens another in its place */
@@ -78,6 +81,11 @@ ps_status ocl_program_get(ocl_device *d, const char *name, const char *options, 
 /* Of the text of kernels/NAME.cl and what all have before it. */
 uint64_t ocl_program_version(const char *name);
 void ocl_programs_free(ocl_device *d);
+
+/* ---- what it reaches (measure.c) ---- */
+double ocl_flops_by_query(const ocl_device *d); /* units, clock and lanes */
+/* FLOP/s of multiply-adds in registers, bytes/s read and written by a copy: a few tens of milliseconds. */
+ps_status ocl_measure(ocl_device *d, double *ret_flops, double *ret_bytes, ps_error *err);
 
 /* ---- streams ---- */
 struct ps_stream {

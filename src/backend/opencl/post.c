@@ -69,10 +69,10 @@ static bool any_strided(const ps_chain *c, int64_t columns) {
     return false;
 }
 
-/* The operand of one result, and of four neighbours (kernels/common.cl, FOUR). */
+/* The operand of one result, and of four neighbours (kernels/common.cl, FLOAT4). */
 static void operand_text(ps_str *text, int i, operand_kind kind, bool four) {
     static const char *const one[] = { "q%d[0]", "q%d[col]", "q%d[o]" };
-    static const char *const all[] = { "(float4)(q%d[0])", "FOUR(q%d + (col))", "FOUR(q%d + (o))" };
+    static const char *const all[] = { "(float4)(q%d[0])", "FLOAT4(q%d + (col))", "FLOAT4(q%d + (o))" };
     if (kind != STRIDED) {
         ps_str_printf(text, (four ? all : one)[kind], i);
         return;
@@ -155,8 +155,8 @@ void ocl_post_args(ocl_launch *l, const ps_chain *c, int64_t columns) {
 static ps_status chain_kernel(ps_device *device, ps_lowering *l, const ps_chain *c, ocl_kernel *k, ps_error *err) {
     static const char *const starts[][2] = {
         { "x[0]", "(float4)(x[0])" },
-        { "x[c]", "FOUR(x + c)" },
-        { "x[o]", "FOUR(x + o)" },
+        { "x[c]", "FLOAT4(x + c)" },
+        { "x[o]", "FLOAT4(x + o)" },
         { "x[strided(o, xdims, xs)]", "(float4)(x[strided(o, xdims, xs)], x[strided(o + 1, xdims, xs)], "
                                       "x[strided(o + 2, xdims, xs)], x[strided(o + 3, xdims, xs)])" },
     };

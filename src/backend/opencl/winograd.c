@@ -47,8 +47,8 @@ static bool describe(const ocl_device *d, const ocl_conv *c, int tile, winograd 
                      .outer = 1,
                      .inner = places,
                      .step = { 0, before, 0, up(c->in_channels, OCL_GEMM_DEPTH) * up(c->out_channels, 4), 0, behind },
-                     .a = { OCL_ARG_WORK, { .bytes = 0 } },
-                     .c = { OCL_ARG_WORK, { .bytes = (size_t)up(places * before * 4, PS_ALIGN) } } };
+                     .a = { OCL_ARG_WORK, { .bytes = 0 }, 0 },
+                     .c = { OCL_ARG_WORK, { .bytes = (size_t)up(places * before * 4, PS_ALIGN) }, 0 } };
     ocl_gemm_plan(d, &w->g, false);
     const double products = ocl_gemm_cost(d, &w->g), moved = (double)(places * (before + behind));
     const double pixels = (double)(c->batch * (c->w[1].in * c->w[2].in * c->in_channels));
@@ -170,7 +170,7 @@ static ps_status launches(ps_device *device, ps_lowering *l, winograd *w, const 
     const ps_chain nothing = { .rank = 1, .dims = { 1 } };
     void *weights = NULL;
     PS_TRY(take_weights(device, l, w, &weights, err));
-    w->g.b = (ocl_arg) { OCL_ARG_BUFFER, { .buffer = weights } };
+    w->g.b = (ocl_arg) { OCL_ARG_BUFFER, { .buffer = weights }, 0 };
     k->base.workspace = w->g.c.u.bytes + (size_t)(w->g.inner * w->g.step[5]) * sizeof(float);
     PS_TRY(before(k, w, err));
     PS_TRY(ocl_gemm_launch(k, 1, &w->g, &nothing, 1, err));
@@ -194,9 +194,10 @@ ps_status ocl_lower_winograd(ps_device *device, ps_lowering *l, ps_error *err) {
     ocl_gemm_plan(d, &direct, true);
     for (int tile = 2; tile <= 4; tile += 2) {
         winograd w;
+        if (d->test_winograd && d->test_winograd != tile) continue;
         if (describe(d, &c, tile, &w) && w.cost < best.cost) best = w;
     }
-    if (best.cost * MARGIN > ocl_gemm_cost(d, &direct)) return PS_OK;
+    if (!best.tile || (!d->test_winograd && best.cost * MARGIN > ocl_gemm_cost(d, &direct))) return PS_OK;
     PS_TRY(ocl_kernel_new(device, l, 3, best.tile == 2 ? "opencl.conv winograd 2x2" : "opencl.conv winograd 4x4", &k,
                           err));
     ocl_conv_layouts(l);

@@ -5,9 +5,6 @@
 #define AT(type, p, offset) ((__global type *)((__global char *)(p) + (offset)))
 #define ATC(type, p, offset) ((__global const type *)((__global const char *)(p) + (offset)))
 
-/* Four neighbours that begin at a multiple of 16 bytes: one access, which vload4 is not where only 4 are sure. */
-#define FOUR(p) (*(__global const float4 *)(p))
-
 /* Post-operations, as src/ops/params.c defines them: NaN passes. */
 float post_max(float x, float y) { return x > y || x != x ? x : y; }
 float post_min(float x, float y) { return x < y || x != x ? x : y; }
@@ -45,6 +42,7 @@ int strided(int o, int8 dims, int8 strides) {
 #define WIDTH 1
 #endif
 #define FOURTH(type, p) (*(__global const type *)(p))
+#define FLOAT4(p) FOURTH(float4, p) /* begins at a multiple of 16 bytes: one access, which vload4 is not where only 4 are sure */
 
 #if FORM == 0
 #define WEIGHT float
@@ -76,6 +74,15 @@ float4 weights4(__global const WEIGHT *b, int at) {
     return codes4(b[at / 4]);
 #endif
 }
+
+/* Four codes as they lie, and what they are. */
+#if FORM == 3
+uint raw4(__global const WEIGHT *b, int at) { return FOURTH(uint, b + at); }
+float4 of_raw4(uint v) { return convert_float4(as_uchar4(v)); }
+#elif FORM == 4
+uint raw4(__global const WEIGHT *b, int at) { return b[at / 4]; }
+float4 of_raw4(uint v) { return codes4(v); }
+#endif
 
 /* WIDTH fours, which begin at a multiple of as many. */
 void weights_wide(__global const WEIGHT *b, int at, float4 *w) {
@@ -145,7 +152,7 @@ void weights_wide(__global const WEIGHT *b, int at, float4 *w) {
 #ifdef VEC
 #if VEC == 4
 #define FLOATS float4
-#define LOAD(p) FOUR(p)
+#define LOAD(p) FLOAT4(p)
 #define STORE(v, p) *(__global float4 *)(p) = v
 #define FINISH(v) POST4(v, o, c)
 #else

@@ -124,7 +124,7 @@ view view_of(__global const float *a, int m, int M, __global const int4 *taps, i
 
 #define AT_BYTE(v, tap) ((__global const float *)((__global const char *)(v).at + (uint)(tap).x))
 #if WIDE_A
-#define AT_TAP(v, tap) (((v).inside & (tap).y) == (tap).y ? FOUR(AT_BYTE(v, tap)) : NONE)
+#define AT_TAP(v, tap) (((v).inside & (tap).y) == (tap).y ? FLOAT4(AT_BYTE(v, tap)) : NONE)
 #else
 #define AT_TAP(v, tap) (((v).inside & (tap).y) == (tap).y ? load4(AT_BYTE(v, tap), ((tap).y >> 29 & 3) + 1) : NONE)
 #endif
@@ -150,7 +150,7 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 #define STEP_A
 #elif A_MODE == 1
 #if WIDE_A
-#define FROM_A(i) FOUR(pa[i])
+#define FROM_A(i) FLOAT4(pa[i])
 #define LAST_M (M - 4)
 #else
 #define FROM_A(i) load4(pa[i], M - m0 - A_M(lid + (i) * ITEMS))
@@ -164,7 +164,7 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 #define STEP_A
 #else
 #if WIDE_A
-#define FROM_A(i) FOUR(pa[i])
+#define FROM_A(i) FLOAT4(pa[i])
 #else
 #define FROM_A(i) vload4(0, pa[i])
 #endif
@@ -177,7 +177,7 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 
 #if B_MODE == 1
 #if WIDE_B
-#define FROM_B(i) FOUR(pb[i])
+#define FROM_B(i) FLOAT4(pb[i])
 #else
 #define FROM_B(i) vload4(0, pb[i])
 #endif
@@ -187,20 +187,34 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
     pb[i] += BK
 #else
 #if B_MODE == 2
-#define FROM_B(i) DECODED(weights4(pb[i], 0), to / BLOCK * ldb + B_COLUMN(i))
 #define LAST_N (ldb - 4)
+#if FORM == 0
+#define FROM_B(i) FLOAT4(pb[i])
+#else
+#define FROM_B(i) weights4(b, pb[i])
+#endif
 #elif WIDE_B
-#define FROM_B(i) FOUR(pb[i])
+#define FROM_B(i) FLOAT4(pb[i])
 #define LAST_N (N - 4)
 #else
 #define FROM_B(i) load4(pb[i], N - n0 - B_N(lid + (i) * ITEMS))
 #define LAST_N (N - 1)
 #endif
-#define B_COLUMN(i) min(n0 + B_N(lid + (i) * ITEMS), LAST_N)
-#define BEGIN_B(i) pb[i] = b + WEIGHT_STEP((first + B_K(lid + (i) * ITEMS)) * ldb + B_COLUMN(i))
+#if FORM == 0
+#define BEGIN_B(i)                                                                                                     \
+    pb[i] = b + (first + B_K(lid + (i) * ITEMS)) * ldb + min(n0 + B_N(lid + (i) * ITEMS), LAST_N)
+#else /* blocks of scales are of whole tiles; all loads of an item are of one column */
+#define BEGIN_B(i) pb[i] = (first + B_K(lid + (i) * ITEMS)) * ldb + column
+#endif
+#if FORM >= 3 /* codes stay what they are until they are put: fewer registers */
+#define FETCH_B(i, check)                                                                                              \
+    rb[i] = !check || to + B_K(lid + (i) * ITEMS) < K ? raw4(b, pb[i]) : 0;                                            \
+    pb[i] += BK * ldb
+#else
 #define FETCH_B(i, check)                                                                                              \
     rb[i] = !check || to + B_K(lid + (i) * ITEMS) < K ? FROM_B(i) : NONE;                                              \
-    pb[i] += WEIGHT_STEP(BK * ldb)
+    pb[i] += BK * ldb
+#endif
 #endif
 
 #define FETCH(check)                                                                                                   \
@@ -228,6 +242,8 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 #endif
 #if B_MODE == 1
 #define PUT_B(i) TURNED(bs_now, rb[i], B_K(lid + (i) * ITEMS), B_N(lid + (i) * ITEMS), B_STRIDE)
+#elif FORM >= 3
+#define PUT_B(i) bs_now[lid + (i) * ITEMS] = DECODED(of_raw4(rb[i]), (to - BK) / BLOCK * ldb + column);
 #else
 #define PUT_B(i) bs_now[lid + (i) * ITEMS] = rb[i];
 #endif
@@ -268,7 +284,7 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 
 #if BIAS
 #define ADD_BIAS(x, col) x += bias[col]
-#define ADD_BIAS4(v, col) v += FOUR(bias + (col))
+#define ADD_BIAS4(v, col) v += FLOAT4(bias + (col))
 #else
 #define ADD_BIAS(x, col)
 #define ADD_BIAS4(v, col)
@@ -310,7 +326,12 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
     const int tx = lid % (BN / 8), ty = lid / (BN / 8);
 #endif
     __local float4 *as_now = as, *bs_now = bs;
-    float4 acc[8][2], ra[A_LOADS], rb[B_LOADS];
+    float4 acc[8][2], ra[A_LOADS];
+#if FORM >= 3
+    uint rb[B_LOADS];
+#else
+    float4 rb[B_LOADS];
+#endif
     int to = first;
 #if TWICE
     int turn = 0;
@@ -332,7 +353,12 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
 #else
     __global const float *pa[A_LOADS];
 #endif
-    __global const WEIGHT *pb[B_LOADS];
+#if FORM == 0
+    __global const float *pb[B_LOADS];
+#else
+    int pb[B_LOADS];
+    const int column = min(n0 + B_N(lid), LAST_N);
+#endif
     for (int i = 0; i < A_LOADS; i++)
         BEGIN_A(i);
     for (int i = 0; i < B_LOADS; i++)
@@ -378,9 +404,9 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
         if (m >= M) continue;
         for (int half_of = 0; half_of < 2; half_of++) {
             const int n = n0 + half_of * (BN / 2) + tx * 4, o = c_at + m * ldc + n;
-            float4 v4 = n < N ? FACTORED(acc[r][half_of], n) : acc[r][half_of];
-#if WIDE_C
             if (n >= N) continue;
+            float4 v4 = FACTORED(acc[r][half_of], n);
+#if WIDE_C
             ADD_BIAS4(v4, col0 + n);
             POST4(v4, o, col0 + n);
             *(__global float4 *)(c + o) = v4;

@@ -37,7 +37,7 @@
 #endif
 
 #if WIDE_A
-#define LOAD_A(p) FOUR(p)
+#define LOAD_A(p) FLOAT4(p)
 #else
 #define LOAD_A(p) vload4(0, p)
 #endif
