@@ -217,7 +217,7 @@ static void test_second_start_compiles_nothing(void **state) {
     ps_engine_free(e);
     assert_int_equal(n_compiled, 0); /* binaries only */
     assert_int_equal(second.stored, 0);
-    assert_int_equal(second.misses, 0);
+    assert_int_equal(second.misses, 2); /* choices of the tuner for two products, which nobody has made */
     assert_int_equal(second.hits, first.stored);
     ps_test_remove_tree(dir);
 }
