@@ -31,10 +31,13 @@ typedef struct ps_model_options {
     /* Names the content of the file, such as a digest of it in hexadecimal: what ps_model_cache kept under this name is
      * taken instead of reading and optimising the file. NULL: the cache on disk is not asked. Of files only. */
     const char *cache_name;
+    /* On a device with memory of its own: milliseconds from now in which plans may try variants of their kernels; what
+     * is fastest is kept in the cache on disk for later loads. 0: only what was found before is used. */
+    int64_t tune_ms;
 } ps_model_options;
 
 #define PS_MODEL_OPTIONS_INIT                                                                                          \
-    { sizeof(ps_model_options), 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(ps_model_options), 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Loads an ONNX file or a torch.export archive (.pt2), told apart by their content. Nothing is kept of a model that
  * fails to load. options may be NULL. */
@@ -94,6 +97,17 @@ typedef struct ps_model_summary {
 } ps_model_summary;
 
 PS_API ps_status ps_model_summarize(const ps_model *model, ps_model_summary *ret_summary);
+
+/* What ps_model_options.tune_ms came to so far: products whose variants were timed, variants timed, products that run
+ * by another variant than the device's table gives, variants refused because their results differed; and the time of
+ * one run of all those products, by the table and as chosen. */
+typedef struct ps_model_tuning_info {
+    size_t size;
+    uint64_t problems, tried, faster, wrong;
+    double usual_ms, chosen_ms;
+} ps_model_tuning_info;
+
+PS_API ps_status ps_model_tuning(ps_model *model, ps_model_tuning_info *ret_info);
 
 /* Operators of the file by name: index 0 … until PS_NOT_FOUND, most frequent first. */
 PS_API ps_status ps_model_operator(const ps_model *model, size_t index, const char **ret_name, size_t *ret_count);

@@ -81,6 +81,14 @@ struct ps_kernel {
 
 #define PS_LOWER_MAX 128 /* inputs or outputs of one node; more are refused when a plan is made */
 
+/* Trials of a kernel's variants on a device: until when new ones may begin, and what came of them. */
+typedef struct ps_tuning {
+    int64_t until_ns;                        /* of ps_clock_ns */
+    uint64_t problems, tried, faster, wrong; /* products; variants run; products with another than the usual one;
+                                              * variants with other results, which are never taken */
+    int64_t usual_ns, best_ns;               /* of all problems, by the usual variants and by those chosen */
+} ps_tuning;
+
 /* A question to a device, and its answer. The node's shapes are fixed and its dtypes known. */
 typedef struct ps_lowering {
     const ps_node *node;
@@ -90,10 +98,11 @@ typedef struct ps_lowering {
     ps_layout in_layout[PS_LOWER_MAX];  /* asked: how inputs lie now; answered: how the kernel wants them */
     ps_layout out_layout[PS_LOWER_MAX]; /* answered; plain by default */
     ps_kernel *kernel;                  /* answered: NULL = declined */
-    int inplace;     /* answered: out[0] may take the memory of this input if that is its last use; -1: no */
-    bool alias;      /* answered, with kernel == NULL: out[0] is the memory of in[0], nothing to run */
-    uint64_t taken;  /* kept by ps_weights_take */
-    const char *why; /* (optional) answered by a device that declined: the reason, static storage */
+    int inplace;       /* answered: out[0] may take the memory of this input if that is its last use; -1: no */
+    bool alias;        /* answered, with kernel == NULL: out[0] is the memory of in[0], nothing to run */
+    uint64_t taken;    /* kept by ps_weights_take */
+    ps_tuning *tuning; /* asked: variants may be tried; NULL: those that were tried before are taken, no others */
+    const char *why;   /* (optional) answered by a device that declined: the reason, static storage */
 } ps_lowering;
 
 /* Declines by returning PS_OK with kernel == NULL and alias false. */
@@ -116,6 +125,10 @@ typedef struct ps_memory_ops {
     ps_status (*download)(ps_stream *stream, void *dst, const ps_region *src, size_t bytes, ps_error *err);
     /* Waits for all that was asked for, and tells what went wrong in it. */
     ps_status (*sync)(ps_stream *stream, ps_error *err);
+    /* Was the device lost (PS_UNAVAILABLE)? Then everything asked of it fails, and what is on it may only be freed. */
+    bool (*lost)(ps_device *device);
+    /* The same hardware as a new device, with nothing on it. */
+    ps_status (*reopen)(ps_device *device, ps_device **ret, ps_error *err);
 } ps_memory_ops;
 
 typedef struct ps_device_ops {

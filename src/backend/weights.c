@@ -37,6 +37,8 @@ struct ps_weights {
     size_t n_adopted;
     ps_reload_fn reload;
     void *reload_ctx;
+    void *staging; /* what is packed for a device's memory; guarded by lock, given up with ps_weights_settle */
+    size_t staging_bytes;
 };
 
 ps_status ps_weights_new(ps_alloc_state *alloc, ps_weights **ret, ps_error *err) {
@@ -58,6 +60,12 @@ static void free_data(ps_weights *w, ps_device *device, void *data) {
         ps_free(w->alloc, data);
 }
 
+static void drop_staging(ps_weights *w) {
+    ps_free(w->alloc, w->staging);
+    w->staging = NULL;
+    w->staging_bytes = 0;
+}
+
 void ps_weights_free(ps_weights *w) {
     if (!w) return;
     for (size_t b = 0; b < BUCKETS; b++) {
@@ -72,6 +80,7 @@ void ps_weights_free(ps_weights *w) {
         ps_tensor_release(w->adopted[i].tensor);
     }
     ps_free(w->alloc, w->adopted);
+    drop_staging(w);
     ps_mutex_destroy(&w->lock);
     ps_free(w->alloc, w);
 }
@@ -109,12 +118,25 @@ static ps_status pack_on_host(ps_weights *w, const request *r, void **ret, ps_er
     return PS_OK;
 }
 
+/* One block for all weights of a plan: new pages for each would cost more than the packing. */
+static ps_status need_staging(ps_weights *w, size_t size, ps_error *err) {
+    if (w->staging_bytes >= size) return PS_OK;
+    drop_staging(w);
+    w->staging = ps_alloc_lasting(w->alloc, size);
+    PS_FAIL_IF(!w->staging, err, NO_MEMORY, "out of memory for %zu bytes of packed weights", size);
+    ps_pages_expect(w->staging, size);
+    w->staging_bytes = size;
+    return PS_OK;
+}
+
 static ps_status pack_on_device(ps_weights *w, const request *r, void **ret, ps_error *err) {
-    void *data = NULL;
-    if (r->pack) PS_TRY(pack_on_host(w, r, &data, err));
-    ps_status status = r->device->ops->memory->buffer_new(r->device, r->size, data ? data : r->src->data, ret, err);
-    ps_free(w->alloc, data);
-    return status;
+    const void *content = r->src->data;
+    if (r->pack) {
+        PS_TRY(need_staging(w, r->size, err));
+        PS_TRY(r->pack(r->ctx, w->staging, err));
+        content = w->staging;
+    }
+    return r->device->ops->memory->buffer_new(r->device, r->size, content, ret, err);
 }
 
 /* Takes data, on failure too. */
@@ -308,6 +330,9 @@ ps_status ps_weights_keep(const ps_tensor *t, ps_error *err) {
 }
 
 void ps_weights_settle(ps_weights *w) {
+    ps_mutex_lock(&w->lock);
+    drop_staging(w);
+    ps_mutex_unlock(&w->lock);
     for (size_t i = 0; i < w->n_adopted; i++) {
         adopted *a = &w->adopted[i];
         if (a->taken && !a->kept) ps_tensor_drop(a->tensor);

@@ -6,17 +6,17 @@
 #include "cli.h"
 
 extern const cli_command cli_bench, cli_cache, cli_completion, cli_compress, cli_devices, cli_doctor, cli_help,
-    cli_inspect, cli_man, cli_run, cli_verify, cli_version;
+    cli_inspect, cli_man, cli_run, cli_tune, cli_verify, cli_version;
 #ifdef PS_WITH_SERVER
 extern const cli_command cli_demo, cli_serve;
 #endif
 
 const cli_command *const cli_commands[] = {
-    &cli_inspect, &cli_run,    &cli_verify, &cli_bench, &cli_compress,
+    &cli_inspect, &cli_run,     &cli_verify, &cli_bench, &cli_compress,
 #ifdef PS_WITH_SERVER
     &cli_serve,   &cli_demo,
 #endif
-    &cli_devices, &cli_doctor, &cli_cache,  &cli_completion, &cli_man, &cli_version, &cli_help, NULL,
+    &cli_tune,    &cli_devices, &cli_doctor, &cli_cache, &cli_completion, &cli_man, &cli_version, &cli_help, NULL,
 };
 
 const cli_command *cli_command_find(const char *name) {

@@ -124,6 +124,9 @@ void ps_engine_free(ps_engine *e) {
     if (!e) return;
     for (size_t i = 0; i < e->n_devices; i++)
         ps_device_free(e->devices[i]);
+    for (size_t i = 0; i < e->lost.size; i++)
+        ps_device_free(e->lost.data[i]);
+    ps_vec_release(&e->alloc, &e->lost);
     if (e->lock_made) ps_mutex_destroy(&e->discover_lock);
     if (e->lock_made) ps_str_release(&e->advice);
     ps_cache_close(e->cache);
@@ -191,6 +194,27 @@ static ps_status refuse_device(ps_engine *e, const char *name, ps_error *err) {
     return status;
 }
 
+static bool is_lost(ps_device *d) {
+    return d && d->ops->memory && d->ops->memory->lost(d);
+}
+
+/* Another in the place of a lost device; that one stays for the models that are on it, until the engine goes. */
+static ps_status replace_device(ps_engine *e, ps_device **device, ps_error *err) {
+    ps_device *old = *device, *fresh = NULL;
+    if (!ps_vec_push(&e->alloc, &e->lost, old)) return PS_FAIL_NOMEM(err, "a device");
+    const ps_status status = old->ops->memory->reopen(old, &fresh, err);
+    if (status != PS_OK) {
+        e->lost.size--;
+        return status;
+    }
+    atomic_store(&fresh->limit, atomic_load(&old->limit));
+    for (size_t i = 0; i < e->n_devices; i++)
+        if (e->devices[i] == old) e->devices[i] = fresh;
+    ps_log_line(&e->log, PS_LOG_WARN, "event=device-reopened device=%s", fresh->name);
+    *device = fresh;
+    return PS_OK;
+}
+
 ps_status ps_engine_device(ps_engine *e, const char *name, ps_device **ret, ps_error *err) {
     if (!name || strcmp(name, "auto") == 0) name = "cpu";
     bool own = strcmp(name, "cpu") == 0 || strcmp(name, "ref") == 0;
@@ -199,6 +223,7 @@ ps_status ps_engine_device(ps_engine *e, const char *name, ps_device **ret, ps_e
     if (!own) discover_locked(e);
     *ret = find_device(e, name);
     if (!*ret) status = refuse_device(e, name, err);
+    if (is_lost(*ret)) status = replace_device(e, ret, err);
     ps_mutex_unlock(&e->discover_lock);
     return status;
 }
@@ -230,7 +255,9 @@ size_t ps_engine_device_count(ps_engine *e) {
 ps_status ps_engine_device_info(ps_engine *e, size_t index, ps_device_info *ret) {
     if (index >= OWN_DEVICES) discover(e);
     if (index >= e->n_devices) return PS_NOT_FOUND;
+    ps_mutex_lock(&e->discover_lock);
     *ret = e->devices[index]->info;
+    ps_mutex_unlock(&e->discover_lock);
     return PS_OK;
 }
 

@@ -1,4 +1,5 @@
 /* model.c - loading a model, telling about it, and its cache of plans. */
+#include "base/os.h"
 #include "runtime/kept.h"
 
 /* ---- loading ---- */
@@ -80,6 +81,8 @@ static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
     m->threads = o->threads ? o->threads : m->engine->threads;
     m->cache_limit = o->plan_cache_bytes ? o->plan_cache_bytes : (size_t)64 << 20;
     m->no_fusion = o->no_fusion;
+    PS_FAIL_IF(o->tune_ms < 0, err, INVALID, "tune_ms is %lld: it must be 0 or more", (long long)o->tune_ms);
+    if (o->tune_ms) m->tuning.until_ns = ps_clock_ns() + (o->tune_ms < INT32_MAX ? o->tune_ms : INT32_MAX) * 1000000;
     PS_FAIL_IF(o->loop_limit < 0, err, INVALID, "loop_limit is %lld: it must be 0 or more", (long long)o->loop_limit);
     m->loop_limit = o->loop_limit ? o->loop_limit : 10000000;
     PS_FAIL_IF(o->depth_limit < 0 || o->depth_limit > PS_MAX_SUBGRAPH_DEPTH, err, INVALID,
@@ -310,4 +313,15 @@ ps_status ps_model_print(const ps_model *m, char **ret, ps_error *err) {
 
 void ps_text_free(ps_model *m, char *text) {
     ps_free(m->alloc, text);
+}
+
+ps_status ps_model_tuning(ps_model *m, ps_model_tuning_info *ret) {
+    if (!m || !ret || ret->size != sizeof *ret) return PS_INVALID;
+    ps_mutex_lock(&m->compile_lock);
+    const ps_tuning *t = &m->tuning;
+    *ret = (ps_model_tuning_info) {
+        sizeof *ret, t->problems, t->tried, t->faster, t->wrong, (double)t->usual_ns / 1e6, (double)t->best_ns / 1e6
+    };
+    ps_mutex_unlock(&m->compile_lock);
+    return PS_OK;
 }

@@ -312,6 +312,7 @@ static ps_status ask(compiler *c, const ps_node *n, ps_device *device, ps_loweri
     l->threads = c->plan->threads;
     l->weights = c->plan->model->weights;
     l->alloc = c->alloc;
+    l->tuning = c->plan->model->tuning.until_ns ? &c->plan->model->tuning : NULL;
     l->inplace = -1;
     for (uint32_t i = 0; i < n->n_in; i++) {
         if (n->in[i]) l->in_layout[i] = place_of(c, n->in[i])->home;

@@ -58,6 +58,7 @@ struct ps_engine {
     int threads;
     ps_device *devices[PS_MAX_DEVICES];
     size_t n_devices;
+    PS_VEC(ps_device *) lost; /* whose models may still be there; guarded by discover_lock */
     ps_mutex discover_lock;
     bool lock_made;
     bool discovered; /* devices whose drivers have to be loaded are there; guarded by discover_lock */
@@ -108,6 +109,7 @@ struct ps_model {
     const char *cache_note; /* what ps_model_cache was given, of a model that came from the cache; else NULL */
     size_t cached_bytes;    /* of packed weights that the cache has, plus 1; 0: it has none. Guarded by compile_lock */
     int64_t plans_made;     /* guarded by lock */
+    ps_tuning tuning;       /* guarded by compile_lock; until_ns 0: no trials */
 };
 
 /* ---- plan ---- */

@@ -19,8 +19,8 @@ from PIL import Image
 
 from conftest import BINARY, write_set
 
-COMMANDS = ["inspect", "run", "verify", "bench", "compress", "serve", "demo", "devices", "doctor", "cache", "completion", "man",
-            "version", "help"]
+COMMANDS = ["inspect", "run", "verify", "bench", "compress", "serve", "demo", "tune", "devices", "doctor", "cache", "completion",
+            "man", "version", "help"]
 
 
 def document(done):

@@ -1,6 +1,8 @@
 """Models from files on the first OpenCL device, where there is one: what only a file shows. Weights of codes and halves, of which
 the host gives up what it took, and which the plan for a second batch finds on the device; numpy computes what is expected."""
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -32,6 +34,22 @@ def weights(kind):
     codes = helper.make_tensor("w", TensorProto.INT4, [K, N], w.flatten().tolist())
     node = helper.make_node("DequantizeLinear", ["w", "s"], ["k"], axis=0, block_size=32)
     return [node], [codes, numpy_helper.from_array(s, "s")], w * np.repeat(s, 32, 0).astype(np.float64)
+
+
+def test_tune(gpu, tmp_path):
+    """Once found, choices are there for the next process."""
+    rng = np.random.default_rng(5)
+    w = (rng.standard_normal((64, 48)) / 8).astype(np.float32)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size]) for name, size in (("x", 64), ("y", 48)))
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "small", [x], [y], [numpy_helper.from_array(w, "w")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "model.onnx")
+    first = json.loads(gpu("tune", "--json", "--batch", "2", tmp_path / "model.onnx").out)
+    assert first["products"] == 1 and first["variants"] >= 1 and first["refused"] == 0
+    assert first["chosen_ms"] <= first["usual_ms"]
+    again = gpu("tune", "--batch", "2", tmp_path / "model.onnx")
+    assert again.code == 0 and "nothing to try" in again.out
+    assert gpu("tune", "--device", "cpu", tmp_path / "model.onnx").code == 0
+    assert gpu("tune", "--seconds", "0", tmp_path / "model.onnx").code == 2
 
 
 @pytest.mark.parametrize("kind, storage", [("f16", "f16"), ("int8", "u8"), ("int4", "u4")])

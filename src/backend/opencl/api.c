@@ -50,20 +50,3 @@ const char *ocl_code_name(cl_int code) {
         if (names[i].code == code) return names[i].name;
     return "an OpenCL error";
 }
-
-ps_status ocl_fail(const char *device, const char *call, cl_int code, ps_error *err) {
-    switch (code) {
-    case CL_MEM_OBJECT_ALLOCATION_FAILURE:
-    case CL_OUT_OF_RESOURCES:
-    case CL_OUT_OF_HOST_MEMORY:
-        return PS_FAIL(err, NO_MEMORY, "device '%s' is out of memory (%s: %s)", device, call, ocl_code_name(code));
-    case CL_DEVICE_NOT_AVAILABLE:
-    case CL_INVALID_COMMAND_QUEUE:
-    case CL_INVALID_CONTEXT:
-    case CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST:
-        return PS_FAIL(err, UNAVAILABLE, "device '%s' was lost (%s: %s): load the model again", device, call,
-                       ocl_code_name(code));
-    default: break;
-    }
-    return PS_FAIL(err, INTERNAL, "device '%s': %s gave %s (%d)", device, call, ocl_code_name(code), (int)code);
-}

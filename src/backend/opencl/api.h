@@ -47,7 +47,5 @@ typedef struct ocl_api {
 ps_status ocl_api_open(ocl_api *api, ps_error *err);
 /* "CL_OUT_OF_RESOURCES"; static storage. */
 const char *ocl_code_name(cl_int code);
-/* Fills err: which call on which device failed; out of memory and a lost device have statuses of their own. */
-ps_status ocl_fail(const char *device, const char *call, cl_int code, ps_error *err);
 
 #endif

@@ -218,7 +218,9 @@ static ps_status product(ps_device *device, ps_lowering *l, const ocl_conv *c, c
     ocl_gemm_set_weights(k, &g, &weights);
     g.step[3] = weights.rows * weights.columns;
     if (g.a_mode != OCL_A_ROWS) PS_TRY(make_taps(k, c, c->in_channels / c->groups, panels.k2_room, &g, err));
-    k->n = ocl_gemm_plan(k->device, &g, true);
+    ocl_gemm_plan(k->device, &g, true);
+    PS_TRY(ocl_tune(device, l, &g, chain, c->out_channels, err));
+    k->n = g.parts ? 2 : 1;
     k->base.workspace = ocl_gemm_workspace(&g);
     return ocl_gemm_launch(k, 0, &g, chain, c->out_channels, err);
 }

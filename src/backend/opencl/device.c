@@ -70,8 +70,53 @@ const ps_impl *ps_opencl_operators(size_t *ret_n) {
     return impls;
 }
 
+/* ---- errors ---- */
+
+/* Codes after which nothing of the context works. */
+static bool tells_loss(cl_int code) {
+    return code == CL_DEVICE_NOT_AVAILABLE || code == CL_INVALID_COMMAND_QUEUE || code == CL_INVALID_CONTEXT ||
+           code == CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST;
+}
+
+static bool tells_want(cl_int code) {
+    return code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_RESOURCES || code == CL_OUT_OF_HOST_MEMORY;
+}
+
+ps_status ocl_fail(ocl_device *d, const char *call, cl_int code, ps_error *err) {
+    const char *name = d->base.name, *what = ocl_code_name(code);
+    if (tells_loss(code)) atomic_store(&d->lost, true);
+    if (atomic_load(&d->lost))
+        return PS_FAIL(err, UNAVAILABLE, "device '%s' was lost (%s: %s): load the model again", name, call, what);
+    if (tells_want(code)) return PS_FAIL(err, NO_MEMORY, "device '%s' is out of memory (%s: %s)", name, call, what);
+    return PS_FAIL(err, INTERNAL, "device '%s': %s gave %s (%d)", name, call, what, (int)code);
+}
+
+/* Does it still do what it is asked for? */
+static bool answers(ocl_device *d) {
+    static const cl_int zero = 0;
+    ps_mutex_lock(&d->lock);
+    cl_int code = d->api.clEnqueueFillBuffer(d->queue, d->probe, &zero, sizeof zero, 0, sizeof zero, 0, NULL, NULL);
+    if (code == CL_SUCCESS) code = d->api.clFinish(d->queue);
+    ps_mutex_unlock(&d->lock);
+    return code == CL_SUCCESS;
+}
+
+/* Drivers say "out of resources", or codes of their own, of a card that was reset under a kernel. */
+ps_status ocl_fail_running(ocl_device *d, const char *call, cl_int code, ps_error *err) {
+    if ((code == CL_OUT_OF_RESOURCES || code < -1000) && !atomic_load(&d->lost) && !answers(d))
+        atomic_store(&d->lost, true);
+    return ocl_fail(d, call, code, err);
+}
+
+ps_status ocl_still_there(ocl_device *d, ps_error *err) {
+    return atomic_load(&d->lost) ? ocl_fail(d, "a call before", CL_DEVICE_NOT_AVAILABLE, err) : PS_OK;
+}
+
+/* ---- the device ---- */
+
 static ps_status lower(ps_device *device, ps_lowering *l, ps_error *err) {
     l->why = NULL;
+    PS_TRY(ocl_still_there(ocl_of(device), err));
     PS_TRY(ps_lower_list(device, impls, sizeof impls / sizeof *impls, l, err));
     if (!l->kernel && !l->alias && !l->why) l->why = "no OpenCL kernel for this operator";
     return PS_OK;
@@ -80,6 +125,7 @@ static ps_status lower(ps_device *device, ps_lowering *l, ps_error *err) {
 static void device_free(ps_device *device) {
     ocl_device *d = ocl_of(device);
     ocl_programs_free(d);
+    if (d->probe) d->api.clReleaseMemObject(d->probe);
     if (d->queue) d->api.clReleaseCommandQueue(d->queue);
     if (d->context) d->api.clReleaseContext(d->context);
     ps_mutex_destroy(&d->lock);

@@ -89,63 +89,74 @@ static void find_all(search *s) {
 
 /* ---- devices ---- */
 
-static void describe(ocl_device *d, const found *f, size_t index) {
+static void describe(ocl_device *d) {
     const ocl_api *api = &d->api;
     char platform[128] = "", driver[64];
     ps_device *base = &d->base;
-    api->clGetPlatformInfo(f->platform, CL_PLATFORM_VERSION, sizeof platform - 1, platform, NULL);
-    text_of(api, f->id, CL_DEVICE_NAME, base->hardware, sizeof base->hardware);
-    text_of(api, f->id, CL_DRIVER_VERSION, driver, sizeof driver);
-    ps_snprintf(base->name, sizeof base->name, "opencl:%zu", index);
+    api->clGetPlatformInfo(d->platform, CL_PLATFORM_VERSION, sizeof platform - 1, platform, NULL);
+    text_of(api, d->id, CL_DEVICE_NAME, base->hardware, sizeof base->hardware);
+    text_of(api, d->id, CL_DRIVER_VERSION, driver, sizeof driver);
+    ps_snprintf(base->name, sizeof base->name, "opencl:%zu", d->index);
     ps_snprintf(base->driver, sizeof base->driver, "%.48s, driver %.32s", platform, driver);
     ps_snprintf(d->target, sizeof d->target, "%s, %s, %s", base->hardware, platform, driver);
-    d->largest = (size_t)number_of(api, f->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
-    d->most_items = (size_t)number_of(api, f->id, CL_DEVICE_MAX_WORK_GROUP_SIZE);
-    d->nvidia = number_of(api, f->id, CL_DEVICE_VENDOR_ID) == 0x10de;
-    const uint64_t units = number_of(api, f->id, CL_DEVICE_MAX_COMPUTE_UNITS) & 0xffff;
+    d->largest = (size_t)number_of(api, d->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
+    d->most_items = (size_t)number_of(api, d->id, CL_DEVICE_MAX_WORK_GROUP_SIZE);
+    d->nvidia = number_of(api, d->id, CL_DEVICE_VENDOR_ID) == 0x10de;
+    const uint64_t units = number_of(api, d->id, CL_DEVICE_MAX_COMPUTE_UNITS) & 0xffff;
     d->units = units ? (int64_t)units : 1;
     base->info = (ps_device_info) { sizeof base->info,
                                     base->name,
                                     base->hardware,
                                     base->driver,
-                                    number_of(api, f->id, CL_DEVICE_GLOBAL_MEM_SIZE),
-                                    (int)number_of(api, f->id, CL_DEVICE_MAX_COMPUTE_UNITS) };
+                                    number_of(api, d->id, CL_DEVICE_GLOBAL_MEM_SIZE),
+                                    (int)number_of(api, d->id, CL_DEVICE_MAX_COMPUTE_UNITS) };
     base->caps = (ps_caps) { true, true, true, true, PS_MAX_POSTS, true, false, true };
 }
 
-static ps_status open_device(ocl_device *d, const found *f, ps_error *err) {
-    const cl_context_properties properties[] = { CL_CONTEXT_PLATFORM, (cl_context_properties)f->platform, 0 };
+static ps_status open_device(ocl_device *d, ps_error *err) {
+    const cl_context_properties properties[] = { CL_CONTEXT_PLATFORM, (cl_context_properties)d->platform, 0 };
     cl_int code;
-    d->context = d->api.clCreateContext(properties, 1, &f->id, NULL, NULL, &code);
-    if (!d->context) return ocl_fail(d->base.name, "clCreateContext", code, err);
-    d->queue = d->api.clCreateCommandQueue(d->context, f->id, 0, &code);
-    return d->queue ? PS_OK : ocl_fail(d->base.name, "clCreateCommandQueue", code, err);
+    d->context = d->api.clCreateContext(properties, 1, &d->id, NULL, NULL, &code);
+    if (!d->context) return ocl_fail(d, "clCreateContext", code, err);
+    d->queue = d->api.clCreateCommandQueue(d->context, d->id, 0, &code);
+    if (!d->queue) return ocl_fail(d, "clCreateCommandQueue", code, err);
+    d->probe = d->api.clCreateBuffer(d->context, CL_MEM_READ_WRITE, sizeof(cl_int), NULL, &code);
+    return d->probe ? PS_OK : ocl_fail(d, "clCreateBuffer", code, err);
 }
 
-static ps_status new_device(search *s, const found *f, size_t index, ps_cache *cache, ps_device **ret, ps_error *err) {
-    ocl_device *d = ps_alloc_zero(s->alloc, sizeof *d);
+/* Taken over from `known`: api, platform, id, type, index and cache. */
+static ps_status new_device(ps_alloc_state *alloc, const ocl_device *known, ps_device **ret, ps_error *err) {
+    ocl_device *d = ps_alloc_zero(alloc, sizeof *d);
     if (!d) return PS_FAIL_NOMEM(err, "a device");
     d->base.ops = &ocl_device_ops;
-    d->base.alloc = s->alloc;
-    d->api = s->api;
-    d->id = f->id;
-    d->gpu = (f->type & CL_DEVICE_TYPE_GPU) != 0;
+    d->base.alloc = alloc;
+    d->api = known->api;
+    d->platform = known->platform;
+    d->id = known->id;
+    d->type = known->type;
+    d->index = known->index;
+    d->gpu = (d->type & CL_DEVICE_TYPE_GPU) != 0;
     atomic_init(&d->base.held, 0);
     atomic_init(&d->base.limit, 0);
-    ps_map_init(&d->programs, s->alloc);
+    atomic_init(&d->lost, false);
+    ps_map_init(&d->programs, alloc);
     if (!ps_mutex_init(&d->lock)) {
-        ps_free(s->alloc, d);
+        ps_free(alloc, d);
         return PS_FAIL_NOMEM(err, "a lock");
     }
-    describe(d, f, index);
-    ps_status status = open_device(d, f, err);
+    describe(d);
+    ps_status status = open_device(d, err);
     if (status != PS_OK) {
         ps_device_free(&d->base);
         return status;
     }
-    d->cache = cache;
+    d->cache = known->cache;
     *ret = &d->base;
     return PS_OK;
+}
+
+ps_status ocl_reopen(ps_device *device, ps_device **ret, ps_error *err) {
+    return new_device(device->alloc, ocl_of(device), ret, err);
 }
 
 /* One driver that fails must not hide the others. */
@@ -155,7 +166,10 @@ static void add_devices(search *s, bool gpus, ps_cache *cache, ps_device **ret, 
         ps_error err = PS_ERROR_INIT;
         const found *f = &s->list[i];
         if (((f->type & CL_DEVICE_TYPE_GPU) != 0) != gpus) continue;
-        if (new_device(s, f, *index, cache, &ret[*ret_n], &err) != PS_OK) {
+        const ocl_device known = {
+            .api = s->api, .platform = f->platform, .id = f->id, .type = f->type, .index = *index, .cache = cache
+        };
+        if (new_device(s->alloc, &known, &ret[*ret_n], &err) != PS_OK) {
             ps_str_printf(s->advice, "%s\n", err.msg);
             continue;
         }

@@ -60,6 +60,7 @@ static double filled(const ocl_device *d) {
 /* Groups come to units in turn, so that the busiest has one more than the others; a unit with few items is not filled.
  */
 double ocl_gemm_cost(const ocl_device *d, const ocl_gemm *g) {
+    if (g->few_depth) return ocl_traffic_cost(d, (double)(g->k * g->n));
     const int64_t each = g->parts ? g->parts : g->outer * g->inner;
     const double groups = (double)tiles(g->m, g->tile.m) * (double)tiles(g->n, g->tile.n) * (double)each;
     const int items = g->tile.m * g->tile.n / 64;
@@ -81,22 +82,12 @@ static void choose_parts(const ocl_device *d, ocl_gemm *g, double *best) {
     }
 }
 
-/* A few rows: by columns instead of tiles (gemv.c). */
-static bool plan_few(const ocl_device *d, ocl_gemm *g) {
-    if (!ocl_gemv_fits(g)) return false;
-    ocl_gemv_share(d, g);
-    if (g->parts >= 2 && can_share(g, g->parts)) return true;
-    if (g->parts >= 2) g->few_depth = 0;
-    g->parts = 0;
-    return g->few_depth > 0;
-}
-
 int ocl_gemm_plan(const ocl_device *d, ocl_gemm *g, bool may_share) {
     const ocl_tile *table;
     size_t n;
     double best = INFINITY;
     table_of(d, &table, &n);
-    if (may_share && plan_few(d, g)) return g->parts ? 2 : 1;
+    if (may_share && ocl_gemv_fits(g)) return ocl_gemv_plan(d, g);
     for (size_t i = 0; i < n; i++) {
         ocl_gemm try = *g;
         if (n > 1 && g->weights.block % table[i].depth) continue; /* a scale a step; the last tile takes all blocks */
@@ -109,6 +100,57 @@ int ocl_gemm_plan(const ocl_device *d, ocl_gemm *g, bool may_share) {
         *g = try;
     }
     return g->parts ? 2 : 1;
+}
+
+/* ---- other variants ---- */
+
+static const ocl_tile tried_tiles[] = { { 64, 64, 8, false, 1 },  { 64, 64, 8, true, 1 },    { 128, 64, 8, false, 1 },
+                                        { 64, 128, 8, false, 1 }, { 64, 128, 16, false, 1 }, { 64, 64, 16, false, 1 } };
+
+static bool is_same(const ocl_gemm *a, const ocl_gemm *b) {
+    return a->parts == b->parts && a->tile.m == b->tile.m && a->tile.n == b->tile.n && a->tile.depth == b->tile.depth &&
+           a->tile.twice == b->tile.twice;
+}
+
+/* Into ret[1 ...], which stays sorted by cost and has room for OCL_MOST_VARIANTS. */
+static void add_variant(const ocl_device *d, const ocl_gemm *g, ocl_gemm *ret, size_t *n, double *costs) {
+    const double cost = ocl_gemm_cost(d, g);
+    size_t at = *n;
+    for (size_t i = 0; i < *n; i++)
+        if (is_same(g, &ret[i])) return;
+    while (at > 1 && costs[at - 1] > cost)
+        at--;
+    if (at == OCL_MOST_VARIANTS) return;
+    if (*n < OCL_MOST_VARIANTS) ++*n;
+    for (size_t i = *n - 1; i > at; i--) {
+        ret[i] = ret[i - 1];
+        costs[i] = costs[i - 1];
+    }
+    ret[at] = *g;
+    costs[at] = cost;
+}
+
+void ocl_gemm_variants(const ocl_device *d, const ocl_gemm *g, ocl_gemm *ret, size_t *ret_n) {
+    double costs[OCL_MOST_VARIANTS] = { 0 };
+    ret[0] = *g;
+    *ret_n = 1;
+    if (g->few_depth) {
+        ocl_gemv_variants(d, g, ret, ret_n);
+        return;
+    }
+    for (size_t i = 0; i < sizeof tried_tiles / sizeof *tried_tiles; i++) {
+        ocl_gemm try = *g;
+        try.tile = tried_tiles[i];
+        if ((size_t)(try.tile.m * try.tile.n / 64) > d->most_items) continue;
+        if (g->weights.block % try.tile.depth) continue; /* a scale a step */
+        for (int64_t parts = 1; parts <= MOST_PARTS && (parts == 1 || parts * LEAST_DEPTH <= g->k);
+             parts += 1 + parts / 3) {
+            if (parts > 1 && !can_share(g, parts)) break;
+            try.parts = parts > 1 ? parts : 0;
+            if (parts > 1) try.parts = (g->k + depth_of_part(&try) - 1) / depth_of_part(&try); /* none is empty */
+            if (try.parts != 1) add_variant(d, &try, ret, ret_n, costs);
+        }
+    }
 }
 
 size_t ocl_gemm_workspace(const ocl_gemm *g) {
@@ -252,9 +294,12 @@ static ps_status lower_product(ps_device *device, ps_lowering *l, ocl_gemm *g, c
     if (panels) PS_TRY(ocl_weights_take(device, l, 1, panels, &weights, err));
     PS_TRY(ocl_kernel_new(device, l, 2, label, &k, err));
     if (panels) ocl_gemm_set_weights(k, g, &weights);
-    k->n = ocl_gemm_plan(k->device, g, true);
+    ocl_gemm_plan(k->device, g, true);
+    ps_status status = ocl_tune(device, l, g, &chain, g->n, err);
+    k->n = g->parts ? 2 : 1;
     k->base.workspace = ocl_gemm_workspace(g);
-    return ocl_kernel_done(l, k, ocl_gemm_launch(k, 0, g, &chain, g->n, err));
+    if (status == PS_OK) status = ocl_gemm_launch(k, 0, g, &chain, g->n, err);
+    return ocl_kernel_done(l, k, status);
 }
 
 /* The posts of the node, behind those that a bias or C needs. */

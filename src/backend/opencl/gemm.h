@@ -51,12 +51,21 @@ typedef struct ocl_gemm {
     ocl_tile tile;     /* ocl_gemm_plan */
     int64_t parts;     /* the rows of B are shared out among so many work-groups a tile; 0: not */
     int64_t few_depth; /* for few rows (gemv.c): rows of B that a slice of a work-group takes; 0: by tiles */
+    int few_width;     /* and fours of columns an item */
 } ocl_gemm;
 
 /* Chooses the tile, and whether the depth is shared out: a product of few tiles leaves most of a card idle. Then each
  * part is a group's, and what the parts come to is added up by a launch of its own from the kernel's workspace:
  * may_share is for kernels that use theirs for nothing else. Returns the launches that it takes: 1 or 2. */
 int ocl_gemm_plan(const ocl_device *d, ocl_gemm *g, bool may_share);
+/* The variants of a planned product: itself, then others by cost. At most OCL_MOST_VARIANTS. */
+#define OCL_MOST_VARIANTS 13
+void ocl_gemm_variants(const ocl_device *d, const ocl_gemm *g, ocl_gemm *ret, size_t *ret_n);
+void ocl_gemv_variants(const ocl_device *d, const ocl_gemm *g, ocl_gemm *ret, size_t *ret_n);
+/* Replaces what ocl_gemm_plan chose by what is fastest on this device, as far as that is known or may be tried
+ * (l->tuning). For kernels with one product, whose weights are taken and which is all that they run (tune.c). */
+ps_status ocl_tune(ps_device *device, ps_lowering *l, ocl_gemm *g, const ps_chain *chain, int64_t columns,
+                   ps_error *err);
 size_t ocl_gemm_workspace(const ocl_gemm *g); /* for the parts; 0 without */
 /* What that choice costs: multiply-adds of one compute unit, memory traffic and launches counted as such. */
 double ocl_gemm_cost(const ocl_device *d, const ocl_gemm *g);
@@ -81,6 +90,9 @@ ps_status ocl_panels_take(ps_device *device, ps_lowering *l, uint32_t index, con
  * ps_tensor.codes) or holds nothing else. Columns up to a multiple of eight where it is not f32. */
 ps_status ocl_weights_take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, ocl_weights *ret,
                            ps_error *err);
+/* Would that be in less than 32 bits? */
+ps_status ocl_weights_narrow(ps_device *device, const ps_lowering *l, uint32_t index, const ocl_panels *p, bool *ret,
+                             ps_error *err);
 /* g->b and what goes with it; the kernel's label tells the storage. */
 void ocl_gemm_set_weights(ocl_kernel *k, ocl_gemm *g, const ocl_weights *w);
 /* Options of a kernel with WEIGHT_PARAMS (common.cl), "" for f32; its arguments for them. */
@@ -89,8 +101,7 @@ void ocl_weights_args(ocl_launch *l, const ocl_weights *w);
 
 /* ---- few rows of A (gemv.c) ---- */
 bool ocl_gemv_fits(const ocl_gemm *g);
-/* Sets few_depth and parts. */
-void ocl_gemv_share(const ocl_device *d, ocl_gemm *g);
+int ocl_gemv_plan(const ocl_device *d, ocl_gemm *g); /* as ocl_gemm_plan */
 ps_status ocl_gemv_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char *posts, const ps_chain *chain,
                           int64_t columns, ps_error *err);
 

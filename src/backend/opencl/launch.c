@@ -40,11 +40,11 @@ static ps_status run_launch(const ocl_kernel *k, const ocl_launch *l, cl_kernel 
     cl_uint at = 0;
     for (int i = 0; i < l->n_args; i++) {
         cl_int code = set_arg(api, handle, &at, &l->args[i], args);
-        if (code != CL_SUCCESS) return ocl_fail(k->device->base.name, "clSetKernelArg", code, err);
+        if (code != CL_SUCCESS) return ocl_fail(k->device, "clSetKernelArg", code, err);
     }
     cl_int code = api->clEnqueueNDRangeKernel(args->stream->queue, handle, 3, NULL, l->global, l->local, 0, NULL, NULL);
     if (code != CL_SUCCESS) {
-        ps_status status = ocl_fail(k->device->base.name, "clEnqueueNDRangeKernel", code, err);
+        ps_status status = ocl_fail_running(k->device, "clEnqueueNDRangeKernel", code, err);
         ps_error_prefix(err, "%s", k->base.label);
         return status;
     }
@@ -58,6 +58,7 @@ static ps_status run_launch(const ocl_kernel *k, const ocl_launch *l, cl_kernel 
 static ps_status run(const ps_kernel *kernel, const ps_kernel_args *args, ps_error *err) {
     const ocl_kernel *k = (const ocl_kernel *)kernel;
     cl_kernel *handles = args->state;
+    PS_TRY(ocl_still_there(k->device, err));
     for (int i = 0; i < k->n; i++)
         PS_TRY(run_launch(k, &k->launches[i], handles[i], args, err));
     return PS_OK;
@@ -80,7 +81,7 @@ static ps_status state_new(const ps_kernel *kernel, ps_alloc_state *alloc, void 
         handles[i] = k->device->api.clCreateKernel(k->launches[i].program->handle, k->launches[i].entry, &code);
     if (code != CL_SUCCESS) {
         state_free(kernel, alloc, handles);
-        return ocl_fail(k->device->base.name, "clCreateKernel", code, err);
+        return ocl_fail(k->device, "clCreateKernel", code, err);
     }
     *ret = handles;
     return PS_OK;

@@ -35,6 +35,7 @@ static ps_status buffer_new(ps_device *device, size_t bytes, const void *content
     ocl_device *d = ocl_of(device);
     cl_int code;
     size_t room = bytes < PS_ALIGN ? PS_ALIGN : bytes;
+    PS_TRY(ocl_still_there(d, err));
     PS_TRY(check_room(d, room, err));
     ocl_buffer *b = ps_alloc_zero(device->alloc, sizeof *b);
     if (!b) return PS_FAIL_NOMEM(err, "a buffer");
@@ -46,7 +47,7 @@ static ps_status buffer_new(ps_device *device, size_t bytes, const void *content
     }
     if (code != CL_SUCCESS) {
         ps_free(device->alloc, b);
-        return ocl_fail(device->name, "clCreateBuffer", code, err);
+        return ocl_fail_running(d, "clCreateBuffer", code, err);
     }
     atomic_fetch_add(&device->held, room);
     *ret = b;
@@ -74,6 +75,7 @@ static void stream_free(ps_stream *s) {
 static ps_status stream_new(ps_device *device, ps_stream **ret, ps_error *err) {
     ocl_device *d = ocl_of(device);
     cl_int code, zero = 0;
+    PS_TRY(ocl_still_there(d, err));
     ps_stream *s = ps_alloc_zero(device->alloc, sizeof *s);
     if (!s) return PS_FAIL_NOMEM(err, "a stream");
     s->device = d;
@@ -83,46 +85,46 @@ static ps_status stream_new(ps_device *device, ps_stream **ret, ps_error *err) {
             d->api.clCreateBuffer(d->context, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR, sizeof zero, &zero, &code);
     if (code != CL_SUCCESS) {
         stream_free(s);
-        return ocl_fail(device->name, "clCreateCommandQueue", code, err);
+        return ocl_fail(d, "clCreateCommandQueue", code, err);
     }
     *ret = s;
     return PS_OK;
 }
 
 static ps_status upload(ps_stream *s, const ps_region *dst, const void *src, size_t bytes, ps_error *err) {
-    const ocl_device *d = s->device;
+    ocl_device *d = s->device;
     if (!bytes) return PS_OK;
     cl_int code = d->api.clEnqueueWriteBuffer(s->queue, ((const ocl_buffer *)dst->buffer)->mem, CL_FALSE, dst->offset,
                                               bytes, src, 0, NULL, NULL);
-    return code == CL_SUCCESS ? PS_OK : ocl_fail(d->base.name, "clEnqueueWriteBuffer", code, err);
+    return code == CL_SUCCESS ? PS_OK : ocl_fail_running(d, "clEnqueueWriteBuffer", code, err);
 }
 
 static ps_status download(ps_stream *s, void *dst, const ps_region *src, size_t bytes, ps_error *err) {
-    const ocl_device *d = s->device;
+    ocl_device *d = s->device;
     if (!bytes) return PS_OK;
     cl_int code = d->api.clEnqueueReadBuffer(s->queue, ((const ocl_buffer *)src->buffer)->mem, CL_FALSE, src->offset,
                                              bytes, dst, 0, NULL, NULL);
-    return code == CL_SUCCESS ? PS_OK : ocl_fail(d->base.name, "clEnqueueReadBuffer", code, err);
+    return code == CL_SUCCESS ? PS_OK : ocl_fail_running(d, "clEnqueueReadBuffer", code, err);
 }
 
 /* Kernels cannot fail: one that met an index out of range has read another element and set the flag. */
 static ps_status look_at_flag(ps_stream *s, ps_error *err) {
-    const ocl_device *d = s->device;
+    ocl_device *d = s->device;
     cl_int flag = 0, zero = 0;
     s->check = false;
     cl_int code = d->api.clEnqueueReadBuffer(s->queue, s->flag, CL_TRUE, 0, sizeof flag, &flag, 0, NULL, NULL);
     if (code == CL_SUCCESS && flag)
         code = d->api.clEnqueueWriteBuffer(s->queue, s->flag, CL_TRUE, 0, sizeof zero, &zero, 0, NULL, NULL);
-    if (code != CL_SUCCESS) return ocl_fail(d->base.name, "clEnqueueReadBuffer", code, err);
+    if (code != CL_SUCCESS) return ocl_fail_running(d, "clEnqueueReadBuffer", code, err);
     PS_FAIL_IF(flag, err, INVALID, "an index of a Gather lies outside of the axis it selects from");
     return PS_OK;
 }
 
 static ps_status sync(ps_stream *s, ps_error *err) {
-    const ocl_device *d = s->device;
+    ocl_device *d = s->device;
     cl_int code = d->api.clFinish(s->queue);
     s->waiting = 0;
-    if (code != CL_SUCCESS) return ocl_fail(d->base.name, "clFinish", code, err);
+    if (code != CL_SUCCESS) return ocl_fail_running(d, "clFinish", code, err);
     return s->check ? look_at_flag(s, err) : PS_OK;
 }
 
@@ -130,4 +132,9 @@ cl_mem ocl_buffer_mem(const void *buffer) {
     return ((const ocl_buffer *)buffer)->mem;
 }
 
-const ps_memory_ops ocl_memory_ops = { buffer_new, buffer_free, stream_new, stream_free, upload, download, sync };
+static bool lost(ps_device *device) {
+    return atomic_load(&ocl_of(device)->lost);
+}
+
+const ps_memory_ops ocl_memory_ops = { buffer_new, buffer_free, stream_new, stream_free, upload,
+                                       download,   sync,        lost,       ocl_reopen };

@@ -26,7 +26,10 @@ typedef struct ocl_program {
 typedef struct ocl_device {
     ps_device base;
     ocl_api api; /* a copy: the library itself stays in memory */
+    cl_platform_id platform;
     cl_device_id id;
+    cl_device_type type;
+    size_t index; /* among OpenCL's devices: its name */
     cl_context context;
     bool gpu;          /* else a processor, which compiles unrolled loops for minutes and gains nothing */
     bool nvidia;       /* which table of tiles (gemm.c) */
@@ -37,6 +40,8 @@ typedef struct ocl_device {
     size_t most_items; /* of a work-group */
     int64_t units;     /* compute units, at least 1 */
     cl_command_queue queue; /* uploads of weights; guarded by lock */
+    cl_mem probe;           /* an int, to see whether the device answers */
+    atomic_bool lost;       /* for good: all that is asked of it fails; the engine opens another in its place */
     ps_mutex lock;
     ps_map programs;  /* key → ocl_program; guarded by lock */
     ps_cache *cache;  /* the engine's; NULL: none */
@@ -46,6 +51,17 @@ typedef struct ocl_device {
 static inline ocl_device *ocl_of(ps_device *d) {
     return (ocl_device *)d;
 }
+
+/* Fills err: which call on which device failed. Out of memory and a lost device have statuses of their own; a code that
+ * tells of a loss marks the device. */
+ps_status ocl_fail(ocl_device *d, const char *call, cl_int code, ps_error *err);
+/* The same for calls that run something, which may tell of a loss by other codes: the device is asked whether it still
+ * answers. Not with d->lock held. */
+ps_status ocl_fail_running(ocl_device *d, const char *call, cl_int code, ps_error *err);
+/* PS_UNAVAILABLE if it was lost before. */
+ps_status ocl_still_there(ocl_device *d, ps_error *err);
+/* The same device in a context of its own, without what is on this one. */
+ps_status ocl_reopen(ps_device *device, ps_device **ret, ps_error *err);
 
 extern const ps_device_ops ocl_device_ops;
 extern const ps_memory_ops ocl_memory_ops;
@@ -62,6 +78,8 @@ void ocl_prepare_environment(const char *root);
 /* kernels/NAME.cl behind the generated text (may be ""), compiled with the options. Lives as long as the device. */
 ps_status ocl_program_get(ocl_device *d, const char *name, const char *options, const char *text, ocl_program **ret,
                           ps_error *err);
+/* Of the text of kernels/NAME.cl and what all have before it. */
+uint64_t ocl_program_version(const char *name);
 void ocl_programs_free(ocl_device *d);
 
 /* ---- what it reaches (measure.c) ---- */

@@ -11,17 +11,12 @@ static int64_t up(int64_t n, int64_t unit) {
     return (n + unit - 1) / unit * unit;
 }
 
-static int64_t k2_room(const ocl_panels *p) {
+static int64_t room(const ocl_panels *p) {
     return p->k2_room ? p->k2_room : p->k2_n;
 }
 
 int64_t ocl_panel_rows(const ocl_panels *p) {
-    return up(p->k1_n * k2_room(p), OCL_GEMM_DEPTH);
-}
-
-/* Of element k = k1 * k2_n + k2. */
-static int64_t row_of(const ocl_panels *p, int64_t k) {
-    return k / p->k2_n * k2_room(p) + k % p->k2_n;
+    return up(p->k1_n * room(p), OCL_GEMM_DEPTH);
 }
 
 int64_t ocl_panel_columns(const ocl_panels *p) {
@@ -35,55 +30,106 @@ static int64_t element_of(const ocl_panels *p, int64_t g, int64_t k1, int64_t k2
 
 static void name_panels(char *key, size_t size, const char *kind, const ocl_panels *p) {
     ps_snprintf(key, size, "opencl.%s %lld %lld %lld %lld %lld %lld %lld %lld %lld", kind, (long long)p->groups,
-                (long long)p->k1_n, (long long)p->k2_n, (long long)k2_room(p), (long long)p->n, (long long)p->group,
+                (long long)p->k1_n, (long long)p->k2_n, (long long)room(p), (long long)p->n, (long long)p->group,
                 (long long)p->k1, (long long)p->k2, (long long)p->column);
 }
-
-/* ---- f32 ---- */
 
 typedef struct pack_job {
     const ocl_panels *p;
     const ps_tensor *src;
     const ocl_weights *w;
+    int threads;
+    const void *from; /* src's content in the panels' type */
+    void *to;
 } pack_job;
 
-static ps_status pack(void *ctx, void *dst, ps_error *err) {
-    const ocl_panels *p = ((const pack_job *)ctx)->p;
-    const float *src = ((const pack_job *)ctx)->src->data;
-    const int64_t rows = ocl_panel_rows(p), columns = ocl_panel_columns(p);
-    memset(dst, 0, (size_t)(p->groups * rows * columns) * sizeof(float));
-    for (int64_t g = 0; g < p->groups; g++) {
-        for (int64_t k1 = 0; k1 < p->k1_n; k1++) {
-            for (int64_t k2 = 0; k2 < p->k2_n; k2++) {
-                float *row = (float *)dst + (g * rows + k1 * k2_room(p) + k2) * columns;
-                const float *from = src + element_of(p, g, k1, k2, 0);
-                for (int64_t c = 0; c < p->n; c++)
-                    row[c] = from[c * p->column];
-            }
-        }
+/* Of the panels: entry k of a column that has k1_n * k2_n. */
+static int64_t row_of(const pack_job *j, int64_t g, int64_t k) {
+    return g * j->w->rows + k / j->p->k2_n * room(j->p) + k % j->p->k2_n;
+}
+
+/* ---- elements of 32 and 16 bits ----
+ * Columns that lie side by side in the tensor are copied row by row; else each column is read as it lies, and the rows
+ * of a strip of columns stay in the cache until their lines are full. */
+
+#define STRIP 16
+
+#define PACK(type, bits)                                                                                               \
+    static void pack_rows_##bits(void *ctx, int64_t begin, int64_t end, int thread) {                                  \
+        const pack_job *j = ctx;                                                                                       \
+        const int64_t depth = j->p->k1_n * j->p->k2_n;                                                                 \
+        for (int64_t i = begin; i < end; i++) {                                                                        \
+            const int64_t g = i / depth, k = i % depth;                                                                \
+            memcpy((type *)j->to + row_of(j, g, k) * j->w->columns,                                                    \
+                   (const type *)j->from + element_of(j->p, g, k / j->p->k2_n, k % j->p->k2_n, 0),                     \
+                   (size_t)j->p->n * sizeof(type));                                                                    \
+        }                                                                                                              \
+    }                                                                                                                  \
+                                                                                                                       \
+    static void pack_column_##bits(const pack_job *j, int64_t g, int64_t c) {                                          \
+        const ocl_panels *p = j->p;                                                                                    \
+        const int64_t columns = j->w->columns;                                                                         \
+        for (int64_t k2 = 0; k2 < p->k2_n; k2++) {                                                                     \
+            const type *from = (const type *)j->from + element_of(p, g, 0, k2, c);                                     \
+            type *to = (type *)j->to + (g * j->w->rows + k2) * columns + c;                                            \
+            for (int64_t k1 = 0; k1 < p->k1_n; k1++)                                                                   \
+                to[k1 * room(p) * columns] = from[k1 * p->k1];                                                         \
+        }                                                                                                              \
+    }                                                                                                                  \
+                                                                                                                       \
+    static void pack_strips_##bits(void *ctx, int64_t begin, int64_t end, int thread) {                                \
+        const pack_job *j = ctx;                                                                                       \
+        const int64_t strips = (j->p->n + STRIP - 1) / STRIP;                                                          \
+        for (int64_t i = begin; i < end; i++) {                                                                        \
+            const int64_t first = i % strips * STRIP, last = first + STRIP < j->p->n ? first + STRIP : j->p->n;        \
+            for (int64_t c = first; c < last; c++)                                                                     \
+                pack_column_##bits(j, i / strips, c);                                                                  \
+        }                                                                                                              \
     }
+
+PACK(uint32_t, 32)
+PACK(uint16_t, 16)
+
+static void pack_elements(pack_job *j, ps_parallel_fn by_rows, ps_parallel_fn by_strips) {
+    const ocl_panels *p = j->p;
+    const int64_t rows = p->groups * p->k1_n * p->k2_n, strips = p->groups * ((p->n + STRIP - 1) / STRIP);
+    if (j->w->rows * j->w->columns != p->k1_n * p->k2_n * p->n) memset(j->to, 0, j->w->bytes);
+    if (p->column == 1)
+        ps_parallel_for(rows, 1 + 65536 / p->n, j->threads, by_rows, j);
+    else
+        ps_parallel_for(strips, 1 + 65536 / (STRIP * p->k1_n * p->k2_n), j->threads, by_strips, j);
+}
+
+static ps_status pack(void *ctx, void *dst, ps_error *err) {
+    pack_job *j = ctx;
+    j->from = j->src->data;
+    j->to = dst;
+    pack_elements(j, pack_rows_32, pack_strips_32);
     return PS_OK;
 }
 
-/* ---- 16 bits ---- */
+/* Content in f32 that 16 bits hold. */
+static void pack_narrowed(const pack_job *j, ps_dtype type) {
+    const ocl_panels *p = j->p;
+    memset(j->to, 0, j->w->bytes);
+    for (int64_t g = 0; g < p->groups; g++) {
+        for (int64_t k = 0; k < p->k1_n * p->k2_n; k++) {
+            const float *from = (const float *)j->src->data + element_of(p, g, k / p->k2_n, k % p->k2_n, 0);
+            uint16_t *row = (uint16_t *)j->to + row_of(j, g, k) * j->w->columns;
+            for (int64_t c = 0; c < p->n; c++)
+                ps_convert(from + c * p->column, PS_DTYPE_F32, row + c, type, 1, true);
+        }
+    }
+}
 
 static ps_status pack_halves(void *ctx, void *dst, ps_error *err) {
-    const pack_job *j = ctx;
-    const ocl_panels *p = j->p;
-    const ps_dtype type = j->w->form == OCL_FORM_F16 ? PS_DTYPE_F16 : PS_DTYPE_BF16;
-    const uint16_t *narrow = j->src->narrow ? j->src->narrow->data : NULL;
-    const float *wide = j->src->data;
-    uint16_t *to = dst;
-    memset(dst, 0, j->w->bytes);
-    for (int64_t g = 0; g < p->groups; g++, to += j->w->rows * j->w->columns) {
-        for (int64_t k = 0; k < p->k1_n * p->k2_n; k++) {
-            const int64_t from = element_of(p, g, k / p->k2_n, k % p->k2_n, 0);
-            uint16_t *row = to + row_of(p, k) * j->w->columns;
-            for (int64_t c = 0; c < p->n && narrow; c++)
-                row[c] = narrow[from + c * p->column];
-            for (int64_t c = 0; c < p->n && !narrow; c++)
-                ps_convert(wide + from + c * p->column, PS_DTYPE_F32, row + c, type, 1, true);
-        }
+    pack_job *j = ctx;
+    j->to = dst;
+    if (j->src->narrow) {
+        j->from = j->src->narrow->data;
+        pack_elements(j, pack_rows_16, pack_strips_16);
+    } else {
+        pack_narrowed(j, j->w->form == OCL_FORM_F16 ? PS_DTYPE_F16 : PS_DTYPE_BF16);
     }
     return PS_OK;
 }
@@ -117,10 +163,10 @@ static bool list_fits(const ps_codes *c, const ocl_panels *p, const strides *s) 
     return along < c->inner && (p->n == 1 || s->column == c->inner);
 }
 
-/* Rows of a block are neighbours in the panels, and whole steps of a product. */
+/* Rows of a block are neighbours in the panels, and whole steps of a product. Windows of several places want the
+ * registers that scales take. */
 static bool blocks_fit(const ps_codes *c, const ocl_panels *p, const strides *s) {
-    return c->block % OCL_GEMM_DEPTH == 0 && (p->k2_n == 1 || s->k2 == c->inner) &&
-           (p->k1_n == 1 || p->k2_n % c->block == 0);
+    return c->block % OCL_GEMM_MOST_DEPTH == 0 && p->k1_n == 1 && (p->k2_n == 1 || s->k2 == c->inner);
 }
 
 static bool codes_fit(const ps_tensor *t, const ocl_panels *p) {
@@ -194,7 +240,7 @@ static void pack_group(const pack_job *j, int64_t g, uint8_t *codes) {
     const strides s = strides_of(j->src, j->p);
     for (int64_t k = 0; k < j->p->k1_n * j->p->k2_n; k++) {
         int64_t place = g * s.group + k / j->p->k2_n * s.k1 + k % j->p->k2_n * s.k2;
-        const int64_t row = (g * j->w->rows + row_of(j->p, k)) * j->w->columns;
+        const int64_t row = row_of(j, g, k) * j->w->columns;
         for (int64_t i = 0; i < j->p->n; i++, place += s.column)
             put_code(codes, j->w, row + i, ps_codes_code(c, place) + raise(c));
     }
@@ -278,7 +324,7 @@ static void name_form(char *key, size_t size, const ocl_panels *p, const ocl_wei
 /* Is this form there from an earlier plan? The content may be away, and codes given up. */
 static ps_status find_form(ps_device *device, const ps_lowering *l, const ps_tensor *t, const ocl_panels *p,
                            ocl_weights *w, bool *ret, ps_error *err) {
-    char key[256];
+    char key[320];
     PS_TRY(measure(p, w, err));
     name_form(key, sizeof key, p, w);
     *ret = ps_weights_has(l->weights, device, t, key, w->bytes);
@@ -316,7 +362,7 @@ static ps_status choose_form(ps_device *device, const ps_lowering *l, const ps_t
     if (t->codes && t->codes->code && codes_fit(t, p)) {
         PS_TRY(ps_codes_need(t->codes, err));
         *w = coded_form(t->codes, false, false);
-        const pack_job job = { p, t, w };
+        const pack_job job = { .p = p, .src = t, .w = w };
         look_at_scales(&job, w);
         return measure(p, w, err);
     }
@@ -329,8 +375,8 @@ static ps_status choose_form(ps_device *device, const ps_lowering *l, const ps_t
 
 static ps_status take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, ocl_weights *w,
                       ps_error *err) {
-    char key[256];
-    pack_job job = { p, l->node->in[index]->constant, w };
+    char key[320];
+    pack_job job = { p, l->node->in[index]->constant, w, l->threads, NULL, NULL };
     name_form(key, sizeof key, p, w);
     if (w->form == OCL_FORM_F32)
         return ps_weights_take_on(l, device, index, key, w->bytes, pack, &job, &w->buffer, err);
@@ -342,6 +388,17 @@ ps_status ocl_weights_take(ps_device *device, ps_lowering *l, uint32_t index, co
                            ps_error *err) {
     PS_TRY(choose_form(device, l, l->node->in[index]->constant, p, ret, err));
     return take(device, l, index, p, ret, err);
+}
+
+ps_status ocl_weights_narrow(ps_device *device, const ps_lowering *l, uint32_t index, const ocl_panels *p, bool *ret,
+                             ps_error *err) {
+    const ps_tensor *t = l->node->in[index]->constant;
+    ocl_weights w = { .form = OCL_FORM_F32 };
+    *ret = t->narrow || t->codes;
+    if (*ret) return PS_OK;
+    PS_TRY(find_any_form(device, l, t, p, &w, ret, err)); /* an earlier plan has them, and the tensor has forgotten */
+    *ret = *ret && w.form != OCL_FORM_F32;
+    return PS_OK;
 }
 
 ps_status ocl_panels_take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, void **ret,

@@ -30,6 +30,7 @@ static ps_status build(ocl_device *d, cl_program program, const char *name, cons
     char log[320];
     cl_int code = d->api.clBuildProgram(program, 1, &d->id, options, NULL, NULL);
     if (code == CL_SUCCESS) return PS_OK;
+    if (code != CL_BUILD_PROGRAM_FAILURE) return ocl_fail(d, "clBuildProgram", code, err);
     build_log(d, program, log, sizeof log);
     return PS_FAIL(err, UNSUPPORTED, "device '%s' cannot compile the kernel '%s' (%s): %s", d->base.name, name,
                    ocl_code_name(code), log);
@@ -84,10 +85,11 @@ static ps_status compile(ocl_device *d, const char *name, const char *source, co
     *ret = from_disk(d, &key, name, options);
     if (*ret) return PS_OK;
     *ret = d->api.clCreateProgramWithSource(d->context, 1, &source, NULL, &code);
-    if (!*ret) return ocl_fail(d->base.name, "clCreateProgramWithSource", code, err);
+    if (!*ret) return ocl_fail(d, "clCreateProgramWithSource", code, err);
     ps_status status = build(d, *ret, name, options, err);
     if (status != PS_OK) {
         d->api.clReleaseProgram(*ret);
+        *ret = NULL;
         return status;
     }
     to_disk(d, &key, *ret);
@@ -136,6 +138,11 @@ ps_status ocl_program_get(ocl_device *d, const char *name, const char *options, 
     ps_mutex_unlock(&d->lock);
     ps_str_release(&key);
     return status;
+}
+
+uint64_t ocl_program_version(const char *name) {
+    const char *common = source_of("common"), *text = source_of(name);
+    return ps_hash_bytes(text, strlen(text), ps_hash_bytes(common, strlen(common), 0));
 }
 
 void ocl_programs_free(ocl_device *d) {

@@ -73,35 +73,50 @@ static const double g4[6][3] = { { 1. / 4, 0, 0 },
 typedef struct pack_job {
     const winograd *w;
     const ps_tensor *src; /* [out][in][3][3] */
+    int threads;
+    float *to;
 } pack_job;
 
-static double transformed(const winograd *w, const float *kernel, int i, int j) {
-    const double *left = w->tile == 2 ? g2[i] : g4[i], *right = w->tile == 2 ? g2[j] : g4[j];
-    double sum = 0;
-    for (int y = 0; y < 3; y++)
+/* The kernel's transform, place by place: rows first, then columns. */
+static void transform(const winograd *w, const float *kernel, double ret[36]) {
+    const double(*t)[3] = w->tile == 2 ? g2 : g4;
+    for (int i = 0; i < w->edge; i++) {
+        double row[3];
         for (int x = 0; x < 3; x++)
-            sum += left[y] * (double)kernel[3 * y + x] * right[x];
-    return sum;
+            row[x] = t[i][0] * (double)kernel[x] + t[i][1] * (double)kernel[3 + x] + t[i][2] * (double)kernel[6 + x];
+        for (int j = 0; j < w->edge; j++)
+            ret[i * w->edge + j] = t[j][0] * row[0] + t[j][1] * row[1] + t[j][2] * row[2];
+    }
+}
+
+/* Input channels [begin, end): rows of every place's panel. */
+static void pack_rows(void *ctx, int64_t begin, int64_t end, int thread) {
+    const pack_job *job = ctx;
+    const winograd *w = job->w;
+    const int64_t in = w->c->in_channels, panel = w->g.step[3], columns = w->g.ldb;
+    for (int64_t i = begin; i < end; i++) {
+        for (int64_t o = 0; o < w->c->out_channels; o++) {
+            double places[36];
+            transform(w, (const float *)job->src->data + (o * in + i) * 9, places);
+            for (int place = 0; place < w->edge * w->edge; place++)
+                job->to[place * panel + i * columns + o] = (float)places[place];
+        }
+    }
 }
 
 static ps_status pack(void *ctx, void *dst, ps_error *err) {
-    const winograd *w = ((const pack_job *)ctx)->w;
-    const float *src = ((const pack_job *)ctx)->src->data;
-    const int64_t in = w->c->in_channels, panel = w->g.step[3], columns = w->g.ldb;
-    memset(dst, 0, (size_t)(w->g.inner * panel) * sizeof(float));
-    for (int place = 0; place < w->edge * w->edge; place++) {
-        float *to = (float *)dst + place * panel;
-        for (int64_t i = 0; i < in; i++)
-            for (int64_t o = 0; o < w->c->out_channels; o++)
-                to[i * columns + o] = (float)transformed(w, src + (o * in + i) * 9, place / w->edge, place % w->edge);
-    }
+    pack_job *job = ctx;
+    const winograd *w = job->w;
+    job->to = dst;
+    memset(dst, 0, (size_t)(w->g.inner * w->g.step[3]) * sizeof(float));
+    ps_parallel_for(w->c->in_channels, 1 + 2048 / w->c->out_channels, job->threads, pack_rows, job);
     return PS_OK;
 }
 
 static ps_status take_weights(ps_device *device, ps_lowering *l, const winograd *w, void **ret, ps_error *err) {
     char key[64];
     size_t bytes;
-    pack_job job = { w, l->node->in[1]->constant };
+    pack_job job = { w, l->node->in[1]->constant, l->threads, NULL };
     PS_FAIL_IF(!ps_dtype_bytes(PS_DTYPE_F32, w->g.inner * w->g.step[3], &bytes), err, LIMIT,
                "weights are too large to pack");
     ps_snprintf(key, sizeof key, "opencl.winograd %d", w->tile);
@@ -170,12 +185,12 @@ ps_status ocl_lower_winograd(ps_device *device, ps_lowering *l, ps_error *err) {
     ocl_gemm direct;
     ocl_panels panels;
     winograd best = { .cost = INFINITY };
-    bool ok;
+    bool ok, narrow;
     PS_TRY(ocl_conv_take(l, false, &c, &chain, &ok, err));
     if (!ok || !suits(&c)) return PS_OK;
-    const ps_tensor *weights = l->node->in[1]->constant;
-    if (weights->narrow || weights->codes) return PS_OK; /* they would grow to f32, and by half or to four times */
     ocl_conv_product(&c, &direct, &panels);
+    PS_TRY(ocl_weights_narrow(device, l, 1, &panels, &narrow, err));
+    if (narrow) return PS_OK; /* transformed they would take four to eight times as much */
     ocl_gemm_plan(d, &direct, true);
     for (int tile = 2; tile <= 4; tile += 2) {
         winograd w;

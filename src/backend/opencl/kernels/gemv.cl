@@ -2,7 +2,7 @@
  *
  * An item sums WIDTH float4s of neighbouring columns, down the rows of B of its slice; the SLICES of a work-group are
  * added up through local memory, and the parts of the depth in z by sum_parts.cl (PARTS 1; C is [part][M][N]).
- * FOUR 1: rows of A begin at multiples of 16 bytes. */
+ * WIDE_A 1: rows of A begin at multiples of 16 bytes. */
 #define LANES 64
 #define STEP 8
 
@@ -36,8 +36,8 @@
 #define sum acc /* no scale between them */
 #endif
 
-#if FOUR
-#define LOAD_A(p) (*(__global const float4 *)(p))
+#if WIDE_A
+#define LOAD_A(p) FLOAT4(p)
 #else
 #define LOAD_A(p) vload4(0, p)
 #endif
