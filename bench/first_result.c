@@ -13,8 +13,8 @@
 #include "backend/opencl/opencl_int.h"
 #include "base/os.h"
 #include "base/wire.h"
+#include "networks.h"
 #include "passes/passes.h"
-#include "resnet50.h"
 #include "runtime/runtime_int.h"
 
 static int fail(const ps_error *err) {
@@ -114,7 +114,7 @@ static ps_status write_graph(const ps_graph *g, const char *path, ps_alloc_state
     ps_str_init(&model, alloc);
     ps_str_init(&opset, alloc);
     put_graph(&graph, g);
-    put_number(&opset, 2, 17);
+    put_number(&opset, 2, 20); /* as networks.h writes */
     put_number(&model, 1, 8);
     put_part(&model, 8, &opset);
     put_part(&model, 7, &graph);
@@ -129,11 +129,11 @@ static ps_status write_graph(const ps_graph *g, const char *path, ps_alloc_state
 /* Constants are folded first, so that the file has plain weights. */
 static ps_status write_model(ps_engine *e, const char *path, ps_error *err) {
     ps_graph *g = NULL;
-    ps_str text;
-    ps_str_init(&text, &e->alloc);
-    resnet50_text(&text, 1);
-    ps_status status = text.failed ? PS_FAIL_NOMEM(err, "a network") : ps_graph_parse(&e->alloc, text.data, &g, err);
-    ps_str_release(&text);
+    net t = { .n = 0 };
+    ps_str_init(&t.text, &e->alloc);
+    resnet50(&t, 1, false);
+    ps_status status = t.text.failed ? PS_FAIL_NOMEM(err, "a network") : ps_graph_parse(&e->alloc, t.text.data, &g, err);
+    ps_str_release(&t.text);
     if (status != PS_OK) return status;
     status = ps_ops_resolve(g, err);
     if (status == PS_OK) status = ps_passes_run(g, PS_PASSES_BASIC, NULL, err);
