@@ -1,7 +1,9 @@
 # Flags of every target. x86-64-v2 is the floor that must work; faster instruction sets are chosen at run time.
 add_library(ps_warnings INTERFACE)
 target_compile_options(ps_warnings INTERFACE -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes
-  -Wmissing-prototypes -Wvla -Wno-unused-parameter -Wno-missing-field-initializers)
+  -Wmissing-prototypes -Wvla -Wno-unused-parameter -Wno-missing-field-initializers
+  # errors with GCC 14, and never right
+  -Werror=implicit-function-declaration -Werror=incompatible-pointer-types -Werror=int-conversion)
 target_compile_definitions(ps_warnings INTERFACE _POSIX_C_SOURCE=200809L _DEFAULT_SOURCE PS_VERSION="${PROJECT_VERSION}")
 
 add_library(ps_flags INTERFACE)

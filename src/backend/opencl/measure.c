@@ -48,7 +48,7 @@ static ps_status shortest(const trial *t, double *ret, ps_error *err) {
     for (int i = 0; i < TRIES && code == CL_SUCCESS; i++)
         code = run_once(t, ret);
     ps_mutex_unlock(&t->d->lock);
-    return code == CL_SUCCESS ? PS_OK : ocl_fail(t->d->base.name, "a measurement", code, err);
+    return code == CL_SUCCESS ? PS_OK : ocl_fail(t->d, "a measurement", code, err);
 }
 
 static ps_status with_kernel(ocl_device *d, const char *entry, size_t items, const void *const *args,
@@ -60,7 +60,7 @@ static ps_status with_kernel(ocl_device *d, const char *entry, size_t items, con
     for (cl_uint i = 0; i < n && code == CL_SUCCESS; i++)
         code = d->api.clSetKernelArg(t.kernel, i, sizes[i], args[i]);
     ps_status status =
-        code == CL_SUCCESS ? shortest(&t, ret, err) : ocl_fail(d->base.name, "clSetKernelArg", code, err);
+        code == CL_SUCCESS ? shortest(&t, ret, err) : ocl_fail(d, "clSetKernelArg", code, err);
     if (t.kernel) d->api.clReleaseKernel(t.kernel);
     return status;
 }
