@@ -215,7 +215,8 @@ static ps_status replace_device(ps_engine *e, ps_device **device, ps_error *err)
     return PS_OK;
 }
 
-ps_status ps_engine_device(ps_engine *e, const char *name, ps_device **ret, ps_error *err) {
+/* reopen: a lost device is replaced. */
+static ps_status get_device(ps_engine *e, const char *name, bool reopen, ps_device **ret, ps_error *err) {
     if (!name || strcmp(name, "auto") == 0) name = "cpu";
     bool own = strcmp(name, "cpu") == 0 || strcmp(name, "ref") == 0;
     ps_status status = PS_OK;
@@ -223,15 +224,19 @@ ps_status ps_engine_device(ps_engine *e, const char *name, ps_device **ret, ps_e
     if (!own) discover_locked(e);
     *ret = find_device(e, name);
     if (!*ret) status = refuse_device(e, name, err);
-    if (is_lost(*ret)) status = replace_device(e, ret, err);
+    if (reopen && is_lost(*ret)) status = replace_device(e, ret, err);
     ps_mutex_unlock(&e->discover_lock);
     return status;
+}
+
+ps_status ps_engine_device(ps_engine *e, const char *name, ps_device **ret, ps_error *err) {
+    return get_device(e, name, true, ret, err);
 }
 
 ps_status ps_engine_device_memory(ps_engine *e, const char *name, size_t *ret_held, size_t *ret_limit, ps_error *err) {
     ps_device *d;
     *ret_held = *ret_limit = 0;
-    PS_TRY(ps_engine_device(e, name, &d, err));
+    PS_TRY(get_device(e, name, false, &d, err)); /* who only looks opens nothing */
     if (!d->ops->memory) return PS_OK;
     const size_t limit = atomic_load(&d->limit);
     *ret_held = atomic_load(&d->held);

@@ -234,6 +234,9 @@ static void lose(const char *function, int n, cl_int code) {
     assert_int_equal(use(&a, got, &err), PS_UNAVAILABLE);
     assert_int_equal(use(&b, got, &err), PS_UNAVAILABLE);
     assert_int_equal(use(&host, got, &err), PS_OK);
+    size_t held, limit; /* who only looks at its memory does not open it anew */
+    assert_int_equal(ps_engine_device_memory(cmp_engine, "gpu", &held, &limit, &err), PS_OK);
+    assert_true(held > 0 && held == atomic_load(&d->base.held));
     ps_model *again = fixture_model(cmp_engine, NET, "gpu");
     assert_ptr_not_equal(device(), d);
     assert_string_equal(device()->base.name, "opencl:0");
