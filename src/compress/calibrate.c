@@ -12,19 +12,12 @@ typedef struct collector {
     atomic_bool failed;
 } collector;
 
-/* Tensors get smaller from front to back, so threads take turns: item k is tensor k % each * threads + k / each. */
-static int64_t even_count(const collector *c) {
-    const int64_t threads = c->job->engine->threads;
-    return ((int64_t)c->n + threads - 1) / threads * threads;
-}
-
 static void add_range(void *ctx, int64_t begin, int64_t end, int thread) {
     collector *c = ctx;
-    const int64_t each = even_count(c) / c->job->engine->threads;
     (void)thread;
     for (int64_t k = begin; k < end; k++) {
-        const int64_t i = k % each * c->job->engine->threads + k / each;
-        if (i >= (int64_t)c->n) continue;
+        const int64_t i = ps_turn(k, c->n, c->job->engine->threads);
+        if (i < 0) continue;
         const ps_tensor *t = c->tensors[i];
         if (!t || t->dtype != PS_DTYPE_F32) continue;
         if (!ps_histogram_add(c->job->alloc, &c->job->sites.data[c->sites[i]].seen, t->data, ps_tensor_count(t)))
@@ -41,7 +34,7 @@ static ps_status one_sample(collector *c, ps_sim *sim, size_t index) {
     ps_status status = ps_sim_run(job, sim, in);
     if (status == PS_OK) {
         c->tensors = sim->out + sim->n_out;
-        ps_parallel_for(even_count(c), 1, job->engine->threads, add_range, c);
+        ps_parallel_for(ps_turns(c->n, job->engine->threads), 1, job->engine->threads, add_range, c);
         if (atomic_load(&c->failed)) status = PS_FAIL_NOMEM(job->err, "a histogram");
     }
     ps_job_release(job, in);

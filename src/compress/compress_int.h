@@ -193,6 +193,19 @@ ps_status ps_judge(ps_job *job, ps_model *before, ps_model *after, ps_dataset *d
 double ps_agreement(const ps_judgement *j); /* per cent */
 void ps_drop_interval(const ps_judgement *j, double *ret_low, double *ret_high);
 
+/* ---- work by turns ----
+ * Tensors get smaller from front to back of a model, and layers wider: threads that took neighbours would not end
+ * together, so they take turns. Of n things ps_parallel_for is given ps_turns(n, threads) items, and item k is thing
+ * ps_turn(k, n, threads); -1: the last turn of some threads. */
+static inline int64_t ps_turns(size_t n, int threads) {
+    return ((int64_t)n + threads - 1) / threads * threads;
+}
+
+static inline int64_t ps_turn(int64_t k, size_t n, int threads) {
+    const int64_t each = ps_turns(n, threads) / threads, i = k % each * threads + k / each;
+    return i < (int64_t)n ? i : -1;
+}
+
 /* ---- emit.c, half.c, dynamic.c: the outcome onto the opened file ---- */
 ps_status ps_emit_static(ps_job *job, ps_onnx_edit *edit);
 ps_status ps_emit_dynamic(ps_job *job, ps_onnx_edit *edit);

@@ -37,18 +37,15 @@ typedef struct pass {
     ps_status status;
 } pass;
 
-/* Layers get wider from front to back, so threads take turns: item k is moment k % each * threads + k / each. What a
- * layer's own loops share out is then done by its thread alone. */
-static int64_t even_count(const pass *p) {
-    const int64_t threads = p->job->engine->threads;
-    return ((int64_t)p->moments.size + threads - 1) / threads * threads;
+/* Of item k; NULL: there is none. What a layer's own loops share out is done by its thread alone. */
+static moment *moment_of(const pass *p, int64_t k) {
+    const int64_t i = ps_turn(k, p->moments.size, p->job->engine->threads);
+    return i < 0 ? NULL : &p->moments.data[i];
 }
 
-/* NULL: the last turn of some threads. */
-static moment *moment_of(const pass *p, int64_t k) {
-    const int64_t threads = p->job->engine->threads, each = even_count(p) / threads;
-    const int64_t i = k % each * threads + k / each;
-    return i < (int64_t)p->moments.size ? &p->moments.data[i] : NULL;
+static void for_moments(pass *p, ps_parallel_fn fn) {
+    const int threads = p->job->engine->threads;
+    ps_parallel_for(ps_turns(p->moments.size, threads), 1, threads, fn, p);
 }
 
 /* ---- gathering ---- */
@@ -198,7 +195,7 @@ static ps_status gather(pass *p, size_t done, size_t total) {
         status = ps_sim_run(job, &sim, in);
         p->inputs = sim.out + sim.n_out;
         p->sample = i;
-        if (status == PS_OK) ps_parallel_for(even_count(p), 1, job->engine->threads, add_samples, p);
+        if (status == PS_OK) for_moments(p, add_samples);
         ps_job_release(job, in);
         if (status == PS_OK)
             status = ps_job_step(job, done * job->n_calibration + p->moments.size * i, total * job->n_calibration);
@@ -368,7 +365,7 @@ static void solve_some(void *ctx, int64_t begin, int64_t end, int thread) {
 
 static ps_status solve_all(pass *p) {
     if (!ps_mutex_init(&p->lock)) return PS_FAIL_NOMEM(p->job->err, "a lock");
-    ps_parallel_for(even_count(p), 1, p->job->engine->threads, solve_some, p);
+    for_moments(p, solve_some);
     ps_mutex_destroy(&p->lock);
     return p->status;
 }
