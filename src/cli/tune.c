@@ -78,10 +78,8 @@ const cli_command cli_tune = {
     CLI_FILE,
     "find the fastest kernels for a model on a graphics card",
     "Each product of the model, at the shapes of one run, is timed in several variants on the device (--device, else "
-    "the "
-    "first graphics card). The variant of the device's table stays unless another gives the same results and is "
-    "faster. "
-    "What was found lies in the cache folder and is used by every later load on this device and driver.",
+    "the first graphics card). The variant of the device's table stays unless another gives the same results and is "
+    "faster. What was found lies in the cache folder and is used by every later load on this device and driver.",
     options,
     1,
     1,
