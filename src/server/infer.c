@@ -27,6 +27,7 @@ void ps_infer_recycle(ps_infer *infer, size_t max_bytes) {
 }
 
 void ps_infer_drop_served(ps_infer *infer) {
+    if (infer->served) ps_served_use(infer->served); /* until now: a run may have taken longer than others' idle time */
     ps_served_release(infer->served);
     ps_served_release(infer->route.shadow);
     infer->served = infer->route.shadow = NULL;

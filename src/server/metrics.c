@@ -46,7 +46,7 @@ static void write_count(ps_str *out, const char *more, uint64_t value) {
 
 /* Of the i-th version. */
 static void version_labels(const scrape *s, const char *name, size_t i) {
-    write_labels(s->out, name, s->counted[i].name, s->counted[i].version);
+    write_labels(s->out, name, s->counted[i].of.name, s->counted[i].of.version);
 }
 
 /* ---- the process ---- */
@@ -193,7 +193,7 @@ static void loads(scrape *s) {
 static void memory(scrape *s, const char *name, const char *help, bool peak) {
     begin(s->out, name, "gauge", help);
     for (size_t i = 0; i < s->n_counted; i++) {
-        const ps_stats_version of = ps_counted_version(&s->counted[i]);
+        const ps_stats_version of = s->counted[i].of;
         const uint64_t before = s->stats[i].peak_bytes;
         version_labels(s, name, i);
         ps_str_append(s->out, ",device=\"");
@@ -207,7 +207,7 @@ static void loaded(scrape *s) {
     begin(s->out, name, "gauge", "1 where the version is loaded, else 0.");
     for (size_t i = 0; i < s->n_counted; i++) {
         version_labels(s, name, i);
-        write_count(s->out, "", s->counted[i].served != NULL);
+        write_count(s->out, "", s->counted[i].loaded);
     }
     begin(s->out, used, "gauge", "When the last request ended, since 1970; 0: there was none.");
     for (size_t i = 0; i < s->n_counted; i++) {
@@ -325,7 +325,7 @@ ps_status ps_metrics_write(ps_repository *repo, ps_engine *engine, ps_str *out, 
     ps_alloc_state *alloc = ps_engine_alloc(engine);
     scrape s = { .out = out };
     ps_status status = PS_OK;
-    PS_TRY(ps_repository_counted(repo, NULL, NULL, &s.counted, &s.n_counted, err));
+    PS_TRY(ps_repository_counted(repo, NULL, NULL, NULL, &s.counted, &s.n_counted, err));
     s.stats = ps_alloc_array(alloc, s.n_counted + 1, sizeof *s.stats);
     if (!s.stats) PS_FAIL_OUT(err, NO_MEMORY, "out of memory for the metrics");
     for (size_t i = 0; i < s.n_counted; i++)

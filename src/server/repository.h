@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "polestar/server.h"
+#include "sched/sched.h"
 #include "server/load_wait.h"
 #include "server/pool.h"
 #include "server/served.h"
@@ -158,21 +159,20 @@ void ps_repository_write_version_traffic(ps_repository *repo, const char *name, 
 bool ps_repository_relieve(ps_repository *repo);
 /* ---- statistics: repository_stats.c ---- */
 
-/* One version that something has happened to: that was loaded once, or was to be. */
+/* One version that something has happened to: that was loaded once, or was to be. A copy, and no reference to the
+ * model: who asks for statistics keeps none from making room. */
 typedef struct ps_counted {
-    const char *name, *version; /* live as long as the repository, like the next two */
-    const char *state, *device;
-    ps_stats *stats;   /* a reference */
-    ps_served *served; /* a reference, or NULL: it is not loaded */
+    ps_stats_version of; /* names live as long as the repository */
+    ps_stats *stats;     /* a reference */
+    bool loaded, scheduled;
+    ps_sched_stats sched; /* if scheduled */
 } ps_counted;
 
-/* In order of name and version. name NULL: of all models; version NULL: all, else digits or a label. Loads nothing.
- * PS_NOT_FOUND: there is no such model or version. */
-ps_status ps_repository_counted(ps_repository *repo, const char *name, const char *version, ps_counted **ret,
-                                size_t *ret_count, ps_error *err);
+/* In order of name and version. name NULL: of all models; version NULL: all, else digits or a label. runner: fills in
+ * what it counts; NULL: nobody needs it. Loads nothing. PS_NOT_FOUND: there is no such model or version. */
+ps_status ps_repository_counted(ps_repository *repo, const char *name, const char *version, ps_runner *runner,
+                                ps_counted **ret, size_t *ret_count, ps_error *err);
 void ps_counted_free(ps_repository *repo, ps_counted *counted, size_t n);
-/* What its element of the statistics says besides the counters. */
-ps_stats_version ps_counted_version(const ps_counted *counted);
 /* A request for inference failed that has no model: counted where the model, and the version, are known. UNAVAILABLE
  * is told apart: what could not be loaded, and what was not in time. */
 void ps_repository_count_failure(ps_repository *repo, const char *name, const char *version, ps_failure failure,

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "server/repository_int.h"
+#include "server/runner.h"
 
 /* ---- the lock is held ---- */
 
@@ -50,42 +51,45 @@ static const ps_model_version *find(const ps_repository *repo, const ps_entry *e
     return v;
 }
 
-static void list(const ps_repository *repo, const ps_entry *e, const ps_model_version *only, ps_counted *to,
-                 size_t *ret_count) {
+static void list(const ps_repository *repo, const ps_entry *e, const ps_model_version *only, ps_runner *runner,
+                 ps_counted *to, size_t *ret_count) {
     for (size_t i = 0; i < e->versions.size; i++) {
         const ps_model_version *v = e->versions.data[i];
         if (!v->stats || (only && v != only)) continue;
-        to[(*ret_count)++] = (ps_counted) { .name = e->name,
-                                            .version = v->text,
-                                            .state = ps_version_state(e, v),
-                                            .device = repo->device ? repo->device : "cpu",
-                                            .stats = ps_stats_retain(v->stats),
-                                            .served = v->served ? ps_served_retain(v->served) : NULL };
+        ps_counted *c = &to[(*ret_count)++];
+        *c = (ps_counted) { .of = { .name = e->name,
+                                    .version = v->text,
+                                    .state = ps_version_state(e, v),
+                                    .device = repo->device ? repo->device : "cpu" },
+                            .stats = ps_stats_retain(v->stats),
+                            .loaded = v->served != NULL };
+        if (v->served) c->of.bytes = ps_served_memory(v->served, &c->of.peak_bytes);
+        if (v->served && runner) c->scheduled = ps_runner_stats(runner, v->served, &c->sched);
     }
 }
 
-static ps_status list_one(ps_repository *repo, const char *name, const char *version, ps_counted *to, size_t *ret_count,
-                          ps_error *err) {
+static ps_status list_one(ps_repository *repo, const char *name, const char *version, ps_runner *runner, ps_counted *to,
+                          size_t *ret_count, ps_error *err) {
     const ps_entry *e = ps_repository_find(repo, name);
     PS_FAIL_IF(!e || e->gone, err, NOT_FOUND, "model '%.255s' is not known", name);
     const ps_model_version *only = version ? find(repo, e, version) : NULL;
     if (version && !only && e->resolved) return ps_entry_no_version(e, version, err);
-    list(repo, e, only, to, ret_count);
+    list(repo, e, only, runner, to, ret_count);
     return PS_OK;
 }
 
 /* ---- without it ---- */
 
-ps_status ps_repository_counted(ps_repository *repo, const char *name, const char *version, ps_counted **ret,
-                                size_t *ret_count, ps_error *err) {
+ps_status ps_repository_counted(ps_repository *repo, const char *name, const char *version, ps_runner *runner,
+                                ps_counted **ret, size_t *ret_count, ps_error *err) {
     ps_status status = PS_OK;
     *ret_count = 0;
     ps_mutex_lock(&repo->lock);
     *ret = ps_alloc_array(repo->alloc, repo->n_versions + 1, sizeof **ret);
     if (!*ret) status = PS_FAIL_NOMEM(err, "a list of models");
-    if (*ret && name) status = list_one(repo, name, version, *ret, ret_count, err);
+    if (*ret && name) status = list_one(repo, name, version, runner, *ret, ret_count, err);
     for (size_t i = 0; *ret && !name && i < repo->sorted.size; i++)
-        list(repo, repo->sorted.data[i], NULL, *ret, ret_count);
+        list(repo, repo->sorted.data[i], NULL, runner, *ret, ret_count);
     ps_mutex_unlock(&repo->lock);
     if (status == PS_OK) return status;
     ps_free(repo->alloc, *ret);
@@ -93,19 +97,9 @@ ps_status ps_repository_counted(ps_repository *repo, const char *name, const cha
 }
 
 void ps_counted_free(ps_repository *repo, ps_counted *counted, size_t n) {
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         ps_stats_release(counted[i].stats);
-        ps_served_release(counted[i].served);
-    }
     ps_free(repo->alloc, counted);
-}
-
-ps_stats_version ps_counted_version(const ps_counted *counted) {
-    ps_stats_version of = {
-        .name = counted->name, .version = counted->version, .state = counted->state, .device = counted->device
-    };
-    if (counted->served) of.bytes = ps_served_memory(counted->served, &of.peak_bytes);
-    return of;
 }
 
 void ps_repository_count_failure(ps_repository *repo, const char *name, const char *version, ps_failure failure,

@@ -394,13 +394,12 @@ void ps_runner_forget(ps_runner *runner, ps_served *s) {
     s->schedule = NULL;
 }
 
-void ps_runner_write_stats(ps_runner *runner, const ps_served *served, ps_str *out) {
-    ps_sched_stats stats;
+bool ps_runner_stats(ps_runner *runner, const ps_served *served, ps_sched_stats *ret) {
     ps_mutex_lock(&runner->lock);
     bool known = served->schedule != NULL;
-    if (known) ps_sched_model_stats(served->schedule, &stats);
+    if (known) ps_sched_model_stats(served->schedule, ret);
     ps_mutex_unlock(&runner->lock);
-    if (known) ps_schedule_write_stats(&stats, out);
+    return known;
 }
 
 /* ---- life ---- */

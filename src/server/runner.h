@@ -37,7 +37,7 @@ void ps_runner_end_given_up(ps_runner *runner, ps_infer *infer);
 void ps_runner_sent(ps_runner *runner, const ps_infer *infer, int64_t now_ns);
 /* Runs in progress stop soon and queued ones do not start: all end with PS_UNAVAILABLE or PS_CANCELLED. */
 void ps_runner_cancel(ps_runner *runner);
-/* The model's scheduling, as members of a statistics object: ,"scheduler":{…}. Nothing before the first request. */
-void ps_runner_write_stats(ps_runner *runner, const ps_served *served, ps_str *out);
+/* The model's scheduling so far. False: there was no request yet. Any thread; the caller may hold other locks. */
+bool ps_runner_stats(ps_runner *runner, const ps_served *served, ps_sched_stats *ret);
 
 #endif

@@ -94,7 +94,7 @@ void ps_served_put_session(ps_served *s, ps_session_kind kind, ps_session *sessi
 
 /* Bytes it holds with its sessions, and the most so far (ret_peak may be NULL). */
 size_t ps_served_memory(ps_served *s, size_t *ret_peak);
-/* Somebody asks for it. */
+/* Somebody asks for it, or has been answered: idle time begins anew. */
 void ps_served_use(ps_served *s);
 int64_t ps_served_used(const ps_served *s);
 

@@ -145,19 +145,22 @@ def test_a_limit_of_its_own(tmp_path, start):
 
 def test_a_model_in_use_stays(tmp_path, start):
     """One that is never idle is not evicted for one that is asked for now and then."""
-    for i, name in enumerate("abc"):
-        big_model(tmp_path / name / "1/model.onnx", i + 1)
+    slow_model(tmp_path / "a/1/model.onnx")
+    for i, name in enumerate("bc"):
+        big_model(tmp_path / name / "1/model.onnx", i + 2)
     server = start("--max-models", 2, repository=tmp_path)
-    stop = threading.Event()
+    x = np.ones((96, 1024), np.float32)
+    stop, answered = threading.Event(), threading.Semaphore(0)
 
     def keep_busy():
-        x = np.ones((64, 4), np.float32)
         while not stop.is_set():
             np.testing.assert_array_equal(infer(server, "a", x), x)
+            answered.release()
 
-    with ThreadPoolExecutor(3) as pool:
-        busy = [pool.submit(keep_busy) for _ in range(3)]
-        time.sleep(0.2)
+    with ThreadPoolExecutor(4) as pool:  # runs are long beside what a client does between two: the others' wait meanwhile
+        busy = [pool.submit(keep_busy) for _ in range(4)]
+        for _ in busy:
+            assert answered.acquire(timeout=WAIT)
         for _ in range(4):
             for i, name in enumerate("bc"):
                 assert infer(server, name)[0, 0] == i + 2
@@ -165,6 +168,21 @@ def test_a_model_in_use_stays(tmp_path, start):
         for b in busy:
             b.result()
     assert "event=evict model=b" in server.read_log() and "event=evict model=a" not in server.read_log()
+
+
+def test_a_model_is_idle_from_its_answer_on(tmp_path, start):
+    """Not from when it was asked: a long run is no idle time."""
+    slow_model(tmp_path / "slow/1/model.onnx")
+    add_model(tmp_path / "then/1/model.onnx", 5)
+    server = start("--max-models", 1, repository=tmp_path)
+    x = np.ones((512, 1024), np.float32)
+    times = [time.monotonic()]
+    for model, question in (("slow", x), ("then", np.ones((1, 4), np.float32))):
+        infer(server, model, question)
+        times.append(time.monotonic())
+    run, gap = times[1] - times[0], times[2] - times[1]
+    idle = float(server.wait_log(r"event=evict model=slow .*idle_s=([\d.]+)")[0])
+    assert idle < gap + run / 2
 
 
 def test_waiting_for_room_is_no_part_of_a_load(tmp_path, start):

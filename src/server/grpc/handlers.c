@@ -330,7 +330,7 @@ static bool fill_batches(ps_call *c, model_stats *to, const ps_stats_values *v) 
 
 static bool fill_stats(ps_call *c, const ps_counted *counted, model_stats *to) {
     ps_stats_values v = ps_stats_get(counted->stats);
-    const ps_stats_version of = ps_counted_version(counted);
+    const ps_stats_version of = counted->of;
     oip__model_statistics__init(&to->m);
     oip__infer_statistics__init(&to->infer);
     to->m.name = (char *)(uintptr_t)of.name;
@@ -372,7 +372,7 @@ static ps_status list_stats(ps_call *c, const Oip__ModelRef *ref, ps_counted **r
     const bool one = *ref->name != '\0', with_version = one && *ref->version;
     if (one) PS_TRY(ps_grpc_check_target(ref->name, ref->version, err));
     return ps_repository_counted(c->grpc->options.repository, one ? ref->name : NULL,
-                                 with_version ? ref->version : NULL, ret, ret_count, err);
+                                 with_version ? ref->version : NULL, NULL, ret, ret_count, err);
 }
 
 void ps_grpc_handle_stats(ps_call *c) {

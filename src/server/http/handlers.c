@@ -11,6 +11,7 @@
 #include "server/json_reader.h"
 #include "server/json_text.h"
 #include "server/runner.h"
+#include "server/schedule.h"
 
 #define SHARED_NS INT64_C(1000000) /* so long after a change of connections the daemon's thread counts as shared */
 
@@ -45,10 +46,10 @@ void ps_handle_server(ps_exchange *x) {
 /* ---- statistics ---- */
 
 static void write_stats(ps_exchange *x, const ps_counted *counted) {
-    const ps_stats_version of = ps_counted_version(counted);
-    ps_stats_write(counted->stats, &of, &x->reply);
-    if (counted->served) ps_runner_write_stats(x->http->options.runner, counted->served, &x->reply);
-    ps_repository_write_version_traffic(x->http->options.repository, counted->name, counted->version, &x->reply);
+    const ps_stats_version *of = &counted->of;
+    ps_stats_write(counted->stats, of, &x->reply);
+    if (counted->scheduled) ps_schedule_write_stats(&counted->sched, &x->reply);
+    ps_repository_write_version_traffic(x->http->options.repository, of->name, of->version, &x->reply);
     ps_str_char(&x->reply, '}');
 }
 
@@ -57,7 +58,8 @@ static void write_all_stats(ps_exchange *x, const char *model, const char *versi
     ps_error err = PS_ERROR_INIT;
     ps_counted *all;
     size_t n;
-    ps_status status = ps_repository_counted(x->http->options.repository, model, version, &all, &n, &err);
+    ps_status status = ps_repository_counted(x->http->options.repository, model, version, x->http->options.runner, &all,
+                                             &n, &err);
     if (status != PS_OK) {
         ps_exchange_fail(x, status, &err);
         return;
