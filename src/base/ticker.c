@@ -1,5 +1,6 @@
 #include "base/ticker.h"
 
+#include <stdatomic.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -15,12 +16,17 @@ struct ps_ticker {
     ps_cond changed;
     int64_t interval_ns; /* guarded by lock, like the next */
     bool stopping;
+    atomic_bool slow;
 };
 
 static void tick(const ps_ticker *t) {
     const uint64_t one = 1;
     ssize_t written = write(t->fd, &one, sizeof one);
     (void)written; /* at 2^64 - 2 ticks it would be full */
+}
+
+static int64_t pace(const ps_ticker *t) {
+    return atomic_load_explicit(&t->slow, memory_order_relaxed) ? PS_TICKER_SLOW : 1;
 }
 
 static void ticker_main(void *arg) {
@@ -31,7 +37,7 @@ static void ticker_main(void *arg) {
             ps_cond_wait(&t->changed, &t->lock);
             continue;
         }
-        (void)ps_cond_wait_until(&t->changed, &t->lock, ps_clock_ns() + t->interval_ns);
+        (void)ps_cond_wait_until(&t->changed, &t->lock, ps_clock_ns() + pace(t) * t->interval_ns);
         if (t->interval_ns) tick(t); /* it may have been set to none meanwhile */
     }
     ps_mutex_unlock(&t->lock);
@@ -72,6 +78,11 @@ void ps_ticker_set(ps_ticker *t, int64_t interval_ns) {
     t->interval_ns = interval_ns;
     ps_cond_signal(&t->changed);
     ps_mutex_unlock(&t->lock);
+}
+
+void ps_ticker_slow(ps_ticker *t, bool slow) {
+    if (atomic_load_explicit(&t->slow, memory_order_relaxed) != slow)
+        atomic_store_explicit(&t->slow, slow, memory_order_relaxed);
 }
 
 void ps_ticker_join(const ps_ticker *t, int epoll_fd) {

@@ -25,6 +25,7 @@ struct ps_runner {
     ps_cond left;         /* the last of them is */
     bool stopping;
     int cancel;                         /* atomic; ps_run_options.cancel of every run */
+    atomic_llong run_ns;                /* mean of the last runs */
     atomic_llong way_ns, way_spread_ns; /* from a run's end until the answer is sent: mean, mean distance from it */
     worker *workers;
     int n_workers, started;
@@ -97,6 +98,14 @@ static void end_dropped(ps_runner *runner, ps_sched_request *dropped) {
 
 #define MOST_WAY_NS INT64_C(50000000) /* more is a client's doing */
 enum { WAY_WEIGHT = 32 };
+
+enum { RUN_WEIGHT = 8, CROWD = 16 };
+#define LONG_RUN_NS 4000000
+
+bool ps_runner_is_crowded(const ps_runner *runner) {
+    return atomic_load_explicit(&runner->queued, memory_order_relaxed) >= CROWD * (size_t)runner->n_workers &&
+           atomic_load_explicit(&runner->run_ns, memory_order_relaxed) >= LONG_RUN_NS;
+}
 
 /* Threads of a front end may lose each other's samples; there are more. */
 void ps_runner_sent(ps_runner *runner, const ps_infer *infer, int64_t now_ns) {
@@ -247,6 +256,8 @@ static void run_next(worker *w, ps_sched_batch *batch) {
     run_batch(w, batch, alone, &measured);
     ps_mutex_lock(&runner->lock);
     runner->busy--;
+    const long long mean = atomic_load_explicit(&runner->run_ns, memory_order_relaxed);
+    atomic_store_explicit(&runner->run_ns, mean + (measured - mean) / RUN_WEIGHT, memory_order_relaxed);
     ps_sched_complete(runner->sched, batch, measured, ps_clock_ns());
     ps_mutex_unlock(&runner->lock);
     size_t again = 0;

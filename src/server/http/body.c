@@ -54,6 +54,16 @@ void ps_body_expect(ps_exchange *x) {
     }
 }
 
+/* A first block: what an earlier request left, if it is large enough. */
+static char *take_spare(ps_exchange *x, size_t *size) {
+    if (*size > x->spare_size) return ps_alloc_data(x->http->alloc, *size);
+    char *block = x->spare_block;
+    *size = x->spare_size;
+    x->spare_block = NULL;
+    x->spare_size = 0;
+    return block;
+}
+
 /* Room for `need` bytes of body: in fourfold steps up to what was announced, so that little is copied again, or else
  * doubling. */
 static bool grow(ps_exchange *x, size_t need) {
@@ -67,13 +77,14 @@ static bool grow(ps_exchange *x, size_t need) {
     if (!ps_budget_take(x->http->options.bodies, more)) return false;
     /* the byte behind the JSON part gets the alignment of the block */
     size_t pad = x->has_json_size ? (PS_ALIGN - x->json_size % PS_ALIGN) % PS_ALIGN : 0;
-    char *block =
-        x->block ? ps_realloc(x->http->alloc, x->block, pad + room) : ps_alloc_data(x->http->alloc, pad + room);
+    size_t size = pad + room;
+    char *block = x->block ? ps_realloc(x->http->alloc, x->block, size) : take_spare(x, &size);
     if (!block) {
         ps_budget_give(x->http->options.bodies, more);
         return false;
     }
     x->block = block;
+    x->block_size = size;
     x->body_pad = pad;
     x->body_room = room;
     return true;
@@ -120,7 +131,7 @@ void ps_body_finish(ps_exchange *x) {
     char *packed = x->block;
     size_t pad = x->body_pad, size = x->body_size, room = x->body_room;
     x->block = NULL;
-    x->body_pad = x->body_size = x->body_room = 0;
+    x->body_pad = x->body_size = x->body_room = x->block_size = 0;
     x->content_length = UINT64_MAX; /* of the packed one */
     ps_status status = ps_coding_unpack(x->http->alloc, x->coding, packed + pad, size, keep_unpacked, x, &err);
     ps_budget_give(x->http->options.bodies, room);
@@ -131,9 +142,19 @@ void ps_body_finish(ps_exchange *x) {
     ps_body_release(x);
 }
 
+void ps_body_spare(ps_exchange *x, size_t max_bytes) {
+    if (x->block && x->block_size <= max_bytes && x->block_size > x->spare_size) {
+        ps_free(x->http->alloc, x->spare_block);
+        x->spare_block = x->block;
+        x->spare_size = x->block_size;
+        x->block = NULL;
+    }
+    ps_body_release(x);
+}
+
 void ps_body_release(ps_exchange *x) {
     ps_budget_give(x->http->options.bodies, x->body_room);
     ps_free(x->http->alloc, x->block);
     x->block = NULL;
-    x->body_pad = x->body_size = x->body_room = 0;
+    x->body_pad = x->body_size = x->body_room = x->block_size = 0;
 }

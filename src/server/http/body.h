@@ -14,5 +14,7 @@ bool ps_body_take(ps_exchange *x, const char *data, size_t size);
  * NULL, if that fails. */
 void ps_body_finish(ps_exchange *x);
 void ps_body_release(ps_exchange *x);
+/* The same, but a small block stays for the exchange's next body. */
+void ps_body_spare(ps_exchange *x, size_t max_bytes);
 
 #endif

@@ -32,6 +32,8 @@ struct ps_http {
     struct ps_exchange *spare; /* ended ones, kept for their memory */
     unsigned n_spare;
     atomic_llong last_upload;         /* ps_clock_ns of the last piece of any body */
+    atomic_llong gathered_ns;         /* ps_clock_ns of the end of the last pause before requests */
+    atomic_int handled;               /* since then */
     atomic_uintptr_t last_connection; /* of the last inference, only to be compared */
     atomic_llong shared_at; /* ps_clock_ns of the last one that came over another connection than the one before */
 };
@@ -60,6 +62,9 @@ struct ps_exchange {
 
     char *block; /* the body lies at block + body_pad, so that the raw tensors behind the JSON are aligned */
     size_t body_pad, body_size, body_room, body_total; /* body_total: bytes that arrived, kept or not */
+    size_t block_size;
+    char *spare_block; /* of an earlier body: the next may use it */
+    size_t spare_size;
     uint64_t content_length;                           /* UINT64_MAX: not said */
     ps_coding coding;                                  /* of the body */
     bool has_json_size;

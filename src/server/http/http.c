@@ -19,8 +19,13 @@
 #define HEADERS_PATIENCE 3
 #define STALLED_NS INT64_C(2000000000) /* a drain does not wait for bodies of which nothing came for so long */
 
-#define MAX_SPARE 64u                  /* exchanges kept for the next requests */
-#define SPARE_BYTES ((size_t)16 << 10) /* of reply and of request that each keeps, at most */
+#define MAX_SPARE 256u                 /* exchanges kept for the next requests */
+#define SPARE_BYTES ((size_t)16 << 10) /* of reply, of request and of its body that each keeps, at most */
+
+/* While more wait than the next run takes, nothing is lost by reading requests in groups: each wake-up costs the run
+ * that it interrupts a change of threads, and both of them their caches. */
+#define GATHER_NS INT64_C(1000000)
+#define GATHER_PER_REQUEST_NS 60000 /* who has spent no more than this on each was not waiting */
 
 /* ---- life of an exchange ---- */
 
@@ -43,7 +48,9 @@ static ps_exchange *take_spare(ps_http *http) {
     if (x) {
         ps_str reply = x->reply;
         ps_infer infer = x->infer;
-        *x = (ps_exchange) { .reply = reply, .infer = infer };
+        *x = (ps_exchange) {
+            .reply = reply, .infer = infer, .spare_block = x->spare_block, .spare_size = x->spare_size
+        };
         return x;
     }
     x = ps_alloc_zero(http->alloc, sizeof *x);
@@ -59,6 +66,7 @@ static ps_exchange *take_spare(ps_http *http) {
 }
 
 static void spare_free(ps_http *http, ps_exchange *x) {
+    ps_free(http->alloc, x->spare_block);
     ps_str_release(&x->reply);
     ps_infer_release(&x->infer);
     ps_free(http->alloc, x);
@@ -94,7 +102,7 @@ static void exchange_free(ps_exchange *x) {
     ps_http *http = x->http;
     bool answering = x->called;
     ps_infer_recycle(&x->infer, SPARE_BYTES);
-    ps_body_release(x);
+    ps_body_spare(x, SPARE_BYTES);
     if (x->reply.room > SPARE_BYTES)
         ps_str_release(&x->reply);
     else
@@ -195,6 +203,19 @@ static enum MHD_Result send_reply(ps_exchange *x) {
 
 /* ---- the daemon's callbacks ---- */
 
+/* The daemon's thread has just been woken, and nobody is in a hurry: more requests arrive meanwhile. */
+static void gather(ps_http *http) {
+    const bool crowded = ps_runner_is_crowded(http->options.runner);
+    ps_ticker_slow(http->ticker, crowded);
+    if (!crowded) return;
+    const int64_t now = ps_clock_ns(), since = atomic_load_explicit(&http->gathered_ns, memory_order_relaxed);
+    const int handled = atomic_fetch_add_explicit(&http->handled, 1, memory_order_relaxed);
+    if (now - since < (int64_t)handled * GATHER_PER_REQUEST_NS + GATHER_PER_REQUEST_NS) return;
+    ps_sleep_ns(GATHER_NS);
+    atomic_store_explicit(&http->handled, 0, memory_order_relaxed);
+    atomic_store_explicit(&http->gathered_ns, ps_clock_ns(), memory_order_relaxed);
+}
+
 /* Headers are here. A body that is announced as too large is answered without reading it; everything else after its
  * body. */
 static enum MHD_Result begin(ps_http *http, struct MHD_Connection *connection, const char *method, const char *path,
@@ -204,6 +225,7 @@ static enum MHD_Result begin(ps_http *http, struct MHD_Connection *connection, c
     *slot = x;
     ps_route(x, method, path);
     if (x->handler) ps_body_expect(x);
+    if (x->handler) gather(http);
     return x->code == 413 ? send_reply(x) : MHD_YES;
 }
 
