@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import requests
+import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 from conftest import Server, slow_model
 from onnx import TensorProto, helper, numpy_helper
@@ -176,6 +177,30 @@ def test_every_policy_answers(folder, policy):
             np.testing.assert_allclose(got, want, RTOL, ATOL)
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_crowd_is_answered(tmp_path, protocol):
+    """With more waiting than the next run takes, front ends read requests in groups: none is forgotten."""
+    slow_model(tmp_path / "slow.onnx", layers=300)
+    server = Server(tmp_path / "slow.onnx", "--runners", "1", "--max-batch", "2")
+    kind, url = (triton, server.url) if protocol == "http" else (triton_grpc, server.grpc)
+
+    def send(i):
+        x = np.full((1, 1024), i, np.float32)
+        with kind.InferenceServerClient(url) as c:
+            np.testing.assert_array_equal(c.infer("slow", [kind.InferInput("x", x.shape, "FP32").set_data_from_numpy(x)])
+                                          .as_numpy("y"), x)
+        return i
+    try:
+        for i in range(9):
+            send(i)  # what a run takes
+        assert stats(server, "slow")["scheduler"]["run_ns"] > 9 * 4e6, "runs are too short for this test"
+        assert at_once([lambda i=i: send(i) for i in range(120)]) == list(range(120))
+        sizes = {size["up_to"]: size["count"] for size in stats(server, "slow")["scheduler"]["batch_sizes"]}
+        assert sizes[2] > 30, "nobody waited"
+    finally:
+        assert server.stop()[0] == 0
 
 
 def test_what_was_learnt_of_a_model_outlives_the_server(tmp_path):

@@ -47,6 +47,14 @@ static void test_ticks(void **state) {
     assert_int_equal(wait_events(sets[0], 1, 50), 0);
     ps_ticker_set(ticker, 1000000);
     assert_int_equal(wait_events(sets[1], 2, 5000), 2);
+    ps_ticker_set(ticker, 10000000);
+    ps_ticker_slow(ticker, true);
+    assert_int_equal(wait_events(sets[1], 2, 5000), 2); /* the first two may be of before */
+    const int64_t start = ps_clock_ns();
+    assert_int_equal(wait_events(sets[1], 2, 5000), 2);
+    assert_true(ps_clock_ns() - start > PS_TICKER_SLOW * INT64_C(10000000));
+    ps_ticker_slow(ticker, false);
+    assert_int_equal(wait_events(sets[1], 2, 5000), 2);
     ps_ticker_free(ticker);
     ps_ticker_free(NULL);
     atomic_store(&t.left, 0);

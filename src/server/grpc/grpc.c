@@ -33,13 +33,14 @@ enum {
 
 /* Waits for one event and takes with it what else is there by then: all that arrived is read before any of it is
  * answered. One after the other, each request would push core's code out of the cache for the next, and wake its client
- * alone. */
-static size_t take_events(ps_grpc *g, grpc_event events[TURN]) {
+ * alone. With more requests waiting than the next run takes, it also gives others the time to arrive, if it kept up. */
+static size_t take_events(ps_grpc *g, bool kept_up, grpc_event events[TURN]) {
     size_t n = 0;
     gpr_timespec until = gpr_inf_future(GPR_CLOCK_MONOTONIC);
     do {
         events[n] = grpc_completion_queue_next(g->queue, until, NULL);
         if (events[n].type == GRPC_QUEUE_TIMEOUT) break;
+        if (n == 0 && kept_up && ps_runner_is_crowded(g->options.runner)) ps_sleep_ns(PS_GATHER_NS);
         until = gpr_inf_past(GPR_CLOCK_MONOTONIC);
     } while (events[n++].type == GRPC_OP_COMPLETE && n < TURN);
     return n;
@@ -48,8 +49,8 @@ static size_t take_events(ps_grpc *g, grpc_event events[TURN]) {
 static void work(void *arg) {
     ps_grpc *g = arg;
     grpc_event events[TURN];
-    for (;;) {
-        const size_t n = take_events(g, events);
+    for (size_t n = 0;;) {
+        n = take_events(g, n < TURN, events);
         for (size_t i = 0; i < n; i++) {
             if (events[i].type == GRPC_QUEUE_SHUTDOWN) return; /* always the last */
             ps_tag *tag = events[i].tag;

@@ -22,9 +22,6 @@
 #define MAX_SPARE 256u                 /* exchanges kept for the next requests */
 #define SPARE_BYTES ((size_t)16 << 10) /* of reply, of request and of its body that each keeps, at most */
 
-/* While more wait than the next run takes, nothing is lost by reading requests in groups: each wake-up costs the run
- * that it interrupts a change of threads, and both of them their caches. */
-#define GATHER_NS INT64_C(1000000)
 #define GATHER_PER_REQUEST_NS 60000 /* who has spent no more than this on each was not waiting */
 
 /* ---- life of an exchange ---- */
@@ -211,7 +208,7 @@ static void gather(ps_http *http) {
     const int64_t now = ps_clock_ns(), since = atomic_load_explicit(&http->gathered_ns, memory_order_relaxed);
     const int handled = atomic_fetch_add_explicit(&http->handled, 1, memory_order_relaxed);
     if (now - since < (int64_t)handled * GATHER_PER_REQUEST_NS + GATHER_PER_REQUEST_NS) return;
-    ps_sleep_ns(GATHER_NS);
+    ps_sleep_ns(PS_GATHER_NS);
     atomic_store_explicit(&http->handled, 0, memory_order_relaxed);
     atomic_store_explicit(&http->gathered_ns, ps_clock_ns(), memory_order_relaxed);
 }
