@@ -32,9 +32,9 @@ ps_status ps_runner_submit(ps_runner *runner, ps_infer *infer, ps_error *err);
  * answered, or will be refused: its `done` comes from elsewhere. The request must not be freed while this runs. */
 bool ps_runner_give_up(ps_runner *runner, ps_infer *infer);
 void ps_runner_end_given_up(ps_runner *runner, ps_infer *infer);
-/* More requests wait than the next runs take, and runs are long: nothing is lost if a front end that has been woken waits
- * for so long and reads what arrives meanwhile in a group. Each wake-up costs the run that it interrupts a change of
- * threads, and both of them their caches. Any thread, without a lock. */
+/* More requests wait than the next runs take, and runs are long: nothing is lost if a front end that has been woken
+ * waits for so long and reads what arrives meanwhile in a group. Each wake-up costs the run that it interrupts a change
+ * of threads, and both of them their caches. Any thread, without a lock. */
 #define PS_GATHER_NS INT64_C(1000000)
 bool ps_runner_is_crowded(const ps_runner *runner);
 /* The front end's, as an answer goes out. What passed since the run ended is kept free before the due times of later
