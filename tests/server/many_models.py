@@ -23,6 +23,7 @@ whose answers are ONNX Runtime's; the rest is made here, and its answers are exa
 import argparse
 import datetime
 import json
+import multiprocessing
 import os
 import re
 import statistics
@@ -433,10 +434,21 @@ def registered(args):
 
 
 # ---- a busy model beside loads ----------------------------------------------------------------------------------------
+def load_again(base, name, n_loads, result):
+    """A process of its own: in a thread, it would hold up the requests by what it interprets itself."""
+    spans = []
+    for _ in range(n_loads):
+        begin = time.perf_counter()
+        requests.post(f"{base}/v2/repository/models/{name}/load", timeout=60)
+        spans.append((begin, time.perf_counter()))
+        time.sleep(3 * (spans[-1][1] - spans[-1][0]))
+    result.send(spans)
+
+
 def window(server, busy, loaded, n_loads, seed):
     """p99 of requests that overlap a load, of the others, and the share of the former."""
     x = np.random.default_rng(seed).integers(-9, 10, (1, 8)).astype(np.float32)
-    made, spans, done = [], [], threading.Event()
+    made = []
     with client.InferenceServerClient(server.url, network_timeout=120) as c:
         times = []
         for _ in range(200):
@@ -445,22 +457,18 @@ def window(server, busy, loaded, n_loads, seed):
             times.append(time.perf_counter() - begin)
         pause = statistics.median(times) / 0.3  # between arrivals: 30 % of what it can do one by one
 
-        def load_again():
-            for _ in range(n_loads):
-                begin = time.perf_counter()
-                requests.post(f"{server.base}/v2/repository/models/{loaded.name}/load", timeout=60)
-                spans.append((begin, time.perf_counter()))
-                time.sleep(3 * (spans[-1][1] - spans[-1][0]))
-            done.set()
-        loader = threading.Thread(target=load_again)
+        fresh = multiprocessing.get_context("spawn")  # none of this process's sockets and threads
+        result, sender = fresh.Pipe(duplex=False)
+        loader = fresh.Process(target=load_again, args=(server.base, loaded.name, n_loads, sender))
         loader.start()
         rng, due = np.random.default_rng(seed), time.perf_counter()
-        while not done.is_set():
+        while not result.poll():
             due += rng.exponential(pause)
             time.sleep(max(0, due - time.perf_counter()))
             begin = time.perf_counter()
             c.infer(busy.name, tensors_of({"x": x}))
             made.append((max(due, 0), begin, time.perf_counter()))
+        spans = result.recv()
         loader.join()
     overlapping, others = [], []
     starts = np.array([s for s, _ in spans])

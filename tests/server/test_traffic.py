@@ -174,6 +174,9 @@ def test_weights_and_keys(folder, start):
         x.set_data_from_numpy(np.zeros((1, 4), np.float32))
         for key, version in list(by_key.items())[:50]:
             assert c.infer("m", [x], parameters={"routing_key": key}).get_response().model_version == str(version)
+            assert c.infer("m", [x], headers={"x-routing-key": key}).get_response().model_version == str(version)
+        with pytest.raises(InferenceServerException, match="longer than 256"):
+            c.infer("m", [x], headers={"x-routing-key": "x" * 300})
     m.traffic({"split": None})
     assert m.versions(10) == {1: 10}
 

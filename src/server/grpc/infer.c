@@ -6,6 +6,7 @@
 #include "base/wire.h"
 #include "server/grpc/handlers.h"
 #include "server/grpc/infer_wire.h"
+#include "server/infer_request.h"
 
 enum { STREAM_INFER_RESPONSE = 2, RAW_FORM = 1 << 16 /* none of HTTP's */ };
 
@@ -52,12 +53,33 @@ static void count_unserved(ps_grpc *g, const ps_infer *infer, ps_status status) 
                            infer->arrived_ns);
 }
 
+/* The call's metadata, where the request itself has no key. */
+static ps_status read_routing_key(const ps_call *c, ps_infer *infer, ps_error *err) {
+    char key[PS_INFER_MAX_KEY + 2];
+    for (size_t i = 0; i < c->metadata.count; i++) {
+        const grpc_metadata *m = &c->metadata.metadata[i];
+        if (grpc_slice_str_cmp(m->key, "x-routing-key") != 0) continue;
+        size_t n = GRPC_SLICE_LENGTH(m->value);
+        if (n >= sizeof key) n = sizeof key - 1; /* too long all the same */
+        if (n) memcpy(key, GRPC_SLICE_START_PTR(m->value), n);
+        key[n] = '\0';
+        return ps_infer_set_routing_key(infer, key, err);
+    }
+    return PS_OK;
+}
+
 /* PS_OK: the request belongs to the runner, or waits for its model. */
 static ps_status find_and_submit(ps_grpc *g, ps_infer *infer, ps_error *err) {
     ps_served *served;
     ps_status status = ps_grpc_acquire(g, infer, &served, err);
     if (status != PS_OK) count_unserved(g, infer, status);
     if (status != PS_OK || !served) return status;
+    if (infer->route.repo && !infer->routing_key) status = read_routing_key(infer->ctx, infer, err);
+    if (status != PS_OK) {
+        ps_core_count_failure(served, status, infer->arrived_ns);
+        ps_served_release(served);
+        return status;
+    }
     status = ps_core_submit(g->options.runner, infer, served, err);
     if (status == PS_OK) return status;
     ps_core_count_refusal(infer, status); /* infer holds the reference */
