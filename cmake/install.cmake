@@ -23,6 +23,11 @@ configure_file(${CMAKE_SOURCE_DIR}/cmake/polestar.pc.in polestar.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/polestar.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(FILES ${CMAKE_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
+# Two small networks of our own, for `polestar demo compression`.
+foreach(model med-ct-seg-synth med-mri-cls3d-synth)
+  install(FILES ${CMAKE_SOURCE_DIR}/tests/models/${model}/model.onnx DESTINATION ${CMAKE_INSTALL_DATADIR}/polestar/models/${model})
+endforeach()
+
 # Manual pages and completions are printed by the binary from its command table; a cross-build cannot run it.
 if(TARGET polestar_bin AND NOT CMAKE_CROSSCOMPILING)
   set(pages ${CMAKE_BINARY_DIR}/share)

@@ -100,7 +100,7 @@ static const cli_option options[] = {
     { "judged", CLI_TEXT, "N", "compression: inputs to judge by", "100 or 200" },
     { "max-drop", CLI_TEXT, "PCT", "compression: what mixed precision may lose", "1" },
     { "models", CLI_DIR, "DIR", "compression: where ppocr-rec and the others lie",
-      "where tools/fetch-models keeps them; tests/models" },
+      "where tools/fetch-models keeps them; those of ours" },
     { "html", CLI_FILE, "FILE", "page with the plots; empty: none", "polestar-demo-DEMO.html" },
     CLI_OPT_SHAPE,
     CLI_OPT_PHOTOS,

@@ -351,12 +351,12 @@ static char *fetched_models(void) {
     return cli_format("%s/.cache/polestar-build/models", home ? home : "");
 }
 
-/* Networks of the source tree, for a program that lies in its build/NAME/bin. */
-static char *own_models(void) {
+/* `folder` of the folder that is so many above the program. */
+static char *beside_program(int up, const char *folder) {
     char *self = realpath("/proc/self/exe", NULL), *slash = self;
-    for (int up = 0; slash && up < 4; up++)
+    for (; slash && up > 0; up--)
         if ((slash = strrchr(self, '/'))) *slash = 0;
-    char *path = slash ? cli_path_join(self, "tests/models") : NULL;
+    char *path = slash ? cli_path_join(self, folder) : NULL;
     free(self);
     return path;
 }
@@ -375,10 +375,15 @@ static char *find_model(const char *name, char *const *folders, size_t n) {
 
 static size_t known_models(const cli_args *args, demo_comparison *all) {
     const char *given = cli_get(args, "models");
-    char *folders[2] = { given ? cli_format("%s", given) : fetched_models(), given ? NULL : own_models() };
+    char *folders[] = {
+        given ? cli_format("%s", given) : fetched_models(),
+        given ? NULL : beside_program(2, "share/polestar/models"), /* installed: PREFIX/bin */
+        given ? NULL : beside_program(4, "tests/models"),          /* of a source tree: its build/NAME/bin */
+    };
+    enum { FOLDERS = sizeof folders / sizeof *folders };
     size_t n = 0;
     for (size_t i = 0; i < SUBJECTS; i++) {
-        char *path = find_model(subjects[i]->folder, folders, 2);
+        char *path = find_model(subjects[i]->folder, folders, FOLDERS);
         if (!path) continue;
         all[n++] = (demo_comparison) { .subject = subjects[i],
                                        .model = path,
@@ -387,8 +392,8 @@ static size_t known_models(const cli_args *args, demo_comparison *all) {
                                        .judged = subjects[i]->judged,
                                        .first_judged = JUDGED };
     }
-    free(folders[0]);
-    free(folders[1]);
+    for (size_t i = 0; i < FOLDERS; i++)
+        free(folders[i]);
     if (!all[0].subject || all[0].subject != &demo_text)
         fprintf(stderr, "polestar demo: the PP-OCR recogniser is not there: 'tools/fetch-models ppocr-rec' gets it\n");
     return n;

@@ -1,5 +1,6 @@
 """`make install DESTDIR=` and two foreign builds against it: pkg-config and find_package. Both run a real model."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -54,6 +55,12 @@ def test_headers_stand_alone(root, tmp_path):
             source.write_text(f"#include <polestar/{header.name}>\n")
             execute(compiler, f"-std={standard}", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only",
                     f"-I{root}/usr/include", source)
+
+
+def test_the_demo_finds_its_models(root, tmp_path):
+    shown = execute(root / "usr/bin/polestar", "demo", "compression", "--judged", 4, "--html", "", "--json",
+                    LD_LIBRARY_PATH=library_folder(root), XDG_CACHE_HOME=tmp_path)
+    assert [model["judged"] for model in json.loads(shown)["models"]] == [4, 4]
 
 
 def test_pkg_config(root, tmp_path):
