@@ -53,10 +53,12 @@ static ps_served *detach(ps_model_version *v) {
 
 /* ---- making them go ---- */
 
-static void say(const ps_repository *repo, ps_served *s, double idle_s) {
+/* A busy machine may come to this line late: it says when the choice was made. */
+static void say(const ps_repository *repo, ps_served *s, double idle_s, int64_t chosen_ns) {
     char quoted[2 * PS_MODEL_NAME_MAX];
-    ps_log_line(&repo->log, PS_LOG_INFO, "event=evict model=%s version=%s bytes=%zu idle_s=%.3f",
-                ps_log_quote(s->name, quoted, sizeof quoted), s->version, ps_served_memory(s, NULL), idle_s);
+    ps_log_line(&repo->log, PS_LOG_INFO, "event=evict model=%s version=%s bytes=%zu idle_s=%.3f ago_s=%.3f",
+                ps_log_quote(s->name, quoted, sizeof quoted), s->version, ps_served_memory(s, NULL), idle_s,
+                (double)(ps_clock_ns() - chosen_ns) / 1e9);
 }
 
 static void let_go(ps_served *s) {
@@ -82,8 +84,8 @@ bool ps_repository_evict(ps_repository *repo, uint64_t bytes, size_t count) {
     ps_served *gone[AT_ONCE];
     double idle_s[AT_ONCE];
     size_t n = 0;
-    int64_t now = ps_clock_ns();
     ps_mutex_lock(&repo->lock);
+    const int64_t now = ps_clock_ns();
     list_residents(repo);
     bool ok = ps_repository_on_demand(repo) &&
               ps_eviction_choose(repo->residents.data, repo->residents.size, bytes, count, now);
@@ -91,7 +93,7 @@ bool ps_repository_evict(ps_repository *repo, uint64_t bytes, size_t count) {
         if (!(gone[n] = take_chosen(repo, now, &idle_s[n]))) break;
     ps_mutex_unlock(&repo->lock);
     for (size_t i = 0; i < n; i++) /* before any of them is written to the cache, while others may be chosen */
-        say(repo, gone[i], idle_s[i]);
+        say(repo, gone[i], idle_s[i], now);
     for (size_t i = 0; i < n; i++)
         let_go(gone[i]);
     return ok; /* more than AT_ONCE are for the next call */

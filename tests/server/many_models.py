@@ -307,11 +307,12 @@ def measure_sizes(folder, models):
 
 
 def events_of(log):
-    """[(when, "load" or "evict", model, ms of the load or None, bytes, idle seconds or None)] in order."""
+    """[(when, "load" or "evict", model, ms of the load or 0, bytes, idle seconds or 0)] in order; for an eviction, when it was
+    chosen."""
     found = []
     for line in re.findall(r"time=.* event=(?:load|evict) .*", log):
-        when = datetime.datetime.fromisoformat(line[5:28] + "+00:00").timestamp()
         f = dict(part.split("=", 1) for part in line.split() if "=" in part)
+        when = datetime.datetime.fromisoformat(line[5:28] + "+00:00").timestamp() - float(f.get("ago_s", 0))
         found.append((when, f["event"], f["model"], float(f.get("ms", 0)), int(f["bytes"]), float(f.get("idle_s", 0))))
     return found
 
@@ -330,12 +331,9 @@ def check_order(log, made):
     for i, (when, event, name, ms, size, idle) in enumerate(events):
         if event == "load":
             loaded[name] = (when, max(ms, 1), size)
-            together = set()
             continue
-        if not together:  # those that go one after the other were chosen together, in whatever order they are said
-            rest = [e[1] for e in events[i:]]
-            n = rest.index("load") if "load" in rest else len(rest)
-            together, chosen_at = {e[2] for e in events[i:i + n]}, when
+        if name not in together or when > chosen_at + 0.003:  # chosen together, in whatever order they are said
+            together, chosen_at = {e[2] for e in events[i:i + 16] if e[1] == "evict" and abs(e[0] - when) <= 0.003}, when
         _, own_ms, own_size = loaded[name]
         for other, (since, other_ms, other_size) in loaded.items():
             k = int(np.searchsorted(begins.get(other, np.array([])), chosen_at + 0.005))
