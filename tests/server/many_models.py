@@ -334,7 +334,7 @@ def check_order(log, made):
             continue
         if name not in together or when > chosen_at + 0.003:  # chosen together, in whatever order they are said
             together, chosen_at = {e[2] for e in events[i:i + 16] if e[1] == "evict" and abs(e[0] - when) <= 0.003}, when
-        _, own_ms, own_size = loaded[name]
+        own_ms, own_size = loaded[name][1], max(loaded[name][2], size)  # it may have grown: what runs take was not there yet
         for other, (since, other_ms, other_size) in loaded.items():
             k = int(np.searchsorted(begins.get(other, np.array([])), chosen_at + 0.005))
             used = max([since, *(ends[other][max(0, k - 8):k] if k else [])])  # 4 clients: no more are in flight
