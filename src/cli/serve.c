@@ -1,4 +1,5 @@
 /* serve.c - the server in the foreground, until SIGTERM or SIGINT. */
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,7 +184,16 @@ static int check_and_serve(const cli_args *args, ps_server_options *o) {
     return code;
 }
 
+/* Blocks of that size lie in pages of their own and go back to the system when they are freed. Left to itself, glibc
+ * takes ever larger ones from its heaps once one was freed, and what comes and goes with models leaves holes there. */
+static void settle_memory(void) {
+#ifdef __GLIBC__
+    (void)mallopt(M_MMAP_THRESHOLD, 256 << 10);
+#endif
+}
+
 static int run_serve(const cli_args *args) {
+    settle_memory();
     ps_server_options o = PS_SERVER_OPTIONS_INIT;
     ps_server_model *models = NULL;
     cli_args merged;
