@@ -4,7 +4,10 @@
 #include <math.h>
 #include <string.h>
 
-enum { BINS = PS_HISTOGRAM_BINS, LANES = 16, MOST_COUNTED = 65536 };
+#include "base/thread.h"
+#include "compress/loops.h"
+
+enum { BINS = PS_HISTOGRAM_BINS, MOST_COUNTED = 65536, TABLES = 2, AT_ONCE = 256, GRAIN = 16384, MOST_PARTS = 16 };
 
 /* Twice the range, upwards or downwards: neighbours become one bin. */
 static void widen(ps_histogram *h, bool down) {
@@ -38,98 +41,177 @@ static bool cover(ps_alloc_state *alloc, ps_histogram *h, double min, double max
     return true;
 }
 
-/* The finite values' ends; *ret_odd of the others. */
-static void ends(const float *x, size_t n, float *ret_min, float *ret_max, uint64_t *ret_odd) {
-    float min = INFINITY, max = -INFINITY, low[LANES], high[LANES], wrong[LANES];
+/* The finite values' ends; *ret_odd: how many others there are. */
+static void finite_ends(const float *x, size_t n, float *ret_min, float *ret_max, uint64_t *ret_odd) {
+    float min = INFINITY, max = -INFINITY;
     uint64_t odd = 0;
-    size_t i = 0;
-    for (int k = 0; k < LANES; k++) {
-        low[k] = INFINITY;
-        high[k] = -INFINITY;
-        wrong[k] = 0;
-    }
-    for (; i + LANES <= n; i += LANES) {
-        for (int k = 0; k < LANES; k++) {
-            const float v = x[i + (size_t)k];
-            low[k] = v < low[k] ? v : low[k];
-            high[k] = v > high[k] ? v : high[k];
-            wrong[k] += v - v; /* NaN once a value is no finite number */
-        }
-    }
-    for (int k = 0; k < LANES; k++) {
-        min = low[k] < min ? low[k] : min;
-        max = high[k] > max ? high[k] : max;
-        odd += !(wrong[k] == 0);
-    }
-    for (; i < n; i++) {
-        min = x[i] < min ? x[i] : min;
-        max = x[i] > max ? x[i] : max;
+    for (size_t i = 0; i < n; i++) {
         odd += !isfinite(x[i]);
-    }
-    if (odd) {
-        min = INFINITY;
-        max = -INFINITY;
-        odd = 0;
-        for (i = 0; i < n; i++) {
-            odd += !isfinite(x[i]);
-            if (!isfinite(x[i])) continue;
-            min = fminf(min, x[i]);
-            max = fmaxf(max, x[i]);
-        }
+        if (!isfinite(x[i])) continue;
+        min = fminf(min, x[i]);
+        max = fmaxf(max, x[i]);
     }
     *ret_min = min;
     *ret_max = max;
     *ret_odd = odd;
 }
 
-/* Every step-th value from x[first] on; all are finite. Neighbours go to tables of their own: many values are equal,
- * and one count after the other in the same place would wait for it. */
-static void count_values(ps_histogram *h, const float *x, size_t n, size_t first, size_t step) {
-    enum { TABLES = 2, AT_ONCE = 16 };
-    uint32_t tables[TABLES][BINS] = { { 0 } };
-    const float low = (float)h->low, per = (float)(1 / h->width);
-    size_t i = first;
-    while (i < n) {
-        int bins[AT_ONCE];
-        const size_t left = (n - i + step - 1) / step, count = left < AT_ONCE ? left : AT_ONCE;
-        for (size_t k = 0; k < count; k++) {
-            const int bin = (int)((x[i + k * step] - low) * per);
-            bins[k] = bin < 0 ? 0 : bin >= BINS ? BINS - 1 : bin;
-        }
-        for (size_t k = 0; k < count; k++)
-            tables[k % TABLES][bins[k]]++;
-        i += count * step;
-        h->counted += count;
-    }
-    for (int b = 0; b < BINS; b++)
-        h->bins[b] += (uint64_t)tables[0][b] + tables[1][b];
+/* ---- one tensor, in parts ---- */
+
+typedef struct part {
+    float min, max;
+    bool finite;
+    uint32_t tables[TABLES][BINS];
+} part;
+
+typedef struct adding {
+    ps_histogram_values v;
+    const ps_loops *loops;
+    size_t first, step, counted; /* of the values in row-major order, those that are counted */
+    float low, per;              /* of the bins */
+    bool look, count;            /* what is to be done */
+    part *parts;
+    size_t n_parts;
+} adding;
+
+/* Neighbours go to tables of their own: many values are equal, and one count after the other in the same place would
+ * wait for it. */
+static void count_some(const adding *a, part *p, const float *x, size_t n) {
+    int32_t bins[AT_ONCE];
+    a->loops->bins(x, (int64_t)n, a->low, a->per, BINS - 1, bins);
+    for (size_t i = 0; i < n; i++)
+        p->tables[i % TABLES][bins[i]]++;
 }
 
-static void count_finite(ps_histogram *h, const float *x, size_t n, size_t first, size_t step) {
-    float some[1024];
+/* Those from begin to end of the values that are counted. */
+static void count_rows(const adding *a, part *p, size_t begin, size_t end) {
+    float some[AT_ONCE];
+    for (size_t i = begin; i < end; i += AT_ONCE) {
+        const size_t n = end - i < AT_ONCE ? end - i : AT_ONCE;
+        const float *x = a->v.x + a->first + i * a->step;
+        for (size_t k = 0; a->step > 1 && k < n; k++)
+            some[k] = x[k * a->step];
+        count_some(a, p, a->step > 1 ? some : x, n);
+    }
+}
+
+/* The same where channels lie innermost. */
+static void count_last(const adding *a, part *p, size_t begin, size_t end) {
+    const size_t channels = a->v.channels, pixels = a->v.pixels, i = a->first + begin * a->step;
+    size_t image = i / (channels * pixels), channel = i / pixels % channels, pixel = i % pixels, k = 0;
+    float some[AT_ONCE];
+    for (size_t left = end - begin; left; left--) {
+        some[k++] = a->v.x[(image * pixels + pixel) * channels + channel];
+        if (k == AT_ONCE || left == 1) {
+            count_some(a, p, some, k);
+            k = 0;
+        }
+        for (pixel += a->step; pixel >= pixels; pixel -= pixels) {
+            if (++channel < channels) continue;
+            channel = 0;
+            image++;
+        }
+    }
+}
+
+static void add_parts(void *ctx, int64_t begin, int64_t end, int thread) {
+    const adding *a = ctx;
+    (void)thread;
+    for (size_t k = (size_t)begin; k < (size_t)end; k++) {
+        part *p = &a->parts[k];
+        const size_t from = a->v.n / a->n_parts * k, to = k + 1 < a->n_parts ? from + a->v.n / a->n_parts : a->v.n;
+        const size_t share = a->counted / a->n_parts, first = share * k;
+        const size_t last = k + 1 < a->n_parts ? first + share : a->counted;
+        if (a->look) {
+            p->min = INFINITY;
+            p->max = -INFINITY;
+            p->finite = a->loops->ends(a->v.x + from, (int64_t)(to - from), &p->min, &p->max);
+        }
+        if (!a->count) continue;
+        memset(p->tables, 0, sizeof p->tables);
+        /* Where all of them are counted, their order does not matter. */
+        (a->v.channels && a->step > 1 ? count_last : count_rows)(a, p, first, last);
+    }
+}
+
+static void run_parts(adding *a, const ps_histogram *h, bool look, bool count) {
+    a->look = look;
+    a->count = count;
+    a->low = (float)h->low;
+    a->per = count ? (float)(1 / h->width) : 0;
+    ps_parallel_for((int64_t)a->n_parts, 1, (int)a->n_parts, add_parts, a);
+}
+
+static void take_counts(ps_histogram *h, const adding *a) {
+    for (size_t k = 0; k < a->n_parts; k++)
+        for (int t = 0; t < TABLES; t++)
+            for (int b = 0; b < BINS; b++)
+                h->bins[b] += a->parts[k].tables[t][b];
+    h->counted += a->counted;
+}
+
+/* Row-major values some of which are no finite numbers: one part, of those that are. */
+static void count_finite(adding *a, ps_histogram *h) {
+    float some[AT_ONCE];
     size_t k = 0;
-    for (size_t i = first; i < n; i += step) {
-        if (isfinite(x[i])) some[k++] = x[i];
-        if (k < sizeof some / sizeof *some) continue;
-        count_values(h, some, k, 0, 1);
+    a->low = (float)h->low;
+    a->per = (float)(1 / h->width);
+    memset(a->parts->tables, 0, sizeof a->parts->tables);
+    const size_t channels = a->v.channels ? a->v.channels : 1, pixels = a->v.channels ? a->v.pixels : a->v.n;
+    uint64_t counted = 0;
+    for (size_t i = a->first; i < a->v.n; i += a->step) {
+        const float x = a->v.x[(i / (channels * pixels) * pixels + i % pixels) * channels + i / pixels % channels];
+        if (isfinite(x)) some[k++] = x;
+        if (k < AT_ONCE) continue;
+        count_some(a, a->parts, some, k);
+        counted += k;
         k = 0;
     }
-    count_values(h, some, k, 0, 1);
+    count_some(a, a->parts, some, k);
+    a->n_parts = 1;
+    a->counted = counted + k;
+    take_counts(h, a);
 }
 
-bool ps_histogram_add(ps_alloc_state *alloc, ps_histogram *h, const float *x, size_t n) {
-    float min, max;
-    uint64_t odd;
-    ends(x, n, &min, &max, &odd);
-    h->count += n;
+static bool add(ps_alloc_state *alloc, ps_histogram *h, adding *a) {
+    float min = INFINITY, max = -INFINITY;
+    uint64_t odd = 0;
+    bool finite = true;
+    const bool known = h->bins != NULL; /* mostly the bins that are there will do */
+    run_parts(a, h, true, known);
+    for (size_t k = 0; k < a->n_parts; k++) {
+        min = a->parts[k].min < min ? a->parts[k].min : min;
+        max = a->parts[k].max > max ? a->parts[k].max : max;
+        finite &= a->parts[k].finite;
+    }
+    if (!finite) finite_ends(a->v.x, a->v.n, &min, &max, &odd);
     h->odd += odd;
     if (min > max) return true;
-    if (!h->bins || min < h->min) h->min = min;
-    if (!h->bins || max > h->max) h->max = max;
-    if (!cover(alloc, h, min, max)) return false;
-    const size_t step = n / MOST_COUNTED + 1; /* the ends are exact, what lies between is sampled */
-    (odd ? count_finite : count_values)(h, x, n, (size_t)(h->count % step), step);
+    if (!known || min < h->min) h->min = min;
+    if (!known || max > h->max) h->max = max;
+    const double low = h->low, width = h->width;
+    if (!cover(alloc, h, (double)min, (double)max)) return false;
+    if (odd) {
+        count_finite(a, h);
+        return true;
+    }
+    if (!known || low != h->low || width != h->width) run_parts(a, h, false, true);
+    take_counts(h, a);
     return true;
+}
+
+bool ps_histogram_add(ps_alloc_state *alloc, ps_histogram *h, ps_histogram_values v, int threads) {
+    if (!v.n) return true;
+    adding a = { .v = v, .loops = ps_loops_pick(), .step = v.n / MOST_COUNTED + 1 };
+    h->count += v.n;
+    a.first = (size_t)(h->count % a.step); /* the ends are exact, what lies between is sampled */
+    a.counted = v.n > a.first ? (v.n - a.first + a.step - 1) / a.step : 0;
+    a.n_parts = (size_t)ps_parallel_ranges((int64_t)v.n, GRAIN, threads < MOST_PARTS ? threads : MOST_PARTS);
+    a.parts = ps_alloc_array(alloc, a.n_parts, sizeof *a.parts);
+    if (!a.parts) return false;
+    const bool done = add(alloc, h, &a);
+    ps_free(alloc, a.parts);
+    return done;
 }
 
 bool ps_histogram_merge(ps_alloc_state *alloc, ps_histogram *h, const ps_histogram *from) {
