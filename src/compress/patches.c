@@ -94,53 +94,61 @@ static void first_tap(const window *w, int64_t index, int64_t *tap) {
     }
 }
 
-/* Channels of one pixel, `step` apart; x NULL: outside. */
-static float *read_channels(const float *x, int64_t n, int64_t step, float *out) {
+/* Where the input lies, and which channels of it are wanted. */
+typedef struct source {
+    const float *x;
+    int64_t strides[PS_MAX_RANK];
+    int64_t channels, begin, end;
+} source;
+
+/* The channels of one pixel, `step` apart; x NULL: outside. Returns where the next pixel's go. */
+static float *read_channels(const source *s, const float *x, int64_t step, float *out) {
+    const int64_t n = s->end - s->begin;
+    float *to = out + s->begin;
     if (!x)
-        memset(out, 0, (size_t)n * sizeof *out);
+        memset(to, 0, (size_t)n * sizeof *to);
     else if (step == 1)
-        memcpy(out, x, (size_t)n * sizeof *out);
+        memcpy(to, x + s->begin, (size_t)n * sizeof *to);
     else
         for (int64_t c = 0; c < n; c++)
-            out[c] = x[c * step];
-    return out + n;
+            to[c] = x[(s->begin + c) * step];
+    return out + s->channels;
 }
 
-/* The kernel's taps, all channels of each. Recursion over spatial dims; strides: of the input's dims. */
-static float *read_taps(const window *w, int d, const float *x, const int64_t *strides, int64_t channels,
-                        const int64_t *tap, float *out) {
+/* The kernel's taps, the channels of each. Recursion over spatial dims. */
+static float *read_taps(const window *w, int d, const source *s, const float *x, const int64_t *tap, float *out) {
     for (int64_t k = 0; k < w->kernel[d]; k++) {
         const int64_t i = tap[d] + k * w->dilation[d];
-        const float *at_tap = x && i >= 0 && i < w->in[d] ? x + i * strides[2 + d] : NULL;
+        const float *at_tap = x && i >= 0 && i < w->in[d] ? x + i * s->strides[2 + d] : NULL;
         if (d == w->n - 1)
-            out = read_channels(at_tap, channels, strides[1], out);
+            out = read_channels(s, at_tap, s->strides[1], out);
         else
-            out = read_taps(w, d + 1, at_tap, strides, channels, tap, out);
+            out = read_taps(w, d + 1, s, at_tap, tap, out);
     }
     return out;
 }
 
-static void read_conv(const ps_layer *l, const ps_tensor *x, const int64_t *strides, int64_t index, float *out) {
+static void read_conv(const ps_layer *l, const ps_shape *x, const source *s, int64_t index, float *out) {
     window w = { 0 };
     int64_t tap[SPATIAL], places = 1;
-    if (!window_of(l, &x->shape, &w)) return;
+    if (!window_of(l, x, &w)) return;
     for (int d = 0; d < w.n; d++)
         places *= w.out[d];
     first_tap(&w, index % places, tap);
-    read_taps(&w, 0, (const float *)x->data + index / places * strides[0], strides, x->shape.dims[1], tap, out);
+    read_taps(&w, 0, s, s->x + index / places * s->strides[0], tap, out);
 }
 
 /* ---- the others ---- */
 
 /* The channels along `axis` at one of the places that the other dims make. */
-static void read_place(const ps_tensor *x, const int64_t *strides, int axis, int64_t index, float *out) {
-    const float *from = x->data;
-    for (int d = x->shape.rank - 1; d >= 0; d--) {
+static void read_place(const ps_shape *x, const source *s, int axis, int64_t index, float *out) {
+    const float *from = s->x;
+    for (int d = x->rank - 1; d >= 0; d--) {
         if (d == axis) continue;
-        from += index % x->shape.dims[d] * strides[d];
-        index /= x->shape.dims[d];
+        from += index % x->dims[d] * s->strides[d];
+        index /= x->dims[d];
     }
-    read_channels(from, x->shape.dims[axis], strides[axis], out);
+    read_channels(s, from, s->strides[axis], out);
 }
 
 int64_t ps_patch_count(const ps_layer *l, const ps_shape *x) {
@@ -160,15 +168,16 @@ int64_t ps_patch_count(const ps_layer *l, const ps_shape *x) {
     return ps_shape_product(x, 0, x->rank - 1);
 }
 
-void ps_patch_read(const ps_layer *l, const ps_tensor *x, int64_t index, float *out) {
-    int64_t plain[PS_MAX_RANK];
-    const int64_t *strides = x->strides;
-    if (!strides) {
-        ps_shape_strides(&x->shape, plain);
-        strides = plain;
-    }
-    if (is_op(l, "Conv"))
-        read_conv(l, x, strides, index, out);
+void ps_patch_read(const ps_layer *l, const ps_tensor *x, int64_t index, int64_t begin, int64_t end, float *out) {
+    const bool conv = is_op(l, "Conv");
+    const int axis = conv || is_op(l, "ConvTranspose") ? 1 : x->shape.rank - 1;
+    source s = { .x = x->data, .channels = x->shape.dims[axis], .begin = begin, .end = end };
+    if (x->strides)
+        memcpy(s.strides, x->strides, (size_t)x->shape.rank * sizeof *s.strides);
     else
-        read_place(x, strides, is_op(l, "ConvTranspose") ? 1 : x->shape.rank - 1, index, out);
+        ps_shape_strides(&x->shape, s.strides);
+    if (conv)
+        read_conv(l, &x->shape, &s, index, out);
+    else
+        read_place(&x->shape, &s, axis, index, out);
 }

@@ -27,7 +27,8 @@ static inline int64_t ps_patch_at(const ps_weight_view *v, int64_t g, int64_t co
 
 /* How many patches an input of this shape has; 0 if the layer cannot take it. */
 int64_t ps_patch_count(const ps_layer *layer, const ps_shape *input);
-/* Patch `index` of an input in any layout: groups * cols numbers. */
-void ps_patch_read(const ps_layer *layer, const ps_tensor *input, int64_t index, float *out);
+/* Patch `index` of an input in any layout, its channels [begin, end) alone, at their places in `out`. */
+void ps_patch_read(const ps_layer *layer, const ps_tensor *input, int64_t index, int64_t begin, int64_t end,
+                   float *out);
 
 #endif

@@ -15,7 +15,7 @@
 #define PART_BYTES ((size_t)160 << 20) /* of second moments held at once */
 #define TEAM_BYTES ((size_t)64 << 20)  /* of factors that threads work on at once */
 #define MAX_COLS 4096                 /* a second moment of that side has 64 MiB */
-enum { BLOCK = 128, CHUNK = 32, PANEL = 32, SLAB = 32, MAX_TAPS = 64, LEAST_PATCHES = 1024, MOST_PATCHES = 6144 };
+enum { BLOCK = 128, CHUNK = 32, PANEL = 32, MAX_TAPS = 64, LEAST_PATCHES = 1024, MOST_PATCHES = 6144 };
 #define DAMPING 0.01 /* of the mean diagonal: unseen directions must not run away */
 
 /* How the second moment lies: see moment_at. */
@@ -125,40 +125,16 @@ static void clear(pass *p) {
     ps_vec_release(p->job->alloc, &p->moments);
 }
 
-typedef struct flushing {
-    const pass *pass;
-    moment *m;
-} flushing;
-
-/* Columns of the block, coded and decoded as the compressed model will see them. */
-static void code_columns(const flushing *f, const ps_loops *loops, int64_t begin, int64_t end) {
-    moment *m = f->m;
-    const ps_site *s = ps_site_range(f->pass->job, m->layer->site);
-    for (int b = 0; b < m->filled; b++)
-        loops->code(m->block + b * patch_size(m) + begin, end - begin, s->scale, s->zero, m->before + begin,
-                    m->sum + begin);
-}
-
-static void code_some(void *ctx, int64_t begin, int64_t end, int thread) {
-    (void)thread;
-    code_columns(ctx, ps_loops_pick(), begin, end);
-}
-
-/* Item: SLAB channels of a depthwise layer, which stay in the cache between coding and multiplying. */
-static void add_slabs(void *ctx, int64_t begin, int64_t end, int thread) {
-    const flushing *f = ctx;
-    moment *m = f->m;
+/* Item: some channels of a depthwise layer. */
+static void add_channels(void *ctx, int64_t begin, int64_t end, int thread) {
+    const moment *m = ctx;
     const ps_loops *loops = ps_loops_pick();
     const int64_t groups = m->view.groups, taps = m->view.cols;
     float *sums = m->scratch + (size_t)thread * m->scratch_size;
     for (int64_t k = begin; k < end; k++) {
-        const int64_t first = k * SLAB, last = first + SLAB < groups ? first + SLAB : groups;
-        for (int64_t t = 0; t < taps; t++)
-            code_columns(f, loops, t * groups + first, t * groups + last);
-        for (int64_t c = first; c < last; c += PS_LOOPS_CHANNELS) {
-            const int64_t n = last - c < PS_LOOPS_CHANNELS ? last - c : PS_LOOPS_CHANNELS;
-            loops->moments(m->block + c, n, m->filled, patch_size(m), taps, groups, m->h + c, groups, sums);
-        }
+        const int64_t c = k * PS_LOOPS_CHANNELS, left = groups - c;
+        loops->moments(m->block + c, left < PS_LOOPS_CHANNELS ? left : PS_LOOPS_CHANNELS, m->filled, patch_size(m),
+                       taps, groups, m->h + c, groups, sums);
     }
 }
 
@@ -176,8 +152,7 @@ static void add_chunk(const ps_simd *simd, const float *x, int64_t cols, int64_t
 
 /* Item: a chunk. Long and short ones take turns. */
 static void add_chunks(void *ctx, int64_t begin, int64_t end, int thread) {
-    const flushing *f = ctx;
-    moment *m = f->m;
+    const moment *m = ctx;
     const ps_simd *simd = ps_simd_pick();
     const int64_t cols = m->view.cols, chunks = (cols + CHUNK - 1) / CHUNK, half = (chunks + 1) / 2;
     for (int64_t k = begin; k < end; k++)
@@ -187,8 +162,7 @@ static void add_chunks(void *ctx, int64_t begin, int64_t end, int thread) {
 
 /* Item: a group, whose columns are picked out of the patches. */
 static void add_groups(void *ctx, int64_t begin, int64_t end, int thread) {
-    const flushing *f = ctx;
-    moment *m = f->m;
+    const moment *m = ctx;
     const ps_simd *simd = ps_simd_pick();
     const int64_t cols = m->view.cols;
     float *x = m->scratch + (size_t)thread * m->scratch_size;
@@ -204,53 +178,61 @@ static void add_groups(void *ctx, int64_t begin, int64_t end, int thread) {
 }
 
 static void flush(const pass *p, moment *m) {
-    flushing f = { p, m };
     const int threads = p->job->engine->threads;
-    const int64_t n = patch_size(m);
+    const int64_t n = patch_size(m), groups = m->view.groups;
     if (!m->filled) return;
-    if (m->form == DEPTHWISE) {
-        ps_parallel_for((n / m->view.cols + SLAB - 1) / SLAB, 1, threads, add_slabs, &f);
-    } else {
-        ps_parallel_for(n, 64, threads, code_some, &f);
+    if (m->form != DEPTHWISE)
         memset(m->block + m->filled * n, 0, (size_t)((BLOCK - m->filled) * n) * sizeof *m->block);
-        const int64_t items = m->form == GROUPS ? m->view.groups : (m->view.cols + CHUNK - 1) / CHUNK;
-        ps_parallel_for(items, 1, threads, m->form == GROUPS ? add_groups : add_chunks, &f);
-    }
+    if (m->form == DEPTHWISE)
+        ps_parallel_for((groups + PS_LOOPS_CHANNELS - 1) / PS_LOOPS_CHANNELS, 1, threads, add_channels, m);
+    else if (m->form == GROUPS)
+        ps_parallel_for(groups, 1, threads, add_groups, m);
+    else
+        ps_parallel_for((n + CHUNK - 1) / CHUNK, 1, threads, add_chunks, m);
     m->filled = 0;
 }
 
 typedef struct reading {
-    moment *m;
+    const moment *m;
     const ps_tensor *x;
-    int64_t places[BLOCK];
+    const ps_site *site;
+    int64_t places[BLOCK], n;
 } reading;
 
+/* Some channels of the patches, coded and decoded as the compressed model will see them, while they are in the cache. */
 static void read_patches(void *ctx, int64_t begin, int64_t end, int thread) {
     const reading *r = ctx;
+    const moment *m = r->m;
+    const ps_loops *loops = ps_loops_pick();
+    const int64_t channels = patch_size(m) / m->view.taps;
     (void)thread;
-    for (int64_t k = begin; k < end; k++)
-        ps_patch_read(r->m->layer, r->x, r->places[k], r->m->block + (r->m->filled + k) * patch_size(r->m));
+    for (int64_t k = 0; k < r->n; k++) {
+        float *patch = m->block + (m->filled + k) * patch_size(m);
+        ps_patch_read(m->layer, r->x, r->places[k], begin, end, patch);
+        for (int64_t at = begin; at < patch_size(m); at += channels)
+            loops->code(patch + at, end - begin, r->site->scale, r->site->zero, m->before + at, m->sum + at);
+    }
 }
 
 /* Patches at random places of the layer's input: one in each of n equal parts. */
 static ps_status look(void *ctx, size_t index, const ps_tensor *x, ps_error *err) {
     const pass *p = ctx;
     moment *m = &p->moments.data[index];
-    reading r = { .m = m, .x = x };
+    reading r = { .m = m, .x = x, .site = ps_site_range(p->job, m->layer->site) };
     (void)err;
     const int64_t places = x->dtype == PS_DTYPE_F32 ? ps_patch_count(m->layer, &x->shape) : 0;
     if (!places) return PS_OK;
     uint64_t state = p->job->options.seed ^ (uint64_t)p->sample << 32 ^ (uint64_t)(m->layer - p->job->layers.data);
     const int64_t n = m->wanted < places ? m->wanted : places;
     for (int64_t k = 0; k < n;) {
-        int64_t run = 0;
-        for (; k < n && m->filled + run < BLOCK; k++) {
+        r.n = 0;
+        for (; k < n && m->filled + r.n < BLOCK; k++) {
             const double at = (double)k + (double)(next_random(&state) >> 11) * 0x1p-53;
-            r.places[run++] = n == places ? k : (int64_t)(at * (double)places / (double)n);
+            r.places[r.n++] = n == places ? k : (int64_t)(at * (double)places / (double)n);
         }
-        ps_parallel_for(run, 4, p->job->engine->threads, read_patches, &r);
-        m->filled += (int)run;
-        m->count += run;
+        ps_parallel_for(patch_size(m) / m->view.taps, 32, p->job->engine->threads, read_patches, &r);
+        m->filled += (int)r.n;
+        m->count += r.n;
         if (m->filled == BLOCK) flush(p, m);
     }
     return PS_OK;
