@@ -7,7 +7,8 @@
 #include "base/thread.h"
 #include "compress/loops.h"
 
-enum { BINS = PS_HISTOGRAM_BINS, MOST_COUNTED = 65536, TABLES = 2, AT_ONCE = 256, GRAIN = 16384, MOST_PARTS = 16 };
+enum { BINS = PS_HISTOGRAM_BINS, MOST_COUNTED = 65536, TABLES = 4, AT_ONCE = 256, GRAIN = 16384, MOST_PARTS = 16,
+       BLOCK_VALUES = 16384 };
 
 /* Twice the range, upwards or downwards: neighbours become one bin. */
 static void widen(ps_histogram *h, bool down) {
@@ -95,23 +96,119 @@ static void count_rows(const adding *a, part *p, size_t begin, size_t end) {
     }
 }
 
-/* The same where channels lie innermost. */
-static void count_last(const adding *a, part *p, size_t begin, size_t end) {
-    const size_t channels = a->v.channels, pixels = a->v.pixels, i = a->first + begin * a->step;
-    size_t image = i / (channels * pixels), channel = i / pixels % channels, pixel = i % pixels, k = 0;
+/* Where channels lie innermost, pixels are taken as they come, and of each the channels that are counted: element
+ * channel * pixels + pixel of an image is the first one plus a multiple of step. So channel * pixels must be some number
+ * modulo step, and that decides the first channel; NO_CHANNEL: none is. After step pixels it begins again: in those each
+ * channel is counted once. */
+enum { MOST_CHANNELS = 4096 };
+#define NO_CHANNEL SIZE_MAX
+
+typedef struct lattice {
+    uint64_t common;  /* divisor of step and pixels: only its multiples have a channel */
+    uint64_t every;   /* of the channels: step / common */
+    uint64_t inverse; /* of pixels / common, modulo every */
+} lattice;
+
+static uint64_t common_divisor(uint64_t a, uint64_t b) {
+    while (b) {
+        const uint64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* Of a modulo m, to which it is prime; m > 1. */
+static uint64_t inverse_of(uint64_t a, uint64_t m) {
+    int64_t x = 0, next = 1;
+    uint64_t r = m, rest = a % m;
+    while (rest) {
+        const uint64_t q = r / rest, t = r % rest;
+        const int64_t y = x - (int64_t)q * next;
+        r = rest;
+        rest = t;
+        x = next;
+        next = y;
+    }
+    return x < 0 ? (uint64_t)(x + (int64_t)m) : (uint64_t)x;
+}
+
+static lattice lattice_of(const adding *a) {
+    lattice l = { common_divisor(a->step, a->v.pixels), 1, 0 };
+    l.every = a->step / l.common;
+    if (l.every > 1) l.inverse = inverse_of(a->v.pixels / l.common, l.every);
+    return l;
+}
+
+/* Of pixel q, counted through all images. */
+static size_t first_channel(const adding *a, const lattice *l, size_t q) {
+    const size_t place = q / a->v.pixels * a->v.pixels * a->v.channels + q % a->v.pixels;
+    const uint64_t number = (a->first + a->step - place % a->step) % a->step;
+    return number % l->common ? NO_CHANNEL : number / l->common * l->inverse % l->every;
+}
+
+static void count_pixels(const adding *a, const lattice *l, part *p, size_t begin, size_t end) {
     float some[AT_ONCE];
-    for (size_t left = end - begin; left; left--) {
-        some[k++] = a->v.x[(image * pixels + pixel) * channels + channel];
-        if (k == AT_ONCE || left == 1) {
+    size_t k = 0;
+    for (size_t q = begin; q < end; q++) {
+        const float *x = a->v.x + q * a->v.channels;
+        for (size_t c = first_channel(a, l, q); c < a->v.channels; c += l->every) {
+            some[k++] = x[c];
+            if (k < AT_ONCE) continue;
             count_some(a, p, some, k);
             k = 0;
         }
-        for (pixel += a->step; pixel >= pixels; pixel -= pixels) {
-            if (++channel < channels) continue;
-            channel = 0;
-            image++;
+    }
+    count_some(a, p, some, k);
+}
+
+/* The same of `periods` times step pixels of one image, from q on. */
+static void count_periods(const adding *a, const lattice *l, part *p, size_t q, size_t periods) {
+    const size_t channels = a->v.channels;
+    uint32_t offsets[MOST_CHANNELS];
+    float some[AT_ONCE];
+    size_t n = 0;
+    for (size_t s = 0; s < a->step; s++)
+        for (size_t c = first_channel(a, l, q + s); c < channels; c += l->every)
+            offsets[n++] = (uint32_t)(s * channels + c);
+    for (size_t period = 0; period < periods; period++) {
+        const float *x = a->v.x + (q + period * a->step) * channels;
+        for (size_t i = 0; i < n; i += AT_ONCE) {
+            const size_t count = n - i < AT_ONCE ? n - i : AT_ONCE;
+            for (size_t k = 0; k < count; k++)
+                some[k] = x[offsets[i + k]];
+            count_some(a, p, some, count);
         }
     }
+}
+
+/* Pixels from q on that are looked at together, so that they are in the cache when they are counted: whole periods of
+ * one image, or what it has left. */
+static size_t some_pixels(const adding *a, size_t q, size_t end, size_t *ret_periods) {
+    const size_t left = a->v.pixels - q % a->v.pixels, here = left < end - q ? left : end - q;
+    const size_t each = BLOCK_VALUES / (a->v.channels * a->step) + 1, periods = here / a->step;
+    *ret_periods = a->v.channels > MOST_CHANNELS || a->step > BLOCK_VALUES ? 0 : periods < each ? periods : each;
+    if (*ret_periods) return *ret_periods * a->step;
+    const size_t most = BLOCK_VALUES / a->v.channels + 1;
+    return here < most ? here : most;
+}
+
+static void add_pixels(const adding *a, part *p, size_t begin, size_t end) {
+    const lattice l = lattice_of(a);
+    for (size_t q = begin, n; q < end; q += n) {
+        size_t periods;
+        n = some_pixels(a, q, end, &periods);
+        if (a->look)
+            p->finite &= a->loops->ends(a->v.x + q * a->v.channels, (int64_t)(n * a->v.channels), &p->min, &p->max);
+        if (a->count && periods) count_periods(a, &l, p, q, periods);
+        if (a->count && !periods) count_pixels(a, &l, p, q, q + n);
+    }
+}
+
+/* Share k of n things among the parts. */
+static void share(const adding *a, size_t k, size_t n, size_t *ret_begin, size_t *ret_end) {
+    *ret_begin = n / a->n_parts * k;
+    *ret_end = k + 1 < a->n_parts ? *ret_begin + n / a->n_parts : n;
 }
 
 static void add_parts(void *ctx, int64_t begin, int64_t end, int thread) {
@@ -119,18 +216,22 @@ static void add_parts(void *ctx, int64_t begin, int64_t end, int thread) {
     (void)thread;
     for (size_t k = (size_t)begin; k < (size_t)end; k++) {
         part *p = &a->parts[k];
-        const size_t from = a->v.n / a->n_parts * k, to = k + 1 < a->n_parts ? from + a->v.n / a->n_parts : a->v.n;
-        const size_t share = a->counted / a->n_parts, first = share * k;
-        const size_t last = k + 1 < a->n_parts ? first + share : a->counted;
+        size_t from, to;
         if (a->look) {
             p->min = INFINITY;
             p->max = -INFINITY;
-            p->finite = a->loops->ends(a->v.x + from, (int64_t)(to - from), &p->min, &p->max);
+            p->finite = true;
         }
-        if (!a->count) continue;
-        memset(p->tables, 0, sizeof p->tables);
-        /* Where all of them are counted, their order does not matter. */
-        (a->v.channels && a->step > 1 ? count_last : count_rows)(a, p, first, last);
+        if (a->count) memset(p->tables, 0, sizeof p->tables);
+        if (a->v.channels && a->step > 1) {
+            share(a, k, a->v.n / a->v.channels, &from, &to);
+            add_pixels(a, p, from, to);
+            continue;
+        }
+        share(a, k, a->v.n, &from, &to);
+        if (a->look) p->finite = a->loops->ends(a->v.x + from, (int64_t)(to - from), &p->min, &p->max);
+        share(a, k, a->counted, &from, &to); /* where all values are counted, how they lie does not matter */
+        if (a->count) count_rows(a, p, from, to);
     }
 }
 
