@@ -9,17 +9,21 @@ set(PS_Q8_FLAGS ${PS_SIMD_FLAGS})
 list(REMOVE_ITEM PS_Q8_FLAGS -ffp-contract=fast)
 list(APPEND PS_Q8_FLAGS -ffp-contract=off)
 set_source_files_properties(${PS_SIMD_DIR}/simd_base.c PROPERTIES COMPILE_OPTIONS "${PS_SIMD_FLAGS}")
-set_source_files_properties(${PS_SIMD_DIR}/int8_base.c PROPERTIES COMPILE_OPTIONS "${PS_Q8_FLAGS}")
+set(PS_LOOPS_DIR ${CMAKE_SOURCE_DIR}/src/compress)
+set_source_files_properties(${PS_SIMD_DIR}/int8_base.c ${PS_LOOPS_DIR}/loops_base.c PROPERTIES COMPILE_OPTIONS
+  "${PS_Q8_FLAGS}")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set_source_files_properties(${PS_SIMD_DIR}/simd_avx2.c PROPERTIES COMPILE_OPTIONS "${PS_SIMD_FLAGS};-march=x86-64-v3")
   set_source_files_properties(${PS_SIMD_DIR}/simd_avx512.c PROPERTIES COMPILE_OPTIONS
     "${PS_SIMD_FLAGS};-march=x86-64-v4;-mprefer-vector-width=512")
-  set_source_files_properties(${PS_SIMD_DIR}/int8_avx2.c PROPERTIES COMPILE_OPTIONS "${PS_Q8_FLAGS};-march=x86-64-v3")
-  set_source_files_properties(${PS_SIMD_DIR}/int8_avx512.c PROPERTIES COMPILE_OPTIONS
+  set_source_files_properties(${PS_SIMD_DIR}/int8_avx2.c ${PS_LOOPS_DIR}/loops_avx2.c PROPERTIES COMPILE_OPTIONS
+    "${PS_Q8_FLAGS};-march=x86-64-v3")
+  set_source_files_properties(${PS_SIMD_DIR}/int8_avx512.c ${PS_LOOPS_DIR}/loops_avx512.c PROPERTIES COMPILE_OPTIONS
     "${PS_Q8_FLAGS};-march=x86-64-v4;-mprefer-vector-width=512")
   set_source_files_properties(${PS_SIMD_DIR}/int8_vnni.c PROPERTIES COMPILE_OPTIONS
     "${PS_Q8_FLAGS};-march=x86-64-v4;-mavx512vnni;-mprefer-vector-width=512")
 else()
   set_source_files_properties(${PS_SIMD_DIR}/simd_avx2.c ${PS_SIMD_DIR}/simd_avx512.c ${PS_SIMD_DIR}/int8_avx2.c
-    ${PS_SIMD_DIR}/int8_avx512.c ${PS_SIMD_DIR}/int8_vnni.c PROPERTIES HEADER_FILE_ONLY ON)
+    ${PS_SIMD_DIR}/int8_avx512.c ${PS_SIMD_DIR}/int8_vnni.c ${PS_LOOPS_DIR}/loops_avx2.c
+    ${PS_LOOPS_DIR}/loops_avx512.c PROPERTIES HEADER_FILE_ONLY ON)
 endif()

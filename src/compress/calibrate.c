@@ -7,22 +7,19 @@
 typedef struct collector {
     ps_job *job;
     size_t *sites; /* of this part */
-    size_t n;
-    ps_tensor **tensors; /* of the run at hand */
-    atomic_bool failed;
 } collector;
 
-static void add_range(void *ctx, int64_t begin, int64_t end, int thread) {
-    collector *c = ctx;
-    (void)thread;
-    for (int64_t k = begin; k < end; k++) {
-        const int64_t i = ps_turn(k, c->n, c->job->engine->threads);
-        if (i < 0) continue;
-        const ps_tensor *t = c->tensors[i];
-        if (!t || t->dtype != PS_DTYPE_F32) continue;
-        if (!ps_histogram_add(c->job->alloc, &c->job->sites.data[c->sites[i]].seen, t->data, ps_tensor_count(t)))
-            atomic_store(&c->failed, true);
+static ps_status look(void *ctx, size_t index, const ps_tensor *t, ps_error *err) {
+    const collector *c = ctx;
+    ps_histogram_values v = { t->data, ps_tensor_count(t), 0, 0 };
+    if (t->dtype != PS_DTYPE_F32) return PS_OK;
+    if (t->strides) { /* channels lie innermost */
+        v.channels = (size_t)t->shape.dims[1];
+        v.pixels = (size_t)ps_shape_product(&t->shape, 2, t->shape.rank);
     }
+    if (!ps_histogram_add(c->job->alloc, &c->job->sites.data[c->sites[index]].seen, v, c->job->engine->threads))
+        return PS_FAIL_NOMEM(err, "a histogram");
+    return PS_OK;
 }
 
 static ps_status one_sample(collector *c, ps_sim *sim, size_t index) {
@@ -31,12 +28,7 @@ static ps_status one_sample(collector *c, ps_sim *sim, size_t index) {
     bool skipped;
     PS_TRY(ps_job_sample(job, &job->calibration, index, in, &skipped));
     if (skipped) return PS_OK;
-    ps_status status = ps_sim_run(job, sim, in);
-    if (status == PS_OK) {
-        c->tensors = sim->out + sim->n_out;
-        ps_parallel_for(ps_turns(c->n, job->engine->threads), 1, job->engine->threads, add_range, c);
-        if (atomic_load(&c->failed)) status = PS_FAIL_NOMEM(job->err, "a histogram");
-    }
+    const ps_status status = ps_sim_run(job, sim, in, look, c);
     ps_job_release(job, in);
     return status;
 }
@@ -51,7 +43,6 @@ static ps_status one_part(collector *c, size_t *begin, size_t budget) {
         c->sites[i] = *begin + i;
         extra[i] = job->sites.data[*begin + i].value;
     }
-    c->n = n;
     ps_sim sim;
     ps_status status = ps_sim_open(job, false, PS_NO_SITE, extra, n, &sim);
     ps_free(job->alloc, extra);

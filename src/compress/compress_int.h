@@ -170,11 +170,15 @@ typedef struct ps_sim {
     size_t n_in, n_out; /* n_out of the model itself; behind them the ones that were asked for */
     size_t n_extra;
     ps_tensor **out;
+    ps_show_fn look; /* of the run in progress */
+    void *ctx;
 } ps_sim;
-/* only: PS_NO_SITE, or the one layer that is quantised. extra: values of job->graph to be given out. quantise: false is
- * the original with its working weights. raw: extras are values before their own quantisation. */
+/* only: PS_NO_SITE, or the one layer that is quantised. extra: values of job->graph that runs show. quantise: false is
+ * the original with its working weights. */
 ps_status ps_sim_open(ps_job *job, bool quantize, size_t only, ps_value *const *extra, size_t n_extra, ps_sim *ret);
-ps_status ps_sim_run(ps_job *job, ps_sim *sim, ps_tensor *const *in);
+/* look (may be NULL) sees each extra, by its index, in the middle of the run, before anything overwrites it: as it lies
+ * there, row-major or, with strides, with its channels innermost. Each is seen once, in any order. */
+ps_status ps_sim_run(ps_job *job, ps_sim *sim, ps_tensor *const *in, ps_show_fn look, void *ctx);
 void ps_sim_close(ps_sim *sim);
 
 /* ---- calibrate.c ---- */

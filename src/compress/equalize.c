@@ -9,6 +9,7 @@
  *
  * Sources: Nagel et al., Data-Free Quantization through Weight Equalization and Bias Correction (2019); Xiao et al.,
  * SmoothQuant (2022). */
+#include "compress/loops.h"
 #include "compress/patches.h"
 
 enum { MAX_READERS = 16, MAX_STEPS = 12, SAMPLES = 48, STRENGTHS = 8 };
@@ -31,7 +32,8 @@ typedef struct plan {
     change changes[MAX_STEPS];
     size_t n_changes;
     float *low, *high; /* [channels] as seen */
-    double *square;    /* sum of squares */
+    float *image;      /* sum of squares of one image, */
+    double *square;    /* and of all */
     uint64_t count;    /* values of a channel */
 } plan;
 
@@ -176,39 +178,86 @@ static ps_status find_plans(ps_job *job, plans *ret) {
         if (!find_readers(job, p.value, &p) || !take(job, &p, p.value, 0)) continue;
         p.low = ps_alloc_zero(job->alloc, (size_t)p.channels * sizeof *p.low);
         p.high = ps_alloc_zero(job->alloc, (size_t)p.channels * sizeof *p.high);
+        p.image = ps_alloc_zero(job->alloc, (size_t)p.channels * sizeof *p.image);
         p.square = ps_alloc_zero(job->alloc, (size_t)p.channels * sizeof *p.square);
         const bool kept = ps_vec_push(job->alloc, ret, p);
         if (!kept) {
             ps_free(job->alloc, p.low);
             ps_free(job->alloc, p.high);
+            ps_free(job->alloc, p.image);
             ps_free(job->alloc, p.square);
         }
-        if (!kept || !p.low || !p.high || !p.square) return PS_FAIL_NOMEM(job->err, "channels");
+        if (!kept || !p.low || !p.high || !p.image || !p.square) return PS_FAIL_NOMEM(job->err, "channels");
     }
     return PS_OK;
 }
 
 /* ---- what the channels look like ---- */
 
-static void look(plan *p, const ps_tensor *t) {
-    const ps_shape *s = &t->shape;
-    if (t->dtype != PS_DTYPE_F32 || s->rank <= p->axis || s->dims[p->axis] != p->channels) return;
-    const int64_t outer = ps_shape_product(s, 0, p->axis), inner = ps_shape_product(s, p->axis + 1, s->rank);
-    const float *x = t->data;
-    for (int64_t o = 0; o < outer; o++) {
-        for (int64_t c = 0; c < p->channels; c++, x += inner) {
-            float low = p->low[c], high = p->high[c], sum = 0;
-            for (int64_t i = 0; i < inner; i++) {
-                low = x[i] < low ? x[i] : low;
-                high = x[i] > high ? x[i] : high;
-                sum += x[i] * x[i];
-            }
-            p->low[c] = low;
-            p->high[c] = high;
-            p->square[c] += (double)sum;
+typedef struct looking {
+    const ps_job *job;
+    plans *all;
+} looking;
+
+typedef struct view {
+    plan *p;
+    const float *x;
+    int64_t outer, inner; /* of the channels */
+    bool last;            /* they lie innermost, in images of `inner` pixels */
+} view;
+
+static void look_at_channel(const view *v, int64_t c) {
+    const float *x = v->x + c * v->inner;
+    plan *p = v->p;
+    for (int64_t o = 0; o < v->outer; o++, x += p->channels * v->inner) {
+        float low = p->low[c], high = p->high[c], sum = 0;
+        for (int64_t i = 0; i < v->inner; i++) {
+            low = x[i] < low ? x[i] : low;
+            high = x[i] > high ? x[i] : high;
+            sum += x[i] * x[i];
         }
+        p->low[c] = low;
+        p->high[c] = high;
+        p->square[c] += (double)sum;
     }
-    p->count += (uint64_t)(outer * inner);
+}
+
+static void look_at_channels(void *ctx, int64_t begin, int64_t end, int thread) {
+    const view *v = ctx;
+    plan *p = v->p;
+    const ps_loops *loops = ps_loops_pick();
+    (void)thread;
+    if (!v->last) {
+        for (int64_t c = begin; c < end; c++)
+            look_at_channel(v, c);
+        return;
+    }
+    for (int64_t o = 0; o < v->outer; o++) {
+        const float *x = v->x + o * v->inner * p->channels + begin;
+        memset(p->image + begin, 0, (size_t)(end - begin) * sizeof *p->image);
+        for (int64_t i = 0; i < v->inner; i++, x += p->channels)
+            loops->extend(x, end - begin, p->low + begin, p->high + begin, p->image + begin);
+        for (int64_t c = begin; c < end; c++)
+            p->square[c] += (double)p->image[c];
+    }
+}
+
+static ps_status look(void *ctx, size_t index, const ps_tensor *t, ps_error *err) {
+    const looking *l = ctx;
+    plan *p = &l->all->data[index];
+    const ps_shape *s = &t->shape;
+    if (t->dtype != PS_DTYPE_F32 || s->rank <= p->axis || s->dims[p->axis] != p->channels) return PS_OK;
+    view v = { p, t->data, ps_shape_product(s, 0, p->axis), ps_shape_product(s, p->axis + 1, s->rank), false };
+    ps_tensor *packed = NULL;
+    v.last = t->strides && p->axis == 1;
+    if (t->strides && !v.last) {
+        PS_TRY(ps_tensor_copy(l->job->alloc, t, &packed, err));
+        v.x = packed->data;
+    }
+    ps_parallel_for(p->channels, 16, l->job->engine->threads, look_at_channels, &v);
+    ps_tensor_release(packed);
+    p->count += (uint64_t)(v.outer * v.inner);
+    return PS_OK;
 }
 
 static ps_status look_all(ps_job *job, plans *all) {
@@ -226,9 +275,8 @@ static ps_status look_all(ps_job *job, plans *all) {
         bool skipped;
         status = ps_job_sample(job, &job->calibration, i, in, &skipped);
         if (status != PS_OK || skipped) continue;
-        status = ps_sim_run(job, &sim, in);
-        for (size_t k = 0; k < all->size && status == PS_OK; k++)
-            look(&all->data[k], sim.out[sim.n_out + k]);
+        looking l = { job, all };
+        status = ps_sim_run(job, &sim, in, look, &l);
         ps_job_release(job, in);
         if (status == PS_OK) status = ps_job_step(job, i + 1, n);
     }
@@ -404,6 +452,7 @@ ps_status ps_equalize(ps_job *job) {
     for (size_t i = 0; i < all.size; i++) {
         ps_free(job->alloc, all.data[i].low);
         ps_free(job->alloc, all.data[i].high);
+        ps_free(job->alloc, all.data[i].image);
         ps_free(job->alloc, all.data[i].square);
     }
     ps_vec_release(job->alloc, &all);

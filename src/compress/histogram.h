@@ -17,8 +17,16 @@ typedef struct ps_histogram {
     uint64_t counted;    /* in the bins: of large tensors some 65,536, evenly spread */
 } ps_histogram;
 
+/* Values as they lie in memory. channels > 0: n images of [pixels][channels], which count as if they were
+ * [channels][pixels]; which of a large tensor's values are counted does not depend on how they lie. */
+typedef struct ps_histogram_values {
+    const float *x;
+    size_t n;
+    size_t channels, pixels;
+} ps_histogram_values;
+
 /* false: out of memory */
-bool ps_histogram_add(ps_alloc_state *alloc, ps_histogram *h, const float *x, size_t n);
+bool ps_histogram_add(ps_alloc_state *alloc, ps_histogram *h, ps_histogram_values v, int threads);
 /* Adds what `from` has seen. */
 bool ps_histogram_merge(ps_alloc_state *alloc, ps_histogram *h, const ps_histogram *from);
 void ps_histogram_release(ps_alloc_state *alloc, ps_histogram *h);

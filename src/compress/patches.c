@@ -16,11 +16,13 @@ static int64_t group_of(const ps_layer *l) {
 
 ps_weight_view ps_weight_view_of(const ps_layer *l) {
     const ps_shape *s = &l->weight->shape;
-    ps_weight_view v = { .groups = 1, .rows_per_scale = l->axis < 0 ? 0 : 1, .col_stride = 1 };
+    ps_weight_view v = { .groups = 1, .rows_per_scale = l->axis < 0 ? 0 : 1, .col_stride = 1, .taps = 1 };
     if (is_op(l, "Conv")) {
         v.groups = group_of(l);
         v.rows = s->dims[0] / v.groups;
         v.cols = ps_shape_product(s, 1, s->rank);
+        v.taps = ps_shape_product(s, 2, s->rank);
+        if (v.taps < 1) v.taps = 1; /* an empty kernel has no columns */
         v.row_stride = v.cols;
         v.group_stride = v.rows * v.cols;
     } else if (is_op(l, "ConvTranspose")) { /* each input pixel gives rows outputs, which overlap elsewhere */
@@ -92,45 +94,61 @@ static void first_tap(const window *w, int64_t index, int64_t *tap) {
     }
 }
 
-/* The kernel's taps of one channel. Recursion over spatial dims. */
-static float *read_taps(const window *w, int d, const float *plane, int64_t offset, const int64_t *tap, float *out) {
+/* Where the input lies, and which channels of it are wanted. */
+typedef struct source {
+    const float *x;
+    int64_t strides[PS_MAX_RANK];
+    int64_t channels, begin, end;
+} source;
+
+/* The channels of one pixel, `step` apart; x NULL: outside. Returns where the next pixel's go. */
+static float *read_channels(const source *s, const float *x, int64_t step, float *out) {
+    const int64_t n = s->end - s->begin;
+    float *to = out + s->begin;
+    if (!x)
+        memset(to, 0, (size_t)n * sizeof *to);
+    else if (step == 1)
+        memcpy(to, x + s->begin, (size_t)n * sizeof *to);
+    else
+        for (int64_t c = 0; c < n; c++)
+            to[c] = x[(s->begin + c) * step];
+    return out + s->channels;
+}
+
+/* The kernel's taps, the channels of each. Recursion over spatial dims. */
+static float *read_taps(const window *w, int d, const source *s, const float *x, const int64_t *tap, float *out) {
     for (int64_t k = 0; k < w->kernel[d]; k++) {
         const int64_t i = tap[d] + k * w->dilation[d];
-        const bool inside = i >= 0 && i < w->in[d] && plane;
+        const float *at_tap = x && i >= 0 && i < w->in[d] ? x + i * s->strides[2 + d] : NULL;
         if (d == w->n - 1)
-            *out++ = inside ? plane[offset + i] : 0;
+            out = read_channels(s, at_tap, s->strides[1], out);
         else
-            out = read_taps(w, d + 1, inside ? plane : NULL, inside ? (offset + i) * w->in[d + 1] : 0, tap, out);
+            out = read_taps(w, d + 1, s, at_tap, tap, out);
     }
     return out;
 }
 
-static void read_conv(const ps_layer *l, const ps_tensor *x, int64_t index, float *out, int64_t stride) {
+static void read_conv(const ps_layer *l, const ps_shape *x, const source *s, int64_t index, float *out) {
     window w = { 0 };
-    int64_t tap[SPATIAL], places = 1, plane = 1;
-    if (!window_of(l, &x->shape, &w)) return;
-    for (int d = 0; d < w.n; d++) {
+    int64_t tap[SPATIAL], places = 1;
+    if (!window_of(l, x, &w)) return;
+    for (int d = 0; d < w.n; d++)
         places *= w.out[d];
-        plane *= w.in[d];
-    }
     first_tap(&w, index % places, tap);
-    const int64_t channels = x->shape.dims[1], groups = group_of(l), each = channels / groups;
-    const float *image = (const float *)x->data + index / places * channels * plane;
-    for (int64_t g = 0; g < groups; g++) {
-        float *at_group = out + g * stride;
-        for (int64_t c = 0; c < each; c++)
-            at_group = read_taps(&w, 0, image + (g * each + c) * plane, 0, tap, at_group);
-    }
+    read_taps(&w, 0, s, s->x + index / places * s->strides[0], tap, out);
 }
 
 /* ---- the others ---- */
 
-static void read_pixel(const ps_layer *l, const ps_tensor *x, int64_t index, float *out, int64_t stride) {
-    const int64_t channels = x->shape.dims[1], plane = ps_shape_product(&x->shape, 2, x->shape.rank);
-    const int64_t groups = group_of(l), each = channels / groups;
-    const float *image = (const float *)x->data + index / plane * channels * plane + index % plane;
-    for (int64_t c = 0; c < channels; c++)
-        out[c / each * stride + c % each] = image[c * plane];
+/* The channels along `axis` at one of the places that the other dims make. */
+static void read_place(const ps_shape *x, const source *s, int axis, int64_t index, float *out) {
+    const float *from = s->x;
+    for (int d = x->rank - 1; d >= 0; d--) {
+        if (d == axis) continue;
+        from += index % x->dims[d] * s->strides[d];
+        index /= x->dims[d];
+    }
+    read_channels(s, from, s->strides[axis], out);
 }
 
 int64_t ps_patch_count(const ps_layer *l, const ps_shape *x) {
@@ -150,13 +168,16 @@ int64_t ps_patch_count(const ps_layer *l, const ps_shape *x) {
     return ps_shape_product(x, 0, x->rank - 1);
 }
 
-void ps_patch_read(const ps_layer *l, const ps_tensor *x, int64_t index, float *out, int64_t stride) {
-    if (is_op(l, "Conv")) {
-        read_conv(l, x, index, out, stride);
-    } else if (is_op(l, "ConvTranspose")) {
-        read_pixel(l, x, index, out, stride);
-    } else {
-        const int64_t cols = x->shape.dims[x->shape.rank - 1];
-        memcpy(out, (const float *)x->data + index * cols, (size_t)cols * sizeof *out);
-    }
+void ps_patch_read(const ps_layer *l, const ps_tensor *x, int64_t index, int64_t begin, int64_t end, float *out) {
+    const bool conv = is_op(l, "Conv");
+    const int axis = conv || is_op(l, "ConvTranspose") ? 1 : x->shape.rank - 1;
+    source s = { .x = x->data, .channels = x->shape.dims[axis], .begin = begin, .end = end };
+    if (x->strides)
+        memcpy(s.strides, x->strides, (size_t)x->shape.rank * sizeof *s.strides);
+    else
+        ps_shape_strides(&x->shape, s.strides);
+    if (conv)
+        read_conv(l, &x->shape, &s, index, out);
+    else
+        read_place(&x->shape, &s, axis, index, out);
 }

@@ -173,9 +173,17 @@ void ps_site_choose(ps_site *s, ps_compress_range how) {
     }
 }
 
-void ps_ranges_choose(ps_job *job) {
-    for (size_t i = 0; i < job->sites.size; i++) {
-        ps_site *s = &job->sites.data[i];
-        if (s->group == i) ps_site_choose(s, job->options.range);
+static void choose_some(void *ctx, int64_t begin, int64_t end, int thread) {
+    ps_job *job = ctx;
+    (void)thread;
+    for (int64_t k = begin; k < end; k++) {
+        const int64_t i = ps_turn(k, job->sites.size, job->engine->threads);
+        if (i >= 0 && job->sites.data[i].group == (size_t)i)
+            ps_site_choose(&job->sites.data[i], job->options.range);
     }
+}
+
+void ps_ranges_choose(ps_job *job) {
+    const int threads = job->engine->threads;
+    ps_parallel_for(ps_turns(job->sites.size, threads), 1, threads, choose_some, job);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "compress/compress_int.h"
+#include "compress/loops.h"
 
 enum { ALONE_SAMPLES = 6, NOISE_SAMPLES = 8, CHOOSE_SAMPLES = 128 };
 
@@ -39,49 +40,133 @@ ps_status ps_measure_layers(ps_job *job) {
 
 /* ---- noise inside of the compressed model ---- */
 
-static void add_noise(ps_layer *l, const ps_tensor *a, const ps_tensor *b) {
-    const size_t n = ps_tensor_count(a);
-    const float *x = a->data, *y = b->data;
-    if (a->dtype != PS_DTYPE_F32 || b->dtype != PS_DTYPE_F32 || ps_tensor_count(b) != n) return;
-    for (size_t i = 0; i < n; i++) {
-        l->signal += (double)x[i] * x[i];
-        l->noise += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
+enum { NOISE_CHUNK = 65536 };
+
+/* A layer's output in the original, as it lies. */
+typedef struct kept {
+    float *x;
+    size_t bytes;
+    ps_tensor shown; /* dtype, shape and layout of it */
+} kept;
+
+typedef struct noises {
+    ps_job *job;
+    kept *before; /* of each layer */
+    const float *x, *y;
+    int64_t n;
+    double *sums; /* of each chunk: signal, noise */
+    size_t room;
+} noises;
+
+static ps_status keep_output(void *ctx, size_t index, const ps_tensor *t, ps_error *err) {
+    noises *s = ctx;
+    kept *k = &s->before[index];
+    k->shown = (ps_tensor) { .dtype = t->dtype, .shape = t->shape, .strides = t->strides ? k->shown.own_strides : NULL };
+    if (t->dtype != PS_DTYPE_F32) return PS_OK;
+    if (t->bytes > k->bytes) {
+        ps_free(s->job->alloc, k->x);
+        k->x = ps_alloc_data(s->job->alloc, t->bytes);
+        k->bytes = k->x ? t->bytes : 0;
+        if (!k->x) return PS_FAIL_NOMEM(err, "a layer's output");
+    }
+    if (t->bytes) memcpy(k->x, t->data, t->bytes);
+    return PS_OK;
+}
+
+static void add_chunks(void *ctx, int64_t begin, int64_t end, int thread) {
+    noises *s = ctx;
+    const ps_loops *loops = ps_loops_pick();
+    (void)thread;
+    for (int64_t k = begin; k < end; k++) {
+        const int64_t from = k * NOISE_CHUNK, n = s->n - from < NOISE_CHUNK ? s->n - from : NOISE_CHUNK;
+        loops->noise(s->x + from, s->y + from, n, &s->sums[2 * k], &s->sums[2 * k + 1]);
     }
 }
 
-static ps_status noise_of(ps_job *job, ps_sim *before, ps_sim *after, size_t sample) {
+/* Sums are made a chunk at a time, whoever makes them. */
+static ps_status add_noise(noises *s, ps_layer *l, ps_error *err) {
+    const size_t chunks = (size_t)((s->n + NOISE_CHUNK - 1) / NOISE_CHUNK);
+    if (chunks > s->room) {
+        ps_free(s->job->alloc, s->sums);
+        s->sums = ps_alloc_array(s->job->alloc, 2 * chunks, sizeof *s->sums);
+        s->room = s->sums ? chunks : 0;
+        if (!s->sums) return PS_FAIL_NOMEM(err, "the noise of a layer");
+    }
+    ps_parallel_for((int64_t)chunks, 1, s->job->engine->threads, add_chunks, s);
+    for (size_t k = 0; k < chunks; k++) {
+        l->signal += s->sums[2 * k];
+        l->noise += s->sums[2 * k + 1];
+    }
+    return PS_OK;
+}
+
+static ps_status compare_output(void *ctx, size_t index, const ps_tensor *t, ps_error *err) {
+    noises *s = ctx;
+    kept *k = &s->before[index];
+    ps_layer *l = &s->job->layers.data[index];
+    if (t->dtype != PS_DTYPE_F32 || k->shown.dtype != PS_DTYPE_F32 || !ps_shape_equal(&t->shape, &k->shown.shape))
+        return PS_OK;
+    s->n = (int64_t)ps_tensor_count(t);
+    s->x = k->x;
+    s->y = t->data;
+    if (!t->strides == !k->shown.strides) return add_noise(s, l, err);
+    /* One of them lies the other way: both row-major. */
+    ps_tensor *packed = NULL, old = { .dtype = t->dtype, .shape = t->shape, .data = k->x, .bytes = t->bytes };
+    if (k->shown.strides) {
+        ps_layout_strides(&t->shape, PS_LAYOUT_CHANNELS_LAST, old.own_strides);
+        old.strides = old.own_strides;
+    }
+    PS_TRY(ps_tensor_copy(s->job->alloc, t->strides ? t : &old, &packed, err));
+    *(t->strides ? &s->y : &s->x) = packed->data;
+    const ps_status status = add_noise(s, l, err);
+    ps_tensor_release(packed);
+    return status;
+}
+
+static ps_status noise_of(noises *s, ps_sim *before, ps_sim *after, size_t sample) {
+    ps_job *job = s->job;
     ps_tensor *in[PS_COMPRESS_MAX_INPUTS];
     bool skipped;
     PS_TRY(ps_job_sample(job, &job->calibration, sample, in, &skipped));
     if (skipped) return PS_OK;
-    ps_status status = ps_sim_run(job, before, in);
-    if (status == PS_OK) status = ps_sim_run(job, after, in);
-    for (size_t i = 0; i < job->layers.size && status == PS_OK; i++)
-        add_noise(&job->layers.data[i], before->out[before->n_out + i], after->out[after->n_out + i]);
+    for (size_t i = 0; i < job->layers.size; i++)
+        s->before[i].shown.dtype = PS_DTYPE_UNDEFINED;
+    ps_status status = ps_sim_run(job, before, in, keep_output, s);
+    if (status == PS_OK) status = ps_sim_run(job, after, in, compare_output, s);
     ps_job_release(job, in);
     return status;
 }
 
-ps_status ps_measure_noise(ps_job *job) {
+static ps_status measure_noise(noises *s, ps_value *const *extra) {
+    ps_job *job = s->job;
     ps_sim before, after;
     const size_t n = first_samples(job, NOISE_SAMPLES);
+    PS_TRY(ps_sim_open(job, false, PS_NO_SITE, extra, job->layers.size, &before));
+    ps_status status = ps_sim_open(job, true, PS_NO_SITE, extra, job->layers.size, &after);
+    for (size_t i = 0; i < n && status == PS_OK; i++) {
+        status = noise_of(s, &before, &after, i);
+        if (status == PS_OK) status = ps_job_step(job, i + 1, n);
+    }
+    if (after.model) ps_sim_close(&after);
+    ps_sim_close(&before);
+    return status;
+}
+
+ps_status ps_measure_noise(ps_job *job) {
+    noises s = { .job = job };
     ps_value **extra = ps_alloc_array(job->alloc, job->layers.size, sizeof *extra);
-    if (!extra) return PS_FAIL_NOMEM(job->err, "a list of tensors");
-    for (size_t i = 0; i < job->layers.size; i++) {
+    s.before = ps_alloc_zero(job->alloc, job->layers.size * sizeof *s.before);
+    ps_status status = extra && s.before ? PS_OK : PS_FAIL_NOMEM(job->err, "a list of tensors");
+    for (size_t i = 0; i < job->layers.size && status == PS_OK; i++) {
         const ps_layer *l = &job->layers.data[i];
         extra[i] = (l->bias_node && l->can_bias ? l->bias_node : l->node)->out[0];
         job->layers.data[i].signal = job->layers.data[i].noise = 0;
     }
-    ps_status status = ps_sim_open(job, false, PS_NO_SITE, extra, job->layers.size, &before);
-    if (status == PS_OK) {
-        status = ps_sim_open(job, true, PS_NO_SITE, extra, job->layers.size, &after);
-        for (size_t i = 0; i < n && status == PS_OK; i++) {
-            status = noise_of(job, &before, &after, i);
-            if (status == PS_OK) status = ps_job_step(job, i + 1, n);
-        }
-        if (after.model) ps_sim_close(&after);
-        ps_sim_close(&before);
-    }
+    if (status == PS_OK) status = measure_noise(&s, extra);
+    for (size_t i = 0; s.before && i < job->layers.size; i++)
+        ps_free(job->alloc, s.before[i].x);
+    ps_free(job->alloc, s.before);
+    ps_free(job->alloc, s.sums);
     ps_free(job->alloc, extra);
     return status;
 }

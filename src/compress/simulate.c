@@ -124,6 +124,7 @@ ps_status ps_sim_open(ps_job *job, bool quantize, size_t only, ps_value *const *
         status = ps_model_from_graph(job->engine, b.graph, &o, &ret->model, job->err);
     else
         ps_graph_free(b.graph);
+    if (status == PS_OK) ret->model->shown_from = ret->n_out;
     if (status == PS_OK) status = ps_session_create(ret->model, NULL, &ret->session, job->err);
     if (status == PS_OK) {
         ret->out = ps_alloc_zero(job->alloc, (ret->n_out + n_extra + 1) * sizeof *ret->out);
@@ -136,9 +137,17 @@ ps_status ps_sim_open(ps_job *job, bool quantize, size_t only, ps_value *const *
     return status;
 }
 
-ps_status ps_sim_run(ps_job *job, ps_sim *sim, ps_tensor *const *in) {
+static ps_status show_extra(void *ctx, size_t index, const ps_tensor *value, ps_error *err) {
+    const ps_sim *sim = ctx;
+    return sim->look(sim->ctx, index - sim->n_out, value, err);
+}
+
+ps_status ps_sim_run(ps_job *job, ps_sim *sim, ps_tensor *const *in, ps_show_fn look, void *ctx) {
     ps_run_options o = PS_RUN_OPTIONS_INIT;
     o.cancel = job->options.cancel;
+    sim->look = look;
+    sim->ctx = ctx;
+    ps_session_show(sim->session, look ? show_extra : NULL, sim);
     for (size_t i = 0; i < sim->n_out + sim->n_extra; i++)
         sim->out[i] = NULL;
     return ps_session_run(sim->session, (const ps_tensor *const *)in, sim->n_in, sim->out, sim->n_out + sim->n_extra,

@@ -1,5 +1,6 @@
 /* weights.c - weights as signed 8-bit codes with a scale for each output channel, biases as 32-bit ones. */
 #include "compress/compress_int.h"
+#include "compress/loops.h"
 
 enum { SHRINKS = 20 };
 
@@ -30,21 +31,6 @@ int ps_layer_max_code(const ps_job *job) {
     return job->options.weight_bits == 7 ? 64 : 127;
 }
 
-/* Sum over a channel of what f makes of its weights. */
-static double channel_error(const float *w, ps_channels c, int64_t channel, double scale, int max) {
-    double sum = 0;
-    for (int64_t o = 0; o < c.outer; o++) {
-        const float *row = w + (o * c.count + channel) * c.inner;
-        for (int64_t i = 0; i < c.inner; i++) {
-            double code = nearbyint(row[i] / scale);
-            code = code > max ? max : code < -max ? -max : code;
-            const double d = row[i] - code * scale;
-            sum += d * d;
-        }
-    }
-    return sum;
-}
-
 static float channel_max(const float *w, ps_channels c, int64_t channel) {
     float max = 0;
     for (int64_t o = 0; o < c.outer; o++) {
@@ -58,14 +44,19 @@ static float channel_max(const float *w, ps_channels c, int64_t channel) {
 /* The scale with the least squared error between 0.8 and 1 of the largest weight; never one that a bias overflows. */
 static float choose_scale(const ps_job *job, const ps_layer *l, ps_channels c, int64_t channel) {
     const int max = ps_layer_max_code(job);
-    const float largest = channel_max(l->weight->data, c, channel);
+    const float *w = l->weight->data, largest = channel_max(w, c, channel);
     const double full = largest > 0 && isfinite(largest) ? (double)largest / max : 1;
-    double best = full, least = channel_error(l->weight->data, c, channel, full, max);
+    double scales[PS_LOOPS_SCALES], errors[PS_LOOPS_SCALES] = { 0 }, best = full;
+    for (int k = 0; k < PS_LOOPS_SCALES; k++)
+        scales[k] = full * (1 - 0.01 * (k <= SHRINKS ? k : 0));
+    const ps_loops *loops = ps_loops_pick();
+    for (int64_t o = 0; o < c.outer && job->options.range != PS_RANGE_MINMAX; o++)
+        loops->code_errors(w + (o * c.count + channel) * c.inner, c.inner, scales, max, errors);
+    double least = errors[0];
     for (int k = 1; k <= SHRINKS && job->options.range != PS_RANGE_MINMAX; k++) {
-        const double scale = full * (1 - 0.01 * k), e = channel_error(l->weight->data, c, channel, scale, max);
-        if (e >= least) continue;
-        least = e;
-        best = scale;
+        if (!(errors[k] < least)) continue;
+        least = errors[k];
+        best = scales[k];
     }
     if (!l->bias) return (float)best;
     const ps_site *s = &job->sites.data[job->sites.data[l->site].group];

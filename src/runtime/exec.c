@@ -150,9 +150,12 @@ static ps_status run_step(ps_session *s, ps_plan_state *st, size_t i, void **arg
 static ps_status run_steps(ps_session *s, ps_plan_state *st, ps_error *err) {
     const ps_plan *p = st->plan;
     void **arg = st->args;
+    size_t shown = 0;
+    if (p->n_shows) PS_TRY(ps_plan_show_step(s, st, -1, &shown, err));
     for (size_t i = 0; i < p->n_steps; i++) {
         PS_TRY(ps_check_stop(s, err));
         PS_TRY(run_step(s, st, i, arg, err));
+        if (shown < p->n_shows) PS_TRY(ps_plan_show_step(s, st, (int32_t)i, &shown, err));
         arg += p->steps[i].n_in + p->steps[i].n_out;
     }
     return PS_OK;

@@ -85,6 +85,7 @@ static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
     if (o->tune_ms) m->tuning.until_ns = ps_clock_ns() + (o->tune_ms < INT32_MAX ? o->tune_ms : INT32_MAX) * 1000000;
     PS_FAIL_IF(o->loop_limit < 0, err, INVALID, "loop_limit is %lld: it must be 0 or more", (long long)o->loop_limit);
     m->loop_limit = o->loop_limit ? o->loop_limit : 10000000;
+    m->shown_from = SIZE_MAX;
     PS_FAIL_IF(o->depth_limit < 0 || o->depth_limit > PS_MAX_SUBGRAPH_DEPTH, err, INVALID,
                "depth_limit is %d: it must lie in 0 … %d", o->depth_limit, PS_MAX_SUBGRAPH_DEPTH);
     m->limits = (ps_onnx_limits) { o->node_limit, o->depth_limit, o->tensor_limit, o->weight_limit };

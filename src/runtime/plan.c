@@ -22,6 +22,8 @@ typedef struct compiler {
     ps_device *device; /* of the model */
     ps_device *host;   /* where the rest runs; device itself if that works in the host's memory */
     place *places;     /* by value id */
+    size_t shown_from; /* outputs of the graph: see ps_plan_show */
+    PS_VEC(ps_plan_show) shows;
     PS_VEC(ps_step) steps;
     PS_VEC(ps_storage) storages;
     ps_error *err;
@@ -408,9 +410,37 @@ static ps_status claim_output(compiler *c, const ps_value *v, uint32_t i) {
     return PS_OK;
 }
 
+/* v lies where it is from here on until the next step: what is to be shown of it is. */
+static ps_status note_shows(compiler *c, const ps_value *v) {
+    const ps_graph *g = c->plan->graph;
+    if (!v || !v->n_outputs) return PS_OK;
+    for (size_t i = c->shown_from; i < g->n_outputs; i++) {
+        if (g->outputs[i] != v) continue;
+        PS_TRY(ensure_known(c, v));
+        const place *p = place_of(c, v);
+        const ps_plan_show show = {
+            p->storage[PS_SPACE_HOST][p->home], (uint32_t)i, (int32_t)c->steps.size - 1, v->dtype, v->shape, p->home
+        };
+        if (!ps_vec_push(c->alloc, &c->shows, show)) return PS_FAIL_NOMEM(c->err, "a plan");
+    }
+    return PS_OK;
+}
+
+/* What is there before the first step. */
+static ps_status note_first_shows(compiler *c) {
+    const ps_graph *g = c->plan->graph;
+    for (size_t i = c->shown_from; i < g->n_outputs; i++) {
+        bool seen = g->outputs[i]->producer && !g->outputs[i]->constant;
+        for (size_t k = c->shown_from; k < i; k++)
+            seen |= g->outputs[k] == g->outputs[i];
+        if (!seen) PS_TRY(note_shows(c, g->outputs[i]));
+    }
+    return PS_OK;
+}
+
 static ps_status make_outputs(compiler *c) {
     ps_plan *p = c->plan;
-    p->n_outputs = p->graph->n_outputs;
+    p->n_outputs = p->graph->n_outputs < c->shown_from ? p->graph->n_outputs : c->shown_from;
     p->outputs = ps_arena_array(&p->arena, p->n_outputs + 1, sizeof *p->outputs);
     if (!p->outputs) return PS_FAIL_NOMEM(c->err, "a plan");
     for (uint32_t i = 0; i < p->n_outputs; i++)
@@ -487,8 +517,12 @@ static void find_transfers(ps_plan *p) {
 
 static ps_status lower_graph(compiler *c) {
     PS_TRY(make_inputs(c));
+    PS_TRY(note_first_shows(c));
     for (const ps_node *n = c->plan->graph->first; n; n = n->next) {
-        if (!ps_node_is_folded(n)) PS_TRY(lower_node(c, n));
+        if (ps_node_is_folded(n)) continue;
+        PS_TRY(lower_node(c, n));
+        for (uint32_t i = 0; i < n->n_out; i++)
+            PS_TRY(note_shows(c, n->out[i]));
     }
     return make_outputs(c);
 }
@@ -525,8 +559,10 @@ static ps_status finish(compiler *c) {
     ps_plan *p = c->plan;
     p->n_steps = c->steps.size;
     p->n_storages = c->storages.size;
+    p->n_shows = c->shows.size;
     p->storages = ps_arena_memdup(&p->arena, c->storages.data, (p->n_storages + 1) * sizeof *p->storages);
-    if (!p->storages) return PS_FAIL_NOMEM(c->err, "a plan");
+    if (p->n_shows) p->shows = ps_arena_memdup(&p->arena, c->shows.data, p->n_shows * sizeof *p->shows);
+    if (!p->storages || (p->n_shows && !p->shows)) return PS_FAIL_NOMEM(c->err, "a plan");
     lifetimes(p);
     find_transfers(p);
     PS_TRY(ps_plan_memory(p, c->alloc, c->err));
@@ -551,7 +587,7 @@ static ps_status compile(compiler *c) {
     return status;
 }
 
-ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **ret, ps_error *err) {
+ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, size_t shown_from, ps_plan **ret, ps_error *err) {
     ps_plan *p = ps_alloc_zero(model->alloc, sizeof *p);
     if (!p) {
         ps_graph_free(g);
@@ -563,8 +599,10 @@ ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **r
     p->slices = 1;
     ps_arena_init(&p->arena, model->alloc);
     compiler c = { .plan = p, .alloc = model->alloc, .device = model->device, .host = model->host, .err = err };
+    c.shown_from = shown_from;
     ps_status status = compile(&c);
     ps_free(c.alloc, c.places);
+    ps_vec_release(c.alloc, &c.shows);
     ps_vec_release(c.alloc, &c.storages);
     if (status != PS_OK) {
         ps_plan_free(p);

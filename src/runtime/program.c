@@ -238,7 +238,7 @@ static ps_status add_segment(builder *b, const segment *s, uint32_t level) {
         PS_TRY(segment_unit(b, s, g, &item));
     } else {
         item.kind = PS_ITEM_PLAN;
-        PS_TRY(ps_plan_compile(b->p->unit->model, g, b->p->threads, &item.plan, b->err));
+        PS_TRY(ps_plan_compile(b->p->unit->model, g, b->p->threads, SIZE_MAX, &item.plan, b->err));
     }
     ps_status status = push_item(b, &item);
     if (status != PS_OK) {
@@ -411,6 +411,7 @@ static ps_graph *find_part(const builder *b, int64_t *ret_slices) {
     const ps_unit *unit = b->p->unit;
     ps_graph *part = NULL;
     bool cached = !unit->owner && !unit->model->device->ops->memory; /* a GPU is better off with more at once */
+    cached &= unit->model->shown_from == SIZE_MAX;                   /* a value is shown whole */
     int64_t batch, rows = cached ? ps_slice_rows(b->g, b->p->threads, &batch) : 0;
     if (!rows || ps_graph_clone(unit->graph, &part, NULL, NULL) != PS_OK) return NULL;
     *ret_slices = batch / rows;
@@ -422,10 +423,12 @@ static ps_graph *find_part(const builder *b, int64_t *ret_slices) {
 static ps_status compile_plan(builder *b, ps_plan **ret) {
     ps_program *p = b->p;
     int64_t slices = 1;
+    const bool shows = !p->unit->owner && !p->unit->model->device->ops->memory;
     ps_graph *part = find_part(b, &slices);
     p->graph = NULL; /* the plan's from here on */
     if (part) ps_graph_free(b->g);
-    PS_TRY(ps_plan_compile(p->unit->model, part ? part : b->g, p->threads, ret, b->err));
+    PS_TRY(ps_plan_compile(p->unit->model, part ? part : b->g, p->threads,
+                           shows ? p->unit->model->shown_from : SIZE_MAX, ret, b->err));
     if (part) ps_plan_slice(*ret, slices);
     return PS_OK;
 }

@@ -105,6 +105,7 @@ struct ps_model {
     size_t cache_bytes;          /* guarded by lock */
     size_t cache_limit;
     int64_t loop_limit;     /* iterations of one Loop */
+    size_t shown_from;      /* outputs from there on are shown (ps_session_show), not given; SIZE_MAX: none */
     const char *cache_name; /* of the file's content, for the cache on disk; NULL: it is not cached */
     const char *cache_note; /* what ps_model_cache was given, of a model that came from the cache; else NULL */
     size_t cached_bytes;    /* of packed weights that the cache has, plus 1; 0: it has none. Guarded by compile_lock */
@@ -157,6 +158,15 @@ typedef struct ps_plan_output {
     ps_shape shape;
 } ps_plan_output;
 
+/* A value to be shown as soon as a step has made it, in the layout it was made in: its memory may be reused later. */
+typedef struct ps_plan_show {
+    uint32_t storage, output; /* output: of the plan's graph */
+    int32_t step;             /* -1: it is there before the first one */
+    ps_dtype dtype;
+    ps_shape shape;
+    ps_layout layout;
+} ps_plan_show;
+
 struct ps_plan {
     ps_model *model; /* not owned */
     ps_arena arena;
@@ -171,14 +181,17 @@ struct ps_plan {
     size_t n_inputs;
     ps_plan_output *outputs;
     size_t n_outputs;
+    ps_plan_show *shows; /* in the order of steps */
+    size_t n_shows;
     size_t n_reorders, n_transfers;
     int64_t macs;
     size_t bytes;   /* of the plan and its kernels */
     int64_t slices; /* it runs that many times, each time over the next rows of inputs and outputs (slice.c); or 1 */
 };
 
-/* Lowers g, in which every shape is fixed and every node is resolved; the plan owns g from here on, also on failure. */
-ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, ps_plan **ret, ps_error *err);
+/* Lowers g, in which every shape is fixed and every node is resolved; the plan owns g from here on, also on failure.
+ * Outputs of g from shown_from on are shown, not given (host devices only); SIZE_MAX: none. */
+ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, size_t shown_from, ps_plan **ret, ps_error *err);
 void ps_plan_free(ps_plan *plan);
 /* weights.c: the constants that this plan's runs read as they are stay; those that its kernels took go. */
 ps_status ps_plan_weights(ps_plan *plan, ps_error *err);
@@ -379,6 +392,10 @@ struct ps_state {
     ps_state *newer, *older;
 };
 
+/* Sees a value of a run: output `index` of the model. The tensor is f32 or whatever it is, with strides where its
+ * channels lie innermost, and is there during the call only. */
+typedef ps_status (*ps_show_fn)(void *ctx, size_t index, const ps_tensor *value, ps_error *err);
+
 struct ps_session {
     ps_model *model;
     ps_alloc_state *alloc;
@@ -395,8 +412,17 @@ struct ps_session {
     ps_slot **end_ptrs;
     ps_state_list states;
     const ps_run_options *options; /* of the run in progress */
+    ps_show_fn show;               /* may be NULL */
+    void *show_ctx;
 };
 
+/* show.c: who sees the outputs from model->shown_from on, in the next runs. A program that is one plan shows each when
+ * it is made; others show them all at the end of the run. */
+void ps_session_show(ps_session *s, ps_show_fn show, void *ctx);
+/* The values that step has made; *next counts through the plan's list. */
+ps_status ps_plan_show_step(ps_session *s, const ps_plan_state *st, int32_t step, size_t *next, ps_error *err);
+ps_status ps_session_show_rest(ps_session *s, ps_error *err);
+void ps_session_forget_shown(ps_session *s);
 ps_status ps_plan_state_new(ps_session *s, const ps_plan *plan, ps_plan_state **ret, ps_error *err);
 void ps_plan_state_free(ps_session *s, ps_plan_state *st);
 /* Runs a plan: one slot per input, one per output. */

@@ -176,7 +176,7 @@ static void show(const ps_slot *slot, ps_tensor *t) {
 
 /* Numbers lie in the slot's buffer: the session's own tensor shows them. Strings and containers are one already. */
 static void give_outputs(ps_session *s, ps_tensor **outputs) {
-    for (size_t i = 0; i < s->model->n_outputs; i++) {
+    for (size_t i = 0; i < s->model->n_outputs && i < s->model->shown_from; i++) {
         const ps_slot *slot = &s->ends[s->model->n_inputs + i];
         if (outputs[i]) continue;
         outputs[i] = slot->object ? slot->object : s->outputs[i];
@@ -206,8 +206,10 @@ ps_status ps_session_run(ps_session *s, const ps_tensor *const *inputs, size_t n
     for (size_t i = 0; i < n_outputs; i++)
         s->ends[n_inputs + i].given = outputs[i];
     s->options = options;
+    ps_session_forget_shown(s);
     int token = d->ops->enter ? d->ops->enter(d, s->threads) : 0;
     ps_status status = ps_unit_run(s, &s->model->unit, &s->states, s->end_ptrs, s->end_ptrs + n_inputs, 0, err);
+    if (status == PS_OK) status = ps_session_show_rest(s, err);
     if (d->ops->leave) d->ops->leave(d, token);
     s->options = NULL;
     if (status == PS_OK) give_outputs(s, outputs);

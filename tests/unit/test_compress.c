@@ -43,7 +43,7 @@ static void histogram_counts_all(void **unused) {
             min = fminf(min, x[i]);
             max = fmaxf(max, x[i]);
         }
-        assert_true(ps_histogram_add(&a, &h, x, 5000));
+        assert_true(ps_histogram_add(&a, &h, (ps_histogram_values) { x, 5000, 0, 0 }, 1));
     }
     for (int i = 0; i < PS_HISTOGRAM_BINS; i++)
         sum += h.bins[i];
@@ -54,7 +54,7 @@ static void histogram_counts_all(void **unused) {
     /* what lies in a bin is what was given, but for rounding at the edges: the last round alone */
     ps_histogram_release(&a, &h);
     h = (ps_histogram) { 0 };
-    assert_true(ps_histogram_add(&a, &h, x, 5000));
+    assert_true(ps_histogram_add(&a, &h, (ps_histogram_values) { x, 5000, 0, 0 }, 1));
     const int bin = PS_HISTOGRAM_BINS / 2;
     uint64_t inside = 0;
     for (int i = 0; i < 5000; i++)
@@ -73,7 +73,7 @@ static void histogram_leaves_out_what_is_no_number(void **unused) {
     const float x[] = { 1, NAN, 2, INFINITY, -INFINITY, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
     (void)unused;
     ps_alloc_state_init(&a, NULL);
-    assert_true(ps_histogram_add(&a, &h, x, 18));
+    assert_true(ps_histogram_add(&a, &h, (ps_histogram_values) { x, 18, 0, 0 }, 1));
     assert_true(h.min == 1 && h.max == 3 && h.odd == 3 && h.counted == 15);
     ps_histogram_release(&a, &h);
     assert_int_equal(a.bytes, 0);
@@ -108,8 +108,8 @@ static void best_range_loses_least(void **unused) {
             x[i] = shape == 0 ? fmaxf(v, 0) * 4 : shape == 1 ? v * v * v : v;
         }
         for (int i = 0; i < times; i++)
-            assert_true(ps_histogram_add(&a, &s.seen, x, 20000));
-        if (shape == 2) assert_true(ps_histogram_add(&a, &s.seen, &far, 1));
+            assert_true(ps_histogram_add(&a, &s.seen, (ps_histogram_values) { x, 20000, 0, 0 }, 1));
+        if (shape == 2) assert_true(ps_histogram_add(&a, &s.seen, (ps_histogram_values) { &far, 1, 0, 0 }, 1));
         for (int how = PS_RANGE_AUTO; how <= PS_RANGE_MSE; how++) {
             ps_site_choose(&s, (ps_compress_range)how);
             error[how] = coding_error(&s, x, 20000) * times + (shape == 2 ? coding_error(&s, &far, 1) : 0);

@@ -57,6 +57,7 @@ ps_status cpu_lower_lstm(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_gru(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_rnn(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_concat(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status cpu_lower_pad(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_deconv_disjoint(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_resize(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status cpu_lower_cast(ps_device *device, ps_lowering *l, ps_error *err);

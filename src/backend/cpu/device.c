@@ -76,6 +76,7 @@ static const ps_impl impls[] = {
     { "GRU", "", cpu_lower_gru },
     { "RNN", "", cpu_lower_rnn },
     { "Concat", "", cpu_lower_concat },
+    { "Pad", "", cpu_lower_pad },
     { "Resize", "", cpu_lower_resize },
     { "Cast", "", cpu_lower_cast },
     { "Transpose", "", cpu_lower_transpose },
