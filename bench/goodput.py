@@ -47,6 +47,7 @@ KNOWN = {
     "minilm": (["minilm-l6-v2-emb16"], {"input_ids": "16", "attention_mask": "16", "token_type_ids": "16"},
                {"attention_mask": np.ones((1, 16), np.int64), "token_type_ids": np.zeros((1, 16), np.int64)}),
     "efficientnet-lite0": (["efficientnet-lite0"], {"images:0": "224x224x3"}, {}),
+    "med-xray-cls-synth": (["med-xray-cls-synth"], {"input": "1x256x256"}, {}),
     "mlp": (["mlp"], {"input": "784"}, {}),
 }
 
