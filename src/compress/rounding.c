@@ -199,7 +199,7 @@ typedef struct reading {
     int64_t places[BLOCK], n;
 } reading;
 
-/* Some channels of the patches, coded and decoded as the compressed model will see them, while they are in the cache. */
+/* Some channels of the patches, coded and decoded as the compressed model will see them, while they are near. */
 static void read_patches(void *ctx, int64_t begin, int64_t end, int thread) {
     const reading *r = ctx;
     const moment *m = r->m;
