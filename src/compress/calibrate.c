@@ -1,5 +1,6 @@
-/* calibrate.c - one pass of the original model over the calibration data: a histogram of every site. Where the tensors
- * of one run would take too much memory, the pass is made again for each part of them. */
+/* calibrate.c - one pass of the original model over the calibration data: a histogram of every site. Where runs show
+ * the tensors only when they are through, and these would take too much memory, the pass is made again for each part.
+ */
 #include "compress/compress_int.h"
 
 #define PART_BYTES ((size_t)192 << 20) /* of tensors looked at in one run */
@@ -52,7 +53,10 @@ static ps_status one_part(collector *c, size_t *begin, size_t budget) {
         if (status == PS_OK)
             status = ps_job_step(job, *begin * job->n_calibration + n * i, job->sites.size * job->n_calibration);
     }
-    ps_sim_close(&sim);
+    if (status == PS_OK && n == job->sites.size)
+        job->looking = sim;
+    else
+        ps_sim_close(&sim);
     *begin += n;
     return status;
 }
@@ -69,6 +73,24 @@ static size_t part_size(const ps_job *job, size_t begin) {
         bytes += (size_t)count * sizeof(float);
     }
     return n;
+}
+
+/* Does the model run as one plan? It shows each tensor when it is made, then, and holds none for that. */
+static ps_status runs_at_once(ps_job *job, bool *ret) {
+    ps_sim sim;
+    ps_tensor *in[PS_COMPRESS_MAX_INPUTS];
+    bool skipped = true;
+    PS_TRY(ps_sim_open(job, false, PS_NO_SITE, NULL, 0, &sim));
+    ps_status status = PS_OK;
+    for (size_t i = 0; i < job->n_calibration && status == PS_OK && skipped; i++)
+        status = ps_job_sample(job, &job->calibration, i, in, &skipped);
+    if (status == PS_OK && !skipped) {
+        status = ps_sim_run(job, &sim, in, NULL, NULL);
+        *ret = ps_session_one_plan(sim.session);
+        ps_job_release(job, in);
+    }
+    ps_sim_close(&sim);
+    return status;
 }
 
 static void warn_odd(ps_job *job) {
@@ -92,8 +114,10 @@ ps_status ps_calibrate(ps_job *job) {
     ps_status status = PS_OK;
     c.sites = ps_alloc_array(job->alloc, job->sites.size + 1, sizeof *c.sites);
     if (!c.sites) return PS_FAIL_NOMEM(job->err, "a list of tensors");
+    bool at_once = part_size(job, 0) == job->sites.size;
+    if (!at_once) status = runs_at_once(job, &at_once);
     while (begin < job->sites.size && status == PS_OK)
-        status = one_part(&c, &begin, part_size(job, begin));
+        status = one_part(&c, &begin, at_once ? job->sites.size : part_size(job, begin));
     ps_free(job->alloc, c.sites);
     PS_TRY(status);
     warn_odd(job);

@@ -78,6 +78,18 @@ typedef struct ps_judgement {
     const char *measure; /* of drop; static */
 } ps_judgement;
 
+/* The model before it is written, runnable: simulate.c. */
+typedef struct ps_sim {
+    ps_alloc_state *alloc; /* of `out` */
+    ps_model *model;
+    ps_session *session;
+    size_t n_in, n_out; /* n_out of the model itself; behind them the ones that were asked for */
+    size_t n_extra;
+    ps_tensor **out;
+    ps_show_fn look; /* of the run in progress */
+    void *ctx;
+} ps_sim;
+
 typedef struct ps_job {
     ps_engine *engine;
     ps_alloc_state *alloc;
@@ -95,6 +107,7 @@ typedef struct ps_job {
     PS_VEC(ps_mover) movers;
     PS_VEC(ps_rewire) rewires;
     size_t *site_of;  /* by value id; PS_NO_SITE */
+    ps_sim looking;   /* shows all sites, by their index: kept from calibration for rounding; or nothing */
     uint64_t resized; /* bytes by which weights shrink, for estimates */
     size_t skipped;   /* samples */
     size_t equalized; /* pairs of layers */
@@ -163,16 +176,6 @@ typedef struct ps_channels {
 ps_channels ps_layer_channels(const ps_layer *layer);
 
 /* ---- simulate.c ---- */
-typedef struct ps_sim {
-    ps_alloc_state *alloc; /* of `out` */
-    ps_model *model;
-    ps_session *session;
-    size_t n_in, n_out; /* n_out of the model itself; behind them the ones that were asked for */
-    size_t n_extra;
-    ps_tensor **out;
-    ps_show_fn look; /* of the run in progress */
-    void *ctx;
-} ps_sim;
 /* only: PS_NO_SITE, or the one layer that is quantised. extra: values of job->graph that runs show. quantise: false is
  * the original with its working weights. */
 ps_status ps_sim_open(ps_job *job, bool quantize, size_t only, ps_value *const *extra, size_t n_extra, ps_sim *ret);

@@ -361,19 +361,38 @@ static void factors(const plan *p, double strength, bool weights, double *f) {
         f[c] = f[c] > 0 ? fmin(fmax(f[c] / mean, 1.0 / 4096), 4096) : 1;
 }
 
-/* false: as it is, it is best. */
-static bool choose(const plan *p, double *f, double *scratch) {
+enum { TRIALS = 2 * STRENGTHS };
+
+typedef struct trials {
+    const plan *p;
+    double *factors; /* of each trial */
+    double noise[TRIALS];
+} trials;
+
+static void try_some(void *ctx, int64_t begin, int64_t end, int thread) {
+    trials *t = ctx;
+    (void)thread;
+    for (int64_t k = begin; k < end; k++) {
+        double *f = t->factors + k * t->p->channels;
+        factors(t->p, (double)(k % STRENGTHS + 1) / STRENGTHS, k >= STRENGTHS, f);
+        t->noise[k] = plan_noise(t->p, f);
+    }
+}
+
+/* The best factors, into the first of `room`, which is for those of all trials and one more. false: as it is, it is
+ * best. */
+static bool choose(const plan *p, int threads, double *room) {
+    trials t = { .p = p, .factors = room + p->channels };
     for (int64_t c = 0; c < p->channels; c++)
-        f[c] = 1;
-    double least = plan_noise(p, f) * 0.95;
+        room[c] = 1;
+    double least = plan_noise(p, room) * 0.95;
     bool found = false;
-    for (int k = 1; k <= 2 * STRENGTHS; k++) {
-        factors(p, (double)((k - 1) % STRENGTHS + 1) / STRENGTHS, k > STRENGTHS, scratch);
-        const double noise = plan_noise(p, scratch);
-        if (!(noise < least)) continue;
-        least = noise;
+    ps_parallel_for(TRIALS, 1, threads, try_some, &t);
+    for (int k = 0; k < TRIALS; k++) {
+        if (!(t.noise[k] < least)) continue;
+        least = t.noise[k];
         found = true;
-        memcpy(f, scratch, (size_t)p->channels * sizeof *f);
+        memcpy(room, t.factors + k * p->channels, (size_t)p->channels * sizeof *room);
     }
     return found;
 }
@@ -435,10 +454,10 @@ static ps_status apply(ps_job *job, plan *p, const double *f) {
 }
 
 static ps_status equalize_one(ps_job *job, plan *p) {
-    double *f = ps_alloc_array(job->alloc, (size_t)p->channels * 2, sizeof *f);
+    double *f = ps_alloc_array(job->alloc, (size_t)p->channels * (TRIALS + 1), sizeof *f);
     if (!f) return PS_FAIL_NOMEM(job->err, "channels");
     ps_status status = PS_OK;
-    if (p->count && choose(p, f, f + p->channels)) status = apply(job, p, f);
+    if (p->count && choose(p, job->engine->threads, f)) status = apply(job, p, f);
     ps_free(job->alloc, f);
     return status;
 }

@@ -97,9 +97,9 @@ static void count_rows(const adding *a, part *p, size_t begin, size_t end) {
 }
 
 /* Where channels lie innermost, pixels are taken as they come, and of each the channels that are counted: element
- * channel * pixels + pixel of an image is the first one plus a multiple of step. So channel * pixels must be some number
- * modulo step, and that decides the first channel; NO_CHANNEL: none is. After step pixels it begins again: in those each
- * channel is counted once. */
+ * channel * pixels + pixel of an image is the first one plus a multiple of step. So channel * pixels must be some
+ * number modulo step, and that decides the first channel; NO_CHANNEL: none is. After step pixels it begins again: in
+ * those each channel is counted once. */
 enum { MOST_CHANNELS = 4096 };
 #define NO_CHANNEL SIZE_MAX
 

@@ -180,6 +180,7 @@ static ps_status quantize(ps_job *job) {
     PS_TRY(round_all(job));
     ps_job_stage(job, "rounding weights", 0.2);
     if (!(skip & PS_COMPRESS_ROUNDING)) PS_TRY(ps_round_weights(job));
+    ps_sim_close(&job->looking);
     if (job->options.max_drop >= 0 && !(skip & PS_COMPRESS_MIXED)) {
         bool changed;
         ps_job_stage(job, "choosing layers", 0.1);
@@ -374,6 +375,7 @@ static ps_status check_options(const ps_compress_options *o, const char *output,
 }
 
 static void release(ps_job *job) {
+    ps_sim_close(&job->looking);
     for (size_t i = 0; i < job->sites.size; i++)
         ps_histogram_release(job->alloc, &job->sites.data[i].seen);
     for (size_t i = 0; i < job->layers.size; i++) {

@@ -29,8 +29,8 @@ typedef struct ps_loops {
      * lies i * step floats from u on. */
     void (*carry)(float *carry, int64_t ldc, int64_t rows, int64_t n, const float *e, const float *u, int64_t step,
                   int64_t depth);
-    /* Second moments of n channels, at most PS_LOOPS_CHANNELS, each of its own taps: x[b][tap][channel], `count` of them
-     * `patch` floats apart, taps `tap` floats apart. h[(i * (i + 1) / 2 + k) * groups + c] += the sum of
+    /* Second moments of n channels, at most PS_LOOPS_CHANNELS, each of its own taps: x[b][tap][channel], `count` of
+     * them `patch` floats apart, taps `tap` floats apart. h[(i * (i + 1) / 2 + k) * groups + c] += the sum of
      * x[b][i][c] * x[b][k][c], k <= i, made in the order of b as the CPU device's gemm_small makes it. sums: room for
      * PS_LOOPS_PAIRS(taps) * PS_LOOPS_CHANNELS floats. */
     void (*moments)(const float *x, int64_t n, int64_t count, int64_t patch, int64_t taps, int64_t tap, float *h,

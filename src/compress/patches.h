@@ -18,8 +18,8 @@ static inline int64_t ps_weight_scale(const ps_weight_view *v, int64_t group, in
     return v->rows_per_scale ? (group * v->rows + row) / v->rows_per_scale : 0;
 }
 
-/* A patch has what column `col` of group g is multiplied with here: taps outermost, channels of all groups innermost, as
- * inputs lie in channels-last. */
+/* A patch has what column `col` of group g is multiplied with here: taps outermost, channels of all groups innermost,
+ * as inputs lie in channels-last. */
 static inline int64_t ps_patch_at(const ps_weight_view *v, int64_t g, int64_t col) {
     const int64_t channels = v->cols / v->taps;
     return (col % v->taps * v->groups + g) * channels + col / v->taps;

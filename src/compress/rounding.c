@@ -43,6 +43,7 @@ typedef struct pass {
     ps_job *job;
     PS_VEC(moment) moments;
     size_t sample; /* of the run at hand */
+    ps_sim *sim;   /* which shows the layers' inputs */
 } pass;
 
 static int64_t patch_size(const moment *m) {
@@ -199,7 +200,7 @@ typedef struct reading {
     int64_t places[BLOCK], n;
 } reading;
 
-/* Some channels of the patches, coded and decoded as the compressed model will see them, while they are in the cache. */
+/* Some channels of the patches, coded and decoded as the compressed model will see them, while they are near. */
 static void read_patches(void *ctx, int64_t begin, int64_t end, int thread) {
     const reading *r = ctx;
     const moment *m = r->m;
@@ -215,13 +216,10 @@ static void read_patches(void *ctx, int64_t begin, int64_t end, int thread) {
 }
 
 /* Patches at random places of the layer's input: one in each of n equal parts. */
-static ps_status look(void *ctx, size_t index, const ps_tensor *x, ps_error *err) {
-    const pass *p = ctx;
-    moment *m = &p->moments.data[index];
+static void look_at(const pass *p, moment *m, const ps_tensor *x) {
     reading r = { .m = m, .x = x, .site = ps_site_range(p->job, m->layer->site) };
-    (void)err;
     const int64_t places = x->dtype == PS_DTYPE_F32 ? ps_patch_count(m->layer, &x->shape) : 0;
-    if (!places) return PS_OK;
+    if (!places) return;
     uint64_t state = p->job->options.seed ^ (uint64_t)p->sample << 32 ^ (uint64_t)(m->layer - p->job->layers.data);
     const int64_t n = m->wanted < places ? m->wanted : places;
     for (int64_t k = 0; k < n;) {
@@ -235,31 +233,48 @@ static ps_status look(void *ctx, size_t index, const ps_tensor *x, ps_error *err
         m->count += r.n;
         if (m->filled == BLOCK) flush(p, m);
     }
+}
+
+/* index: of a site, or of a moment where the pass has a model of its own. */
+static ps_status look(void *ctx, size_t index, const ps_tensor *x, ps_error *err) {
+    const pass *p = ctx;
+    (void)err;
+    for (size_t k = 0; k < p->moments.size; k++)
+        if ((p->sim == &p->job->looking ? p->moments.data[k].layer->site : k) == index)
+            look_at(p, &p->moments.data[k], x);
     return PS_OK;
 }
 
-static ps_status gather(pass *p, size_t done, size_t total) {
+static ps_status open_sim(pass *p, ps_sim *own) {
     ps_job *job = p->job;
-    ps_sim sim;
+    p->sim = &job->looking;
+    if (job->looking.model) return PS_OK;
+    p->sim = own;
     ps_value **extra = ps_alloc_array(job->alloc, p->moments.size, sizeof *extra);
     if (!extra) return PS_FAIL_NOMEM(job->err, "a list of tensors");
     for (size_t i = 0; i < p->moments.size; i++)
         extra[i] = p->moments.data[i].layer->node->in[0];
-    ps_status status = ps_sim_open(job, false, PS_NO_SITE, extra, p->moments.size, &sim);
+    const ps_status status = ps_sim_open(job, false, PS_NO_SITE, extra, p->moments.size, own);
     ps_free(job->alloc, extra);
-    PS_TRY(status);
+    return status;
+}
+
+static ps_status gather(pass *p, size_t done, size_t total) {
+    ps_job *job = p->job;
+    ps_sim own = { 0 };
+    ps_status status = open_sim(p, &own);
     for (size_t i = 0; i < job->n_calibration && status == PS_OK; i++) {
         ps_tensor *in[PS_COMPRESS_MAX_INPUTS];
         bool skipped;
         status = ps_job_sample(job, &job->calibration, i, in, &skipped);
         if (status != PS_OK || skipped) continue;
         p->sample = i;
-        status = ps_sim_run(job, &sim, in, look, p);
+        status = ps_sim_run(job, p->sim, in, look, p);
         ps_job_release(job, in);
         if (status == PS_OK)
             status = ps_job_step(job, done * job->n_calibration + p->moments.size * i, total * job->n_calibration);
     }
-    ps_sim_close(&sim);
+    ps_sim_close(&own);
     for (size_t k = 0; k < p->moments.size; k++)
         flush(p, &p->moments.data[k]);
     return status;
@@ -462,6 +477,7 @@ ps_status ps_round_weights(ps_job *job) {
             status = add_moment(&p, &job->layers.data[next]);
         }
         if (status == PS_OK && p.moments.size) status = gather(&p, first, job->layers.size);
+        if (next == job->layers.size) ps_sim_close(&job->looking); /* its memory, for the rest */
         for (size_t i = 0; i < p.moments.size && status == PS_OK; i++)
             status = solve(&p, &p.moments.data[i]);
         clear(&p);

@@ -46,7 +46,9 @@ enum { NOISE_CHUNK = 65536 };
 typedef struct kept {
     float *x;
     size_t bytes;
-    ps_tensor shown; /* dtype, shape and layout of it */
+    ps_shape shape;
+    ps_dtype dtype; /* PS_DTYPE_UNDEFINED: not seen */
+    bool last;      /* channels lie innermost */
 } kept;
 
 typedef struct noises {
@@ -61,7 +63,9 @@ typedef struct noises {
 static ps_status keep_output(void *ctx, size_t index, const ps_tensor *t, ps_error *err) {
     noises *s = ctx;
     kept *k = &s->before[index];
-    k->shown = (ps_tensor) { .dtype = t->dtype, .shape = t->shape, .strides = t->strides ? k->shown.own_strides : NULL };
+    k->shape = t->shape;
+    k->dtype = t->dtype;
+    k->last = t->strides != NULL;
     if (t->dtype != PS_DTYPE_F32) return PS_OK;
     if (t->bytes > k->bytes) {
         ps_free(s->job->alloc, k->x);
@@ -104,15 +108,15 @@ static ps_status compare_output(void *ctx, size_t index, const ps_tensor *t, ps_
     noises *s = ctx;
     kept *k = &s->before[index];
     ps_layer *l = &s->job->layers.data[index];
-    if (t->dtype != PS_DTYPE_F32 || k->shown.dtype != PS_DTYPE_F32 || !ps_shape_equal(&t->shape, &k->shown.shape))
+    if (t->dtype != PS_DTYPE_F32 || k->dtype != PS_DTYPE_F32 || !ps_shape_equal(&t->shape, &k->shape))
         return PS_OK;
     s->n = (int64_t)ps_tensor_count(t);
     s->x = k->x;
     s->y = t->data;
-    if (!t->strides == !k->shown.strides) return add_noise(s, l, err);
+    if ((t->strides != NULL) == k->last) return add_noise(s, l, err);
     /* One of them lies the other way: both row-major. */
     ps_tensor *packed = NULL, old = { .dtype = t->dtype, .shape = t->shape, .data = k->x, .bytes = t->bytes };
-    if (k->shown.strides) {
+    if (k->last) {
         ps_layout_strides(&t->shape, PS_LAYOUT_CHANNELS_LAST, old.own_strides);
         old.strides = old.own_strides;
     }
@@ -130,7 +134,7 @@ static ps_status noise_of(noises *s, ps_sim *before, ps_sim *after, size_t sampl
     PS_TRY(ps_job_sample(job, &job->calibration, sample, in, &skipped));
     if (skipped) return PS_OK;
     for (size_t i = 0; i < job->layers.size; i++)
-        s->before[i].shown.dtype = PS_DTYPE_UNDEFINED;
+        s->before[i].dtype = PS_DTYPE_UNDEFINED;
     ps_status status = ps_sim_run(job, before, in, keep_output, s);
     if (status == PS_OK) status = ps_sim_run(job, after, in, compare_output, s);
     ps_job_release(job, in);

@@ -124,7 +124,7 @@ ps_status ps_sim_open(ps_job *job, bool quantize, size_t only, ps_value *const *
         status = ps_model_from_graph(job->engine, b.graph, &o, &ret->model, job->err);
     else
         ps_graph_free(b.graph);
-    if (status == PS_OK) ret->model->shown_from = ret->n_out;
+    if (status == PS_OK && n_extra) ret->model->shown_from = ret->n_out;
     if (status == PS_OK) status = ps_session_create(ret->model, NULL, &ret->session, job->err);
     if (status == PS_OK) {
         ret->out = ps_alloc_zero(job->alloc, (ret->n_out + n_extra + 1) * sizeof *ret->out);

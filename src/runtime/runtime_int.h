@@ -392,8 +392,8 @@ struct ps_state {
     ps_state *newer, *older;
 };
 
-/* Sees a value of a run: output `index` of the model. The tensor is f32 or whatever it is, with strides where its
- * channels lie innermost, and is there during the call only. */
+/* Sees a value of a run: output `index` of the model. The tensor is there during the call only, and has strides where
+ * its channels lie innermost. What it returns ends the run, unless that is PS_OK. */
 typedef ps_status (*ps_show_fn)(void *ctx, size_t index, const ps_tensor *value, ps_error *err);
 
 struct ps_session {
@@ -423,6 +423,8 @@ void ps_session_show(ps_session *s, ps_show_fn show, void *ctx);
 ps_status ps_plan_show_step(ps_session *s, const ps_plan_state *st, int32_t step, size_t *next, ps_error *err);
 ps_status ps_session_show_rest(ps_session *s, ps_error *err);
 void ps_session_forget_shown(ps_session *s);
+/* Was the last run that of one plan on the host? */
+bool ps_session_one_plan(const ps_session *s);
 ps_status ps_plan_state_new(ps_session *s, const ps_plan *plan, ps_plan_state **ret, ps_error *err);
 void ps_plan_state_free(ps_session *s, ps_plan_state *st);
 /* Runs a plan: one slot per input, one per output. */

@@ -37,3 +37,8 @@ ps_status ps_session_show_rest(ps_session *s, ps_error *err) {
     }
     return PS_OK;
 }
+
+bool ps_session_one_plan(const ps_session *s) {
+    const ps_state *st = s->states.newest;
+    return st && !s->stream && st->program->n_items == 1 && st->program->items[0].kind == PS_ITEM_PLAN;
+}

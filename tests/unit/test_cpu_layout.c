@@ -36,6 +36,32 @@ static void test_concat(void **state)
         "graph (a: f32[2,6,3]) -> (y) opset 17 {\n  p = MaxPool(a) {kernel_shape=[1]}\n  y = Concat(a, p) {axis=2}\n}");
 }
 
+static void test_pad(void **state)
+{
+    static const char *const pads[] = { "1,0,2,3,0,4,0,1", "0,0,1,1,0,0,1,1", "0,0,0,2,0,0,0,0", "0,2,0,0,0,1,0,0",
+                                        "2,0,0,0,1,0,0,0" };
+    static const char *const shapes[] = { "2,3,4,5", "1,17,9,8", "2,1,4,5", "2,3,1,1", "2,0,3,4", "2,3,0,4" };
+    for (size_t p = 0; p < sizeof pads / sizeof *pads; p++) {
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+            check("cpu.pad", "graph (x: f32[%s]) -> (y) opset 17 {\n  y = Pad(x, i64[8]{%s})\n}", shapes[s], pads[p]);
+            if (s >= 4) continue;
+            check("cpu.pad",
+                  "graph (x: f32[%s]) -> (y) opset 17 {\n  p = MaxPool(x) {kernel_shape=[1,1]}\n"
+                  "  q = Pad(p, i64[8]{%s}, f32{1.5})\n  y = Neg(q)\n}",
+                  shapes[s], pads[p]);
+        }
+        check("cpu.pad", "graph (x: u8[2,3,4,5]) -> (y) opset 17 {\n  y = Pad(x, i64[8]{%s}, u8{7})\n}", pads[p]);
+        check("cpu.pad", "graph (x: i64[2,3,4,5]) -> (y) opset 17 {\n  y = Pad(x, i64[8]{%s}, i64{-9})\n}", pads[p]);
+    }
+    check("cpu.pad", "graph (x: f32[3]) -> (y) opset 17 {\n  y = Pad(x, i64[2]{2,1})\n}");
+    check("cpu.pad", "graph (x: f32[0]) -> (y) opset 17 {\n  y = Pad(x, i64[2]{2,1}, f32{4})\n}");
+    check("cpu.pad", "graph (x: f32[2,40,30,50]) -> (y) opset 18 {\n  p = MaxPool(x) {kernel_shape=[1,1]}\n"
+                     "  y = Pad(p, i64[4]{1,2,3,0}, _, i64[2]{-1,2})\n}");
+    check(NULL, "graph (x: f32[2,3,4,5]) -> (y) opset 17 {\n  y = Pad(x, i64[8]{0,0,-1,2,0,0,1,-2})\n}");
+    check(NULL, "graph (x: f32[2,3,4,5]) -> (y) opset 17 {\n"
+                "  y = Pad(x, i64[8]{0,0,1,2,0,0,1,2}) {mode=\"reflect\"}\n}");
+}
+
 static void test_transpose(void **state)
 {
     static const char *const perms[] = { "[0,1,2,3]", "[0,2,3,1]", "[0,3,1,2]", "[3,2,1,0]", "[1,0,2,3]",
@@ -283,6 +309,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CMP_TEST(test_concat),
+        CMP_TEST(test_pad),
         CMP_TEST(test_transpose),
         CMP_TEST(test_views_and_outputs),
         CMP_TEST(test_empty_and_scalar),
