@@ -34,4 +34,6 @@ for model in "$models"/*/; do
     "$binary" bench --device "$device" --seconds 2 "$model" 2>&1 | head -8
 done
 "$(dirname "$binary")/../tests/gpu_time" "$device"
+peer="$(dirname "$binary")/../tests/gpu_clblast"
+[ ! -x "$peer" ] || "$peer" "$device"
 command -v python3 >/dev/null 2>&1 && python3 -c "import torch" 2>/dev/null && python3 bench/gpu_torch.py

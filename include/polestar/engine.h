@@ -64,6 +64,12 @@ PS_API ps_status ps_engine_device_memory(ps_engine *engine, const char *device, 
  * without memory of its own is PS_INVALID. */
 PS_API ps_status ps_engine_limit_device(ps_engine *engine, const char *device, size_t bytes, ps_error *reterr);
 
+/* What a device with memory of its own reaches, a second: f32 operations (two a multiply-add), and bytes read and
+ * written by a copy within its memory. Takes some tens of milliseconds on a graphics card, and 128 MiB of
+ * its memory. PS_UNSUPPORTED for devices that work in the host's memory. Any thread. */
+PS_API ps_status ps_engine_measure_device(ps_engine *engine, const char *device, double *ret_flops,
+                                          double *ret_bytes, ps_error *reterr);
+
 /* "cpu" and "ref" are always there. The others are looked for when they are first asked for (here, or by a model that
  * names one), because that loads drivers. */
 PS_API size_t ps_engine_device_count(ps_engine *engine);

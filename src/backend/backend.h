@@ -102,6 +102,8 @@ typedef struct ps_lowering {
     bool alias;        /* answered, with kernel == NULL: out[0] is the memory of in[0], nothing to run */
     uint64_t taken;    /* kept by ps_weights_take */
     ps_tuning *tuning; /* asked: variants may be tried; NULL: those that were tried before are taken, no others */
+    bool frugal;       /* asked: memory is short, what needs much of it declines */
+    bool roomy;        /* answered: the kernel takes memory for speed, and would not if it were asked to be frugal */
     const char *why;   /* (optional) answered by a device that declined: the reason, static storage */
 } ps_lowering;
 
@@ -129,6 +131,8 @@ typedef struct ps_memory_ops {
     bool (*lost)(ps_device *device);
     /* The same hardware as a new device, with nothing on it. */
     ps_status (*reopen)(ps_device *device, ps_device **ret, ps_error *err);
+    /* FLOP/s of multiply-adds; bytes/s read and written by a copy. */
+    ps_status (*measure)(ps_device *device, double *ret_flops, double *ret_bytes, ps_error *err);
 } ps_memory_ops;
 
 typedef struct ps_device_ops {
@@ -156,6 +160,11 @@ struct ps_device {
 /* ---- devices ---- */
 /* The devices every machine has, "cpu" first; *ret_n <= max. On failure the ones made so far are counted too. */
 ps_status ps_devices_create(ps_alloc_state *alloc, ps_device **ret, size_t max, size_t *ret_n, ps_error *err);
+/* Before the first ps_devices_discover, on a thread beside which no other reads the environment, as far as that can be:
+ * drivers may want a variable set. */
+void ps_devices_prepare(void);
+/* What each device that is found so can do: known before any is. */
+extern const ps_caps ps_devices_found_caps;
 /* Appends the devices that are slow to find: drivers are loaded. cache: for compiled programs; NULL, or as long as
  * they. What keeps a card of this machine from being used is appended to advice, a line each. A machine without any is
  * no failure. */

@@ -57,6 +57,11 @@ ps_status ps_devices_create(ps_alloc_state *alloc, ps_device **ret, size_t max, 
 }
 
 #ifndef PS_WITH_OPENCL
+const ps_caps ps_devices_found_caps = { 0 };
+
+void ps_devices_prepare(void) {
+}
+
 ps_status ps_devices_discover(ps_alloc_state *alloc, ps_cache *cache, ps_device **ret, size_t max, size_t *ret_n,
                               ps_str *advice, ps_error *err) {
     ps_str_append(advice, "this build has no OpenCL (PS_WITH_OPENCL=OFF)\n");

@@ -153,11 +153,17 @@ size_t ps_engine_memory(const ps_engine *e, size_t *ret_peak) {
 
 #define OWN_DEVICES 2 /* "cpu" and "ref" */
 
+static void prepare_locked(ps_engine *e) {
+    if (!e->prepared) ps_devices_prepare();
+    e->prepared = true;
+}
+
 /* A driver that fails is told about as advice: the machine's other devices work. */
 static void discover_locked(ps_engine *e) {
     ps_error err = PS_ERROR_INIT;
     if (e->discovered) return;
     e->discovered = true;
+    prepare_locked(e);
     ps_status status =
         ps_devices_discover(&e->alloc, ps_engine_disk(e), e->devices, PS_MAX_DEVICES, &e->n_devices, &e->advice, &err);
     if (status != PS_OK) ps_str_printf(&e->advice, "%s\n", err.msg);
@@ -215,10 +221,23 @@ static ps_status replace_device(ps_engine *e, ps_device **device, ps_error *err)
     return PS_OK;
 }
 
+static bool is_own(const char *name) {
+    return !name || strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0 || strcmp(name, "ref") == 0;
+}
+
+bool ps_engine_device_waits(ps_engine *e, const char *name) {
+    if (is_own(name)) return false;
+    ps_mutex_lock(&e->discover_lock);
+    const bool waits = !e->discovered;
+    if (waits) prepare_locked(e);
+    ps_mutex_unlock(&e->discover_lock);
+    return waits;
+}
+
 /* reopen: a lost device is replaced. */
 static ps_status get_device(ps_engine *e, const char *name, bool reopen, ps_device **ret, ps_error *err) {
     if (!name || strcmp(name, "auto") == 0) name = "cpu";
-    bool own = strcmp(name, "cpu") == 0 || strcmp(name, "ref") == 0;
+    bool own = is_own(name);
     ps_status status = PS_OK;
     ps_mutex_lock(&e->discover_lock);
     if (!own) discover_locked(e);
@@ -250,6 +269,15 @@ ps_status ps_engine_limit_device(ps_engine *e, const char *name, size_t bytes, p
     PS_FAIL_IF(!d->ops->memory, err, INVALID, "device '%s' has no memory of its own to limit", d->name);
     atomic_store(&d->limit, bytes);
     return PS_OK;
+}
+
+ps_status ps_engine_measure_device(ps_engine *e, const char *name, double *ret_flops, double *ret_bytes,
+                                   ps_error *err) {
+    ps_device *d;
+    PS_FAIL_IF(!e || !ret_flops || !ret_bytes, err, INVALID, "ps_engine_measure_device: an argument is NULL");
+    PS_TRY(ps_engine_device(e, name, &d, err));
+    PS_FAIL_IF(!d->ops->memory, err, UNSUPPORTED, "device '%s' has no memory of its own: it is not measured", d->name);
+    return d->ops->memory->measure(d, ret_flops, ret_bytes, err);
 }
 
 size_t ps_engine_device_count(ps_engine *e) {

@@ -477,7 +477,7 @@ ps_status ps_model_recall(ps_model *m, ps_error *err) {
     ps_cache_reader *from;
     recalling r;
     uint64_t size;
-    if (!m->cache_name || m->device->ops->memory || !make_key(m, &key)) return PS_NOT_FOUND;
+    if (!m->cache_name || !m->device || m->device->ops->memory || !make_key(m, &key)) return PS_NOT_FOUND;
     PS_TRY(ps_cache_reader_open(ps_engine_disk(m->engine), &key.key, &from, &size, err));
     begin(&r, m, size);
     ps_status status = ps_weights_new(m->alloc, &r.weights, err);

@@ -74,9 +74,53 @@ static ps_status adopt_weights(ps_model *m, const char *path, ps_error *err) {
     return ps_weights_adopt(m->weights, m->graph, reload, m, err);
 }
 
+/* ---- the device ----
+ *
+ * Finding one loads drivers, which takes longer than reading most models: the two go on at once. What the passes ask of
+ * it is known before. An error of the device is told before all others, as if it had been waited for. */
+
+typedef struct opening {
+    ps_engine *engine;
+    const char *name;
+    ps_device *device;
+    ps_status status;
+    ps_error err;
+    ps_thread thread;
+    bool started;
+} opening;
+
+static void open_device(void *ctx) {
+    opening *o = ctx;
+    o->status = ps_engine_device(o->engine, o->name, &o->device, &o->err);
+}
+
+static void use_device(ps_model *m, ps_device *device) {
+    m->device = device;
+    m->host = device->ops->memory ? m->engine->devices[0] : device;
+    m->caps = device->caps;
+}
+
+static void begin_device(ps_model *m, opening *o) {
+    m->caps = ps_devices_found_caps;
+    if (ps_engine_device_waits(o->engine, o->name)) o->started = ps_thread_start(&o->thread, "device", open_device, o);
+    if (o->started) return;
+    open_device(o);
+    if (o->status == PS_OK) use_device(m, o->device);
+}
+
+/* status: what became of the rest, which needs no m where it failed. */
+static ps_status end_device(ps_model *m, opening *o, ps_status status, ps_error *err) {
+    if (o->started) ps_thread_join(o->thread);
+    o->started = false;
+    if (o->status != PS_OK) {
+        if (err) *err = o->err;
+        return o->status;
+    }
+    if (status == PS_OK && !m->device) use_device(m, o->device);
+    return status;
+}
+
 static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
-    PS_TRY(ps_engine_device(m->engine, o->device, &m->device, err));
-    m->host = m->device->ops->memory ? m->engine->devices[0] : m->device;
     PS_FAIL_IF(o->threads < 0 || o->threads > 1024, err, INVALID, "threads is %d: it must lie in 0 … 1024", o->threads);
     m->threads = o->threads ? o->threads : m->engine->threads;
     m->cache_limit = o->plan_cache_bytes ? o->plan_cache_bytes : (size_t)64 << 20;
@@ -89,7 +133,6 @@ static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
     PS_FAIL_IF(o->depth_limit < 0 || o->depth_limit > PS_MAX_SUBGRAPH_DEPTH, err, INVALID,
                "depth_limit is %d: it must lie in 0 … %d", o->depth_limit, PS_MAX_SUBGRAPH_DEPTH);
     m->limits = (ps_onnx_limits) { o->node_limit, o->depth_limit, o->tensor_limit, o->weight_limit };
-    m->caps = m->device->caps;
     if (o->cache_name) {
         m->cache_name = ps_arena_strdup(&m->arena, o->cache_name);
         if (!m->cache_name) return PS_FAIL_NOMEM(err, "the model");
@@ -155,7 +198,7 @@ static void name_file(ps_error *err, const char *path) {
     ps_error_prefix(err, "%.255s", strlen(path) > 200 && name ? name + 1 : path);
 }
 
-static ps_status new_model(ps_engine *engine, const ps_model_options *o, ps_model **ret, ps_error *err) {
+static ps_status new_model(ps_engine *engine, const ps_model_options *o, opening *open, ps_model **ret, ps_error *err) {
     PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_model_options.size is %zu, this library expects %zu", o->size,
                sizeof *o);
     ps_model_memory_state *memory = ps_engine_add_memory(engine, o->memory_limit);
@@ -171,8 +214,12 @@ static ps_status new_model(ps_engine *engine, const ps_model_options *o, ps_mode
     atomic_init(&m->refs, 1);
     ps_arena_init(&m->arena, m->alloc);
     ps_arena_init(&m->info.arena, m->alloc);
-    ps_status status = setup(m, o, err);
+    open->name = o->device;
+    begin_device(m, open);
+    ps_status status = open->started ? PS_OK : open->status;
+    if (status == PS_OK) status = setup(m, o, err);
     if (status != PS_OK) {
+        status = end_device(NULL, open, status, err);
         ps_arena_release(&m->arena);
         ps_free(m->alloc, m);
         ps_engine_drop_memory(engine, memory);
@@ -186,12 +233,15 @@ static ps_status load(ps_engine *engine, model_source *from, const ps_model_opti
                       ps_error *err) {
     static const ps_model_options defaults = PS_MODEL_OPTIONS_INIT;
     ps_model *m;
-    PS_TRY(new_model(engine, options ? options : &defaults, &m, err));
+    const ps_model_options *o = options ? options : &defaults;
+    opening open = { .engine = engine, .err = PS_ERROR_INIT };
+    PS_TRY(new_model(engine, o, &open, &m, err));
     ps_status status = ps_weights_new(m->alloc, &m->weights, err);
     if (status == PS_OK) status = make_graph(m, from, err);
+    status = end_device(m, &open, status, err);
     if (status == PS_OK) status = adopt_weights(m, from->path, err);
     if (status != PS_OK) {
-        if (from->path) name_file(err, from->path);
+        if (from->path && open.status == PS_OK) name_file(err, from->path);
         free_model(m);
         return status;
     }

@@ -26,6 +26,7 @@ typedef struct compiler {
     PS_VEC(ps_plan_show) shows;
     PS_VEC(ps_step) steps;
     PS_VEC(ps_storage) storages;
+    bool frugal, roomy; /* as ps_lowering; roomy: some kernel is */
     ps_error *err;
 } compiler;
 
@@ -316,10 +317,13 @@ static ps_status ask(compiler *c, const ps_node *n, ps_device *device, ps_loweri
     l->alloc = c->alloc;
     l->tuning = c->plan->model->tuning.until_ns ? &c->plan->model->tuning : NULL;
     l->inplace = -1;
+    l->frugal = c->frugal;
     for (uint32_t i = 0; i < n->n_in; i++) {
         if (n->in[i]) l->in_layout[i] = place_of(c, n->in[i])->home;
     }
-    PS_TRY(device->ops->lower(device, l, c->err));
+    const ps_status status = device->ops->lower(device, l, c->err);
+    c->roomy |= l->roomy;
+    if (status != PS_OK) return status;
     if (!l->why) l->why = why;
     return PS_OK;
 }
@@ -587,25 +591,62 @@ static ps_status compile(compiler *c) {
     return status;
 }
 
-ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, size_t shown_from, ps_plan **ret, ps_error *err) {
+/* The graph is the plan's if it succeeds. */
+static ps_status attempt(ps_model *model, ps_graph *g, int threads, size_t shown_from, bool frugal, bool *ret_roomy,
+                         ps_plan **ret, ps_error *err) {
     ps_plan *p = ps_alloc_zero(model->alloc, sizeof *p);
-    if (!p) {
-        ps_graph_free(g);
-        return PS_FAIL_NOMEM(err, "a plan");
-    }
+    if (!p) return PS_FAIL_NOMEM(err, "a plan");
     p->model = model;
     p->graph = g;
     p->threads = threads;
     p->slices = 1;
     ps_arena_init(&p->arena, model->alloc);
-    compiler c = { .plan = p, .alloc = model->alloc, .device = model->device, .host = model->host, .err = err };
-    c.shown_from = shown_from;
+    compiler c = { .plan = p,
+                   .alloc = model->alloc,
+                   .device = model->device,
+                   .host = model->host,
+                   .shown_from = shown_from,
+                   .frugal = frugal,
+                   .err = err };
     ps_status status = compile(&c);
     ps_free(c.alloc, c.places);
     ps_vec_release(c.alloc, &c.shows);
     ps_vec_release(c.alloc, &c.storages);
+    *ret_roomy = c.roomy;
     if (status != PS_OK) {
+        p->graph = NULL;
         ps_plan_free(p);
+        return status;
+    }
+    *ret = p;
+    return PS_OK;
+}
+
+/* Would the device give the memory for the plan's values? Asked only where less would do. */
+static ps_status try_arena(const ps_plan *p, ps_error *err) {
+    ps_device *d = p->model->device;
+    void *buffer = NULL;
+    PS_TRY(d->ops->memory->buffer_new(d, p->arena_bytes[PS_SPACE_DEVICE], NULL, &buffer, err));
+    d->ops->memory->buffer_free(d, buffer);
+    return PS_OK;
+}
+
+/* Kernels that take memory for speed do not where the plan would fail for it. */
+ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, size_t shown_from, ps_plan **ret, ps_error *err) {
+    ps_error why = PS_ERROR_INIT;
+    ps_plan *p = NULL;
+    bool roomy = false;
+    ps_status status = attempt(model, g, threads, shown_from, false, &roomy, &p, &why);
+    ps_status fits = status == PS_OK && roomy ? try_arena(p, &why) : status;
+    if (roomy && (fits == PS_NO_MEMORY || fits == PS_LIMIT)) {
+        if (p) p->graph = NULL;
+        ps_plan_free(p);
+        why = (ps_error)PS_ERROR_INIT;
+        status = attempt(model, g, threads, shown_from, true, &roomy, &p, &why);
+    }
+    if (status != PS_OK) {
+        ps_graph_free(g);
+        if (err) *err = why;
         return status;
     }
     *ret = p;

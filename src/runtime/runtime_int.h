@@ -61,6 +61,7 @@ struct ps_engine {
     PS_VEC(ps_device *) lost; /* whose models may still be there; guarded by discover_lock */
     ps_mutex discover_lock;
     bool lock_made;
+    bool prepared;   /* ps_devices_prepare; guarded by discover_lock */
     bool discovered; /* devices whose drivers have to be loaded are there; guarded by discover_lock */
     ps_str advice;   /* lines; guarded by discover_lock */
     char *cache_dir;
@@ -71,6 +72,8 @@ struct ps_engine {
 
 /* The device of that name; NULL or "auto" is the CPU, "gpu" the first that has memory of its own. */
 ps_status ps_engine_device(ps_engine *e, const char *name, ps_device **ret, ps_error *err);
+/* Would that have to load drivers? If so all is prepared for a call on another thread. */
+bool ps_engine_device_waits(ps_engine *e, const char *name);
 
 /* limit 0: the engine's. NULL: out of memory. */
 ps_model_memory_state *ps_engine_add_memory(ps_engine *engine, size_t limit);

@@ -154,6 +154,10 @@ def test_version(tool):
 def test_devices(tool):
     devices = document(tool("devices", "--json"))["devices"]
     assert devices[0]["name"] == "cpu" and devices[0]["units"] >= 1
+    for device in document(tool("devices", "--json", "--measure"))["devices"]:
+        measured = "flops" in device and "bytes_per_second" in device
+        assert measured == device["name"].startswith("opencl:"), device
+        assert not measured or (device["flops"] > 1e6 and device["bytes_per_second"] > 1e6), device
     assert tool("devices").out.startswith("cpu ")
 
 

@@ -35,10 +35,20 @@ static void test_asked_for(void **state) {
               "graph (x: f32[1,3,5,4]) -> (y) opset 17 {\n  w: f32[5,3,3,3] = random(3)\n  b: f32[5] = random(4)\n"
               "  t = Conv(x, w, b) {pads=[1,0,1,1]}\n  y = Relu(t)\n}");
     }
-    for (int tile = 2; tile <= 4; tile++) {
+    for (int tile = 2; tile <= 7; tile++) {
         ocl_of(d)->test_tile = tile;
         check("opencl.gemm", "graph (a: f32[5,3], b: f32[7,5]) -> (y) opset 17 {\n"
                              "  y = Gemm(a, b) {transA=1, transB=1}\n}");
+        check("opencl.conv gemm", "graph (x: f32[1,4,4,3]) -> (y) opset 17 {\n  w: f32[5,4,3,3] = random(3)\n"
+                                  "  b: f32[5] = random(4)\n  y = Conv(x, w, b) {pads=[1,1,1,1]}\n}");
+    }
+    for (int way = -1; way <= 1; way += 2) {
+        ocl_of(d)->test_attention = way;
+        check("opencl.attention",
+              "graph (q: f32[1,3,10], k: f32[1,34,10], v: f32[1,34,6], m: f32[1,1,3,34]) -> (y) opset 17 {\n"
+              "  y = polestar.Attention(q, k, v, m) {heads=2, scale=0.5}\n}");
+        check("opencl.attention", "graph (q: f32[1,3,8], k: f32[1,5,8], v: f32[1,5,40]) -> (y) opset 17 {\n"
+                                  "  y = polestar.Attention(q, k, v) {heads=1, scale=0.5}\n}");
     }
     check("opencl.conv depthwise", "graph (x: f32[1,4,4,5]) -> (y) opset 17 {\n  w: f32[4,1,3,3] = random(3)\n"
                                    "  y = Conv(x, w) {group=4, pads=[1,1,1,1]}\n}");

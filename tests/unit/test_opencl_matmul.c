@@ -63,11 +63,12 @@ static void test_matmul_batches(void **state) {
 
 /* Tiles of other cards, which this one would not choose. */
 static void test_matmul_tiles(void **state) {
-    for (int tile = 1; tile <= 4; tile++) {
+    for (int tile = 1; tile <= 7; tile++) {
         ps_device *d = NULL;
         assert_int_equal(ps_engine_device(cmp_engine, cmp_device, &d, NULL), PS_OK);
         ocl_of(d)->test_tile = tile;
         for (int form = 0; form < 8; form++) {
+            if (tile >= 2 && tile <= 4 && form % 3 != tile - 2) continue; /* small ones: each form in one */
             const int a = form & 1, b = form >> 1 & 1, odd = form >> 2;
             const int m = 140 + odd, k = 52 + odd, n = 132 + odd;
             check("opencl.gemm",
@@ -77,6 +78,50 @@ static void test_matmul_tiles(void **state) {
         }
         check("opencl.matmul",
               "graph (a: f32[2,70,36]) -> (y) opset 17 {\n  b: f32[36,133] = random(3)\n  y = MatMul(a, b)\n}");
+    }
+}
+
+/* Scores in memory, or in the kernel alone: depths and columns in chunks and beyond, rows that have no fours. */
+static void test_attention_random(void **state) {
+    uint32_t seed = 7;
+    ps_device *d = NULL;
+    assert_int_equal(ps_engine_device(cmp_engine, cmp_device, &d, NULL), PS_OK);
+    for (int i = 0; i < 24; i++) {
+        const int heads = 1 + (int)(cmp_next(&seed) % 3), four = i % 2 ? 4 : 1, wide = i % 3 == 0;
+        const int depth = four * (1 + (int)(cmp_next(&seed) % 20)), sq = 1 + (int)(cmp_next(&seed) % 70);
+        const int columns = four * (1 + (int)(cmp_next(&seed) % (four == 4 ? (wide ? 16 : 8) : (wide ? 64 : 32))));
+        const int sk = 1 + (int)(cmp_next(&seed) % 100), batch = 1 + (int)(cmp_next(&seed) % 2);
+        char q[48], k[48], v[48], m[48];
+        snprintf(q, sizeof q, "%d,%d,%d", batch, sq, heads * depth);
+        snprintf(k, sizeof k, "%d,%d,%d", batch, sk, heads * depth);
+        snprintf(v, sizeof v, "%d,%d,%d", batch, sk, heads * columns);
+        snprintf(m, sizeof m, "%d,%d,%d,%d", i % 4 ? batch : 1, i % 5 ? heads : 1, i % 3 ? sq : 1, i % 7 ? sk : 1);
+        ocl_of(d)->test_attention = i % 6 == 5 ? -1 : 1;
+        check(i % 6 == 5 ? "opencl.attention" : "opencl.attention fused",
+              i % 2 ? "graph (q: f32[%s], k: f32[%s], v: f32[%s], m: f32[%s]) -> (y) opset 17 {\n"
+                      "  y = polestar.Attention(q, k, v, m) {heads=%d, scale=0.3}\n}"
+                    : "graph (q: f32[%s], k: f32[%s], v: f32[%s], m: f32[%s]) -> (y, z) opset 17 {\n  z = Exp(m)\n"
+                      "  y = polestar.Attention(q, k, v) {heads=%d, scale=0.3}\n}",
+              q, k, v, m, heads);
+    }
+}
+
+/* Keys that a mask shuts out, one by one, in whole tiles, and all of a query's: as the reference has it, NaN too. */
+static void test_attention_masked_out(void **state) {
+    ps_device *d = NULL;
+    assert_int_equal(ps_engine_device(cmp_engine, cmp_device, &d, NULL), PS_OK);
+    for (int way = -1; way <= 1; way += 2) {
+        ocl_of(d)->test_attention = way;
+        check(way > 0 ? "opencl.attention fused" : "opencl.attention",
+              "graph (q: f32[1,5,8], k: f32[1,70,8], v: f32[1,70,8]) -> (y) opset 17 {\n"
+              "  e: f32[30] = random(4)\n  zero: f32[] = {0}\n  low = Log(zero)\n  c = Less(e, zero)\n"
+              "  some = Where(c, low, zero)\n  n: i64[1] = {40}\n  none = Expand(low, n)\n"
+              "  m = Concat(none, some) {axis=0}\n"
+              "  y = polestar.Attention(q, k, v, m) {heads=1, scale=0.5}\n}");
+        check(way > 0 ? "opencl.attention fused" : "opencl.attention",
+              "graph (q: f32[1,5,8], k: f32[1,70,8], v: f32[1,70,8], b: f32[5,1]) -> (y) opset 17 {\n"
+              "  zero: f32[] = {0}\n  low = Log(zero)\n  c = Less(b, zero)\n  m = Where(c, low, zero)\n"
+              "  y = polestar.Attention(q, k, v, m) {heads=1, scale=0.5}\n}");
     }
 }
 
@@ -94,8 +139,9 @@ static void test_attention(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        CMP_TEST(test_matmul_random), CMP_TEST(test_matmul_parts), CMP_TEST(test_matmul_batches),
-        CMP_TEST(test_matmul_tiles),  CMP_TEST(test_attention),
+        CMP_TEST(test_matmul_random),        CMP_TEST(test_matmul_parts), CMP_TEST(test_matmul_batches),
+        CMP_TEST(test_matmul_tiles),         CMP_TEST(test_attention),    CMP_TEST(test_attention_random),
+        CMP_TEST(test_attention_masked_out),
     };
     return opencl_there() ? cmocka_run_group_tests(tests, NULL, NULL) : OPENCL_SKIPPED;
 }

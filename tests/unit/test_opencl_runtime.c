@@ -143,6 +143,51 @@ static void test_no_memory_left_is_an_error(void **state) {
     ps_model_release(m);
 }
 
+/* What a run holds of the device's memory. */
+static void peak_of(ps_model *m, ps_session *s, ps_device *device, size_t before, size_t *ret) {
+    static float data[4 * 16 * 40 * 40];
+    ps_error err = PS_ERROR_INIT;
+    ps_tensor *in = fixture_wrap(cmp_engine, PS_DTYPE_F32, 4, DIMS(4, 16, 40, 40), data), *out = NULL;
+    if (ps_session_run(s, (const ps_tensor *const *)&in, 1, &out, 1, NULL, &err) != PS_OK) fail_msg("%s", err.msg);
+    *ret = atomic_load(&device->held) - before;
+    ps_tensor_release(in);
+}
+
+/* Winograd's filtering takes memory for speed: a device that has too little for the plan then gets the direct product.
+ * At once where a convolution alone is too large; for the whole plan where what comes later has left too little. */
+static void test_frugal(void **state) {
+    static const char net[] =
+        "graph (x: f32[4,16,40,40]) -> (y) opset 17 {\n  w: f32[16,16,3,3] = random(3)\n  v: f32[16,700] = random(4)\n"
+        "  t = Conv(x, w) {pads=[1,1,1,1]}\n  g = GlobalAveragePool(t)\n  f = Flatten(g)\n  y = MatMul(f, v)\n}";
+    ps_device *device;
+    ps_error err = PS_ERROR_INIT;
+    cmp_result r;
+    size_t needed[2];
+    assert_int_equal(ps_engine_device(cmp_engine, "gpu", &device, &err), PS_OK);
+    const size_t before = atomic_load(&device->held);
+    for (int i = 0; i < 2; i++) { /* direct, Winograd's */
+        ocl_of(device)->test_winograd = i ? 4 : -1;
+        ps_model *m = fixture_model(cmp_engine, net, "gpu");
+        ps_session *s = fixture_session(m, 1);
+        peak_of(m, s, device, before, &needed[i]);
+        ps_session_free(s);
+        ps_model_release(m);
+    }
+    assert_true(needed[1] > needed[0] + 1000000);
+    const size_t transformed = 36 * 16 * 16 * sizeof(float),
+                 limits[] = { needed[0], needed[1] - 20000, needed[0] + transformed };
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        ocl_of(device)->test_winograd = 4;
+        atomic_store(&device->limit, before + limits[i]);
+        ps_model *m = fixture_model(cmp_engine, net, "gpu");
+        if (!cmp_run_session(m, 1, &r, &err)) fail_msg("%zu of %zu bytes: %s", limits[i], needed[1], err.msg);
+        cmp_release(&r);
+        ps_model_release(m);
+    }
+    atomic_store(&device->limit, 0);
+    ocl_of(device)->test_winograd = 0;
+}
+
 static void test_gather_out_of_range(void **state) {
     ps_model *m =
         fixture_model(cmp_engine, "graph (x: f32[700,3], i: i64[4]) -> (y) opset 17 {\n  y = Gather(x, i)\n}", "gpu");
@@ -295,6 +340,7 @@ int main(void) {
         CMP_TEST(test_sessions_of_one_model),
         CMP_TEST(test_device_memory),
         CMP_TEST(test_no_memory_left_is_an_error),
+        CMP_TEST(test_frugal),
         CMP_TEST(test_gather_out_of_range),
         CMP_TEST(test_second_start_compiles_nothing),
         CMP_TEST(test_advice),

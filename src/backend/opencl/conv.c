@@ -116,14 +116,16 @@ static void fill_places(const ocl_conv *c, int64_t channels, int64_t rows, cl_in
     }
 }
 
-/* By bits: the places along each dim; then for each four rows of B the offset, the bits of its places and how many
- * channels there are. Fours that fill up have a bit that no window has. */
+/* By bits: the places along each dim; zeros; then for each four rows of B the offset, the bits of its places and how
+ * many channels there are. Fours that fill up have a bit that no window has. */
 static void fill_bits(const ocl_conv *c, int64_t channels, int64_t room, int64_t fours, const ocl_gemm *g,
                       cl_int *tap) {
     const ps_window *w = c->w;
     for (int dim = 0; dim < 3; dim++)
         for (int64_t p = 0; p < w[dim].kernel; p++, tap += 4)
             set_tap(tap, p * w[dim].dilation, w[dim].in, w[dim].stride, dim);
+    for (int i = 0; i < 2; i++, tap += 4)
+        set_tap(tap, 0, 0, 0, 0);
     for (int64_t i = 0; i < fours; i++, tap += 4) {
         const int64_t t = 4 * i / room, at = 4 * i % room, left = channels - at;
         int64_t p[3];
@@ -141,8 +143,8 @@ static void fill_bits(const ocl_conv *c, int64_t channels, int64_t room, int64_t
 /* Tables go on behind the last row as far as a tile's loads do. */
 static ps_status make_taps(ocl_kernel *k, const ocl_conv *c, int64_t channels, int64_t room, ocl_gemm *g,
                            ps_error *err) {
-    const int64_t rows = (g->k + OCL_GEMM_MOST_DEPTH - 1) / OCL_GEMM_MOST_DEPTH * OCL_GEMM_MOST_DEPTH;
-    const int64_t fours = (rows + 2 * OCL_GEMM_MOST_DEPTH) / 4, entries = g->bits ? g->window[6] + fours : rows;
+    const int64_t rows = (g->k + OCL_GEMM_MOST_STEP - 1) / OCL_GEMM_MOST_STEP * OCL_GEMM_MOST_STEP;
+    const int64_t fours = (rows + 2 * OCL_GEMM_MOST_STEP) / 4, entries = g->bits ? g->window[6] + 2 + fours : rows;
     size_t bytes;
     PS_FAIL_IF(ps_mul_overflow_size((size_t)entries, 4 * sizeof(cl_int), &bytes), err, LIMIT, "a window is too large");
     cl_int *table = ps_alloc(k->base.alloc, bytes);

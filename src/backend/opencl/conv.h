@@ -19,5 +19,8 @@ ps_status ocl_conv_take(ps_lowering *l, bool transposed, ocl_conv *ret, ps_chain
 void ocl_conv_layouts(ps_lowering *l);
 /* As a product, but for the weights and tables. panels: how the weights lie. */
 void ocl_conv_product(const ocl_conv *c, ocl_gemm *ret, ocl_panels *ret_panels);
+/* The side of the tile by which Winograd's filtering costs less than the direct product, and its products; 0: nowhere.
+ */
+int ocl_winograd_choice(const ocl_device *d, const ocl_conv *c, ocl_gemm *ret);
 
 #endif

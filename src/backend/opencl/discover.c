@@ -89,6 +89,8 @@ static void find_all(search *s) {
 
 /* ---- devices ---- */
 
+const ps_caps ps_devices_found_caps = { true, true, true, true, PS_MAX_POSTS, true, false, true };
+
 static void describe(ocl_device *d) {
     const ocl_api *api = &d->api;
     char platform[128] = "", driver[64];
@@ -110,7 +112,7 @@ static void describe(ocl_device *d) {
                                     base->driver,
                                     number_of(api, d->id, CL_DEVICE_GLOBAL_MEM_SIZE),
                                     (int)number_of(api, d->id, CL_DEVICE_MAX_COMPUTE_UNITS) };
-    base->caps = (ps_caps) { true, true, true, true, PS_MAX_POSTS, true, false, true };
+    base->caps = ps_devices_found_caps;
 }
 
 static ps_status open_device(ocl_device *d, ps_error *err) {
@@ -179,6 +181,10 @@ static void add_devices(search *s, bool gpus, ps_cache *cache, ps_device **ret, 
     }
 }
 
+void ps_devices_prepare(void) {
+    ocl_prepare_environment("");
+}
+
 ps_status ps_devices_discover(ps_alloc_state *alloc, ps_cache *cache, ps_device **ret, size_t max, size_t *ret_n,
                               ps_str *advice, ps_error *err) {
     search *s = ps_alloc_zero(alloc, sizeof *s);
@@ -187,7 +193,6 @@ ps_status ps_devices_discover(ps_alloc_state *alloc, ps_cache *cache, ps_device 
     s->alloc = alloc;
     s->advice = advice;
     ps_str_init(&s->platforms, alloc);
-    ocl_prepare_environment("");
     const bool loader = ocl_api_open(&s->api, NULL) == PS_OK;
     if (loader) {
         find_all(s);

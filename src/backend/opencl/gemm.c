@@ -1,4 +1,4 @@
-/* gemm.c - MatMul, Gemm and Attention, and the launch of a product for others. */
+/* gemm.c - MatMul and Gemm, and the launch of a product for others. */
 #include <math.h>
 
 #include "backend/opencl/gemm.h"
@@ -10,25 +10,28 @@ static int64_t up(int64_t n, int64_t unit) {
 /* ---- tiles ----
  *
  * GCN: 64 x 64 by one wave of 64, so that no barrier waits for another wave, and registers for two waves a SIMD
- * (tools/gfx803). NVIDIA: deeper, wider tiles; speeds as measured on an H200 at 4096^3 and in ResNet-50. Other devices
- * take GCN's. A processor runs an item's loop as it stands: any tile will do. */
+ * (tools/gfx803); 32 x 64 where that leaves SIMDs idle or with one wave, and up to four waves that share a tile's
+ * depth. Speeds of the latter are what instructions of the loop and barriers between waves suggest (tools/gpu-model).
+ * NVIDIA: deeper, wider tiles; speeds as measured on an H200 at 4096^3 and in ResNet-50. Other cards take GCN's. A
+ * processor runs an item's loop as it stands: any tile will do. */
 
-static const ocl_tile all_tiles[] = { { 64, 64, 8, false, 1 }, /* GCN's */
-                                      { 64, 128, 16, false, 1 },
-                                      { 128, 64, 8, false, 0.94 },
-                                      { 64, 64, 8, true, 0.9 } };
+static const ocl_tile all_tiles[] = { { 64, 64, 8, false, 1, 8, 1 },    { 32, 64, 8, false, 0.99, 4, 1 },
+                                      { 32, 64, 8, false, 0.94, 4, 2 }, { 32, 64, 8, false, 0.94, 4, 4 },
+                                      { 64, 128, 16, false, 1, 8, 1 },  { 128, 64, 8, false, 0.94, 8, 1 },
+                                      { 64, 64, 8, true, 0.9, 8, 1 } };
+#define OF_GCN 4 /* tiles; the others are NVIDIA's */
 
 static void table_of(const ocl_device *d, const ocl_tile **ret, size_t *ret_n) {
     const size_t all = sizeof all_tiles / sizeof *all_tiles, test = (size_t)d->test_tile;
-    *ret = test ? all_tiles + (test - 1) % all : d->nvidia ? all_tiles + 1 : all_tiles;
-    *ret_n = !test && d->nvidia ? all - 1 : 1;
+    *ret = test ? all_tiles + (test - 1) % all : d->nvidia ? all_tiles + OF_GCN : all_tiles;
+    *ret_n = test ? 1 : d->nvidia ? all - OF_GCN : d->gpu ? OF_GCN : 1;
 }
 
-#define LONE 1.2          /* a SIMD with one wave waits more than one with two */
-#define MOST_PARTS 32     /* of a depth */
-#define LEAST_DEPTH 64    /* of a part */
-#define ENDS 16           /* what a tile's beginning and end cost, in steps of one along k */
-#define MACS_A_LAUNCH 1e6 /* of one unit in the time that a launch takes that others wait for: 7 us */
+#define LONE 1.2       /* a SIMD with one wave waits more than one with two */
+#define MOST_PARTS 32  /* of a depth */
+#define LEAST_DEPTH 64 /* of a part */
+#define ENDS 16        /* what a tile's beginning and end cost, in steps of one along k */
+#define ADDING 4       /* the same of slices that are added up */
 
 static int64_t tiles(int64_t n, int tile) {
     return (n + tile - 1) / tile;
@@ -40,7 +43,18 @@ static bool can_share(const ocl_gemm *g, int64_t parts) {
 
 /* Rows of B that one part takes. */
 static int64_t depth_of_part(const ocl_gemm *g) {
-    return g->parts ? up((g->k + g->parts - 1) / g->parts, g->tile.depth) : g->k;
+    return g->parts ? up((g->k + g->parts - 1) / g->parts, g->tile.depth * g->tile.slices) : g->k;
+}
+
+static int items_of(const ocl_tile *t) {
+    return t->m * t->n / (8 * t->rows) * t->slices;
+}
+
+/* A scale a step: the last tile of NVIDIA's takes all blocks, and GCN's first, for small ones have fewer multiply-adds
+ * to a scale. Slices take no codes, for the last of them may begin behind the last zero point. */
+static bool tile_fits(const ocl_device *d, const ocl_gemm *g, const ocl_tile *t) {
+    if (t->slices > 1 && (g->weights.form >= OCL_FORM_U8 || (size_t)items_of(t) > d->most_items)) return false;
+    return g->weights.block % t->depth == 0 && (t->rows == 8 || !g->weights.block);
 }
 
 /* Multiply-adds of the card in the time that its memory moves a float. */
@@ -48,8 +62,13 @@ static double macs_a_float(const ocl_device *d) {
     return d->nvidia ? 24 : 48;
 }
 
+/* Multiply-adds of one unit in the time that a launch takes that others wait for: 7 us and 5 us. */
+static double macs_a_launch(const ocl_device *d) {
+    return d->nvidia ? 1e6 : 3.5e5;
+}
+
 double ocl_traffic_cost(const ocl_device *d, double floats) {
-    return floats * macs_a_float(d) / (double)d->units + MACS_A_LAUNCH;
+    return floats * macs_a_float(d) / (double)d->units + macs_a_launch(d);
 }
 
 /* Items that give each SIMD of a unit a wave. */
@@ -58,17 +77,27 @@ static double filled(const ocl_device *d) {
 }
 
 /* Groups come to units in turn, so that the busiest has one more than the others; a unit with few items is not filled.
- */
+ * A wave of GCN stays on its SIMD. */
+double ocl_busy_items(const ocl_device *d, double groups, int items) {
+    double busy = ceil(groups / (double)d->units) * items;
+    if (!d->nvidia) busy = ceil(busy / filled(d)) * filled(d);
+    if (busy < filled(d)) busy = filled(d);
+    return busy < 2 * filled(d) ? busy * LONE : busy;
+}
+
+double ocl_launch_cost(const ocl_device *d) {
+    return macs_a_launch(d);
+}
+
 double ocl_gemm_cost(const ocl_device *d, const ocl_gemm *g) {
     if (g->few_depth) return ocl_traffic_cost(d, (double)(g->k * g->n));
     const int64_t each = g->parts ? g->parts : g->outer * g->inner;
     const double groups = (double)tiles(g->m, g->tile.m) * (double)tiles(g->n, g->tile.n) * (double)each;
-    const int items = g->tile.m * g->tile.n / 64;
-    double busy = ceil(groups / (double)d->units) * items;
-    if (busy < filled(d)) busy = filled(d);
-    if (busy < 2 * filled(d)) busy *= LONE;
-    const double macs = busy * 64 * (double)(depth_of_part(g) + ENDS) / g->tile.speed;
-    return macs + MACS_A_LAUNCH + (g->parts ? ocl_traffic_cost(d, (double)((2 * g->parts + 1) * g->m * g->n)) : 0);
+    const double busy = ocl_busy_items(d, groups, items_of(&g->tile));
+    const int64_t slices = g->tile.slices, all = depth_of_part(g);
+    const int64_t depth = slices > 1 ? up((all + slices - 1) / slices, g->tile.depth) + ADDING : all;
+    const double macs = busy * 8 * g->tile.rows * (double)(depth + ENDS) / g->tile.speed;
+    return macs + macs_a_launch(d) + (g->parts ? ocl_traffic_cost(d, (double)((2 * g->parts + 1) * g->m * g->n)) : 0);
 }
 
 static void choose_parts(const ocl_device *d, ocl_gemm *g, double *best) {
@@ -90,7 +119,7 @@ int ocl_gemm_plan(const ocl_device *d, ocl_gemm *g, bool may_share) {
     if (may_share && ocl_gemv_fits(g)) return ocl_gemv_plan(d, g);
     for (size_t i = 0; i < n; i++) {
         ocl_gemm try = *g;
-        if (n > 1 && g->weights.block % table[i].depth) continue; /* a scale a step; the last tile takes all blocks */
+        if (n > 1 && !tile_fits(d, g, &table[i])) continue;
         try.tile = table[i];
         try.parts = 0;
         double cost = ocl_gemm_cost(d, &try);
@@ -104,12 +133,15 @@ int ocl_gemm_plan(const ocl_device *d, ocl_gemm *g, bool may_share) {
 
 /* ---- other variants ---- */
 
-static const ocl_tile tried_tiles[] = { { 64, 64, 8, false, 1 },  { 64, 64, 8, true, 1 },    { 128, 64, 8, false, 1 },
-                                        { 64, 128, 8, false, 1 }, { 64, 128, 16, false, 1 }, { 64, 64, 16, false, 1 } };
+static const ocl_tile tried_tiles[] = { { 64, 64, 8, false, 1, 8, 1 },    { 64, 64, 8, true, 1, 8, 1 },
+                                        { 128, 64, 8, false, 1, 8, 1 },   { 64, 128, 8, false, 1, 8, 1 },
+                                        { 64, 128, 16, false, 1, 8, 1 },  { 64, 64, 16, false, 1, 8, 1 },
+                                        { 32, 64, 8, false, 0.99, 4, 1 }, { 32, 64, 8, false, 0.94, 4, 2 },
+                                        { 32, 64, 8, false, 0.94, 4, 4 } };
 
 static bool is_same(const ocl_gemm *a, const ocl_gemm *b) {
     return a->parts == b->parts && a->tile.m == b->tile.m && a->tile.n == b->tile.n && a->tile.depth == b->tile.depth &&
-           a->tile.twice == b->tile.twice;
+           a->tile.twice == b->tile.twice && a->tile.slices == b->tile.slices;
 }
 
 /* Into ret[1 ...], which stays sorted by cost and has room for OCL_MOST_VARIANTS. */
@@ -141,8 +173,7 @@ void ocl_gemm_variants(const ocl_device *d, const ocl_gemm *g, ocl_gemm *ret, si
     for (size_t i = 0; i < sizeof tried_tiles / sizeof *tried_tiles; i++) {
         ocl_gemm try = *g;
         try.tile = tried_tiles[i];
-        if ((size_t)(try.tile.m * try.tile.n / 64) > d->most_items) continue;
-        if (g->weights.block % try.tile.depth) continue; /* a scale a step */
+        if ((size_t)items_of(&try.tile) > d->most_items || !tile_fits(d, g, &try.tile)) continue;
         for (int64_t parts = 1; parts <= MOST_PARTS && (parts == 1 || parts * LEAST_DEPTH <= g->k);
              parts += 1 + parts / 3) {
             if (parts > 1 && !can_share(g, parts)) break;
@@ -217,7 +248,7 @@ static void widths(const ocl_gemm *g, bool *a, bool *b, bool *c) {
 static ps_status product_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char *posts, const ps_chain *chain,
                                 int64_t columns, ps_error *err) {
     const ocl_tile *t = &g->tile;
-    const int64_t items = t->m * t->n / 64;
+    const int64_t items = items_of(t);
     char options[320], form[80];
     bool a, b, c;
     ocl_launch *l;
@@ -226,9 +257,9 @@ static ps_status product_launch(ocl_kernel *k, int i, const ocl_gemm *g, const c
     ps_snprintf(
         options, sizeof options,
         "-DA_MODE=%d -DB_MODE=%d -DBIAS=%d -DBITS=%d -DWIDE_A=%d -DWIDE_B=%d -DWIDE_C=%d -DBM=%d -DBN=%d -DBK=%d "
-        "-DTWICE=%d -DUNROLL=%d -DPARTS=%d%s",
-        (int)g->a_mode, (int)g->b_mode, g->has_bias, g->bits, a, b, c, t->m, t->n, t->depth, t->twice, k->device->gpu,
-        g->parts > 0, ocl_weights_options(&g->weights, form, sizeof form));
+        "-DROWS=%d -DSLICES=%d -DTWICE=%d -DUNROLL=%d -DPARTS=%d%s",
+        (int)g->a_mode, (int)g->b_mode, g->has_bias, g->bits, a, b, c, t->m, t->n, t->depth, t->rows, t->slices,
+        t->twice, k->device->gpu, g->parts > 0, ocl_weights_options(&g->weights, form, sizeof form));
     PS_TRY(ocl_launch_init(k, i, "gemm", options, posts, "gemm", &l, err));
     gemm_args(l, g);
     ocl_post_args(l, chain, columns);
@@ -421,103 +452,4 @@ ps_status ocl_lower_matmul(ps_device *device, ps_lowering *l, ps_error *err) {
     }
     const bool pack_it = b->rank == 2 && n->in[1]->constant;
     return lower_product(device, l, &g, pack_it ? &panels : NULL, posts, n_posts, "opencl.matmul", err);
-}
-
-/* ---- Attention: scores, softmax, product ---- */
-
-typedef struct attention {
-    int64_t batch, heads, sq, sk, d, dv;
-    int64_t mask[4]; /* strides over batch, head, query, key */
-} attention;
-
-static bool mask_strides(const ps_shape *m, attention *t) {
-    const int64_t full[4] = { t->batch, t->heads, t->sq, t->sk };
-    int64_t step = 1;
-    for (int i = 3; i >= 0; i--) {
-        const int d = i - (4 - m->rank);
-        const int64_t dim = d < 0 ? 1 : m->dims[d];
-        if (m->rank > 4 || (dim != 1 && dim != full[i])) return false;
-        t->mask[i] = dim == 1 ? 0 : step;
-        step *= dim;
-    }
-    return true;
-}
-
-static ps_status score_launches(ocl_kernel *k, const attention *t, ps_error *err) {
-    const ps_chain none = { .rank = 1, .dims = { 1 } };
-    const int64_t q = t->heads * t->d, v = t->heads * t->dv;
-    ocl_gemm scores = { .b_mode = OCL_B_COLUMNS,
-                        .m = t->sq,
-                        .n = t->sk,
-                        .k = t->d,
-                        .lda = q,
-                        .ldb = q,
-                        .ldc = t->sk,
-                        .outer = t->batch,
-                        .inner = t->heads,
-                        .step = { t->sq * q, t->d, t->sk * q, t->d, t->heads * t->sq * t->sk, t->sq * t->sk },
-                        .a = { OCL_ARG_IN, { .index = 0 } },
-                        .b = { OCL_ARG_IN, { .index = 1 } },
-                        .c = { OCL_ARG_WORK, { .bytes = 0 } } };
-    ocl_gemm_plan(k->device, &scores, false);
-    PS_TRY(ocl_gemm_launch(k, 0, &scores, &none, t->sk, err));
-    ocl_gemm sum = { .m = t->sq,
-                     .n = t->dv,
-                     .k = t->sk,
-                     .lda = t->sk,
-                     .ldb = v,
-                     .ldc = v,
-                     .outer = t->batch,
-                     .inner = t->heads,
-                     .step = { t->heads * t->sq * t->sk, t->sq * t->sk, t->sk * v, t->dv, t->sq * v, t->dv },
-                     .a = { OCL_ARG_WORK, { .bytes = 0 } },
-                     .b = { OCL_ARG_IN, { .index = 2 } },
-                     .c = { OCL_ARG_OUT, { .index = 0 } } };
-    ocl_gemm_plan(k->device, &sum, false);
-    return ocl_gemm_launch(k, 2, &sum, &none, v, err);
-}
-
-static ps_status softmax_launch(ocl_kernel *k, const attention *t, float scale, bool mask, ps_error *err) {
-    ocl_launch *l;
-    PS_TRY(ocl_launch_init(k, 1, "softmax", mask ? "-DMASK=1" : "-DMASK=0", "", "softmax_scores", &l, err));
-    ocl_arg_work(l, 0);
-    ocl_arg_int(l, t->sk);
-    ocl_arg_float(l, scale);
-    if (mask) {
-        const int64_t dims[8] = { t->heads, t->sq, t->mask[0], t->mask[1], t->mask[2], t->mask[3] };
-        ocl_arg_in(l, 3);
-        ocl_arg_ints(l, dims, 8);
-    }
-    ocl_launch_size(l, t->batch * t->heads * t->sq * 64, 1, 1, 64, 1);
-    return PS_OK;
-}
-
-ps_status ocl_lower_attention(ps_device *device, ps_lowering *l, ps_error *err) {
-    const ps_node *n = l->node;
-    const ps_attention_params *p = n->params;
-    const ps_shape *q = &n->in[0]->shape, *key = &n->in[1]->shape, *v = &n->in[2]->shape;
-    const bool mask = ps_has_in(n, 3);
-    ocl_kernel *k;
-    for (uint32_t i = 0; i < n->n_in; i++) {
-        if (n->in[i] && n->in[i]->dtype != PS_DTYPE_F32) return ocl_decline(l, "not f32");
-    }
-    if (!ocl_sizes_fit(l)) return PS_OK;
-    attention t = { .batch = q->dims[0],
-                    .heads = p->heads,
-                    .sq = q->dims[1],
-                    .sk = key->dims[1],
-                    .d = q->dims[2] / p->heads,
-                    .dv = v->dims[2] / p->heads };
-    int64_t elements;
-    const ps_shape scores = ps_shape_make(4, (int64_t[]) { t.batch, t.heads, t.sq, t.sk });
-    if (!ps_shape_elements(&scores, &elements) || elements > INT32_MAX / 64)
-        return ocl_decline(l, "too many scores at once");
-    if (mask && !mask_strides(&n->in[3]->shape, &t)) return ocl_decline(l, "a mask of another form");
-    for (uint32_t i = 0; i < n->n_in; i++)
-        l->in_layout[i] = PS_LAYOUT_PLAIN;
-    PS_TRY(ocl_kernel_new(device, l, 3, "opencl.attention", &k, err));
-    k->base.workspace = (size_t)elements * sizeof(float);
-    ps_status status = score_launches(k, &t, err);
-    if (status == PS_OK) status = softmax_launch(k, &t, p->scale, mask, err);
-    return ocl_kernel_done(l, k, status);
 }

@@ -7,12 +7,15 @@
 
 #define OCL_GEMM_DEPTH 8       /* panels have a multiple of it as rows */
 #define OCL_GEMM_MOST_DEPTH 16 /* of a tile */
+#define OCL_GEMM_MOST_STEP 32  /* of all its slices */
 
 /* What one work-group computes, m x n results from steps of `depth` (kernels/gemm.cl). */
 typedef struct ocl_tile {
     int m, n, depth;
     bool twice;   /* two buffers of local memory */
-    double speed; /* of its multiply-adds, the device's best tile having 1: as measured there */
+    double speed; /* of its multiply-adds, the device's best tile having 1 */
+    int rows;     /* of results an item, eight columns wide: 8 or 4 */
+    int slices;   /* of each step along k: so many times the items work on one tile */
 } ocl_tile;
 
 typedef enum ocl_a_mode { OCL_A_ROWS, OCL_A_COLUMNS, OCL_A_WINDOWS, OCL_A_SPREAD } ocl_a_mode;
@@ -71,6 +74,9 @@ size_t ocl_gemm_workspace(const ocl_gemm *g); /* for the parts; 0 without */
 double ocl_gemm_cost(const ocl_device *d, const ocl_gemm *g);
 /* The same of so many floats read and written by other kernels. */
 double ocl_traffic_cost(const ocl_device *d, double floats);
+/* Items of the busiest compute unit, more where that is not filled, for other kernels' multiply-adds; and a launch. */
+double ocl_busy_items(const ocl_device *d, double groups, int items);
+double ocl_launch_cost(const ocl_device *d);
 /* Launch i, and i + 1 if it is shared out; chain: what is done to the results, `columns` in a row of them. */
 ps_status ocl_gemm_launch(ocl_kernel *k, int i, const ocl_gemm *g, const ps_chain *chain, int64_t columns,
                           ps_error *err);

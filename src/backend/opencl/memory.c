@@ -19,6 +19,12 @@ static ps_status check_room(ocl_device *d, size_t bytes, ps_error *err) {
     return PS_OK;
 }
 
+bool ocl_has_room(const ocl_device *d, size_t buffer, size_t more) {
+    const size_t held = atomic_load(&d->base.held), limit = atomic_load(&d->base.limit);
+    const uint64_t most = limit ? limit : d->base.info.memory;
+    return buffer <= d->largest && (!most || (held <= most && buffer <= most - held && more <= most - held - buffer));
+}
+
 /* A driver may take the memory only when it is first used: that is now, so that its want is told here. */
 static cl_int touch(ocl_device *d, cl_mem mem, const void *content, size_t bytes) {
     static const cl_int zero = 0;
@@ -136,5 +142,9 @@ static bool lost(ps_device *device) {
     return atomic_load(&ocl_of(device)->lost);
 }
 
+static ps_status measure(ps_device *device, double *ret_flops, double *ret_bytes, ps_error *err) {
+    return ocl_measure(ocl_of(device), ret_flops, ret_bytes, err);
+}
+
 const ps_memory_ops ocl_memory_ops = { buffer_new, buffer_free, stream_new, stream_free, upload,
-                                       download,   sync,        lost,       ocl_reopen };
+                                       download,   sync,        lost,       ocl_reopen,  measure };

@@ -31,14 +31,15 @@ typedef struct ocl_device {
     cl_device_type type;
     size_t index; /* among OpenCL's devices: its name */
     cl_context context;
-    bool gpu;          /* else a processor, which compiles unrolled loops for minutes and gains nothing */
-    bool nvidia;       /* which table of tiles (gemm.c) */
-    int test_tile;     /* of tests: tile n of all tables, from 1 on, whatever it costs, and from 2 on depthwise by four
-                          pixels */
-    int test_winograd; /* of tests: F(2x2) or F(4x4) wherever it is right, -1: nowhere; 0: where it costs less */
-    size_t largest;    /* bytes of one buffer */
-    size_t most_items; /* of a work-group */
-    int64_t units;     /* compute units, at least 1 */
+    bool gpu;           /* else a processor, which compiles unrolled loops for minutes and gains nothing */
+    bool nvidia;        /* which table of tiles (gemm.c) */
+    int test_tile;      /* of tests: tile n of all tables, from 1 on, whatever it costs, and from 2 on depthwise by four
+                           pixels */
+    int test_winograd;  /* of tests: F(2x2) or F(4x4) wherever it is right, -1: nowhere; 0: where it costs less */
+    int test_attention; /* of tests: 1: in one launch wherever it can be, -1: nowhere; 0: where it costs less */
+    size_t largest;     /* bytes of one buffer */
+    size_t most_items;  /* of a work-group */
+    int64_t units;      /* compute units, at least 1 */
     cl_command_queue queue; /* uploads of weights; guarded by lock */
     cl_mem probe;           /* an int, to see whether the device answers */
     atomic_bool lost;       /* for good: all that is asked of it fails; the engine opens another in its place */
@@ -66,6 +67,8 @@ ps_status ocl_reopen(ps_device *device, ps_device **ret, ps_error *err);
 extern const ps_device_ops ocl_device_ops;
 extern const ps_memory_ops ocl_memory_ops;
 cl_mem ocl_buffer_mem(const void *buffer);
+/* Would it give a buffer of so many bytes, with so many more in others? */
+bool ocl_has_room(const ocl_device *d, size_t buffer, size_t more);
 
 /* One sentence a line for what keeps a card of this machine from being used. root: "" outside of tests. platforms:
  * names of those that were found, a line each; n_gpus: usable graphics cards among their devices. */

@@ -20,13 +20,13 @@
 
 /* What distinguishes one variant from another: the fields of ocl_gemm that ocl_gemm_plan sets. */
 typedef struct choice {
-    int32_t m, n, depth, twice;
+    int32_t m, n, depth, twice, rows, slices;
     int32_t parts, few_depth, few_width;
 } choice;
 
 static choice choice_of(const ocl_gemm *g) {
-    return (choice) { g->tile.m,     g->tile.n,         g->tile.depth,    g->tile.twice,
-                      (int)g->parts, (int)g->few_depth, (int)g->few_width };
+    return (choice) { g->tile.m,      g->tile.n,     g->tile.depth,     g->tile.twice,    g->tile.rows,
+                      g->tile.slices, (int)g->parts, (int)g->few_depth, (int)g->few_width };
 }
 
 static bool same(const choice *a, const choice *b) {
@@ -38,6 +38,8 @@ static void apply(const choice *c, ocl_gemm *g) {
     g->tile.n = c->n;
     g->tile.depth = c->depth;
     g->tile.twice = c->twice != 0;
+    g->tile.rows = c->rows;
+    g->tile.slices = c->slices;
     g->parts = c->parts;
     g->few_depth = c->few_depth;
     g->few_width = c->few_width;

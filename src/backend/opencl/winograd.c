@@ -50,13 +50,28 @@ static bool describe(const ocl_device *d, const ocl_conv *c, int tile, winograd 
                      .a = { OCL_ARG_WORK, { .bytes = 0 }, 0 },
                      .c = { OCL_ARG_WORK, { .bytes = (size_t)up(places * before * 4, PS_ALIGN) }, 0 } };
     ocl_gemm_plan(d, &w->g, false);
-    const double products = ocl_gemm_cost(d, &w->g), moved = (double)(places * (before + behind));
+    const double products = ocl_gemm_cost(d, &w->g);
+    const double moved = (double)(places * (before + behind + c->in_channels * c->out_channels));
     const double pixels = (double)(c->batch * (c->w[1].in * c->w[2].in * c->in_channels));
     const double results = (double)(c->batch * (c->w[1].out * c->w[2].out * c->out_channels));
     const double traffic = ocl_traffic_cost(d, moved);
     w->cost = (products > traffic ? products : traffic) + ocl_traffic_cost(d, pixels + (double)(places * before)) +
               ocl_traffic_cost(d, results + (double)(places * behind));
     return true;
+}
+
+static size_t workspace_of(const winograd *w) {
+    return w->g.c.u.bytes + (size_t)(w->g.inner * w->g.step[5]) * sizeof(float);
+}
+
+/* For the workspace beside input and result, which are one buffer, and the weights. That the plan's other values and
+ * weights leave so much is seen at its end. */
+static bool has_room(const ocl_device *d, const winograd *w) {
+    const ocl_conv *c = w->c;
+    const size_t values =
+        (size_t)(c->batch * (c->w[1].in * c->w[2].in * c->in_channels + c->w[1].out * c->w[2].out * c->out_channels));
+    return ocl_has_room(d, workspace_of(w) + values * sizeof(float),
+                        (size_t)(w->g.inner * w->g.step[3]) * sizeof(float));
 }
 
 /* ---- weights ---- */
@@ -171,10 +186,33 @@ static ps_status launches(ps_device *device, ps_lowering *l, winograd *w, const 
     void *weights = NULL;
     PS_TRY(take_weights(device, l, w, &weights, err));
     w->g.b = (ocl_arg) { OCL_ARG_BUFFER, { .buffer = weights }, 0 };
-    k->base.workspace = w->g.c.u.bytes + (size_t)(w->g.inner * w->g.step[5]) * sizeof(float);
+    k->base.workspace = workspace_of(w);
     PS_TRY(before(k, w, err));
     PS_TRY(ocl_gemm_launch(k, 1, &w->g, &nothing, 1, err));
     return behind(k, w, chain, err);
+}
+
+/* ret->tile 0: the direct product costs less. */
+static void choose(const ocl_device *d, const ocl_conv *c, winograd *ret) {
+    ocl_gemm direct;
+    ocl_panels panels;
+    *ret = (winograd) { .cost = INFINITY };
+    if (!suits(c)) return;
+    ocl_conv_product(c, &direct, &panels);
+    ocl_gemm_plan(d, &direct, true);
+    for (int tile = 2; tile <= 4; tile += 2) {
+        winograd w;
+        if (d->test_winograd && d->test_winograd != tile) continue;
+        if (describe(d, c, tile, &w) && w.cost < ret->cost) *ret = w;
+    }
+    if (!d->test_winograd && ret->cost * MARGIN > ocl_gemm_cost(d, &direct)) ret->tile = 0;
+}
+
+int ocl_winograd_choice(const ocl_device *d, const ocl_conv *c, ocl_gemm *ret) {
+    winograd w;
+    choose(d, c, &w);
+    *ret = w.g;
+    return w.tile;
 }
 
 ps_status ocl_lower_winograd(ps_device *device, ps_lowering *l, ps_error *err) {
@@ -184,22 +222,18 @@ ps_status ocl_lower_winograd(ps_device *device, ps_lowering *l, ps_error *err) {
     ocl_kernel *k;
     ocl_gemm direct;
     ocl_panels panels;
-    winograd best = { .cost = INFINITY };
+    winograd best;
     bool ok, narrow;
     PS_TRY(ocl_conv_take(l, false, &c, &chain, &ok, err));
     if (!ok || !suits(&c)) return PS_OK;
     ocl_conv_product(&c, &direct, &panels);
     PS_TRY(ocl_weights_narrow(device, l, 1, &panels, &narrow, err));
-    if (narrow) return PS_OK; /* transformed they would take four to eight times as much */
-    ocl_gemm_plan(d, &direct, true);
-    for (int tile = 2; tile <= 4; tile += 2) {
-        winograd w;
-        if (d->test_winograd && d->test_winograd != tile) continue;
-        if (describe(d, &c, tile, &w) && w.cost < best.cost) best = w;
-    }
-    if (!best.tile || (!d->test_winograd && best.cost * MARGIN > ocl_gemm_cost(d, &direct))) return PS_OK;
+    if (narrow || l->frugal) return PS_OK; /* narrow ones would take four to eight times as much, transformed */
+    choose(d, &c, &best);
+    if (!best.tile || !has_room(d, &best)) return PS_OK;
     PS_TRY(ocl_kernel_new(device, l, 3, best.tile == 2 ? "opencl.conv winograd 2x2" : "opencl.conv winograd 4x4", &k,
                           err));
     ocl_conv_layouts(l);
+    l->roomy = true;
     return ocl_kernel_done(l, k, launches(device, l, &best, &chain, k, err));
 }

@@ -1,4 +1,4 @@
-/* C[z] = post(A[z] B[z] + bias), a tile of BM x BN by one work-group of BM/8 x BN/8 items, 8 x 8 results an item.
+/* C[z] = post(A[z] B[z] + bias), a tile of BM x BN by BM/ROWS x BN/8 items, ROWS x 8 results an item; ROWS is 8 or 4.
  *
  * A_MODE 0: A[m][k]   1: A[k][m]   2: windows of a convolution   3: windows of a transposed convolution
  * B_MODE 0: B[k][n]   1: B[n][k]   2: panels in any storage: n rounded up to 4, zeros behind
@@ -7,12 +7,23 @@
  * WIDE_A, WIDE_B, WIDE_C 1: fours of neighbours begin at multiples of 16 bytes, and their number is one of four
  * PARTS 1: of the depth, sizes.s7 rows of B to each of the groups in z; C is [part][M][N], added up by sum_parts.cl
  * TWICE 1: two buffers of local memory, filled in turn: one barrier a step
+ * SLICES: so many times the items share a tile: each takes every SLICESth step, and at the end they add up through local
+ *     memory and store a share of the rows. Not for weights that are codes
  *
  * While a tile of depth BK is multiplied from local memory, the next is under way to registers. Rows and columns out of
  * range read the last one that is in range, and are not stored: only the last tiles along k are checked.
- * An item's results are four rows and columns in either half of the tile, so that neighbours read neighbouring float4s
+ * An item's results are four columns, and of 8 rows four, in either half of the tile, so that neighbours read neighbouring float4s
  * of local memory and write neighbouring float4s; 8 x 8 items read 128 bytes each of A and B a step. */
-#define ITEMS ((BM / 8) * (BN / 8))
+#ifndef SLICES
+#define SLICES 1
+#endif
+#define ITEMS ((BM / ROWS) * (BN / 8)) /* of a slice */
+#define STEP (SLICES * BK)
+#if SLICES == 1
+#define MINE 0 /* the slice's place in a step */
+#else
+#define MINE (slice * BK)
+#endif
 #define A_LOADS (BM * BK / 4 / ITEMS)
 #define B_LOADS (BN * BK / 4 / ITEMS)
 
@@ -88,7 +99,7 @@ int tap_at(const spot *s, int4 tap, int8 image, int8 window) {
 #endif
 
 #if BITS
-/* Taps: window.s6 places along one dim each: place, extent of the image, stride, dim; then for each four along k the offset
+/* Taps: window.s6 places along one dim each: place, extent of the image, stride, dim; two of zeros, for items by turns, so that the address is a vector's; then for each four along k the offset
  * in bytes from window.s7 elements ahead of the window's place, which is not negative (two instructions on GCN), the bits of
  * its places, and how many channels there are but one, in two bits that all views have. A transposed convolution's strides divide both places: where a tap meets a pixel,
  * nothing is left of either. */
@@ -124,7 +135,11 @@ view view_of(__global const float *a, int m, int M, __global const int4 *taps, i
 
 #define AT_BYTE(v, tap) ((__global const float *)((__global const char *)(v).at + (uint)(tap).x))
 #if WIDE_A
+#if ROWS == 8
 #define AT_TAP(v, tap) (((v).inside & (tap).y) == (tap).y ? FLOAT4(AT_BYTE(v, tap)) : NONE)
+#else /* one address or the other: two instructions less, which tell among half as many multiply-adds */
+#define AT_TAP(v, tap) FLOAT4(((v).inside & (tap).y) == (tap).y ? AT_BYTE(v, tap) : zeros_at)
+#endif
 #else
 #define AT_TAP(v, tap) (((v).inside & (tap).y) == (tap).y ? load4(AT_BYTE(v, tap), ((tap).y >> 29 & 3) + 1) : NONE)
 #endif
@@ -142,11 +157,11 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 #define BEGIN_A(i) views[i] = view_of(a, m0 + A_M(lid + (i) * ITEMS), M, taps, image, window)
 #define FETCH_A(i, check) ra[i] = AT_TAP(views[i], tap)
 #define STEP_A                                                                                                         \
-    taps += BK / 4;                                                                                                    \
+    taps += STEP / 4;                                                                                                  \
     tap = taps->xy;
 #elif A_MODE >= 2
 #define BEGIN_A(i) spots[i] = spot_of(m0 + A_M(lid + (i) * ITEMS), M, image, window)
-#define FETCH_A(i, check) ra[i] = window4(a, &spots[i], taps, to + A_K(lid + (i) * ITEMS), image, window)
+#define FETCH_A(i, check) ra[i] = window4(a, &spots[i], taps, to + MINE + A_K(lid + (i) * ITEMS), image, window)
 #define STEP_A
 #elif A_MODE == 1
 #if WIDE_A
@@ -157,10 +172,10 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 #define LAST_M (M - 1)
 #endif
 #define BEGIN_A(i)                                                                                                     \
-    pa[i] = a + (first + A_K(lid + (i) * ITEMS)) * lda + min(m0 + A_M(lid + (i) * ITEMS), LAST_M)
+    pa[i] = a + (first + MINE + A_K(lid + (i) * ITEMS)) * lda + min(m0 + A_M(lid + (i) * ITEMS), LAST_M)
 #define FETCH_A(i, check)                                                                                              \
-    ra[i] = !check || to + A_K(lid + (i) * ITEMS) < K ? FROM_A(i) : NONE;                                              \
-    pa[i] += BK * lda
+    ra[i] = !check || to + MINE + A_K(lid + (i) * ITEMS) < K ? FROM_A(i) : NONE;                                       \
+    pa[i] += STEP * lda
 #define STEP_A
 #else
 #if WIDE_A
@@ -168,10 +183,10 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 #else
 #define FROM_A(i) vload4(0, pa[i])
 #endif
-#define BEGIN_A(i) pa[i] = a + min(m0 + A_M(lid + (i) * ITEMS), M - 1) * lda + first + A_K(lid + (i) * ITEMS)
+#define BEGIN_A(i) pa[i] = a + min(m0 + A_M(lid + (i) * ITEMS), M - 1) * lda + first + MINE + A_K(lid + (i) * ITEMS)
 #define FETCH_A(i, check)                                                                                              \
-    ra[i] = check ? load4(pa[i], K - to - A_K(lid + (i) * ITEMS)) : FROM_A(i);                                         \
-    pa[i] += BK
+    ra[i] = check ? load4(pa[i], K - to - MINE - A_K(lid + (i) * ITEMS)) : FROM_A(i);                                  \
+    pa[i] += STEP
 #define STEP_A
 #endif
 
@@ -181,10 +196,10 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 #else
 #define FROM_B(i) vload4(0, pb[i])
 #endif
-#define BEGIN_B(i) pb[i] = b + min(n0 + B_N(lid + (i) * ITEMS), N - 1) * ldb + first + B_K(lid + (i) * ITEMS)
+#define BEGIN_B(i) pb[i] = b + min(n0 + B_N(lid + (i) * ITEMS), N - 1) * ldb + first + MINE + B_K(lid + (i) * ITEMS)
 #define FETCH_B(i, check)                                                                                              \
-    rb[i] = check ? load4(pb[i], K - to - B_K(lid + (i) * ITEMS)) : FROM_B(i);                                         \
-    pb[i] += BK
+    rb[i] = check ? load4(pb[i], K - to - MINE - B_K(lid + (i) * ITEMS)) : FROM_B(i);                                  \
+    pb[i] += STEP
 #else
 #if B_MODE == 2
 #define LAST_N (ldb - 4)
@@ -202,9 +217,9 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 #endif
 #if FORM == 0
 #define BEGIN_B(i)                                                                                                     \
-    pb[i] = b + (first + B_K(lid + (i) * ITEMS)) * ldb + min(n0 + B_N(lid + (i) * ITEMS), LAST_N)
+    pb[i] = b + (first + MINE + B_K(lid + (i) * ITEMS)) * ldb + min(n0 + B_N(lid + (i) * ITEMS), LAST_N)
 #else /* blocks of scales are of whole tiles; all loads of an item are of one column */
-#define BEGIN_B(i) pb[i] = (first + B_K(lid + (i) * ITEMS)) * ldb + column
+#define BEGIN_B(i) pb[i] = (first + MINE + B_K(lid + (i) * ITEMS)) * ldb + column
 #endif
 #if FORM >= 3 /* codes stay what they are until they are put: fewer registers */
 #define FETCH_B(i, check)                                                                                              \
@@ -212,8 +227,8 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
     pb[i] += BK * ldb
 #else
 #define FETCH_B(i, check)                                                                                              \
-    rb[i] = !check || to + B_K(lid + (i) * ITEMS) < K ? FROM_B(i) : NONE;                                              \
-    pb[i] += BK * ldb
+    rb[i] = !check || to + MINE + B_K(lid + (i) * ITEMS) < K ? FROM_B(i) : NONE;                                       \
+    pb[i] += STEP * ldb
 #endif
 #endif
 
@@ -247,12 +262,13 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 #else
 #define PUT_B(i) bs_now[lid + (i) * ITEMS] = rb[i];
 #endif
+#define MINE_OF(stride) (MINE * (1 + TWICE) * (stride) / 4) /* of a buffer for all slices */
 #if TWICE
 #define BEFORE_PUT
 #define AFTER_USE                                                                                                      \
     turn ^= 1;                                                                                                         \
-    as_now = as + turn * (BK * A_STRIDE / 4);                                                                          \
-    bs_now = bs + turn * (BK * B_STRIDE / 4);
+    as_now = as + MINE_OF(A_STRIDE) + turn * (BK * A_STRIDE / 4);                                                      \
+    bs_now = bs + MINE_OF(B_STRIDE) + turn * (BK * B_STRIDE / 4);
 #else
 #define BEFORE_PUT barrier(CLK_LOCAL_MEM_FENCE);
 #define AFTER_USE
@@ -268,18 +284,25 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 #define MAC(r, v)                                                                                                      \
     acc[r][0] = (v) * y0 + acc[r][0];                                                                                  \
     acc[r][1] = (v) * y1 + acc[r][1];
+#if ROWS == 8
+#define MORE_ROWS(k)                                                                                                   \
+    const float4 x1 = as_now[(k) * (A_STRIDE / 4) + BM / 8 + ty];                                                      \
+    MAC(4, x1.x)                                                                                                       \
+    MAC(5, x1.y)                                                                                                       \
+    MAC(6, x1.z)                                                                                                       \
+    MAC(7, x1.w)
+#else
+#define MORE_ROWS(k)
+#endif
 #define MULTIPLY(k)                                                                                                    \
     {                                                                                                                  \
-        const float4 x0 = as_now[(k) * (A_STRIDE / 4) + ty], x1 = as_now[(k) * (A_STRIDE / 4) + BM / 8 + ty];          \
+        const float4 x0 = as_now[(k) * (A_STRIDE / 4) + ty];                                                           \
         const float4 y0 = bs_now[(k) * (B_STRIDE / 4) + tx], y1 = bs_now[(k) * (B_STRIDE / 4) + BN / 8 + tx];          \
         MAC(0, x0.x)                                                                                                   \
         MAC(1, x0.y)                                                                                                   \
         MAC(2, x0.z)                                                                                                   \
         MAC(3, x0.w)                                                                                                   \
-        MAC(4, x1.x)                                                                                                   \
-        MAC(5, x1.y)                                                                                                   \
-        MAC(6, x1.z)                                                                                                   \
-        MAC(7, x1.w)                                                                                                   \
+        MORE_ROWS(k)                                                                                                   \
     }
 
 #if BIAS
@@ -298,7 +321,7 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
         c[o + j] = v;                                                                                                  \
     }
 
-__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global const float *a, ulong ao,
+__kernel __attribute__((reqd_work_group_size(SLICES * ITEMS, 1, 1))) void gemm(__global const float *a, ulong ao,
                                                                      __global const WEIGHT *b, ulong bo,
                                                                      __global float *c, ulong co, int8 sizes,
                                                                      int8 step
@@ -310,7 +333,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
                                                                      int8 image, int8 window
 #endif
                                                                          WEIGHT_PARAMS POST_PARAMS) {
-    __local float4 as[(1 + TWICE) * BK * A_STRIDE / 4], bs[(1 + TWICE) * BK * B_STRIDE / 4];
+    __local float4 as[(1 + TWICE) * STEP * A_STRIDE / 4], bs[(1 + TWICE) * STEP * B_STRIDE / 4];
     const int M = sizes.s0, N = sizes.s1, lda = sizes.s3, ldb = sizes.s4, ldc = sizes.s5;
 #if PARTS
     const int first = get_group_id(2) * sizes.s7, K = min(sizes.s2, first + sizes.s7), zi = 0, zo = 0;
@@ -319,14 +342,19 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
     const int first = 0, K = sizes.s2, zi = get_group_id(2) % sizes.s6, zo = get_group_id(2) / sizes.s6;
     const int c_at = zo * step.s4 + zi * step.s5, col0 = zo * step.s6 + zi * step.s7;
 #endif
-    const int lid = get_local_id(0), n0 = get_group_id(0) * BN, m0 = get_group_id(1) * BM;
+#if SLICES == 1
+    const int lid = get_local_id(0);
+#else
+    const int lid = get_local_id(0) % ITEMS, slice = get_local_id(0) / ITEMS;
+#endif
+    const int n0 = get_group_id(0) * BN, m0 = get_group_id(1) * BM;
 #if BN >= 64
     const int tx = lid % 8 + lid / 64 % (BN / 64) * 8, ty = lid / 8 % 8 + lid / (BN / 64) / 64 * 8;
 #else
     const int tx = lid % (BN / 8), ty = lid / (BN / 8);
 #endif
-    __local float4 *as_now = as, *bs_now = bs;
-    float4 acc[8][2], ra[A_LOADS];
+    __local float4 *as_now = as + MINE_OF(A_STRIDE), *bs_now = bs + MINE_OF(B_STRIDE);
+    float4 acc[ROWS][2], ra[A_LOADS];
 #if FORM >= 3
     uint rb[B_LOADS];
 #else
@@ -364,19 +392,22 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
     for (int i = 0; i < B_LOADS; i++)
         BEGIN_B(i);
 #if BITS
-    taps += window.s6 + (first + A_K(lid)) / 4;
+#if WIDE_A && ROWS != 8
+    __global const float *zeros_at = (__global const float *)(taps + window.s6 + lid % 2);
+#endif
+    taps += window.s6 + 2 + (first + MINE + A_K(lid)) / 4;
     int2 tap = taps->xy;
 #endif
     POST_BEGIN
-    for (int r = 0; r < 8; r++)
+    for (int r = 0; r < ROWS; r++)
         acc[r][0] = acc[r][1] = NONE;
 
-    if (first + BK <= K) {
+    if (first + STEP <= K) {
         FETCH(0)
     } else {
         FETCH(1)
     }
-    for (to = first + BK; to + BK <= K; to += BK) {
+    for (to = first + STEP; to + STEP <= K; to += STEP) {
         PUT
         FETCH(0)
 #if UNROLL
@@ -386,7 +417,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
             MULTIPLY(k)
         AFTER_USE
     }
-    for (; to - BK < K; to += BK) {
+    for (; to - STEP < K; to += STEP) {
         PUT
         if (to < K) {
             FETCH(1)
@@ -399,9 +430,36 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void gemm(__global c
         AFTER_USE
     }
 
-    for (int r = 0; r < 8; r++) {
+#if SLICES > 1
+    /* Row r is slice r % SLICES's: the others hand over what they have of it. */
+#if UNROLL
+#pragma unroll
+#endif
+    for (int r = 0; r < ROWS; r++) {
+        const int owner = r % SLICES, others = (slice + SLICES - 1 - owner) % SLICES;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (slice != owner) {
+            bs[2 * others * ITEMS + lid] = acc[r][0];
+            bs[(2 * others + 1) * ITEMS + lid] = acc[r][1];
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (slice == owner) {
+            for (int s = 0; s < SLICES - 1; s++) {
+                acc[r][0] += bs[2 * s * ITEMS + lid];
+                acc[r][1] += bs[(2 * s + 1) * ITEMS + lid];
+            }
+        }
+    }
+#define HAS_ROW(r) (slice == (r) % SLICES)
+#else
+#define HAS_ROW(r) true
+#endif
+#if SLICES > 1 && UNROLL
+#pragma unroll
+#endif
+    for (int r = 0; r < ROWS; r++) {
         const int m = m0 + r / 4 * (BM / 2) + ty * 4 + r % 4;
-        if (m >= M) continue;
+        if (!HAS_ROW(r) || m >= M) continue;
         for (int half_of = 0; half_of < 2; half_of++) {
             const int n = n0 + half_of * (BN / 2) + tx * 4, o = c_at + m * ldc + n;
             if (n >= N) continue;
