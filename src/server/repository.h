@@ -157,6 +157,12 @@ void ps_repository_write_version_traffic(ps_repository *repo, const char *name, 
 
 /* A run found no memory: makes an idle model go. False: none can. */
 bool ps_repository_relieve(ps_repository *repo);
+/* The same; or a load is under way, which may give some back: it has been waited for a moment. */
+bool ps_repository_await_relief(ps_repository *repo);
+/* Memory for a request: as ps_realloc, or as ps_alloc_data if block is NULL, of the engine's allocator, and idle models
+ * go for it. NULL: there is none all the same. */
+void *ps_repository_alloc(ps_repository *repo, void *block, size_t bytes);
+
 /* ---- statistics: repository_stats.c ---- */
 
 /* One version that something has happened to: that was loaded once, or was to be. A copy, and no reference to the

@@ -9,6 +9,7 @@
 #define HEADROOM_SHARE 16                     /* of the limit that loads leave for requests */
 #define PATIENCE_NS (5 * INT64_C(1000000000)) /* with models that are in use */
 #define RESERVE_NS (2 * INT64_C(1000000000))  /* of it, for models in use that are known to take more than they have */
+#define RELIEF_TRIES 50                       /* of a request's body: others wait for the same thread */
 #define LOOK_AGAIN_NS 2000000                 /* each look goes through all models under the lock that requests take */
 
 static size_t limit_of(const ps_repository *repo) {
@@ -101,6 +102,21 @@ bool ps_repository_evict(ps_repository *repo, uint64_t bytes, size_t count) {
 
 bool ps_repository_relieve(ps_repository *repo) {
     return ps_repository_evict(repo, limit_of(repo) / RELIEF_SHARE, 1) || ps_repository_evict(repo, 0, 1);
+}
+
+/* What a load holds only for a moment, or gives back because it was too little, is worth waiting for. */
+bool ps_repository_await_relief(ps_repository *repo) {
+    if (ps_repository_relieve(repo)) return true;
+    if (!atomic_load(&repo->filling)) return false;
+    ps_sleep_ns(LOOK_AGAIN_NS);
+    return true;
+}
+
+void *ps_repository_alloc(ps_repository *repo, void *block, size_t bytes) {
+    for (int tries = 0;; tries++) {
+        void *made = block ? ps_realloc(repo->alloc, block, bytes) : ps_alloc_data(repo->alloc, bytes);
+        if (made || tries == RELIEF_TRIES || !ps_repository_await_relief(repo)) return made;
+    }
 }
 
 /* ---- room ---- */

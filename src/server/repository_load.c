@@ -7,7 +7,6 @@
 #define ANOTHER_TRY 16 /* a load that found too little memory tries again with this share of the limit more */
 
 #define CROWDED_NS INT64_C(100000000) /* between attempts to make room for requests */
-#define LOOK_AGAIN_NS 2000000         /* of a run that finds no memory while a load is under way */
 
 /* ---- the folder ---- */
 
@@ -197,13 +196,9 @@ static bool relieve(void *ctx) {
     return ps_repository_relieve(ctx);
 }
 
-/* Of a run: what a load holds only for a moment, or gives back because it was too little, is worth waiting for. */
+/* Of a run. */
 static bool relieve_run(void *ctx) {
-    ps_repository *repo = ctx;
-    if (ps_repository_relieve(repo)) return true;
-    if (!atomic_load(&repo->filling)) return false;
-    ps_sleep_ns(LOOK_AGAIN_NS);
-    return true;
+    return ps_repository_await_relief(ctx);
 }
 
 static ps_status load_file(ps_repository *repo, ps_entry *e, ps_model_version *v, ps_served **ret, ps_error *err) {

@@ -212,6 +212,26 @@ def test_requests_stay_within_the_limit(start):
     assert len(ready(server)) < len(before) and sum(used(server).values()) <= 100 * MB
 
 
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_bodies_make_idle_models_go(start, protocol):
+    """A body that finds no memory is no reason to refuse a request: models that nobody uses hold most of it."""
+    server = start("--memory-limit", "100M", "--max-models", 0)
+    for name in ready(server):
+        infer(server, name)
+    before = ready(server)
+    if protocol == "http":
+        body = b" " * (24 * MB) + b'{"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}'
+        reply = requests.post(f"{server.base}/v2/models/a/infer", data=body, timeout=WAIT)
+        assert reply.status_code == 200, reply.text
+    else:
+        with grpc_client.InferenceServerClient(server.grpc) as c:
+            x = np.zeros((1, 6 * MB), np.float32)
+            with pytest.raises(InferenceServerException, match="shape") as error:  # it was read
+                c.infer("a", [grpc_client.InferInput("x", x.shape, "FP32").set_data_from_numpy(x)])
+            assert error.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert len(ready(server)) < len(before) and sum(used(server).values()) <= 100 * MB
+
+
 def test_a_mixed_load(start):
     server = start("--memory-limit", "120M", "--max-models", 0)
 

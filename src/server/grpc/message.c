@@ -25,7 +25,7 @@ static ps_status gather(ps_grpc *g, ps_message *m, const grpc_slice_buffer *slic
     size_t raw =
         ps_infer_wire_raw_offset(GRPC_SLICE_START_PTR(slices->slices[0]), GRPC_SLICE_LENGTH(slices->slices[0]));
     size_t pad = (PS_ALIGN - raw % PS_ALIGN) % PS_ALIGN;
-    m->block = ps_alloc_data(g->alloc, pad + slices->length);
+    m->block = ps_repository_alloc(g->options.repository, NULL, pad + slices->length);
     if (!m->block) return PS_FAIL_NOMEM(err, "a message");
     char *p = m->block + pad;
     m->data = p;
@@ -53,7 +53,7 @@ static ps_status grow(unpacked *u, size_t need) {
     if (room < need) room = need;
     if (room > limit) room = limit;
     PS_TRY(hold(u->grpc, u->m, room - u->room, u->err));
-    char *block = u->block ? ps_realloc(u->grpc->alloc, u->block, room) : ps_alloc_data(u->grpc->alloc, room);
+    char *block = ps_repository_alloc(u->grpc->options.repository, u->block, room);
     if (!block) return PS_FAIL_NOMEM(u->err, "a message");
     u->block = block;
     u->room = room;

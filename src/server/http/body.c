@@ -56,7 +56,7 @@ void ps_body_expect(ps_exchange *x) {
 
 /* A first block: what an earlier request left, if it is large enough. */
 static char *take_spare(ps_exchange *x, size_t *size) {
-    if (*size > x->spare_size) return ps_alloc_data(x->http->alloc, *size);
+    if (*size > x->spare_size) return ps_repository_alloc(x->http->options.repository, NULL, *size);
     char *block = x->spare_block;
     *size = x->spare_size;
     x->spare_block = NULL;
@@ -78,7 +78,7 @@ static bool grow(ps_exchange *x, size_t need) {
     /* the byte behind the JSON part gets the alignment of the block */
     size_t pad = x->has_json_size ? (PS_ALIGN - x->json_size % PS_ALIGN) % PS_ALIGN : 0;
     size_t size = pad + room;
-    char *block = x->block ? ps_realloc(x->http->alloc, x->block, size) : take_spare(x, &size);
+    char *block = x->block ? ps_repository_alloc(x->http->options.repository, x->block, size) : take_spare(x, &size);
     if (!block) {
         ps_budget_give(x->http->options.bodies, more);
         return false;
