@@ -149,8 +149,7 @@ static ps_status ours_run(ours *o, problem *p, double *ret, char *kernel, size_t
     ps_step_info step = { .size = sizeof step };
     ps_session_profile_reset(o->session);
     PS_TRY(ps_session_run(o->session, (const ps_tensor *const *)&o->in, 1, &out, 1, NULL, err));
-    memcpy(p->means, ps_tensor_data(out), (size_t)p->l.out * sizeof *p->means);
-    ps_tensor_release(out);
+    memcpy(p->means, ps_tensor_data(out), (size_t)p->l.out * sizeof *p->means); /* out stays the session's */
     for (size_t i = 0; ps_session_step(o->session, i, &step) == PS_OK; i++) {
         if (strcmp(step.op, "Conv") != 0 || !step.calls) continue;
         *ret = (double)step.total_ns / (double)step.calls / 1e9;
