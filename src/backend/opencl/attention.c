@@ -87,10 +87,8 @@ static ps_status apart(ocl_kernel *k, const attention *t, const ocl_gemm *scores
 #define MOST_COLUMNS 64 /* of v */
 /* What scores are beside their multiply-adds (exp, the largest, barriers), as multiply-adds of an item a tile. */
 #define AROUND 600
-/* Of its multiply-adds beside the best tile's of a product: half as many to an access of local memory. On NVIDIA's cards,
- * where launches follow each other closely and caches hold the scores, BERT-base took 3 % longer in one launch (H100). */
+/* Of its multiply-adds beside the best tile's of a product: half as many to an access of local memory. */
 #define FUSED_SPEED 0.8
-#define FUSED_SPEED_NVIDIA 0.4
 
 static int64_t tiles(int64_t n) {
     return (n + TILE - 1) / TILE;
@@ -107,8 +105,13 @@ static bool can_fuse(const attention *t) {
 static double fused_cost(const ocl_device *d, const attention *t) {
     const double groups = (double)(tiles(t->sq) * t->heads * t->batch);
     const double a_tile = (double)(tiles(t->d) * TILE * 16 + TILE * 16 * width_of(t) + AROUND);
-    const double speed = d->nvidia ? FUSED_SPEED_NVIDIA : FUSED_SPEED;
-    return ocl_busy_items(d, groups, 64) * (double)tiles(t->sk) * a_tile / speed + ocl_launch_cost(d);
+    return ocl_busy_items(d, groups, 64) * (double)tiles(t->sk) * a_tile / FUSED_SPEED + ocl_launch_cost(d);
+}
+
+/* On NVIDIA's cards launches follow each other closely and caches hold the scores: one launch took 5 % longer for all of
+ * BERT-base (H100, batch 1), so that it is for what cannot be kept. */
+static bool gains(const ocl_device *d, const attention *t, const ocl_gemm *scores, const ocl_gemm *sum) {
+    return !d->nvidia && fused_cost(d, t) < apart_cost(d, scores, sum);
 }
 
 static ps_status fused_launch(ocl_kernel *k, const attention *t, float scale, bool mask, ps_error *err) {
@@ -167,7 +170,7 @@ ps_status ocl_lower_attention(ps_device *device, ps_lowering *l, ps_error *err) 
     const bool keep = can_keep(&t, &elements) && !(d->test_attention > 0 && can_fuse(&t));
     if (!keep && !can_fuse(&t)) return ocl_decline(l, "too many scores at once");
     if (keep) products_of(d, &t, &scores, &sum);
-    const bool fuse = !keep || (can_fuse(&t) && !d->test_attention && fused_cost(d, &t) < apart_cost(d, &scores, &sum));
+    const bool fuse = !keep || (can_fuse(&t) && !d->test_attention && gains(d, &t, &scores, &sum));
     for (uint32_t i = 0; i < l->node->n_in; i++)
         l->in_layout[i] = PS_LAYOUT_PLAIN;
     PS_TRY(ocl_kernel_new(device, l, fuse ? 1 : 3, fuse ? "opencl.attention fused" : "opencl.attention", &k, err));
