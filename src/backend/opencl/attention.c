@@ -108,8 +108,8 @@ static double fused_cost(const ocl_device *d, const attention *t) {
     return ocl_busy_items(d, groups, 64) * (double)tiles(t->sk) * a_tile / FUSED_SPEED + ocl_launch_cost(d);
 }
 
-/* On NVIDIA's cards launches follow each other closely and caches hold the scores: one launch took 5 % longer for all of
- * BERT-base (H100, batch 1), so that it is for what cannot be kept. */
+/* On NVIDIA's cards launches follow each other closely and caches hold the scores: one launch took 5 % longer for all
+ * of BERT-base (H100, batch 1), so that it is for what cannot be kept. */
 static bool gains(const ocl_device *d, const attention *t, const ocl_gemm *scores, const ocl_gemm *sum) {
     return !d->nvidia && fused_cost(d, t) < apart_cost(d, scores, sum);
 }
