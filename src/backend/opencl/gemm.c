@@ -248,11 +248,11 @@ static void widths(const ocl_gemm *g, bool *a, bool *b, bool *c) {
 static ps_status product_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char *posts, const ps_chain *chain,
                                 int64_t columns, ps_error *err) {
     const ocl_tile *t = &g->tile;
-    const int64_t items = items_of(t);
     char options[320], form[80];
     bool a, b, c;
     ocl_launch *l;
-    if (g->few_depth) return ocl_gemv_launch(k, i, g, posts, chain, columns, err);
+    if (g->few_depth) return ocl_gemv_launch(k, i, g, posts, chain, columns, err); /* no tile */
+    const int64_t items = items_of(t);
     widths(g, &a, &b, &c);
     ps_snprintf(
         options, sizeof options,
