@@ -21,18 +21,24 @@ static ps_call *take_spare(ps_grpc *g) {
     return c ? c : ps_alloc_zero(g->alloc, sizeof *c);
 }
 
-static void read_traceparent(ps_call *c) {
-    char text[128];
+const grpc_metadata *ps_call_find_metadata(const ps_call *c, const char *key, char *text, size_t room) {
     for (size_t i = 0; i < c->metadata.count; i++) {
         const grpc_metadata *m = &c->metadata.metadata[i];
-        if (grpc_slice_str_cmp(m->key, "traceparent") != 0) continue;
+        if (grpc_slice_str_cmp(m->key, key) != 0) continue;
         size_t n = GRPC_SLICE_LENGTH(m->value);
-        if (n >= sizeof text) return;
+        if (n >= room) n = room - 1;
         if (n) memcpy(text, GRPC_SLICE_START_PTR(m->value), n);
         text[n] = '\0';
-        if (ps_trace_context_parse(text, c->trace_id, c->parent_id)) c->traceparent = m;
-        return;
+        return m;
     }
+    return NULL;
+}
+
+static void read_traceparent(ps_call *c) {
+    char text[128];
+    const grpc_metadata *m = ps_call_find_metadata(c, "traceparent", text, sizeof text);
+    if (m && GRPC_SLICE_LENGTH(m->value) < sizeof text && ps_trace_context_parse(text, c->trace_id, c->parent_id))
+        c->traceparent = m;
 }
 
 static void begin(ps_call *c) {

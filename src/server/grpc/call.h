@@ -106,6 +106,8 @@ void ps_call_release(ps_call *c);
 void ps_call_ended(ps_call *c);
 void ps_call_log(const ps_call *c, const char *model, const ps_infer *infer, int code, size_t in, size_t out,
                  bool aborted);
+/* The first of that key in what the client sent, its value copied to text and cut off to fit; NULL: none. */
+const grpc_metadata *ps_call_find_metadata(const ps_call *c, const char *key, char *text, size_t room);
 /* Initial metadata of the reply: the traceparent as it came. Returns their number, at most 1. */
 size_t ps_call_metadata(const ps_call *c, grpc_metadata *ret);
 /* `code` of the reply as the name of its constant. */

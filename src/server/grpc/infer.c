@@ -55,17 +55,9 @@ static void count_unserved(ps_grpc *g, const ps_infer *infer, ps_status status) 
 
 /* The call's metadata, where the request itself has no key. */
 static ps_status read_routing_key(const ps_call *c, ps_infer *infer, ps_error *err) {
-    char key[PS_INFER_MAX_KEY + 2];
-    for (size_t i = 0; i < c->metadata.count; i++) {
-        const grpc_metadata *m = &c->metadata.metadata[i];
-        if (grpc_slice_str_cmp(m->key, "x-routing-key") != 0) continue;
-        size_t n = GRPC_SLICE_LENGTH(m->value);
-        if (n >= sizeof key) n = sizeof key - 1; /* too long all the same */
-        if (n) memcpy(key, GRPC_SLICE_START_PTR(m->value), n);
-        key[n] = '\0';
-        return ps_infer_set_routing_key(infer, key, err);
-    }
-    return PS_OK;
+    char key[PS_INFER_MAX_KEY + 2]; /* one that is cut off is too long all the same */
+    const bool found = ps_call_find_metadata(c, "x-routing-key", key, sizeof key);
+    return found ? ps_infer_set_routing_key(infer, key, err) : PS_OK;
 }
 
 /* PS_OK: the request belongs to the runner, or waits for its model. */
