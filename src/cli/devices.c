@@ -9,7 +9,7 @@ static json_t *device_json(const ps_device_info *d) {
                      "units", d->units);
 }
 
-/* Of devices that can be measured; what cannot, or fails, is said and no failure of the list. */
+/* Of devices that can be measured: "cpu" and "ref" cannot. What fails is said, and is no failure of the list. */
 static void measure(const cli_args *args, ps_engine *engine, const char *name, json_t *row) {
     double flops, bytes;
     ps_error err = PS_ERROR_INIT;

@@ -94,18 +94,20 @@ static void end_dropped(ps_runner *runner, ps_sched_request *dropped) {
     }
 }
 
-/* ---- the way to the client ---- */
+/* ---- crowds ---- */
 
-#define MOST_WAY_NS INT64_C(50000000) /* more is a client's doing */
-enum { WAY_WEIGHT = 32 };
-
-enum { RUN_WEIGHT = 8, CROWD = 16 };
-#define LONG_RUN_NS 4000000
+enum { RUN_WEIGHT = 8, CROWD = 16 /* requests a worker, which keep it busy longer than the pause */ };
+#define LONG_RUN_NS (4 * PS_GATHER_NS)
 
 bool ps_runner_is_crowded(const ps_runner *runner) {
     return atomic_load_explicit(&runner->queued, memory_order_relaxed) >= CROWD * (size_t)runner->n_workers &&
            atomic_load_explicit(&runner->run_ns, memory_order_relaxed) >= LONG_RUN_NS;
 }
+
+/* ---- the way to the client ---- */
+
+#define MOST_WAY_NS INT64_C(50000000) /* more is a client's doing */
+enum { WAY_WEIGHT = 32 };
 
 /* Threads of a front end may lose each other's samples; there are more. */
 void ps_runner_sent(ps_runner *runner, const ps_infer *infer, int64_t now_ns) {
