@@ -1,7 +1,10 @@
 """Requests that share a run: answers equal those alone, only equal shapes meet, and what cannot be batched is not."""
 
+import socket
 import tempfile
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import batch_answers
 import numpy as np
@@ -200,6 +203,37 @@ def test_a_crowd_is_answered(tmp_path, protocol):
         of = stats(server, "slow")
         assert of["scheduler"]["completed"] == 89
         assert of["inference_stats"]["queue"]["ns"] > 10 * of["scheduler"]["run_ns"], "few waited at once"
+    finally:
+        assert server.stop()[0] == 0
+
+
+def test_a_crowd_is_read_in_groups(tmp_path):
+    """A front end that is woken waits a millisecond for others, so that each of some requests apart takes as long at least."""
+    slow_model(tmp_path / "slow.onnx", layers=600)
+    server = Server(tmp_path / "slow.onnx", "--runners", "1", "--max-batch", "1")
+    x = np.ones((1, 1024), np.float32)
+
+    def seconds_of(n, s):
+        sum_ = 0
+        for _ in range(n):
+            time.sleep(0.002)
+            start = time.monotonic()
+            s.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"200 OK" in s.recv(1000)
+            sum_ += time.monotonic() - start
+        return sum_
+    try:
+        for _ in range(9):
+            ask(server, "slow", "x", x)  # what a run takes
+        with socket.create_connection(("127.0.0.1", server.port)) as s, ThreadPoolExecutor(60) as pool:
+            waiting = [pool.submit(ask, server, "slow", "x", x) for _ in range(60)]
+            while stats(server, "slow")["scheduler"]["queued"] < 30:
+                assert not all(w.done() for w in waiting), "nobody waits"
+            took = seconds_of(5, s)
+            assert stats(server, "slow")["scheduler"]["queued"] >= 16, "runs are too short for this test"
+            assert took >= 0.005
+            for w in waiting:
+                np.testing.assert_array_equal(w.result(), x)
     finally:
         assert server.stop()[0] == 0
 
