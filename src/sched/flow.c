@@ -252,6 +252,20 @@ static bool make_room(ps_sched *s, const ps_sched_bucket *b) {
     return victim && m->queued < m->max_queue && s->queued < s->max_queue;
 }
 
+/* What the policy says of a request that has been filled in. */
+static ps_sched_reason ask_policy(ps_sched *s, ps_sched_bucket *b, const ps_sched_request *r, int64_t now,
+                                  ps_sched_verdict *verdict) {
+    if (r->deadline_ns && r->deadline_ns <= now) return PS_SCHED_TOO_LATE;
+    bool behind = r->sequence && r->sequence->busy;
+    if (b->model->paused || behind || !s->policy->admit) return PS_SCHED_OK;
+    return s->policy->admit(s, b, r, now, verdict);
+}
+
+static ps_sched_verdict refuse_late(ps_sched_model *m, ps_sched_verdict v, const ps_sched_request *r, int64_t now) {
+    if (r->deadline_ns > now) ps_sched_count_lost(r, now);
+    return refuse(m, v, v.reason);
+}
+
 ps_sched_verdict ps_sched_admit(ps_sched *s, ps_sched_model *m, ps_sched_request *r, int64_t now_ns) {
     ps_sched_verdict v = { .reason = PS_SCHED_OK };
     ps_sched_bucket *b = ps_sched_bucket_get(m, r->shape, r->work, now_ns);
@@ -263,25 +277,32 @@ ps_sched_verdict ps_sched_admit(ps_sched *s, ps_sched_model *m, ps_sched_request
         v.retry_after_ns = time_to_drain(s);
         return refuse(m, v, PS_SCHED_FULL);
     }
-    if (r->deadline_ns && r->deadline_ns <= now_ns) return refuse(m, v, PS_SCHED_TOO_LATE);
-    bool behind = r->sequence && r->sequence->busy;
-    if (!m->paused && !behind && s->policy->admit) {
-        v.reason = s->policy->admit(s, b, r, now_ns, &v);
-        if (v.reason != PS_SCHED_OK) {
-            ps_sched_count_lost(r, now_ns);
-            return refuse(m, v, v.reason);
-        }
-    }
+    v.reason = ask_policy(s, b, r, now_ns, &v);
+    if (v.reason != PS_SCHED_OK) return refuse_late(m, v, r, now_ns);
     r->expected_ns = v.finish_ns;
     b->held++;
     m->stats.admitted++;
     count_queued(s, r, 1);
+    const bool behind = r->sequence && r->sequence->busy;
     if (r->sequence) r->sequence->busy = true;
     if (behind)
         wait_behind(r->sequence, r);
     else
         enqueue(s, r);
     return v;
+}
+
+bool ps_sched_refuses(ps_sched *s, ps_sched_model *m, ps_sched_request *r, int64_t now_ns, ps_sched_verdict *ret) {
+    ps_sched_verdict v = { .reason = PS_SCHED_OK };
+    ps_sched_bucket *b = r->deadline_ns ? ps_sched_bucket_get(m, r->shape, r->work, now_ns) : NULL;
+    if (!b) return false;
+    fill(s, b, r);
+    v.reason = ask_policy(s, b, r, now_ns, &v);
+    if (v.reason == PS_SCHED_OK) return false;
+    m->last = b;
+    count_load(s, b, r, now_ns);
+    *ret = refuse_late(m, v, r, now_ns);
+    return true;
 }
 
 /* ---- leaving without an answer ---- */
