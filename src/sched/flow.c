@@ -12,7 +12,7 @@
 #define GUARD_MOST 0.25
 #define MISS_SHARE 0.01
 #define TURN_WEIGHT 0.0625 /* of a batch in the means of what passes between runs */
-enum { GUARD_ANSWERS = 200, MOST_TRANSIT = 8 /* the part of its time that a request's way may take */ };
+enum { GUARD_ANSWERS = 200, SENT = 8, OURS = 4 /* parts of its time, of which its way may take one */ };
 
 /* ---- helpers of policies ---- */
 
@@ -202,9 +202,10 @@ static void count_load(ps_sched *s, ps_sched_bucket *b, const ps_sched_request *
     m->load_ns = s->load_ns = now;
 }
 
-/* When a run has to end for an answer that has the time from `from` to `end`. */
-static int64_t due_before(const ps_sched *s, int64_t from, int64_t end) {
-    int64_t most = (end - from) / MOST_TRANSIT;
+/* When a run has to end for an answer that has the time from `from` to `end`: a deadline, for which a request may be
+ * refused, leaves less to its way than our own target does. */
+static int64_t due_before(const ps_sched *s, int64_t from, int64_t end, int parts) {
+    int64_t most = (end - from) / parts;
     return most > 0 ? end - (s->transit_ns < most ? s->transit_ns : most) : end;
 }
 
@@ -214,7 +215,8 @@ static void fill(ps_sched *s, ps_sched_bucket *b, ps_sched_request *r) {
     r->reason = PS_SCHED_OK;
     r->late = false;
     r->rank = r->priority ? r->priority - 1 : UINT32_MAX;
-    r->due_ns = due_before(s, r->arrival_ns, r->deadline_ns ? r->deadline_ns : r->arrival_ns + ps_sched_target(b));
+    r->due_ns = r->deadline_ns ? due_before(s, r->arrival_ns, r->deadline_ns, SENT)
+                               : due_before(s, r->arrival_ns, r->arrival_ns + ps_sched_target(b), OURS);
     r->serial = s->serial;
     r->cost = b->profile.known ? (float)(b->profile.unit * r->items) : 0;
     int64_t tag;
@@ -357,7 +359,7 @@ void ps_sched_pause(ps_sched *s, ps_sched_model *m, int64_t give_up_ns) {
 
 /* What waited for the load has its whole target before it, from now. */
 static void restart_targets(ps_sched_bucket *b, int64_t now) {
-    int64_t due = due_before(b->model->sched, now, now + ps_sched_target(b));
+    int64_t due = due_before(b->model->sched, now, now + ps_sched_target(b), OURS);
     for (ps_sched_request *r = b->queue.oldest; r; r = r->newer) {
         if (r->deadline_ns || r->due_ns >= due) continue;
         r->due_ns = due;

@@ -175,7 +175,7 @@ void ps_sched_resume(ps_sched *s, ps_sched_model *m, int64_t now_ns);
 
 /* How long requests and answers are on their way between the client and here, both ways together, as the caller
  * measures it; 0, as at first: no time. Requests that are admitted from now on are planned to end so much before they
- * are due, but at most an eighth of the time that they have. */
+ * are due, but at most an eighth of the time until a deadline that was sent, or a quarter of the target. */
 void ps_sched_set_transit(ps_sched *s, int64_t transit_ns);
 
 /* PS_SCHED_OK: queued. Anything else: refused, and still the caller's. */

@@ -822,7 +822,8 @@ static void test_options(void **state) {
     ps_sched_free(NULL);
 }
 
-/* What an answer needs on its way is kept free before the deadline, and is no more than an eighth of the time. */
+/* What an answer needs on its way is kept free before the deadline, and is no more than an eighth of the time, or a
+ * quarter of the automatic target. */
 static void test_transit(void **state) {
     fixture f = start(NULL, NULL);
     ps_sched_stats stats;
@@ -851,6 +852,15 @@ static void test_transit(void **state) {
     assert_int_equal(stats.transit_ns, 2 * MS);
     assert_int_equal(ps_sched_next(f.s, now + 6 * MS, &f.batch, &f.until), PS_SCHED_RUN);
     run_for(&f, now + 6 * MS, 5 * MS);
+    ps_sched_set_transit(f.s, 40 * MS);
+    now += 20 * MS;
+    fits = request(now, now + 80 * MS);
+    slow = request(now, 0);
+    admit_ok(&f, &fits);
+    admit_ok(&f, &slow);
+    assert_int_equal(fits.due_ns, now + 70 * MS);
+    assert_int_equal(slow.due_ns, now + 75 * MS);
+    assert_true(ps_sched_cancel(f.s, &fits) && ps_sched_cancel(f.s, &slow));
     ps_sched_free(f.s);
 }
 
