@@ -219,7 +219,8 @@ ps_status ps_weights_take_narrow_on(ps_lowering *lowering, ps_device *device, ui
                                     size_t size, ps_pack_fn pack, void *ctx, void **ret, ps_error *err);
 /* A constant as it is in such memory, outside of a lowering: whoever uses it sets the kernel's `taken`. */
 ps_status ps_weights_plain_on(ps_weights *weights, ps_device *device, ps_tensor *tensor, void **ret, ps_error *err);
-size_t ps_weights_bytes(ps_weights *weights);
+size_t ps_weights_bytes(ps_weights *weights); /* in host memory */
+size_t ps_weights_device_bytes(ps_weights *weights);
 
 /* A packed form in host memory, as the store has it: `hash` is of the content and the key. */
 typedef struct ps_packed {
