@@ -226,6 +226,15 @@ ps_status ps_weights_get(ps_weights *w, const ps_tensor *src, const char *key, s
     return PS_OK;
 }
 
+ps_status ps_weights_get_narrow(ps_weights *w, const ps_tensor *src, const char *key, size_t size, ps_pack_fn pack,
+                                void *ctx, const void **ret, ps_error *err) {
+    const request r = { src, key, size, NULL, pack, ctx, true };
+    void *data = NULL;
+    PS_TRY(get(w, &r, &data, err));
+    *ret = data;
+    return PS_OK;
+}
+
 bool ps_weights_has(ps_weights *w, ps_device *device, const ps_tensor *src, const char *key, size_t size) {
     const request r = { .src = src, .key = key, .size = size, .device = device };
     const uint64_t hash = hash_of(&r);
