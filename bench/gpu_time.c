@@ -2,7 +2,7 @@
  * products, and ResNet-50, MobileNetV2 and BERT-base with made-up weights.
  *
  *     build/release/tests/gpu_time [DEVICE] [SECONDS] [CASES]       defaults: gpu, 2 a case, all
- *     CASES: rows, products, resnet, mobilenet, bert; steps: each step of the networks
+ *     CASES: rows, sparse, products, resnet, mobilenet, bert; steps: each step of the networks
  *
  * FLOPs are counted as two a multiply-accumulate of the direct algorithm. A run is timed from the call to the outputs
  * in host memory. The network's input lies on the device ("resident"), as far as nothing else is said: a number that
@@ -339,6 +339,39 @@ static ps_status time_rows(ps_engine *e, const char *device, double seconds, ps_
     return PS_OK;
 }
 
+/* ---- weights of which so many per cent of the blocks of 16 x 64 hold something ---- */
+
+static ps_status time_share(ps_engine *e, const char *device, int n, int rows, int percent, double seconds,
+                            ps_error *err) {
+    char name[64];
+    ps_str text;
+    ps_str_init(&text, &e->alloc);
+    ps_str_printf(&text, "graph (v0: f32[%d,%d]) -> (y) opset 21 {\n  d: i64[4] = {%d, 16, %d, 64}\n", rows, n, n / 16,
+                  n / 64);
+    for (int i = 0; i < CHAIN; i++) {
+        ps_str_printf(&text,
+                      "  r%d: f32[%d,%d] = random(%d)\n  b%d = Reshape(r%d, d)\n  q%d: f32[%d,1,%d,1] = random(%d)\n"
+                      "  g%d = Greater(q%d, f32[]{%g})\n  c%d = Cast(g%d) {to=1}\n  p%d = Mul(b%d, c%d)\n",
+                      i, n, n, i + 1, i, i, i, n / 16, n / 64, i + 20, i, i, 1 - percent / 50.0, i, i, i, i, i);
+        ps_str_printf(&text, "  w%d = Reshape(p%d, i64[2]{%d, %d})\n  m%d = MatMul(v%d, w%d)\n  v%d = Tanh(m%d)\n", i,
+                      i, n, n, i, i, i, i + 1, i);
+    }
+    ps_str_printf(&text, "  y = ReduceMax(v%d, i64[1]{0}) {keepdims=0}\n}\n", CHAIN);
+    ps_snprintf(name, sizeof name, "%d x [%d,%d]^2 %d%%", CHAIN, rows, n, percent);
+    ps_status status =
+        text.failed ? PS_FAIL_NOMEM(err, "a network") : time_graph(e, device, name, text.data, seconds, err);
+    ps_str_release(&text);
+    return status;
+}
+
+static ps_status time_sparse(ps_engine *e, const char *device, double seconds, ps_error *err) {
+    static const int rows[] = { 1, 4, 16, 64, 2048 }, percents[] = { 100, 39, 20, 10, 5 };
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+        for (size_t i = 0; i < sizeof percents / sizeof *percents; i++)
+            PS_TRY(time_share(e, device, 4096, rows[r], percents[i], seconds, err));
+    return PS_OK;
+}
+
 static bool wanted(int argc, char **argv, const char *cases) {
     return argc < 4 || strcmp(argv[3], cases) == 0;
 }
@@ -347,6 +380,7 @@ static ps_status time_all(ps_engine *e, const char *device, int argc, char **arg
     static const int sizes[] = { 512, 1024, 2048, 4096 };
     static const char *const nets[] = { "resnet", "mobilenet", "bert" };
     if (wanted(argc, argv, "rows")) PS_TRY(time_rows(e, device, seconds, err));
+    if (wanted(argc, argv, "sparse")) PS_TRY(time_sparse(e, device, seconds, err));
     for (size_t i = 0; wanted(argc, argv, "products") && i < sizeof sizes / sizeof *sizes; i++)
         PS_TRY(time_product(e, device, sizes[i], seconds, err));
     for (int i = 0; i < 3; i++)

@@ -27,7 +27,8 @@ class EngineOptions(c.Structure):
 
 
 class SessionOptions(c.Structure):
-    _fields_ = [("size", c.c_size_t), ("threads", c.c_int), ("profile", c.c_bool)]
+    _fields_ = [("size", c.c_size_t), ("threads", c.c_int), ("profile", c.c_bool),
+                ("device", c.c_char_p)]
 
 
 class ValueInfo(c.Structure):

@@ -74,6 +74,9 @@ PS_API ps_status ps_engine_measure_device(ps_engine *engine, const char *device,
  * names one), because that loads drivers. */
 PS_API size_t ps_engine_device_count(ps_engine *engine);
 PS_API ps_status ps_engine_device_info(ps_engine *engine, size_t index, ps_device_info *ret_info);
+/* Of the device that a model with this ps_model_options.device would be on: NULL, "auto" and "gpu" too, no list. */
+PS_API ps_status ps_engine_find_device(ps_engine *engine, const char *device, ps_device_info *ret_info,
+                                       ps_error *reterr);
 /* What keeps a graphics card of this machine from being used and the command that mends it, a sentence each: index 0 …
  * until PS_NOT_FOUND. Truncated to size. */
 PS_API ps_status ps_engine_device_advice(ps_engine *engine, size_t index, char *text, size_t size);

@@ -15,7 +15,8 @@ typedef struct ps_model ps_model;
 typedef struct ps_model_options {
     size_t size;
     const char *device; /* NULL or "auto" (the CPU), "cpu", "gpu" (the first OpenCL device, a graphics card if there
-                         * is one), "opencl:N", "ref" (reference kernels only) */
+                         * is one), "opencl:N", "ref" (reference kernels only); or several of them with commas between,
+                         * "opencl:0,opencl:1": each session of the model is on one of them */
     int threads;        /* 0: the engine's */
     size_t plan_cache_bytes; /* memory for compiled plans (one per set of input shapes); 0: 64 MiB */
     bool no_fusion;          /* run the graph as it stands in the file, for debugging */
@@ -56,6 +57,22 @@ PS_API ps_status ps_model_cache(ps_model *model, const char *note, ps_error *ret
 PS_API const char *ps_model_cache_note(const ps_model *model);
 PS_API ps_model *ps_model_retain(ps_model *model);
 PS_API void ps_model_release(ps_model *model); /* NULL is allowed */
+
+/* One of the model's devices, in the order of ps_model_options.device. */
+typedef struct ps_model_device_info {
+    size_t size;
+    const char *name; /* "cpu", "opencl:0"; owned by the engine */
+    bool lost;        /* what sessions there run fails with PS_UNAVAILABLE, and no new ones are made: ps_model_reopen */
+    size_t memory;    /* bytes of the device's own memory that weights and sessions hold; 0: it works in the host's */
+} ps_model_device_info;
+
+/* index 0 … until PS_NOT_FOUND. Any thread. */
+PS_API ps_status ps_model_device(ps_model *model, size_t index, ps_model_device_info *ret_info);
+/* After a device was lost (reset, taken out, its driver gone): opens it anew and loads the model there again, from its
+ * file, which has to say what it said. device NULL: all of the model's devices that were lost. Sessions from before
+ * stay lost (ps_session_lost) and are to be freed, before or after; those on other devices do not notice. Nothing
+ * happens where nothing was lost. PS_NOT_FOUND: the model is not on that device. */
+PS_API ps_status ps_model_reopen(ps_model *model, const char *device, ps_error *reterr);
 
 /* Bytes that the model and its sessions hold now, weights, packed forms, plans and arenas, and the highest so far. It
  * is a part of ps_engine_memory. Mapped files are not counted: their pages are the system's. ret_peak may be NULL. */

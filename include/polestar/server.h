@@ -21,6 +21,12 @@ typedef struct ps_server_model {
     const char *states;
 } ps_server_model;
 
+/* A device with memory of its own, and the most of it that models may take. */
+typedef struct ps_server_device_limit {
+    const char *device;
+    uint64_t bytes;
+} ps_server_device_limit;
+
 typedef struct ps_server_options {
     size_t size;
     const char *host; /* NULL: 127.0.0.1 */
@@ -33,6 +39,7 @@ typedef struct ps_server_options {
     int http_threads;             /* 0: 1 */
     int runners;                  /* concurrent runs; 0: 1 per core */
     int drain_seconds;            /* time for requests in flight on stop; 0: 30 */
+    /* As ps_model_options.device: on a list each model is on all of them, unless its configuration says otherwise. */
     const char *device;
     /* "on": clients may register POSIX shared memory of this machine, which the server then reads and writes for them;
      * "off"; NULL or "auto": on if host is this machine only */
@@ -58,14 +65,21 @@ typedef struct ps_server_options {
     /* Bytes that the engine may hold while it serves: models that were not used for longest go to make room. 0: three
      * quarters of what the process may use. */
     uint64_t memory_limit;
-    /* The same of `device`, where that has memory of its own: for weights and what sessions compute with. */
+    /* The same of each device that has memory of its own: for weights and what sessions compute with. 0: three
+     * quarters of what it has. */
     uint64_t device_memory_limit;
     int max_models;       /* models loaded at once; 0: 10, -1: no end */
     int load_seconds;     /* how long a request waits for a model that is being loaded; 0: 30, -1: not at all */
+    const ps_server_device_limit *device_limits; /* of some devices; may be NULL */
+    size_t device_limit_count;
+    int device_tries; /* to open a device that was lost anew, before its models are given up; 0: 10, -1: none */
 } ps_server_options;
 
 #define PS_SERVER_OPTIONS_INIT                                                                                         \
-    { sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8001, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    {                                                                                                                  \
+        sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8001, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+            0, 0, 0                                                                                                    \
+    }
 
 PS_API ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, ps_server **ret_server,
                                  ps_error *reterr);

@@ -16,16 +16,21 @@ typedef struct ps_session ps_session;
 
 typedef struct ps_session_options {
     size_t size;
-    int threads;  /* threads of one run; 0: the model's */
-    bool profile; /* time every step; see ps_session_profile */
+    int threads;        /* threads of one run; 0: the model's */
+    bool profile;       /* time every step; see ps_session_profile */
+    const char *device; /* of the model's devices the one to run on, as there or as ps_model_device calls it; NULL: the
+                         * first */
 } ps_session_options;
 
 #define PS_SESSION_OPTIONS_INIT                                                                                        \
-    { sizeof(ps_session_options), 0, false }
+    { sizeof(ps_session_options), 0, false, 0 }
 
 PS_API ps_status ps_session_create(ps_model *model, const ps_session_options *options, ps_session **ret_session,
                                    ps_error *reterr);
 PS_API void ps_session_free(ps_session *session); /* NULL is allowed */
+/* Was its device lost? Then nothing runs in it any more, also when the device is well again: ps_model_reopen, and make
+ * another one. Any thread. */
+PS_API bool ps_session_lost(const ps_session *session);
 
 typedef struct ps_run_options {
     size_t size;

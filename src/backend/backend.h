@@ -199,8 +199,11 @@ void ps_weights_free(ps_weights *weights); /* NULL is allowed */
 /* The packed form of src under key, made by pack(ctx, dst) into `size` aligned bytes if it is not there yet. */
 ps_status ps_weights_get(ps_weights *weights, const ps_tensor *src, const char *key, size_t size, ps_pack_fn pack,
                          void *ctx, const void **ret, ps_error *err);
-/* The same for node input `index` of the kernel being lowered, which will not read that input as it is: the tensor's
- * content may go. ctx may point at it, its address stays. */
+/* The same, and pack reads the tensor's `narrow` or `codes` where there are any: its content may be away then. */
+ps_status ps_weights_get_narrow(ps_weights *weights, const ps_tensor *src, const char *key, size_t size,
+                                ps_pack_fn pack, void *ctx, const void **ret, ps_error *err);
+/* As ps_weights_get for node input `index` of the kernel being lowered, which will not read that input as it is: the
+ * tensor's content may go. ctx may point at it, its address stays. */
 ps_status ps_weights_take(ps_lowering *lowering, uint32_t index, const char *key, size_t size, ps_pack_fn pack,
                           void *ctx, const void **ret, ps_error *err);
 /* The same, and pack reads the tensor's `narrow` or `codes` where there are any: its content may be away then. */
@@ -219,7 +222,8 @@ ps_status ps_weights_take_narrow_on(ps_lowering *lowering, ps_device *device, ui
                                     size_t size, ps_pack_fn pack, void *ctx, void **ret, ps_error *err);
 /* A constant as it is in such memory, outside of a lowering: whoever uses it sets the kernel's `taken`. */
 ps_status ps_weights_plain_on(ps_weights *weights, ps_device *device, ps_tensor *tensor, void **ret, ps_error *err);
-size_t ps_weights_bytes(ps_weights *weights);
+size_t ps_weights_bytes(ps_weights *weights); /* in host memory */
+size_t ps_weights_device_bytes(ps_weights *weights);
 
 /* A packed form in host memory, as the store has it: `hash` is of the content and the key. */
 typedef struct ps_packed {

@@ -32,7 +32,8 @@ struct ps_weights {
     ps_alloc_state *alloc;
     ps_mutex lock;
     entry *buckets[BUCKETS]; /* guarded by lock */
-    size_t bytes;            /* guarded by lock */
+    size_t bytes;            /* in host memory; guarded by lock */
+    atomic_size_t on_device; /* bytes in the memory of devices */
     adopted *adopted;        /* by hash, ascending */
     size_t n_adopted;
     ps_reload_fn reload;
@@ -45,6 +46,7 @@ ps_status ps_weights_new(ps_alloc_state *alloc, ps_weights **ret, ps_error *err)
     ps_weights *w = ps_alloc_zero(alloc, sizeof *w);
     if (!w) return PS_FAIL_NOMEM(err, "the weight store");
     w->alloc = alloc;
+    atomic_init(&w->on_device, 0);
     if (!ps_mutex_init(&w->lock)) {
         ps_free(alloc, w);
         return PS_FAIL_NOMEM(err, "a lock");
@@ -154,7 +156,10 @@ static ps_status insert(ps_weights *w, uint64_t hash, const request *r, void *da
     e->data = data;
     e->next = w->buckets[hash % BUCKETS];
     w->buckets[hash % BUCKETS] = e;
-    if (!r->device) w->bytes += r->size;
+    if (r->device)
+        atomic_fetch_add(&w->on_device, r->size);
+    else
+        w->bytes += r->size;
     *ret = e;
     return PS_OK;
 }
@@ -221,6 +226,15 @@ ps_status ps_weights_get(ps_weights *w, const ps_tensor *src, const char *key, s
     return PS_OK;
 }
 
+ps_status ps_weights_get_narrow(ps_weights *w, const ps_tensor *src, const char *key, size_t size, ps_pack_fn pack,
+                                void *ctx, const void **ret, ps_error *err) {
+    const request r = { src, key, size, NULL, pack, ctx, true };
+    void *data = NULL;
+    PS_TRY(get(w, &r, &data, err));
+    *ret = data;
+    return PS_OK;
+}
+
 bool ps_weights_has(ps_weights *w, ps_device *device, const ps_tensor *src, const char *key, size_t size) {
     const request r = { .src = src, .key = key, .size = size, .device = device };
     const uint64_t hash = hash_of(&r);
@@ -235,6 +249,10 @@ size_t ps_weights_bytes(ps_weights *w) {
     size_t n = w->bytes;
     ps_mutex_unlock(&w->lock);
     return n;
+}
+
+size_t ps_weights_device_bytes(ps_weights *w) {
+    return atomic_load(&w->on_device);
 }
 
 /* ---- the life of what was packed ---- */

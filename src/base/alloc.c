@@ -73,7 +73,8 @@ static bool reserve_one(ps_alloc_state *a, size_t total) {
 }
 
 static void give_back(ps_alloc_state *a, const ps_alloc_state *end, size_t total) {
-    for (; a != end; a = a->above) {
+    for (ps_alloc_state *above; a != end; a = above) {
+        above = a->above; /* a state in which nothing is left may be freed by whoever sees that */
         size_t before = atomic_fetch_sub_explicit(&a->bytes, total, memory_order_relaxed);
         assert(before >= total); /* else the block was another state's */
         (void)before;

@@ -36,6 +36,10 @@ ps_status cli_model_load(const cli_args *args, ps_engine *engine, const char *pa
     ps_model_options o = PS_MODEL_OPTIONS_INIT;
     o.device = cli_get(args, "device");
     o.no_fusion = cli_has(args, "no-fusion");
+    if (o.device && strchr(o.device, ',')) {
+        snprintf(err->msg, sizeof err->msg, "--device '%.64s': several devices are for 'polestar serve'", o.device);
+        return err->status = PS_INVALID;
+    }
     return ps_model_load(engine, path, &o, ret, err);
 }
 

@@ -7,6 +7,12 @@
 #include "cli.h"
 #include "serve_log.h"
 
+/* Of the memory of devices. */
+typedef struct serve_limits {
+    ps_server_device_limit *list;
+    size_t n;
+} serve_limits;
+
 /* ---- models ---- */
 
 /* Those of the command line; only without any, those of the configuration. Free the list; names and paths belong to
@@ -68,55 +74,88 @@ static bool read_load_timeout(const cli_args *args, ps_server_options *o) {
     return true;
 }
 
+/* Is it a name in the list of --device? */
+static bool is_used(const char *devices, const char *name, size_t size) {
+    while (*devices) {
+        const size_t n = strcspn(devices, ",");
+        if (n == size && memcmp(devices, name, n) == 0) return true;
+        devices += n + (devices[n] == ',');
+    }
+    return false;
+}
+
+static void add_limit(serve_limits *l, const char *device, size_t n, size_t bytes) {
+    l->list = cli_realloc(l->list, l->n + 1, sizeof *l->list);
+    l->list[l->n++] = (ps_server_device_limit) { cli_format("%.*s", (int)n, device), bytes };
+}
+
 /* One [DEV=]SIZE of a list; false after an error. */
-static bool read_limit(const cli_args *args, const char *item, ps_server_options *o) {
-    const char *size = strchr(item, '='), *device = o->device ? o->device : "cpu";
+static bool read_limit(const cli_args *args, const char *item, ps_server_options *o, serve_limits *limits) {
+    const char *size = strchr(item, '='), *devices = o->device ? o->device : "cpu";
     const size_t n = size ? (size_t)(size - item) : 0;
     const bool host = !size || (n == 3 && memcmp(item, "cpu", 3) == 0);
-    const bool known = host || (strlen(device) == n && memcmp(item, device, n) == 0);
+    const bool known = host || is_used(devices, item, n);
     size_t bytes = 0;
     if (!known)
         (void)cli_usage(args, "--memory-limit '%s': models run on device '%s', whose name it has to be, or cpu", item,
-                        device);
+                        devices);
     else if (!cli_size_parse(size ? size + 1 : item, &bytes) || !bytes)
         (void)cli_usage(args, "--memory-limit is a size such as 500M, cpu=2GiB or gpu=6G, not '%s'", item);
     if (!bytes) return false;
-    *(host ? &o->memory_limit : &o->device_memory_limit) = bytes;
+    if (host)
+        o->memory_limit = bytes;
+    else
+        add_limit(limits, item, n, bytes);
     return true;
 }
 
-static bool read_memory(const cli_args *args, ps_server_options *o) {
+static bool read_memory(const cli_args *args, ps_server_options *o, serve_limits *limits) {
     const char *text = cli_get(args, "memory-limit");
     bool ok = true;
     while (ok && text && *text) {
         const size_t n = strcspn(text, ",");
         char *item = cli_format("%.*s", (int)n, text);
-        ok = read_limit(args, item, o);
+        ok = read_limit(args, item, o, limits);
         free(item);
         text += n + (text[n] == ',');
     }
+    o->device_limits = limits->list;
+    o->device_limit_count = limits->n;
     return ok;
 }
 
-static bool read_models(const cli_args *args, ps_server_options *o) {
+static void release_limits(serve_limits *l) {
+    for (size_t i = 0; i < l->n; i++)
+        free((char *)(uintptr_t)l->list[i].device);
+    free(l->list);
+}
+
+static bool read_device_tries(const cli_args *args, ps_server_options *o) {
+    if (!cli_get_int(args, "device-tries", 0, 1000, &o->device_tries)) return false;
+    if (cli_get(args, "device-tries") && o->device_tries == 0) o->device_tries = -1;
+    return true;
+}
+
+static bool read_models(const cli_args *args, ps_server_options *o, serve_limits *limits) {
     o->model_repository = cli_get(args, "model-repository");
     o->model_control = cli_get(args, "model-control");
-    if (!read_memory(args, o) || !cli_get_int(args, "max-models", 0, 1000000, &o->max_models)) return false;
+    if (!read_memory(args, o, limits) || !cli_get_int(args, "max-models", 0, 1000000, &o->max_models)) return false;
     if (cli_get(args, "max-models") && o->max_models == 0) o->max_models = -1;
     return true;
 }
 
-static bool read_options(const cli_args *args, ps_server_options *o) {
+static bool read_options(const cli_args *args, ps_server_options *o, serve_limits *limits) {
     o->host = cli_get(args, "host");
     o->device = cli_get(args, "device");
     o->shared_memory = cli_get(args, "shared-memory");
-    return read_models(args, o) && cli_get_int(args, "http-port", 0, 65535, &o->http_port) && read_grpc(args, o) &&
-           read_batching(args, o) && cli_get_int(args, "max-connections", 1, 1 << 20, &o->max_connections) &&
+    return read_models(args, o, limits) && cli_get_int(args, "http-port", 0, 65535, &o->http_port) &&
+           read_grpc(args, o) && read_batching(args, o) &&
+           cli_get_int(args, "max-connections", 1, 1 << 20, &o->max_connections) &&
            cli_get_int(args, "http-threads", 1, 256, &o->http_threads) &&
            cli_get_int(args, "runners", 1, 1024, &o->runners) &&
            cli_get_int(args, "client-seconds", 1, 86400, &o->client_seconds) &&
            cli_get_int(args, "drain-seconds", 1, 86400, &o->drain_seconds) && read_load_timeout(args, o) &&
-           cli_get_size(args, "max-body", &o->max_body_bytes);
+           read_device_tries(args, o) && cli_get_size(args, "max-body", &o->max_body_bytes);
 }
 
 /* ---- life ---- */
@@ -162,11 +201,11 @@ static int serve(ps_engine *engine, const ps_server_options *o, const sigset_t *
     return CLI_OK;
 }
 
-static int check_and_serve(const cli_args *args, ps_server_options *o) {
+static int check_and_serve(const cli_args *args, ps_server_options *o, serve_limits *limits) {
     ps_engine *engine = NULL;
     ps_error err = PS_ERROR_INIT;
     sigset_t signals;
-    if (!read_options(args, o)) return CLI_USAGE;
+    if (!read_options(args, o, limits)) return CLI_USAGE;
     if (!o->model_count && !o->model_repository)
         return cli_usage(args, "needs a MODEL, --model-repository DIR or a --config that names either");
     int code = check_paths(args, o);
@@ -196,13 +235,15 @@ static int run_serve(const cli_args *args) {
     settle_memory();
     ps_server_options o = PS_SERVER_OPTIONS_INIT;
     ps_server_model *models = NULL;
+    serve_limits limits = { NULL, 0 };
     cli_args merged;
     cli_config config;
     int code = cli_config_apply(args, &merged, &config);
     if (code != CLI_OK) return code;
     o.model_count = list_models(args, &config, &models);
     o.models = models;
-    code = check_and_serve(&merged, &o);
+    code = check_and_serve(&merged, &o, &limits);
+    release_limits(&limits);
     free(models);
     free(merged.values);
     cli_config_release(&config);
@@ -245,7 +286,12 @@ static const cli_option options[] = {
     { "shared-memory", CLI_WORDS, "auto|on|off",
       "may clients register POSIX shared memory; auto: if only this machine reaches the server", "auto" },
     { "drain-seconds", CLI_TEXT, "S", "time for requests in flight when stopping", "30" },
-    CLI_OPT_DEVICE,
+    { "device", CLI_DEVICE, "auto|cpu|gpu|ref",
+      "where to run: auto is the CPU, gpu the first OpenCL device, opencl:N another one of 'polestar devices'; several "
+      "with commas between: each model is on all of them, and a run goes to the one that has least to do",
+      "auto" },
+    { "device-tries", CLI_TEXT, "N",
+      "how often a device that was lost is opened again, until its models are given up; 0: not at all", "10" },
     CLI_OPT_THREADS,
     CLI_OPT_END,
 };

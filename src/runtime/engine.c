@@ -60,11 +60,11 @@ static void drop_empty(ps_engine *e) {
     ps_mutex_unlock(&e->lock);
 }
 
-ps_model_memory_state *ps_engine_add_memory(ps_engine *e, size_t limit) {
+ps_model_memory_state *ps_engine_add_memory(ps_engine *e, ps_alloc_state *above, size_t limit) {
     drop_empty(e);
     ps_model_memory_state *m = ps_alloc_zero(&e->alloc, sizeof *m);
     if (!m) return NULL;
-    ps_alloc_state_init_below(&m->alloc, &e->models);
+    ps_alloc_state_init_below(&m->alloc, above);
     atomic_store(&m->alloc.limit, limit);
     return m;
 }
@@ -250,6 +250,14 @@ static ps_status get_device(ps_engine *e, const char *name, bool reopen, ps_devi
 
 ps_status ps_engine_device(ps_engine *e, const char *name, ps_device **ret, ps_error *err) {
     return get_device(e, name, true, ret, err);
+}
+
+ps_status ps_engine_find_device(ps_engine *e, const char *name, ps_device_info *ret, ps_error *err) {
+    ps_device *d;
+    PS_FAIL_IF(!e || !ret || ret->size != sizeof *ret, err, INVALID, "ps_engine_find_device: an argument is NULL");
+    PS_TRY(get_device(e, name, false, &d, err));
+    *ret = d->info;
+    return PS_OK;
 }
 
 ps_status ps_engine_device_memory(ps_engine *e, const char *name, size_t *ret_held, size_t *ret_limit, ps_error *err) {

@@ -167,9 +167,11 @@ static ps_status fit_device_arena(ps_session *s, size_t bytes, ps_error *err) {
     ps_buffer *b = &s->device_arena;
     if (bytes <= b->size) return PS_OK;
     memory->buffer_free(s->model->device, b->data);
+    atomic_fetch_sub(&s->model->device_bytes, b->size);
     *b = (ps_buffer) { NULL, 0 };
     PS_TRY(memory->buffer_new(s->model->device, bytes, NULL, &b->data, err));
     b->size = bytes;
+    atomic_fetch_add(&s->model->device_bytes, bytes);
     return PS_OK;
 }
 

@@ -204,7 +204,7 @@ static ps_status can_keep(const ps_model *m, ps_error *err) {
 ps_status ps_model_cache(ps_model *m, const char *note, ps_error *err) {
     PS_TRY(can_keep(m, err));
     keeping k = { .model = m };
-    ps_mutex_lock(&m->compile_lock); /* nothing is packed, nothing dropped meanwhile */
+    ps_mutex_lock(m->compile_lock); /* nothing is packed, nothing dropped meanwhile */
     const size_t packed = ps_weights_bytes(m->weights);
     const bool there = m->cached_bytes == packed + 1;
     ps_status status = PS_OK;
@@ -220,7 +220,7 @@ ps_status ps_model_cache(ps_model *m, const char *note, ps_error *err) {
         ps_str_release(&k.out.bytes);
     }
     if (status == PS_OK) m->cached_bytes = packed + 1;
-    ps_mutex_unlock(&m->compile_lock);
+    ps_mutex_unlock(m->compile_lock);
     return status;
 }
 

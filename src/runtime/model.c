@@ -137,8 +137,12 @@ static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
         m->cache_name = ps_arena_strdup(&m->arena, o->cache_name);
         if (!m->cache_name) return PS_FAIL_NOMEM(err, "the model");
     }
+    m->options = *o;
+    m->options.device = NULL;
+    m->options.cache_name = m->cache_name;
+    m->options.tune_ms = 0;
     if (!ps_mutex_init(&m->lock)) return PS_FAIL_NOMEM(err, "a lock");
-    if (!ps_mutex_init(&m->compile_lock)) {
+    if (!ps_mutex_init(&m->own_compile_lock)) {
         ps_mutex_destroy(&m->lock);
         return PS_FAIL_NOMEM(err, "a lock");
     }
@@ -148,6 +152,8 @@ static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
 static void free_model(ps_model *m) {
     ps_engine *engine = m->engine;
     ps_model_memory_state *memory = m->memory;
+    for (size_t i = 0; i < m->n_on; i++)
+        if (m->on[i] != m) ps_model_release(m->on[i]);
     ps_unit_clear(&m->unit);
     ps_weights_free(m->weights);
     ps_graph_free(m->graph);
@@ -155,20 +161,12 @@ static void free_model(ps_model *m) {
     ps_free(m->alloc, m->path);
     ps_arena_release(&m->arena);
     ps_mutex_destroy(&m->lock);
-    ps_mutex_destroy(&m->compile_lock);
+    ps_mutex_destroy(&m->own_compile_lock);
     ps_free(m->alloc, m);
     ps_engine_drop_memory(engine, memory);
 }
 
-/* Where a graph comes from: a file, memory, or the caller (who gives it away). */
-typedef struct model_source {
-    const char *path;
-    const void *data;
-    size_t size;
-    ps_graph *graph;
-} model_source;
-
-static ps_status read_source(ps_model *m, model_source *from, ps_error *err) {
+static ps_status read_source(ps_model *m, ps_model_source *from, ps_error *err) {
     if (from->graph) {
         m->graph = from->graph;
         from->graph = NULL;
@@ -180,7 +178,7 @@ static ps_status read_source(ps_model *m, model_source *from, ps_error *err) {
 
 /* What the cache has is not read and optimised again; whatever is wrong with it is no matter of the caller. Where it
  * finds no memory, the file would need more. */
-static ps_status make_graph(ps_model *m, model_source *from, ps_error *err) {
+static ps_status make_graph(ps_model *m, ps_model_source *from, ps_error *err) {
     ps_error why = PS_ERROR_INIT;
     const ps_status kept = from->path && m->cache_name ? ps_model_recall(m, &why) : PS_NOT_FOUND;
     if (kept == PS_NO_MEMORY && err) *err = why;
@@ -198,10 +196,10 @@ static void name_file(ps_error *err, const char *path) {
     ps_error_prefix(err, "%.255s", strlen(path) > 200 && name ? name + 1 : path);
 }
 
-static ps_status new_model(ps_engine *engine, const ps_model_options *o, opening *open, ps_model **ret, ps_error *err) {
-    PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_model_options.size is %zu, this library expects %zu", o->size,
-               sizeof *o);
-    ps_model_memory_state *memory = ps_engine_add_memory(engine, o->memory_limit);
+static ps_status new_model(ps_engine *engine, const ps_model_options *o, ps_model *face, opening *open, ps_model **ret,
+                           ps_error *err) {
+    ps_model_memory_state *memory = face ? ps_engine_add_memory(engine, face->alloc, 0)
+                                         : ps_engine_add_memory(engine, &engine->models, o->memory_limit);
     if (!memory) return PS_FAIL_NOMEM(err, "the model");
     ps_model *m = ps_alloc_zero(&memory->alloc, sizeof *m);
     if (!m) {
@@ -212,6 +210,10 @@ static ps_status new_model(ps_engine *engine, const ps_model_options *o, opening
     m->memory = memory;
     m->alloc = &memory->alloc;
     atomic_init(&m->refs, 1);
+    atomic_init(&m->device_bytes, 0);
+    m->compile_lock = face ? face->compile_lock : &m->own_compile_lock;
+    m->on[0] = m;
+    m->n_on = 1;
     ps_arena_init(&m->arena, m->alloc);
     ps_arena_init(&m->info.arena, m->alloc);
     open->name = o->device;
@@ -229,13 +231,11 @@ static ps_status new_model(ps_engine *engine, const ps_model_options *o, opening
     return PS_OK;
 }
 
-static ps_status load(ps_engine *engine, model_source *from, const ps_model_options *options, ps_model **ret,
-                      ps_error *err) {
-    static const ps_model_options defaults = PS_MODEL_OPTIONS_INIT;
+ps_status ps_model_make(ps_engine *engine, ps_model_source *from, const ps_model_options *o, ps_model *face,
+                        ps_model **ret, ps_error *err) {
     ps_model *m;
-    const ps_model_options *o = options ? options : &defaults;
     opening open = { .engine = engine, .err = PS_ERROR_INIT };
-    PS_TRY(new_model(engine, o, &open, &m, err));
+    PS_TRY(new_model(engine, o, face, &open, &m, err));
     ps_status status = ps_weights_new(m->alloc, &m->weights, err);
     if (status == PS_OK) status = make_graph(m, from, err);
     status = end_device(m, &open, status, err);
@@ -249,9 +249,60 @@ static ps_status load(ps_engine *engine, model_source *from, const ps_model_opti
     return PS_OK;
 }
 
+/* A graph of the caller's is one for each device. */
+static ps_status clone_source(const ps_model_source *from, ps_graph **clones, size_t n, ps_error *err) {
+    for (size_t i = 0; from->graph && i < n; i++)
+        PS_TRY(ps_graph_clone(from->graph, &clones[i], NULL, err));
+    return PS_OK;
+}
+
+static ps_status load_on(ps_engine *engine, ps_model_source *from, const ps_model_options *o, const char **names,
+                         size_t n, ps_model **ret, ps_error *err) {
+    ps_graph *clones[PS_MAX_DEVICES] = { NULL };
+    ps_model_options first = *o;
+    ps_model *m = NULL;
+    first.device = names[0];
+    ps_status status = clone_source(from, clones, n - 1, err);
+    if (status == PS_OK) status = ps_model_make(engine, from, &first, NULL, &m, err);
+    for (size_t i = 0; status == PS_OK && i < n; i++) {
+        m->names[i] = ps_arena_strdup(&m->arena, names[i] ? names[i] : "auto");
+        if (!m->names[i]) status = PS_FAIL_NOMEM(err, "the model");
+    }
+    if (status == PS_OK) {
+        m->n_on = n;
+        for (size_t i = 1; i < n; i++)
+            m->on[i] = m; /* until there is that one */
+        if (n > 1) status = ps_model_spread(m, from, clones, err);
+    }
+    for (size_t i = 0; i + 1 < n; i++)
+        ps_graph_free(clones[i]);
+    if (status != PS_OK) {
+        ps_model_release(m);
+        return status;
+    }
+    *ret = m;
+    return PS_OK;
+}
+
+static ps_status load(ps_engine *engine, ps_model_source *from, const ps_model_options *options, ps_model **ret,
+                      ps_error *err) {
+    static const ps_model_options defaults = PS_MODEL_OPTIONS_INIT;
+    const ps_model_options *o = options ? options : &defaults;
+    const char *names[PS_MAX_DEVICES];
+    size_t n = 0;
+    ps_arena arena;
+    PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_model_options.size is %zu, this library expects %zu", o->size,
+               sizeof *o);
+    ps_arena_init(&arena, &engine->alloc);
+    ps_status status = ps_model_split_devices(o->device, &arena, names, &n, err);
+    if (status == PS_OK) status = load_on(engine, from, o, names, n, ret, err);
+    ps_arena_release(&arena);
+    return status;
+}
+
 ps_status ps_model_from_graph(ps_engine *engine, ps_graph *graph, const ps_model_options *options, ps_model **ret,
                               ps_error *err) {
-    model_source from = { .graph = graph };
+    ps_model_source from = { .graph = graph };
     ps_status status = load(engine, &from, options, ret, err);
     ps_graph_free(from.graph);
     return status;
@@ -260,14 +311,14 @@ ps_status ps_model_from_graph(ps_engine *engine, ps_graph *graph, const ps_model
 ps_status ps_model_load(ps_engine *engine, const char *path, const ps_model_options *options, ps_model **ret,
                         ps_error *err) {
     PS_FAIL_IF(!engine || !path || !ret, err, INVALID, "ps_model_load: an argument is NULL");
-    model_source from = { .path = path };
+    ps_model_source from = { .path = path };
     return load(engine, &from, options, ret, err);
 }
 
 ps_status ps_model_load_memory(ps_engine *engine, const void *data, size_t size, const ps_model_options *options,
                                ps_model **ret, ps_error *err) {
     PS_FAIL_IF(!engine || (!data && size) || !ret, err, INVALID, "ps_model_load_memory: an argument is NULL");
-    model_source from = { .data = data, .size = size };
+    ps_model_source from = { .data = data, .size = size };
     return load(engine, &from, options, ret, err);
 }
 
@@ -366,13 +417,23 @@ void ps_text_free(ps_model *m, char *text) {
     ps_free(m->alloc, text);
 }
 
+static void add_tuning(const ps_tuning *t, ps_model_tuning_info *ret) {
+    ret->problems += t->problems;
+    ret->tried += t->tried;
+    ret->faster += t->faster;
+    ret->wrong += t->wrong;
+    ret->usual_ms += (double)t->usual_ns / 1e6;
+    ret->chosen_ms += (double)t->best_ns / 1e6;
+}
+
 ps_status ps_model_tuning(ps_model *m, ps_model_tuning_info *ret) {
     if (!m || !ret || ret->size != sizeof *ret) return PS_INVALID;
-    ps_mutex_lock(&m->compile_lock);
-    const ps_tuning *t = &m->tuning;
-    *ret = (ps_model_tuning_info) {
-        sizeof *ret, t->problems, t->tried, t->faster, t->wrong, (double)t->usual_ns / 1e6, (double)t->best_ns / 1e6
-    };
-    ps_mutex_unlock(&m->compile_lock);
+    *ret = (ps_model_tuning_info) { .size = sizeof *ret };
+    ps_mutex_lock(m->compile_lock);
+    ps_mutex_lock(&m->lock);
+    for (size_t i = 0; i < m->n_on; i++)
+        add_tuning(&m->on[i]->tuning, ret);
+    ps_mutex_unlock(&m->lock);
+    ps_mutex_unlock(m->compile_lock);
     return PS_OK;
 }

@@ -75,12 +75,14 @@ ps_status ps_engine_device(ps_engine *e, const char *name, ps_device **ret, ps_e
 /* Would that have to load drivers? If so all is prepared for a call on another thread. */
 bool ps_engine_device_waits(ps_engine *e, const char *name);
 
-/* limit 0: the engine's. NULL: out of memory. */
-ps_model_memory_state *ps_engine_add_memory(ps_engine *engine, size_t limit);
+/* above: what it is a part of. limit 0: that one's. NULL: out of memory. */
+ps_model_memory_state *ps_engine_add_memory(ps_engine *engine, ps_alloc_state *above, size_t limit);
 void ps_engine_drop_memory(ps_engine *engine, ps_model_memory_state *memory);
 /* NULL: it is off, or cannot be opened. */
 ps_cache *ps_engine_disk(ps_engine *engine);
 
+/* A model on several devices is a model for each of them, whose memory counts as the first one's, and the first is what
+ * the caller has (devices.c). A session has the one of its device. */
 struct ps_model {
     ps_engine *engine;
     ps_alloc_state *alloc; /* &memory->alloc */
@@ -101,7 +103,15 @@ struct ps_model {
     size_t n_inputs, n_outputs;
     size_t nodes_fused;
 
-    ps_mutex compile_lock; /* one program is compiled at a time; taken before lock */
+    ps_model *on[PS_MAX_DEVICES]; /* itself, and those for the other devices, to which it has references. One that has
+                                   * taken the place of a lost one may be the first. Guarded by lock */
+    const char *names[PS_MAX_DEVICES]; /* of these devices, as the caller gave them */
+    size_t n_on;
+    ps_model_options options;   /* as it was loaded; without the device, and no string is the caller's */
+    atomic_size_t device_bytes; /* of the device's memory, held by sessions */
+
+    ps_mutex own_compile_lock;
+    ps_mutex *compile_lock; /* one program is compiled at a time, on all devices; taken before lock */
     ps_mutex lock;
     ps_unit unit;                /* around `graph` */
     ps_program *newest, *oldest; /* programs of all units, most recently used first; guarded by lock */
@@ -115,6 +125,30 @@ struct ps_model {
     int64_t plans_made;     /* guarded by lock */
     ps_tuning tuning;       /* guarded by compile_lock; until_ns 0: no trials */
 };
+
+/* ---- model ---- */
+
+/* Where a graph comes from: a file, memory, or the caller (who gives it away). */
+typedef struct ps_model_source {
+    const char *path;
+    const void *data;
+    size_t size;
+    ps_graph *graph;
+} ps_model_source;
+
+/* A model on one device. face: the model of the first device, whose part it is; NULL: it is that one. */
+ps_status ps_model_make(ps_engine *engine, ps_model_source *from, const ps_model_options *options, ps_model *face,
+                        ps_model **ret, ps_error *err);
+
+/* devices.c: at most PS_MAX_DEVICES names that stand in a list with commas; *ret_n 1 and a NULL for NULL. The arena
+ * keeps them. */
+ps_status ps_model_split_devices(const char *list, ps_arena *arena, const char **ret, size_t *ret_n, ps_error *err);
+/* Loads the model on its other devices too. *clones: the graph for each of them, if that is where it comes from; those
+ * taken are NULL afterwards. */
+ps_status ps_model_spread(ps_model *m, const ps_model_source *from, ps_graph **clones, ps_error *err);
+/* The model on the device of that name (NULL: the first), retained. */
+ps_status ps_model_take_on(ps_model *m, const char *device, ps_model **ret, ps_error *err);
+bool ps_model_lost(const ps_model *m);
 
 /* ---- plan ---- */
 
@@ -400,7 +434,8 @@ struct ps_state {
 typedef ps_status (*ps_show_fn)(void *ctx, size_t index, const ps_tensor *value, ps_error *err);
 
 struct ps_session {
-    ps_model *model;
+    ps_model *face;  /* what the caller made it of, and */
+    ps_model *model; /* that on the session's device: a reference to each */
     ps_alloc_state *alloc;
     int threads;
     bool profile;

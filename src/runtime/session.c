@@ -31,10 +31,16 @@ ps_status ps_session_create(ps_model *model, const ps_session_options *options, 
     PS_FAIL_IF(o->size != sizeof *o, err, INVALID, "ps_session_options.size is %zu, this library expects %zu", o->size,
                sizeof *o);
     PS_FAIL_IF(o->threads < 0 || o->threads > 1024, err, INVALID, "threads is %d: it must lie in 0 … 1024", o->threads);
-    ps_session *s = ps_alloc_zero(model->alloc, sizeof *s);
-    if (!s) return PS_FAIL_NOMEM(err, "the session");
-    s->model = ps_model_retain(model);
-    s->alloc = s->pool.alloc = model->alloc;
+    ps_model *on;
+    PS_TRY(ps_model_take_on(model, o->device, &on, err));
+    ps_session *s = ps_alloc_zero(on->alloc, sizeof *s);
+    if (!s) {
+        ps_model_release(on);
+        return PS_FAIL_NOMEM(err, "the session");
+    }
+    s->face = ps_model_retain(model);
+    s->model = on;
+    s->alloc = s->pool.alloc = on->alloc;
     s->threads = o->threads ? o->threads : model->threads;
     s->profile = o->profile;
     ps_status status = fill(s, err);
@@ -46,13 +52,18 @@ ps_status ps_session_create(ps_model *model, const ps_session_options *options, 
     return PS_OK;
 }
 
+bool ps_session_lost(const ps_session *s) {
+    return s && ps_model_lost(s->model);
+}
+
 void ps_session_free(ps_session *s) {
     if (!s) return;
-    ps_model *m = s->model;
+    ps_model *m = s->model, *face = s->face;
     ps_state_list_clear(s, &s->states);
     const ps_memory_ops *memory = m->device->ops->memory;
     if (memory) memory->stream_free(s->stream);
     if (memory) memory->buffer_free(m->device, s->device_arena.data);
+    atomic_fetch_sub(&m->device_bytes, s->device_arena.size);
     ps_free(s->alloc, s->arena.data);
     ps_free(s->alloc, s->key.data);
     for (size_t i = 0; s->staging && i < m->n_inputs; i++)
@@ -67,6 +78,7 @@ void ps_session_free(ps_session *s) {
         ps_free(s->alloc, blocks[i]);
     ps_free(s->alloc, s);
     ps_model_release(m);
+    ps_model_release(face);
 }
 
 /* ---- inputs ---- */

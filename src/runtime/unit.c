@@ -178,8 +178,8 @@ ps_status ps_unit_program(ps_unit *u, ps_slot *const *ends, const int64_t *key, 
         *ret = p;
         return PS_OK;
     }
-    ps_mutex_lock(&u->model->compile_lock);
+    ps_mutex_lock(u->model->compile_lock);
     ps_status status = make_program(u, ends, key, words, hash, threads, ret, err);
-    ps_mutex_unlock(&u->model->compile_lock);
+    ps_mutex_unlock(u->model->compile_lock);
     return status;
 }

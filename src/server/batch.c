@@ -232,15 +232,24 @@ static ps_status run_one(ps_batch_run *run, ps_session *session, ps_infer *infer
     return PS_OK;
 }
 
+/* False: the device was lost under it, and nothing came of it. */
+static bool run_once(ps_batch_run *run, ps_infer *infer) {
+    ps_served_session taken;
+    ps_served *s = infer->served;
+    infer->status = ps_served_take_session(s, run->kind, &taken, &infer->error);
+    if (infer->status != PS_OK) return true;
+    infer->status = run_one(run, taken.session, infer, &infer->error);
+    const bool there = ps_served_put_session(s, &taken);
+    return there || infer->status != PS_UNAVAILABLE || infer->encoding;
+}
+
+/* What a lost device leaves, the model's other devices run. */
 static void run_alone(ps_batch_run *run, ps_infer *infer) {
-    ps_session *session;
     ps_served *s = infer->served;
     infer->status = check(infer, run->cancel, &infer->error);
     if (infer->status != PS_OK) return;
-    infer->status = ps_served_take_session(s, run->kind, &session, &infer->error);
-    if (infer->status != PS_OK) return;
-    infer->status = run_one(run, session, infer, &infer->error);
-    ps_served_put_session(s, run->kind, session);
+    for (size_t tries = 0; !run_once(run, infer) && tries < s->n_places; tries++)
+        infer->error = (ps_error)PS_ERROR_INIT;
     if (infer->status == PS_NO_MEMORY) ps_served_drop_idle(s); /* what earlier, larger requests left */
     uint64_t work;
     infer->sample.items = infer->sample.batch = ps_batch_items(infer, &work);
@@ -298,14 +307,14 @@ static bool run_joined(ps_batch_run *run, ps_session *session, joined *j) {
 }
 
 static bool run_together(ps_batch_run *run, joined *j) {
-    ps_session *session;
+    ps_served_session taken;
     ps_error err = PS_ERROR_INIT;
     ps_served *s = j->infers[0]->served;
-    if (!can_join(j) || ps_served_take_session(s, run->kind, &session, &err) != PS_OK) return false;
-    bool done = run_joined(run, session, j);
+    if (!can_join(j) || ps_served_take_session(s, run->kind, &taken, &err) != PS_OK) return false;
+    bool done = run_joined(run, taken.session, j);
     for (size_t i = 0; j->in && i < j->n_in; i++)
         ps_tensor_release(j->in[i]);
-    ps_served_put_session(s, run->kind, session);
+    (void)ps_served_put_session(s, &taken);
     return done;
 }
 

@@ -65,12 +65,45 @@ static void write_process(ps_str *out, const ps_engine *engine, size_t limit) {
     if (limit) gauge(out, "polestar_memory_limit_bytes", "The most that it may be.", limit);
 }
 
-static void write_device(ps_str *out, const ps_repository *repo) {
-    size_t held, limit;
-    ps_repository_device_memory(repo, &held, &limit);
-    if (!limit) return;
-    gauge(out, "polestar_device_memory_bytes", "Memory of the device that models hold.", held);
-    gauge(out, "polestar_device_memory_limit_bytes", "The most that it may be.", limit);
+/* ---- devices ---- */
+
+static void device_label(ps_str *out, const char *name, const ps_used_device *d) {
+    ps_str_printf(out, "%s{device=\"%s\"} ", name, d->name);
+}
+
+static void device_memory(ps_str *out, const ps_used_devices *d, const char *name, const char *help, bool limit) {
+    begin(out, name, "gauge", help);
+    for (size_t i = 0; i < d->n; i++) {
+        size_t held, most;
+        if (!d->all[i].own_memory) continue;
+        ps_used_device_memory(d, i, &held, &most);
+        device_label(out, name, &d->all[i]);
+        ps_str_printf(out, "%zu\n", limit ? most : held);
+    }
+}
+
+static void write_devices(ps_str *out, const ps_used_devices *d) {
+    static const char runs[] = "polestar_device_runs_total", busy[] = "polestar_device_busy_seconds_total",
+                      now[] = "polestar_device_running";
+    if (ps_used_devices_have_memory(d)) {
+        device_memory(out, d, "polestar_device_memory_bytes", "Memory of the device that models hold.", false);
+        device_memory(out, d, "polestar_device_memory_limit_bytes", "The most that it may be.", true);
+    }
+    begin(out, now, "gauge", "Sessions on the device that run.");
+    for (size_t i = 0; i < d->n; i++) {
+        device_label(out, now, &d->all[i]);
+        ps_str_printf(out, "%d\n", atomic_load(&d->all[i].running));
+    }
+    begin(out, runs, "counter", "Runs on the device.");
+    for (size_t i = 0; i < d->n; i++) {
+        device_label(out, runs, &d->all[i]);
+        ps_str_printf(out, "%llu\n", atomic_load(&d->all[i].runs));
+    }
+    begin(out, busy, "counter", "Time that they took, all together, with reading inputs and writing replies.");
+    for (size_t i = 0; i < d->n; i++) {
+        device_label(out, busy, &d->all[i]);
+        ps_str_printf(out, "%.9f\n", (double)atomic_load(&d->all[i].busy_ns) / 1e9);
+    }
 }
 
 /* ---- versions ---- */
@@ -332,7 +365,7 @@ ps_status ps_metrics_write(ps_repository *repo, ps_engine *engine, ps_str *out, 
         s.stats[i] = ps_stats_get(s.counted[i].stats);
     PS_TRY_OUT(ps_repository_copy_traffic(repo, &s.traffic, &s.n_traffic, err));
     write_process(out, engine, atomic_load(&alloc->limit));
-    write_device(out, repo);
+    write_devices(out, ps_repository_devices(repo));
     write_counted(&s);
     write_traffic(&s);
 out:

@@ -291,16 +291,31 @@ static ps_status read_batching(reader *r, const ps_config_node *node, ps_error *
 }
 
 /* Runners belong to all models together; what a group asks of a GPU is not given. */
+/* KIND_AUTO, or none, says nothing without numbers; how many instances there are is the runners' matter. */
 static ps_status read_instances(reader *r, const ps_config_node *node, ps_error *err) {
-    int64_t n_instances;
+    ps_config_devices *to = &r->config->devices;
+    int64_t n_instances, number;
+    uint32_t gpus = 0;
+    bool gpu = false, cpu = false;
     PS_TRY(ps_config_message(node, err));
     r->where = "instance_group.";
     for (const ps_config_node *n = node->first; n; n = n->next) {
-        if (ps_config_is(n, "count"))
+        if (ps_config_is(n, "count")) {
             PS_TRY(ps_config_int(n, 0, INT32_MAX, &n_instances, err));
-        else if (!ps_config_is(n, "name") && !(ps_config_is(n, "kind") && !word_is(n, "KIND_GPU")))
+        } else if (ps_config_is(n, "gpus")) {
+            PS_TRY(ps_config_int(n, 0, PS_CONFIG_MAX_GPUS - 1, &number, err));
+            gpus |= UINT32_C(1) << number;
+        } else if (ps_config_is(n, "kind")) {
+            gpu = word_is(n, "KIND_GPU");
+            cpu = word_is(n, "KIND_CPU");
+        } else if (!ps_config_is(n, "name")) {
             PS_TRY(unsupported(r, n, err));
+        }
     }
+    PS_FAIL_IF(cpu && gpus, err, FORMAT, "line %zu: an instance group of KIND_CPU names gpus", node->line);
+    to->cpu |= cpu;
+    to->gpu |= gpu && !gpus;
+    to->gpus |= gpus;
     return PS_OK;
 }
 

@@ -17,6 +17,7 @@
 #define PS_CONFIG_MAX_WARMUPS 64
 #define PS_CONFIG_MAX_WARMUP_RUNS 1000 /* of one warm-up */
 #define PS_CONFIG_MAX_PARAMETERS 256
+#define PS_CONFIG_MAX_GPUS 32        /* numbers in instance_group */
 #define PS_CONFIG_MAX_UNSUPPORTED 32 /* names that are kept */
 
 /* An input or output as the file has it: dims are without the batch's where max_batch_size is not 0. */
@@ -52,6 +53,12 @@ typedef struct ps_config_parameter {
     const char *key, *value;
 } ps_config_parameter;
 
+/* instance_group: where the model is to run. */
+typedef struct ps_config_devices {
+    bool cpu, gpu; /* KIND_CPU; KIND_GPU without numbers: all */
+    uint32_t gpus; /* bit i: number i of them */
+} ps_config_devices;
+
 typedef enum ps_version_policy { PS_VERSIONS_LATEST, PS_VERSIONS_ALL, PS_VERSIONS_SPECIFIC } ps_version_policy;
 
 typedef struct ps_model_config {
@@ -70,6 +77,8 @@ typedef struct ps_model_config {
     ps_sched_knobs knobs; /* dynamic_batching, for the policies that have any */
     int64_t queue_size;   /* 0: the server's */
     int64_t timeout_us;   /* of requests that name none, and the most that they may name; 0: none */
+
+    ps_config_devices devices;
 
     ps_config_state *states;
     size_t n_states;

@@ -18,9 +18,8 @@ bool ps_repository_on_demand(const ps_repository *repo) {
     return repo->options.control == PS_CONTROL_ON_DEMAND || repo->options.control == PS_CONTROL_POLL;
 }
 
-void ps_repository_device_memory(const ps_repository *repo, size_t *ret_held, size_t *ret_limit) {
-    if (ps_engine_device_memory(repo->engine, repo->device, ret_held, ret_limit, NULL) != PS_OK)
-        *ret_held = *ret_limit = 0; /* the models' loads say why */
+const ps_used_devices *ps_repository_devices(const ps_repository *repo) {
+    return repo->options.served.devices;
 }
 
 /* ---- names ---- */
@@ -130,11 +129,8 @@ ps_status ps_repository_scan(ps_repository *repo, ps_error *err) {
 
 static ps_status fill(ps_repository *repo, const ps_repository_options *o, ps_error *err) {
     if (o->dir && !(repo->dir = ps_strdup(repo->alloc, o->dir))) return PS_FAIL_NOMEM(err, "the repository's path");
-    if (o->served.device && !(repo->device = ps_strdup(repo->alloc, o->served.device)))
-        return PS_FAIL_NOMEM(err, "a device's name");
     if (o->state && !(repo->state = ps_strdup(repo->alloc, o->state))) return PS_FAIL_NOMEM(err, "the state's path");
     repo->options = *o;
-    repo->options.served.device = repo->device;
     PS_TRY(ps_load_waits_create(repo->alloc, &repo->waits, err));
     PS_FAIL_IF(o->dir && !ps_dir_exists(o->dir), err, NOT_FOUND, "model repository '%s' is no folder", o->dir);
     for (size_t i = 0; i < o->model_count; i++)
@@ -171,6 +167,7 @@ ps_status ps_repository_create(const ps_repository_options *o, ps_repository **r
 
 void ps_repository_free(ps_repository *repo) {
     if (!repo) return;
+    if (repo->waits) (void)ps_load_waits_remove(repo->waits, &repo->reopen_timer);
     ps_load_waits_free(repo->waits);
     for (size_t i = 0; i < repo->sorted.size; i++)
         entry_free(repo, repo->sorted.data[i]);
@@ -182,7 +179,6 @@ void ps_repository_free(ps_repository *repo) {
     ps_mutex_destroy(&repo->lock);
     ps_mutex_destroy(&repo->load_lock);
     ps_free(repo->alloc, repo->dir);
-    ps_free(repo->alloc, repo->device);
     ps_free(repo->alloc, repo->state);
     ps_free(repo->alloc, repo);
 }
@@ -269,6 +265,8 @@ static ps_status acquire(ps_repository *repo, const char *name, const char *vers
     *ret_routed = false;
     PS_FAIL_IF(!e || e->gone, err, NOT_FOUND, "model '%.255s' is not known", name);
     ps_model_version *v = ps_entry_pick(repo, e, version);
+    PS_FAIL_IF(v && v->served && v->all_lost && !e->unloaded, err, UNAVAILABLE,
+               "model '%s' waits for device '%.200s', which was lost, to be opened again", e->name, v->served->device);
     if (v && v->served && !e->unloaded) {
         if (load) ps_served_use(v->served);
         if (load) ps_repository_watch_room(repo);
@@ -381,6 +379,7 @@ const char *ps_version_state(const ps_entry *e, const ps_model_version *v) {
         [PS_MODEL_FAILED] = "UNAVAILABLE", [PS_MODEL_UNLOADING] = "UNLOADING", [PS_MODEL_UNLOADED] = "UNAVAILABLE",
         [PS_MODEL_EVICTED] = "UNAVAILABLE"
     };
+    if (v->served && v->all_lost) return "UNAVAILABLE";
     return !v->served && ps_version_loading(e, v) ? "LOADING" : states[v->state];
 }
 

@@ -54,6 +54,7 @@ typedef struct ps_repository_options {
     ps_model_control control;
     size_t memory_limit; /* bytes of the engine that loads keep within; 0: none */
     size_t max_models;   /* versions loaded at once; 0: no end */
+    int device_tries;    /* to open a lost device anew */
     const char *state;   /* folder of what outlives the server; NULL: nothing does */
     ps_served_options served;
 } ps_repository_options;
@@ -71,8 +72,8 @@ typedef struct ps_repository_poll ps_repository_poll;
 ps_status ps_repository_poll_start(ps_repository *repo, ps_repository_poll **ret, ps_error *err);
 void ps_repository_poll_stop(ps_repository_poll *poll); /* NULL is allowed */
 
-/* Of the device's memory, where it has its own: what is held, and the limit; else 0 and 0. */
-void ps_repository_device_memory(const ps_repository *repo, size_t *ret_held, size_t *ret_limit);
+/* Those that models run on. */
+const ps_used_devices *ps_repository_devices(const ps_repository *repo);
 
 /* Loads (or reloads) the versions of one model that its policy names. When a reload fails, the loaded one keeps
  * serving. PS_NOT_FOUND if nothing has that name. */

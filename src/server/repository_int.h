@@ -27,6 +27,11 @@ typedef struct ps_model_version {
     bool was_loaded;       /* at least once */
     uint64_t stamp, tried; /* of its files, as of the last look and the last load: see repository_poll.c */
     ps_stats *stats;       /* a reference; NULL: nothing has happened to it yet (ps_version_stats) */
+    char device[PS_USED_DEVICES_LIST]; /* where it was loaded last; "": it never was */
+    bool all_lost;         /* each of its devices was lost: nobody gets it */
+    int64_t reopen_ns;     /* when the next try to load it on lost devices again is due; 0: none is */
+    int64_t tried_ns;      /* when the last one began, or ended */
+    int reopen_tries;
 } ps_model_version;
 
 /* One known name. Lives as long as the repository; guarded by its lock but for the first four, which do not change. */
@@ -54,8 +59,10 @@ struct ps_repository {
     ps_engine *engine;
     ps_alloc_state *alloc;
     ps_log log;
-    char *dir, *device;
+    char *dir;
     ps_repository_options options; /* strings are not kept */
+    ps_load_wait reopen_timer;     /* in `waits`; the loader's, but for timer_runs */
+    bool timer_runs;               /* guarded by lock */
     ps_load_waits *waits;          /* keys are entries */
     char *state;                   /* folder; may be NULL */
     bool unmarked;                 /* that marks of loads cannot be written has been said; the loader's */
@@ -154,6 +161,21 @@ bool ps_repository_queue(ps_repository *repo, ps_entry *e, ps_model_version *v);
 
 /* What lies in the model's folder has changed, or it is gone. */
 void ps_repository_take_up(ps_repository *repo, ps_entry *e, bool gone);
+
+/* With the lock held: the loader looks for what there is to do. False: it cannot. */
+bool ps_repository_wake_loader(ps_repository *repo);
+
+/* ---- repository_devices.c ---- */
+
+/* A run met a lost device (ps_served.on_lost): all models that were on it are loaded there again. */
+void ps_repository_lost(void *ctx);
+/* With the lock held: is it time for a try? */
+bool ps_version_reopen_due(const ps_model_version *v, int64_t now);
+/* With the lock held: what it is loaded of is new, or gone. */
+void ps_version_forget_loss(ps_model_version *v);
+/* With load_lock held, by the loader: a try; and when it is to look for the next one. */
+void ps_repository_reopen(ps_repository *repo, ps_entry *e, ps_model_version *v);
+void ps_repository_set_reopen_timer(ps_repository *repo);
 
 /* ---- repository_poll.c ---- */
 

@@ -150,6 +150,8 @@ static void replace(ps_repository *repo, ps_entry *e, ps_model_version *v, ps_se
     v->served = served;
     v->state = PS_MODEL_READY;
     v->reason = (ps_error)PS_ERROR_INIT;
+    ps_version_forget_loss(v);
+    ps_snprintf(v->device, sizeof v->device, "%s", served->device);
     v->load_ns = load_ns;
     v->was_loaded = true;
     v->queued = 0;
@@ -184,6 +186,9 @@ static uint64_t estimate(const ps_model_version *v) {
 static void log_config(const ps_repository *repo, const ps_served *s) {
     char quoted[2 * PS_MODEL_NAME_MAX], key[256];
     const char *name = ps_log_quote(s->name, quoted, sizeof quoted);
+    if (s->elsewhere)
+        ps_log_line(&repo->log, PS_LOG_WARN, "event=config_devices model=%s used=%s reason=%s", name, s->device,
+                    "\"none that instance_group names is one of --device\"");
     for (size_t i = 0; i < s->config.n_unsupported; i++)
         ps_log_line(&repo->log, PS_LOG_WARN, "event=config_unsupported model=%s key=%s", name,
                     ps_log_quote(s->config.unsupported[i], key, sizeof key));
@@ -221,13 +226,6 @@ static ps_status load_file(ps_repository *repo, ps_entry *e, ps_model_version *v
     return status;
 }
 
-/* Do models lie in memory other than the host's? */
-static bool has_own_memory(const ps_repository *repo) {
-    size_t held, limit;
-    ps_repository_device_memory(repo, &held, &limit);
-    return limit != 0;
-}
-
 /* A load that found too little memory: it takes more than there was. Then all that may go goes, and what is left is
  * asked for when it is less. Waiting for room is no part of what a load takes: it says nothing of the next one. */
 static ps_status load_with_room(ps_repository *repo, ps_entry *e, ps_model_version *v, ps_served **ret,
@@ -243,7 +241,8 @@ static ps_status load_with_room(ps_repository *repo, ps_entry *e, ps_model_versi
         atomic_store(&repo->filling, false);
         *ret_load_ns = ps_clock_ns() - start;
         if (status != PS_NO_MEMORY) return status;
-        if (has_own_memory(repo)) { /* it may be the device's that was too little: what it says is the error then */
+        if (ps_used_devices_have_memory(repo->options.served.devices)) { /* it may be the device's that was too little:
+                                                                            what it says is the error then */
             if (!ps_repository_evict(repo, 0, 1)) return status;
             continue;
         }
@@ -270,6 +269,8 @@ static ps_status load_version(ps_repository *repo, ps_entry *e, ps_model_version
     const char *name = ps_log_quote(e->name, quoted, sizeof quoted);
     if (status == PS_OK) {
         if (served->relieve) served->relieve = relieve_run;
+        served->on_lost = ps_repository_lost;
+        served->lost_ctx = repo;
         log_config(repo, served);
         ps_log_line(&repo->log, PS_LOG_INFO,
                     "event=load model=%s version=%s ms=%.1f max_batch=%u bytes=%zu from=%s room_ms=%.1f", name,
@@ -422,9 +423,7 @@ static bool is_full(ps_repository *repo) {
         for (size_t k = 0; k < repo->sorted.data[i]->versions.size; k++)
             loaded += repo->sorted.data[i]->versions.data[k]->served != NULL;
     ps_mutex_unlock(&repo->lock);
-    size_t held, limit;
-    ps_repository_device_memory(repo, &held, &limit);
-    return (o->max_models && loaded >= o->max_models) || (limit && held >= limit / 5 * 4) ||
+    return (o->max_models && loaded >= o->max_models) || ps_used_devices_full(o->served.devices) ||
            (o->memory_limit && ps_engine_memory(repo->engine, NULL) >= o->memory_limit / 5 * 4);
 }
 
@@ -534,11 +533,14 @@ void ps_repository_take_up(ps_repository *repo, ps_entry *e, bool gone) {
 
 /* ---- on demand ---- */
 
-/* Whose turn it is: a version that a request asked for, or a model whose versions nobody has looked for. */
-static ps_entry *next_queued(ps_repository *repo, ps_model_version **ret) {
+/* Whose turn it is: a version that a request asked for, or a model whose versions nobody has looked for; before them,
+ * one that is to be loaded on a lost device again (*ret_reopen). */
+static ps_entry *next_queued(ps_repository *repo, ps_model_version **ret, bool *ret_reopen) {
     ps_entry *found = NULL;
     uint64_t first = UINT64_MAX;
+    const int64_t now = ps_clock_ns();
     *ret = NULL;
+    *ret_reopen = false;
     ps_mutex_lock(&repo->lock);
     for (size_t i = 0; i < repo->sorted.size; i++) {
         ps_entry *e = repo->sorted.data[i];
@@ -549,10 +551,12 @@ static ps_entry *next_queued(ps_repository *repo, ps_model_version **ret) {
         }
         for (size_t k = 0; k < e->versions.size; k++) {
             ps_model_version *v = e->versions.data[k];
-            if (!v->queued || v->queued >= first) continue;
+            const bool due = ps_version_reopen_due(v, now);
+            if (!due && (!v->queued || v->queued >= first)) continue;
             found = e;
-            first = v->queued;
+            first = due ? 0 : v->queued;
             *ret = v;
+            *ret_reopen = due;
         }
     }
     if (!found) repo->job_queued = false;
@@ -562,10 +566,12 @@ static ps_entry *next_queued(ps_repository *repo, ps_model_version **ret) {
 
 static void give_up_queued(ps_repository *repo) {
     ps_model_version *v;
-    for (ps_entry *e; (e = next_queued(repo, &v));) {
+    bool reopen;
+    for (ps_entry *e; (e = next_queued(repo, &v, &reopen));) {
         ps_mutex_lock(&repo->lock);
         if (v && v->state == PS_MODEL_LOADING && !v->served) v->state = PS_MODEL_EVICTED;
         if (v) v->queued = 0;
+        if (v) v->reopen_ns = 0;
         e->pending = false;
         ps_mutex_unlock(&repo->lock);
     }
@@ -582,15 +588,21 @@ static void make_room_again(ps_repository *repo) {
 static void load_queued(ps_job *job) {
     ps_repository *repo = (ps_repository *)((char *)job - offsetof(ps_repository, job));
     ps_model_version *v;
+    bool reopen;
     ps_mutex_lock(&repo->load_lock);
     make_room_again(repo);
-    for (ps_entry *e; !atomic_load(&repo->stop_loading) && (e = next_queued(repo, &v));) {
-        if (v)
+    for (ps_entry *e; !atomic_load(&repo->stop_loading) && (e = next_queued(repo, &v, &reopen));) {
+        if (reopen)
+            ps_repository_reopen(repo, e, v);
+        else if (v)
             (void)load_version(repo, e, v, NULL);
         else
             (void)load_entry(repo, e, LOAD_MISSING, NULL);
     }
-    if (atomic_load(&repo->stop_loading)) give_up_queued(repo);
+    if (atomic_load(&repo->stop_loading))
+        give_up_queued(repo);
+    else
+        ps_repository_set_reopen_timer(repo);
     ps_mutex_unlock(&repo->load_lock);
     ps_memory_trim();
 }
@@ -602,8 +614,7 @@ void ps_repository_use_loader(ps_repository *repo, ps_pool *loader) {
     ps_mutex_unlock(&repo->lock);
 }
 
-/* With the lock held. */
-static bool wake_loader(ps_repository *repo) {
+bool ps_repository_wake_loader(ps_repository *repo) {
     if (!repo->loader || atomic_load(&repo->stop_loading)) return false;
     if (!repo->job_queued && ps_pool_submit(repo->loader, &repo->job, NULL) != PS_OK) return false;
     repo->job_queued = true;
@@ -611,7 +622,7 @@ static bool wake_loader(ps_repository *repo) {
 }
 
 bool ps_repository_queue(ps_repository *repo, ps_entry *e, ps_model_version *v) {
-    if (!wake_loader(repo)) return false;
+    if (!ps_repository_wake_loader(repo)) return false;
     if (v) {
         v->queued = ++repo->turns;
         v->state = PS_MODEL_LOADING;
@@ -627,7 +638,7 @@ void ps_repository_watch_room(ps_repository *repo) {
     int64_t now = ps_clock_ns();
     if (now - repo->looked_ns < CROWDED_NS) return; /* all may be in use */
     repo->looked_ns = now;
-    repo->crowded = wake_loader(repo);
+    repo->crowded = ps_repository_wake_loader(repo);
 }
 
 /* ---- unloading ---- */

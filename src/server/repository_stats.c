@@ -51,6 +51,11 @@ static const ps_model_version *find(const ps_repository *repo, const ps_entry *e
     return v;
 }
 
+/* Lives as long as the repository. */
+static const char *device_of(const ps_repository *repo, const ps_model_version *v) {
+    return v->device[0] ? v->device : repo->options.served.devices->list;
+}
+
 static void list(const ps_repository *repo, const ps_entry *e, const ps_model_version *only, ps_runner *runner,
                  ps_counted *to, size_t *ret_count) {
     for (size_t i = 0; i < e->versions.size; i++) {
@@ -60,7 +65,7 @@ static void list(const ps_repository *repo, const ps_entry *e, const ps_model_ve
         *c = (ps_counted) { .of = { .name = e->name,
                                     .version = v->text,
                                     .state = ps_version_state(e, v),
-                                    .device = repo->device ? repo->device : "cpu" },
+                                    .device = device_of(repo, v) },
                             .stats = ps_stats_retain(v->stats),
                             .loaded = v->served != NULL };
         if (v->served) c->of.bytes = ps_served_memory(v->served, &c->of.peak_bytes);

@@ -83,7 +83,7 @@ static ps_cache_key profile_key(const ps_served *s, char *target, size_t size) {
 
 void ps_schedule_recall(ps_served *s) {
     ps_error ignored = PS_ERROR_INIT; /* what is not there is learnt again */
-    char target[64];
+    char target[256];
     void *text;
     ps_cache_key key = profile_key(s, target, sizeof target);
     if (ps_cache_get(s->cache, &key, &text, &s->profiles_size, &ignored) == PS_OK) s->profiles = text;
@@ -107,7 +107,7 @@ ps_status ps_schedule_model(ps_sched *sched, int64_t target_ns, ps_runner *runne
 
 void ps_schedule_keep(ps_served *s, ps_mutex *lock) {
     ps_error ignored = PS_ERROR_INIT;
-    char target[64];
+    char target[256];
     ps_str text;
     if (!s->cache) return;
     ps_str_init(&text, s->alloc);

@@ -151,14 +151,32 @@ static ps_status warm_up(ps_served *s, ps_engine *engine, const char *config, ps
     return status;
 }
 
+/* As the model has them, in its order. */
+static ps_status list_places(ps_served *s, ps_used_devices *devices, ps_error *err) {
+    ps_model_device_info info = { .size = sizeof info };
+    size_t n = 0;
+    while (ps_model_device(s->model, n, &info) == PS_OK)
+        n++;
+    s->places = ps_arena_array(&s->arena, n, sizeof *s->places);
+    if (!s->places) return PS_FAIL_NOMEM(err, "a model's devices");
+    for (size_t i = 0; i < n; i++) {
+        (void)ps_model_device(s->model, i, &info);
+        s->places[i].device = ps_used_devices_find(devices, info.name);
+        PS_FAIL_IF(!s->places[i].device, err, INTERNAL, "model '%s' is on device '%s', which the server does not use",
+                   s->name, info.name);
+        s->n_places++;
+    }
+    return PS_OK;
+}
+
 static ps_status fill(ps_served *s, ps_engine *engine, const ps_served_options *o, ps_error *err) {
     ps_model_options options = PS_MODEL_OPTIONS_INIT;
-    options.device = o->device;
     s->name = ps_arena_strdup(&s->arena, o->name);
     s->version = ps_arena_strdup(&s->arena, o->version);
-    s->device = ps_arena_strdup(&s->arena, o->device ? o->device : "cpu");
-    if (!s->name || !s->version || !s->device) return PS_FAIL_NOMEM(err, "a model's name");
+    if (!s->name || !s->version) return PS_FAIL_NOMEM(err, "a model's name");
     PS_TRY(ps_model_config_load(o->config, &s->arena, &s->config, err));
+    PS_TRY(ps_used_devices_choose(o->devices, &s->config.devices, &s->arena, &s->device, &s->elsewhere, err));
+    options.device = s->device;
     PS_TRY(read_memory_limit(s, &options.memory_limit, err));
     if (!options.memory_limit) s->relieve = o->relieve; /* its own limit is no matter of what others hold */
     s->relieve_ctx = o->relieve_ctx;
@@ -166,6 +184,7 @@ static ps_status fill(ps_served *s, ps_engine *engine, const ps_served_options *
     recall(s, o->path, o->cache, name, sizeof name);
     if (*name) options.cache_name = name;
     PS_TRY(load_model(s, engine, o->path, &options, err));
+    PS_TRY(list_places(s, o->devices, err));
     s->n_inputs = ps_model_input_count(s->model);
     s->n_outputs = ps_model_output_count(s->model);
     PS_TRY(read_values(s, ps_model_input, s->n_inputs, "input", &s->inputs, err));
@@ -208,12 +227,17 @@ ps_served *ps_served_retain(ps_served *s) {
     return s;
 }
 
-static void free_idle(ps_served *s) {
+static void free_idle_on(ps_served *s, ps_served_place *place) {
     for (int kind = 0; kind < PS_SESSION_KINDS; kind++) {
-        for (size_t i = 0; i < s->idle[kind].size; i++)
-            ps_session_free(s->idle[kind].data[i]);
-        ps_vec_release(s->alloc, &s->idle[kind]);
+        for (size_t i = 0; i < place->idle[kind].size; i++)
+            ps_session_free(place->idle[kind].data[i]);
+        ps_vec_release(s->alloc, &place->idle[kind]);
     }
+}
+
+static void free_idle(ps_served *s) {
+    for (size_t i = 0; i < s->n_places; i++)
+        free_idle_on(s, &s->places[i]);
 }
 
 void ps_served_release(ps_served *s) {
@@ -256,23 +280,105 @@ void ps_served_retire(ps_served *s) {
     ps_mutex_unlock(&s->lock);
 }
 
-ps_status ps_served_take_session(ps_served *s, ps_session_kind kind, ps_session **ret, ps_error *err) {
-    ps_session_options options = PS_SESSION_OPTIONS_INIT;
-    ps_session *session = NULL;
-    ps_mutex_lock(&s->lock);
-    if (s->idle[kind].size) session = s->idle[kind].data[--s->idle[kind].size];
-    ps_mutex_unlock(&s->lock);
-    *ret = session;
-    if (session) return PS_OK;
-    options.threads = kind == PS_SESSION_NARROW ? 1 : 0;
-    return ps_session_create(s->model, &options, ret, err);
+/* ---- sessions ---- */
+
+static bool is_lost(ps_served *s, size_t place) {
+    ps_model_device_info info = { .size = sizeof info };
+    return ps_model_device(s->model, place, &info) != PS_OK || info.lost;
 }
 
-void ps_served_put_session(ps_served *s, ps_session_kind kind, ps_session *session) {
+/* Where least is running, of all models; the first of equals. n_places: they are all lost. */
+static size_t choose_place(ps_served *s) {
+    size_t best = s->n_places;
+    int least = 0;
+    for (size_t i = 0; i < s->n_places; i++) {
+        const int running = atomic_load_explicit(&s->places[i].device->running, memory_order_relaxed);
+        if (is_lost(s, i) || (best < s->n_places && running >= least)) continue;
+        best = i;
+        least = running;
+    }
+    return best;
+}
+
+static void tell_lost(ps_served *s) {
+    if (s->on_lost && !atomic_exchange(&s->lost_told, true)) s->on_lost(s->lost_ctx);
+}
+
+/* Sessions of a device that was lost are of no use. */
+static ps_session *take_idle(ps_served *s, size_t place, ps_session_kind kind) {
+    ps_session *session;
+    do {
+        ps_mutex_lock(&s->lock);
+        ps_served_place *p = &s->places[place];
+        session = p->idle[kind].size ? p->idle[kind].data[--p->idle[kind].size] : NULL;
+        ps_mutex_unlock(&s->lock);
+        if (!ps_session_lost(session)) return session;
+        ps_session_free(session);
+    } while (session);
+    return NULL;
+}
+
+ps_status ps_served_take_session_on(ps_served *s, size_t place, ps_session_kind kind, ps_served_session *ret,
+                                    ps_error *err) {
+    ps_session_options options = PS_SESSION_OPTIONS_INIT;
+    ps_session *session = take_idle(s, place, kind);
+    options.threads = kind == PS_SESSION_NARROW ? 1 : 0;
+    options.device = s->places[place].device->name;
+    if (!session) PS_TRY(ps_session_create(s->model, &options, &session, err));
+    atomic_fetch_add_explicit(&s->places[place].device->running, 1, memory_order_relaxed);
+    *ret = (ps_served_session) { session, kind, place, ps_clock_ns() };
+    return PS_OK;
+}
+
+/* A device may be lost while a session is made for it: the next one, then. */
+ps_status ps_served_take_session(ps_served *s, ps_session_kind kind, ps_served_session *ret, ps_error *err) {
+    for (size_t tries = 0; tries <= s->n_places; tries++) {
+        const size_t place = choose_place(s);
+        if (place == s->n_places) break;
+        ps_status status = ps_served_take_session_on(s, place, kind, ret, err);
+        if (status == PS_OK || !is_lost(s, place)) return status;
+        tell_lost(s);
+        if (err) *err = (ps_error)PS_ERROR_INIT;
+    }
+    tell_lost(s);
+    return PS_FAIL(err, UNAVAILABLE, "model '%s' waits for device '%.200s', which was lost, to be opened again",
+                   s->name, s->device);
+}
+
+bool ps_served_put_session(ps_served *s, ps_served_session *taken) {
+    ps_served_place *place = &s->places[taken->place];
+    const bool lost = ps_session_lost(taken->session);
+    atomic_fetch_sub_explicit(&place->device->running, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&place->device->runs, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&place->device->busy_ns, (unsigned long long)(ps_clock_ns() - taken->since_ns),
+                              memory_order_relaxed);
     ps_mutex_lock(&s->lock);
-    bool kept = !s->retired && ps_vec_push(s->alloc, &s->idle[kind], session);
+    bool kept = !s->retired && !lost && ps_vec_push(s->alloc, &place->idle[taken->kind], taken->session);
     ps_mutex_unlock(&s->lock);
-    if (!kept) ps_session_free(session);
+    if (!kept) ps_session_free(taken->session);
+    taken->session = NULL;
+    if (lost) tell_lost(s);
+    return !lost;
+}
+
+size_t ps_served_lost(ps_served *s, bool *ret_all) {
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_places; i++)
+        n += is_lost(s, i);
+    *ret_all = n == s->n_places;
+    return n;
+}
+
+ps_status ps_served_reopen(ps_served *s, ps_error *err) {
+    ps_status status;
+    ps_mutex_lock(&s->lock);
+    for (size_t i = 0; i < s->n_places; i++)
+        if (is_lost(s, i)) free_idle_on(s, &s->places[i]);
+    ps_mutex_unlock(&s->lock);
+    atomic_store(&s->lost_told, false); /* another loss meanwhile is a new one */
+    while ((status = ps_model_reopen(s->model, NULL, err)) == PS_NO_MEMORY && s->relieve && s->relieve(s->relieve_ctx))
+        if (err) *err = (ps_error)PS_ERROR_INIT;
+    return status;
 }
 
 size_t ps_served_memory(ps_served *s, size_t *ret_peak) {

@@ -19,6 +19,7 @@
 #define MAX_BODY ((size_t)4 << 30)
 #define DEFAULT_BATCH 32
 #define DEFAULT_MODELS 10
+#define DEFAULT_DEVICE_TRIES 10
 #define LEAST_MEMORY ((uint64_t)16 << 20) /* less is no limit that anything could be served within */
 #define MAX_BATCH 1024
 #define LOADER_QUEUE 256
@@ -38,6 +39,7 @@ struct ps_server {
     ps_trace *trace;
     ps_cache *cache; /* NULL: none */
     ps_shm_table *shm;
+    ps_used_devices *devices;
     int drain_seconds;
     ps_repository *repository;
     ps_runner *runner;
@@ -52,7 +54,6 @@ struct ps_server {
     ps_budget bodies;
     ps_job load_all;
     size_t limit_before; /* of the engine's memory */
-    char limited[32];    /* the device whose memory is, or "" */
     int port, grpc_port; /* grpc_port -1: none */
     atomic_bool stopped;
     ps_mutex lock;
@@ -177,6 +178,8 @@ static ps_status check_options(const ps_server_options *o, ps_error *err) {
                "max_models is %d, not between -1 and 1000000", o->max_models);
     PS_FAIL_IF(o->memory_limit && o->memory_limit < LEAST_MEMORY, err, INVALID,
                "the memory limit of %" PRIu64 " bytes is below %" PRIu64, o->memory_limit, LEAST_MEMORY);
+    PS_FAIL_IF(o->device_tries < -1 || o->device_tries > 1000, err, INVALID,
+               "device_tries is %d, not between -1 and 1000", o->device_tries);
     PS_FAIL_IF(o->drain_seconds < 0, err, INVALID, "drain_seconds is %d, which is negative", o->drain_seconds);
     return PS_OK;
 }
@@ -228,7 +231,7 @@ static ps_status start_http(ps_server *s, const ps_server_options *o, ps_error *
 }
 
 static ps_served_options served_options(const ps_server *s, const ps_server_options *o) {
-    return (ps_served_options) { .device = o->device,
+    return (ps_served_options) { .devices = s->devices,
                                  .max_batch = (uint32_t)(o->max_batch ? o->max_batch : DEFAULT_BATCH),
                                  .cache = s->cache };
 }
@@ -279,27 +282,18 @@ static size_t limit_memory(ps_server *s, const ps_server_options *o) {
     return (size_t)limit;
 }
 
-/* What a card's driver takes for itself, and what other programs show, is beyond the limit as well. */
-static ps_status limit_device(ps_server *s, const ps_server_options *o, ps_error *err) {
-    size_t held, has;
-    uint64_t limit = o->device_memory_limit;
-    PS_TRY(ps_engine_device_memory(s->engine, o->device, &held, &has, err));
-    if (!limit) limit = has / 4 * 3;
-    if (limit > SIZE_MAX) limit = SIZE_MAX;
-    if (!limit) return PS_OK;
-    PS_TRY(ps_engine_limit_device(s->engine, o->device, (size_t)limit, err));
-    ps_snprintf(s->limited, sizeof s->limited, "%s", o->device);
-    return PS_OK;
-}
-
 static size_t model_count(const ps_server_options *o) {
     return o->max_models < 0 ? 0 : o->max_models ? (size_t)o->max_models : DEFAULT_MODELS;
+}
+
+static int device_tries(const ps_server_options *o) {
+    return o->device_tries < 0 ? 0 : o->device_tries ? o->device_tries : DEFAULT_DEVICE_TRIES;
 }
 
 static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) {
     char state[STATE_PATH];
     open_cache(s);
-    PS_TRY(limit_device(s, o, err));
+    PS_TRY(ps_used_devices_create(s->engine, o, &s->devices, err));
     ps_repository_options repository = { .engine = s->engine,
                                          .log = s->log,
                                          .models = o->models,
@@ -308,6 +302,7 @@ static ps_status start(ps_server *s, const ps_server_options *o, ps_error *err) 
                                          .load_timeout_ns = load_timeout_ns(o),
                                          .memory_limit = limit_memory(s, o),
                                          .max_models = model_count(o),
+                                         .device_tries = device_tries(o),
                                          .state = state_folder(state, sizeof state),
                                          .served = served_options(s, o) };
     (void)find_control(o->model_control, &repository.control);
@@ -425,7 +420,7 @@ void ps_server_free(ps_server *s) {
     ps_trace_free(s->trace);
     atomic_store(&s->alloc->limit, s->limit_before);
     atomic_store(&ps_engine_models_alloc(s->engine)->limit, 0);
-    if (*s->limited) (void)ps_engine_limit_device(s->engine, s->limited, 0, NULL);
+    ps_used_devices_free(s->devices);
     ps_shm_table_free(s->shm);
     ps_cond_destroy(&s->changed);
     ps_mutex_destroy(&s->lock);

@@ -126,14 +126,14 @@ static bool compare_all(const copy *c, ps_tensor *const *outputs, ps_shadow_resu
 /* No other model goes to make room for it. */
 static bool run_session(const copy *c, const ps_tensor **in, ps_tensor **out, ps_shadow_result *result) {
     ps_served *s = c->route.shadow;
-    ps_session *session;
+    ps_served_session taken;
     ps_run_options options = PS_RUN_OPTIONS_INIT;
     options.cancel = &c->shadow->cancel;
     options.deadline_ns = ps_clock_ns() + LONGEST_NS;
-    if (!order_inputs(c, in) || ps_served_take_session(s, PS_SESSION_NARROW, &session, NULL) != PS_OK) return false;
-    bool ok = ps_session_run(session, in, s->n_inputs, out, s->n_outputs, &options, NULL) == PS_OK &&
+    if (!order_inputs(c, in) || ps_served_take_session(s, PS_SESSION_NARROW, &taken, NULL) != PS_OK) return false;
+    bool ok = ps_session_run(taken.session, in, s->n_inputs, out, s->n_outputs, &options, NULL) == PS_OK &&
               compare_all(c, out, result);
-    ps_served_put_session(s, PS_SESSION_NARROW, session);
+    (void)ps_served_put_session(s, &taken);
     return ok;
 }
 

@@ -75,25 +75,33 @@ static ps_status run(warmup *w, ps_session *session, ps_error *err) {
     return PS_OK;
 }
 
-/* The session stays for the first request. */
-static ps_status warm(ps_served *s, ps_engine *engine, const char *folder, const ps_warmup *config, ps_error *err) {
+static ps_status run_on(warmup *w, ps_session *session, ps_error *err) {
+    ps_served *s = w->served;
+    ps_arena_init(&w->arena, s->alloc);
+    w->in = ps_arena_array(&w->arena, s->n_inputs + 1, sizeof *w->in);
+    w->out = ps_arena_array(&w->arena, s->n_outputs + 1, sizeof *w->out);
+    ps_status status = w->in && w->out ? run(w, session, err) : PS_FAIL_NOMEM(err, "a warm-up");
+    for (size_t i = 0; w->in && i < s->n_inputs; i++)
+        ps_tensor_release(w->in[i]);
+    ps_arena_release(&w->arena);
+    return status;
+}
+
+/* On one of the model's devices. The session stays for the first request. */
+static ps_status warm(ps_served *s, size_t place, ps_engine *engine, const char *folder, const ps_warmup *config,
+                      ps_error *err) {
     warmup w = { .served = s, .engine = engine, .folder = folder, .config = config };
-    ps_session *session;
-    PS_TRY(ps_served_take_session(s, PS_SESSION_WIDE, &session, err));
-    ps_arena_init(&w.arena, s->alloc);
-    w.in = ps_arena_array(&w.arena, s->n_inputs + 1, sizeof *w.in);
-    w.out = ps_arena_array(&w.arena, s->n_outputs + 1, sizeof *w.out);
-    ps_status status = w.in && w.out ? run(&w, session, err) : PS_FAIL_NOMEM(err, "a warm-up");
-    for (size_t i = 0; w.in && i < s->n_inputs; i++)
-        ps_tensor_release(w.in[i]);
-    ps_arena_release(&w.arena);
-    ps_served_put_session(s, PS_SESSION_WIDE, session);
+    ps_served_session taken;
+    PS_TRY(ps_served_take_session_on(s, place, PS_SESSION_WIDE, &taken, err));
+    ps_status status = run_on(&w, taken.session, err);
+    (void)ps_served_put_session(s, &taken);
     if (status != PS_OK) ps_error_prefix(err, "model '%s': warm-up '%.64s'", s->name, config->name);
     return status;
 }
 
 ps_status ps_warmup_run(ps_served *s, ps_engine *engine, const char *folder, ps_error *err) {
-    for (size_t i = 0; i < s->config.n_warmups; i++)
-        PS_TRY(warm(s, engine, folder, &s->config.warmups[i], err));
+    for (size_t place = 0; place < s->n_places; place++)
+        for (size_t i = 0; i < s->config.n_warmups; i++)
+            PS_TRY(warm(s, place, engine, folder, &s->config.warmups[i], err));
     return PS_OK;
 }

@@ -71,6 +71,17 @@ static void test_weights(void **state) {
               i % 2 ? 5 : 2, codes[i / 2]);
 }
 
+/* Blocks that are zero, by a few rows of A and by tiles; the last rows are no whole block. */
+static void test_sparse(void **state) {
+    for (int rows = 2; rows <= 5; rows += 3)
+        check("opencl.matmul sparse",
+              "graph (a: f32[%d,147]) -> (y) opset 17 {\n  r: f32[9,16,2,64] = random(3)\n"
+              "  m: f32[9,1,2,1] = {1, 0, 0, 0, 0, 1, 0, 1, 0, ...}\n  e: f32[3,128] = random(4)\n"
+              "  p = Mul(r, m)\n  q = Reshape(p, i64[2]{144, 128})\n  w = Concat(q, e) {axis=0}\n"
+              "  x = Mul(a, f32[]{0.06})\n  t = MatMul(x, w)\n  y = Relu(t)\n}",
+              rows);
+}
+
 static void test_rest(void **state) {
     check("opencl.pointwise",
           "graph (x: f32[2,3,5], r: f32[3,1]) -> (y) opset 17 {\n  t = Add(x, r)\n  y = Tanh(t)\n}");
@@ -96,6 +107,6 @@ static void test_rest(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = { CMP_TEST(test_products), CMP_TEST(test_asked_for), CMP_TEST(test_weights),
-                                        CMP_TEST(test_rest) };
+                                        CMP_TEST(test_sparse), CMP_TEST(test_rest) };
     return opencl_there() ? cmocka_run_group_tests(tests, NULL, NULL) : OPENCL_SKIPPED;
 }

@@ -297,7 +297,7 @@ def gpu():
 def device_memory(server):
     """Held, and the limit."""
     found = metrics(server)
-    return tuple(found[f"polestar_device_memory{kind}_bytes", frozenset()] for kind in ("", "_limit"))
+    return tuple(found[f"polestar_device_memory{kind}_bytes", frozenset({("device", "opencl:0")})] for kind in ("", "_limit"))
 
 
 @pytest.mark.usefixtures("gpu")

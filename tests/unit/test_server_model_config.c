@@ -139,14 +139,13 @@ static void test_unsupported(void **state) {
         "optimization { cuda { graphs: 1 } } response_cache { enable: true }\n"
         "dynamic_batching { priority_levels: 2 priority_queue_policy { key: 1 value { } } }\n"
         "input { name: \"a\" reshape { shape: [ ] } } input { name: \"b\" reshape { shape: [ ] } }\n"
-        "instance_group { kind: KIND_GPU gpus: [ 0, 1 ] } optimization { }\n";
+        "instance_group { profile: \"p\" } instance_group { profile: \"q\" } optimization { }\n";
     static const char *const names[] = { "optimization",
                                          "response_cache",
                                          "dynamic_batching.priority_levels",
                                          "dynamic_batching.priority_queue_policy",
                                          "input.reshape",
-                                         "instance_group.kind",
-                                         "instance_group.gpus" };
+                                         "instance_group.profile" };
     reading r;
     assert_int_equal(read_config(&r, text, false), PS_OK);
     assert_int_equal(r.config.n_unsupported, sizeof names / sizeof *names);
@@ -158,10 +157,34 @@ static void test_unsupported(void **state) {
     release(&r);
 }
 
+/* Groups add up; KIND_AUTO, and how many instances there are, say nothing of the place. */
+static void test_instances(void **state) {
+    static const struct {
+        const char *text;
+        bool cpu, gpu;
+        uint32_t gpus;
+    } cases[] = {
+        { "instance_group { count: 2 } instance_group { kind: KIND_AUTO }", false, false, 0 },
+        { "instance_group { kind: KIND_GPU gpus: [ 0, 31 ] } instance_group { gpus: 2 kind: KIND_GPU }", false, false,
+          UINT32_C(0x80000005) },
+        { "instance_group { kind: KIND_GPU } instance_group { kind: KIND_CPU name: \"host\" }", true, true, 0 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        reading r;
+        assert_int_equal(read_config(&r, cases[i].text, false), PS_OK);
+        const ps_config_devices *d = &r.config.devices;
+        assert_true(d->cpu == cases[i].cpu && d->gpu == cases[i].gpu && d->gpus == cases[i].gpus);
+        assert_int_equal(r.config.n_unsupported, 0);
+        release(&r);
+    }
+}
+
 static void test_refused(void **state) {
     static const struct {
         const char *text, *part;
     } cases[] = {
+        { "instance_group { kind: KIND_CPU gpus: 0 }", "line 1: an instance group of KIND_CPU names gpus" },
+        { "instance_group { gpus: [ 32 ] }", "line 1: 'gpus' is '32', not a whole number from 0 to 31" },
         { "platform: \"ensemble\"", "line 1: ensembles are not supported" },
         { "\n\nensemble_scheduling { }", "line 3: ensembles are not supported" },
         { "platform: \"tensorrt_plan\"", "platform 'tensorrt_plan' is not supported" },
@@ -303,9 +326,10 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_both_forms),    cmocka_unit_test(test_empty),  cmocka_unit_test(test_unsupported),
-        cmocka_unit_test(test_refused),       cmocka_unit_test(test_limits), cmocka_unit_test(test_beside_the_model),
-        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_both_forms),       cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_unsupported),      cmocka_unit_test(test_instances),
+        cmocka_unit_test(test_refused),          cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_beside_the_model), cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests_name("server_model_config", tests, NULL, NULL);
 }

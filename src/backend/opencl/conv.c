@@ -1,6 +1,7 @@
 /* conv.c - Conv and ConvTranspose, channels-last: as products whose A is the image's windows, and depthwise directly.
  */
 #include "backend/opencl/conv.h"
+#include "backend/opencl/sparse.h"
 
 static const char *check(const ps_node *n) {
     for (uint32_t i = 0; i < 3 && i < n->n_in; i++)
@@ -216,7 +217,7 @@ static ps_status product(ps_device *device, ps_lowering *l, const ocl_conv *c, c
     ocl_panels panels;
     ocl_weights weights;
     ocl_conv_product(c, &g, &panels);
-    PS_TRY(ocl_weights_take(device, l, 1, &panels, &weights, err));
+    PS_TRY(ocl_sparse_take(device, l, 1, &panels, &g, &weights, err));
     ocl_gemm_set_weights(k, &g, &weights);
     g.step[3] = weights.rows * weights.columns;
     if (g.a_mode != OCL_A_ROWS) PS_TRY(make_taps(k, c, c->in_channels / c->groups, panels.k2_room, &g, err));

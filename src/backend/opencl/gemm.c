@@ -1,7 +1,7 @@
 /* gemm.c - MatMul and Gemm, and the launch of a product for others. */
 #include <math.h>
 
-#include "backend/opencl/gemm.h"
+#include "backend/opencl/sparse.h"
 
 static int64_t up(int64_t n, int64_t unit) {
     return (n + unit - 1) / unit * unit;
@@ -116,6 +116,7 @@ int ocl_gemm_plan(const ocl_device *d, ocl_gemm *g, bool may_share) {
     size_t n;
     double best = INFINITY;
     table_of(d, &table, &n);
+    if (g->weights.strip) return ocl_sparse_plan(d, g);
     if (may_share && ocl_gemv_fits(g)) return ocl_gemv_plan(d, g);
     for (size_t i = 0; i < n; i++) {
         ocl_gemm try = *g;
@@ -251,6 +252,7 @@ static ps_status product_launch(ocl_kernel *k, int i, const ocl_gemm *g, const c
     char options[320], form[80];
     bool a, b, c;
     ocl_launch *l;
+    if (g->weights.strip) return ocl_sparse_launch(k, i, g, posts, chain, columns, err);
     if (g->few_depth) return ocl_gemv_launch(k, i, g, posts, chain, columns, err); /* no tile */
     const int64_t items = items_of(t);
     widths(g, &a, &b, &c);
@@ -295,7 +297,7 @@ ps_status ocl_gemm_launch(ocl_kernel *k, int i, const ocl_gemm *g, const ps_chai
 void ocl_gemm_set_weights(ocl_kernel *k, ocl_gemm *g, const ocl_weights *w) {
     static const char *const names[] = { "", " f16", " bf16", " u8", " u4" };
     const size_t used = strlen(k->base.label);
-    ps_snprintf(k->base.label + used, sizeof k->base.label - used, "%s", names[w->form]);
+    ps_snprintf(k->base.label + used, sizeof k->base.label - used, "%s%s", names[w->form], w->strip ? " sparse" : "");
     g->b_mode = OCL_B_PANELS;
     g->b = (ocl_arg) { OCL_ARG_BUFFER, { .buffer = w->buffer }, 0 };
     g->ldb = w->columns;
@@ -322,7 +324,7 @@ static ps_status lower_product(ps_device *device, ps_lowering *l, ocl_gemm *g, c
         l->in_layout[i] = PS_LAYOUT_PLAIN;
     if (!ps_chain_init(&chain, n, posts, n_posts, out, PS_LAYOUT_PLAIN, l->in_layout, out, PS_LAYOUT_PLAIN, 1))
         return ocl_decline(l, "an operand does not broadcast plainly");
-    if (panels) PS_TRY(ocl_weights_take(device, l, 1, panels, &weights, err));
+    if (panels) PS_TRY(ocl_sparse_take(device, l, 1, panels, g, &weights, err));
     PS_TRY(ocl_kernel_new(device, l, 2, label, &k, err));
     if (panels) ocl_gemm_set_weights(k, g, &weights);
     ocl_gemm_plan(k->device, g, true);

@@ -33,6 +33,9 @@ typedef struct ocl_weights {
     bool wide_scales;      /* of blocks are f32; else 16 bits, parts of the factor */
     bool zeros;            /* a zero point beside each scale; else one for all */
     size_t factors_at, scales_at, zeros_at, bytes;
+    int strip;      /* columns of a strip of which only blocks that hold something are there (sparse.c); 0: all is */
+    int64_t stored; /* such blocks */
+    size_t index_at;
 } ocl_weights;
 
 typedef struct ocl_gemm {

@@ -285,7 +285,7 @@ ps_status ocl_tune(ps_device *device, ps_lowering *l, ocl_gemm *g, const ps_chai
     ocl_gemm *list;
     tune_key key;
     size_t n = 0;
-    if (!d->cache && !may_try(l)) return PS_OK;
+    if (g->weights.strip || (!d->cache && !may_try(l))) return PS_OK; /* what is sparse has no variants */
     list = ps_alloc_array(l->alloc, OCL_MOST_VARIANTS, sizeof *list);
     if (!list) return PS_FAIL_NOMEM(err, "variants of a product");
     ocl_gemm_variants(d, g, list, &n);
