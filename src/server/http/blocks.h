@@ -1,5 +1,5 @@
-/* blocks.h - large blocks that bodies of earlier requests left, for the next ones: made anew, each page of a photo's body
- * would be a fault, and the system would clear it. Any thread. */
+/* blocks.h - large blocks that bodies of earlier requests left, for the next ones: made anew, each page of a photo's
+ * body would be a fault, and the system would clear it. Any thread. */
 #ifndef PS_SERVER_HTTP_BLOCKS_H
 #define PS_SERVER_HTTP_BLOCKS_H
 
