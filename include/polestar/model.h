@@ -34,10 +34,15 @@ typedef struct ps_model_options {
     /* On a device with memory of its own: milliseconds from now in which plans may try variants of their kernels; what
      * is fastest is kept in the cache on disk for later loads. 0: only what was found before is used. */
     int64_t tune_ms;
+    /* What f32 values between the operators lie as in the memory of an OpenCL device: PS_DTYPE_F32 (or 0), or
+     * PS_DTYPE_F16, which takes half of that memory and of its bandwidth, rounds each stored number to 11 bits and
+     * makes those beyond 65504 that. Sums stay f32, inputs and outputs too. PS_UNSUPPORTED on other devices.
+     * docs/gpu.md */
+    ps_dtype activations;
 } ps_model_options;
 
 #define PS_MODEL_OPTIONS_INIT                                                                                          \
-    { sizeof(ps_model_options), 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(ps_model_options), 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0, 0, PS_DTYPE_UNDEFINED }
 
 /* Loads an ONNX file or a torch.export archive (.pt2), told apart by their content. Nothing is kept of a model that
  * fails to load. options may be NULL. */

@@ -52,6 +52,7 @@ static int run_tune(const cli_args *args) {
     if (!cli_get_double(args, "seconds", 0.01, 86400, &seconds)) return CLI_USAGE;
     if (!cli_get_ints(args, "batch", batches, 1, &n_batches)) return CLI_USAGE;
     o.device = cli_has(args, "device") ? cli_get(args, "device") : "gpu";
+    o.activations = cli_activations(args);
     o.tune_ms = (int64_t)(1e3 * seconds);
     if (ps_engine_create(NULL, &m.engine, &err) != PS_OK) return cli_fail_error(args, &err);
     char *file = cli_model_path(args->words[0]);
@@ -68,6 +69,7 @@ static const cli_option options[] = {
     { "batch", CLI_TEXT, "N", "first dim of every input", "what the file says, else 1" },
     CLI_OPT_SHAPE,
     CLI_OPT_DEVICE,
+    CLI_OPT_ACTIVATIONS,
     CLI_OPT_JSON,
     CLI_OPT_END,
 };

@@ -18,6 +18,20 @@ const char *__lsan_default_suppressions(void)
 }
 #endif
 
+/* Tests that are built with CMP_HALVES store values as f16: all that kernels read and write, then the even ones of a
+ * node's inputs alone.
+ *
+ * Tolerance: each stored result is rounded to 11 bits, 2^-11 of it; what is stored on the way to it errs by as much of
+ * itself, and so do sums of such. Inputs are numbers that f16 has. 2^-10 relative to 1 + |value| leaves a factor of
+ * two. */
+#ifdef CMP_HALVES
+static void opencl_store_halves(int threads)
+{
+    ps_device *d = NULL;
+    if (ps_engine_device(cmp_engine, cmp_device, &d, NULL) == PS_OK) ocl_of(d)->test_halves = threads == 1 ? 3 : 5;
+}
+#endif
+
 /* For main: is there a device? Says why not. */
 static inline bool opencl_there(void)
 {
@@ -32,6 +46,10 @@ static inline bool opencl_there(void)
     if (!there) print_message("skipped: %s\n", err.msg);
     ps_engine_free(e);
     cmp_device = "gpu";
+#ifdef CMP_HALVES
+    cmp_halves = 0x1p-10f;
+    cmp_before_run = opencl_store_halves;
+#endif
     return there;
 }
 

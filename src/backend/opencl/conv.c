@@ -42,6 +42,7 @@ static ps_status chain_of(ps_lowering *l, ps_chain *chain, bool *ret_ok) {
     *ret_ok = ps_chain_init(chain, n, posts, (int)n_posts, out, PS_LAYOUT_CHANNELS_LAST, l->in_layout, out,
                             PS_LAYOUT_CHANNELS_LAST, 1);
     if (!*ret_ok) l->why = "an operand does not broadcast plainly";
+    ocl_chain_halves(chain, l);
     return PS_OK;
 }
 
@@ -51,6 +52,9 @@ ps_status ocl_conv_take(ps_lowering *l, bool transposed, ocl_conv *ret, ps_chain
     l->why = check(l->node);
     if (l->why || !ocl_sizes_fit(l)) return PS_OK;
     PS_TRY(describe(l->node, transposed, ret, err));
+    ret->in_half = l->in_half[0];
+    ret->out_half = l->out_half[0];
+    l->in_half[1] = l->in_half[2] = false;
     return chain_of(l, ret_chain, ret_ok);
 }
 
@@ -121,6 +125,7 @@ static void fill_places(const ocl_conv *c, int64_t channels, int64_t rows, cl_in
 static void fill_bits(const ocl_conv *c, int64_t channels, int64_t room, int64_t fours, const ocl_gemm *g,
                       cl_int *tap) {
     const ps_window *w = c->w;
+    const int64_t bytes = g->a_half ? sizeof(cl_half) : sizeof(cl_float);
     for (int dim = 0; dim < 3; dim++)
         for (int64_t p = 0; p < w[dim].kernel; p++, tap += 4)
             set_tap(tap, p * w[dim].dilation, w[dim].in, w[dim].stride, dim);
@@ -131,7 +136,7 @@ static void fill_bits(const ocl_conv *c, int64_t channels, int64_t room, int64_t
         int64_t p[3];
         places_of(c, t, p);
         if (t < c->taps)
-            set_tap(tap, 4 * (offset_of(c, t) + g->window[7] + at),
+            set_tap(tap, bytes * (offset_of(c, t) + g->window[7] + at),
                     INT64_C(1) << p[0] | INT64_C(1) << (w[0].kernel + p[1]) |
                         INT64_C(1) << (w[0].kernel + w[1].kernel + p[2]) | ((left < 4 ? left : 4) - 1) << 29,
                     0, 0);
@@ -201,6 +206,8 @@ void ocl_conv_product(const ocl_conv *c, ocl_gemm *g, ocl_panels *panels) {
                       .inner = c->groups,
                       .a = { OCL_ARG_IN, { .index = 0 } },
                       .c = { OCL_ARG_OUT, { .index = 0 } },
+                      .a_half = c->in_half,
+                      .c_half = c->out_half,
                       .has_bias = c->has_bias,
                       .bias = 2 };
     image_of(c, g);
@@ -269,15 +276,16 @@ static ps_status depthwise(ps_device *device, ps_lowering *l, const ocl_conv *c,
     };
     const int64_t pixels = vec == 4 ? pixels_an_item(k->device, c) : 0,
                   across = pixels ? (c->w[2].out + pixels - 1) / pixels : 1;
-    char options[96];
+    char options[128];
     void *weights = NULL;
     ocl_launch *launch;
     ps_str text;
     PS_TRY(ocl_panels_take(device, l, 1, &panels, &weights, err));
     ps_str_init(&text, l->alloc);
     ocl_post_text(&text, chain, c->out_channels);
-    ps_snprintf(options, sizeof options, "-DVEC=%d -DBIAS=%d -DPIXELS=%d -DACROSS=%d -DSTRIDE=%d", (int)vec,
-                c->has_bias, (int)pixels, pixels ? (int)c->w[2].kernel : 0, pixels ? (int)c->w[2].stride : 0);
+    ps_snprintf(options, sizeof options, "-DVEC=%d -DBIAS=%d -DPIXELS=%d -DACROSS=%d -DSTRIDE=%d%s", (int)vec,
+                c->has_bias, (int)pixels, pixels ? (int)c->w[2].kernel : 0, pixels ? (int)c->w[2].stride : 0,
+                ocl_halves(c->in_half, c->out_half));
     ps_status status = text.failed ? PS_FAIL_NOMEM(err, "a program")
                                    : ocl_launch_init(k, 0, "depthwise", options, text.data, "depthwise", &launch, err);
     ps_str_release(&text);

@@ -9,6 +9,7 @@ typedef struct ocl_conv {
     ps_window w[3];
     int64_t groups, in_channels, out_channels, batch, taps;
     bool transposed, has_bias;
+    bool in_half, out_half; /* the image and the results are halves */
 } ocl_conv;
 
 /* The lowering's node, its post-operations and the layouts of its operands. *ret_ok false: l->why says what it is not.

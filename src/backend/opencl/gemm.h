@@ -42,7 +42,8 @@ typedef struct ocl_gemm {
     int64_t outer, inner; /* outer x inner products */
     int64_t step[8];      /* elements from one to the next: of A, B, C and the column; outer, inner */
     ocl_arg a, b, c;
-    ocl_weights weights; /* OCL_B_PANELS: what b is a part of */
+    bool a_half, b_half, c_half; /* stored as halves; b: not of panels */
+    ocl_weights weights;         /* OCL_B_PANELS: what b is a part of */
     bool has_bias;
     uint32_t bias; /* node input; one number a column */
     /* OCL_A_WINDOWS: positions of a convolution; OCL_A_SPREAD: of a transposed one */

@@ -7,6 +7,7 @@
  * the kernels' source, device and driver. */
 #include "backend/opencl/gemm.h"
 #include "base/os.h"
+#include "tensor/convert.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #define MOST_RUNS 64                 /* of a batch */
 #define MOST_BYTES ((size_t)1 << 30) /* of buffers for trials: a larger problem keeps the default */
 #define SAME 1e-4                    /* of the largest result: sums in another order differ by less */
+#define SAME_HALF (1.0 / 1024)       /* and of each that is stored as half: one place of its eleven bits */
 
 /* What distinguishes one variant from another: the fields of ocl_gemm that ocl_gemm_plan sets. */
 typedef struct choice {
@@ -54,9 +56,9 @@ typedef struct tune_key {
 
 /* Sizes and modes; post-operations cost the same in every variant. */
 static void make_key(const ocl_device *d, const ocl_gemm *g, tune_key *ret) {
-    const int64_t parts[] = { g->a_mode,       g->b_mode, g->m,     g->n,    g->k,    g->lda,      g->ldb,
-                              g->ldc,          g->outer,  g->inner, g->bits, g->four, g->has_bias, g->weights.form,
-                              g->weights.block };
+    const int64_t parts[] = { g->a_mode,        g->b_mode, g->m,      g->n,     g->k,    g->lda,      g->ldb,
+                              g->ldc,           g->outer,  g->inner,  g->bits,  g->four, g->has_bias, g->weights.form,
+                              g->weights.block, g->a_half, g->b_half, g->c_half };
     uint64_t hash = ps_hash_bytes(parts, sizeof parts, ocl_program_version("gemm"));
     hash = ps_hash_bytes(g->image, sizeof g->image, hash);
     ret->digest[0] = ps_hash_bytes(g->window, sizeof g->window, hash);
@@ -89,18 +91,19 @@ typedef struct trial {
     ps_stream *stream;
     ps_region regions[PS_LOWER_MAX + 2]; /* of inputs, the output, the workspace */
     void *in[PS_LOWER_MAX], *out[1];
-    size_t out_bytes;
+    size_t out_n;
     float *want, *got; /* results of the default, and of a candidate */
+    uint16_t *halves;  /* the same as they are stored, or NULL */
 } trial;
 
-static ps_status new_region(trial *t, ps_region *r, size_t bytes, const float *content, ps_error *err) {
+static ps_status new_region(trial *t, ps_region *r, size_t bytes, const void *content, ps_error *err) {
     r->offset = 0;
     return ocl_memory_ops.buffer_new(&t->device->base, bytes, content, &r->buffer, err);
 }
 
-static bool bytes_of(const ps_value *v, size_t *ret) {
+static bool bytes_of(const ps_value *v, bool half, size_t *ret) {
     int64_t n;
-    return ps_shape_elements(&v->shape, &n) && ps_dtype_bytes(v->dtype, n, ret);
+    return ps_shape_elements(&v->shape, &n) && ps_dtype_bytes(half ? PS_DTYPE_F16 : v->dtype, n, ret);
 }
 
 /* The weights are in a buffer of their own; every other input gets one. */
@@ -112,35 +115,50 @@ static bool is_read(const trial *t, uint32_t i) {
 static bool count_bytes(const trial *t, size_t *ret_all, size_t *ret_largest) {
     const ps_node *n = t->l->node;
     size_t bytes;
-    if (!bytes_of(n->out[0], &bytes) || n->n_out != 1) return false;
+    if (!bytes_of(n->out[0], false, &bytes) || n->n_out != 1) return false;
     *ret_all = 3 * bytes;
     *ret_largest = bytes;
     for (uint32_t i = 0; i < n->n_in; i++) {
         if (!is_read(t, i)) continue;
-        if (!bytes_of(n->in[i], &bytes) || bytes > MOST_BYTES) return false;
+        if (!bytes_of(n->in[i], false, &bytes) || bytes > MOST_BYTES) return false;
         *ret_all += bytes;
         *ret_largest = bytes > *ret_largest ? bytes : *ret_largest;
     }
     return *ret_all <= MOST_BYTES;
 }
 
-static ps_status make_inputs(trial *t, size_t largest, ps_error *err) {
-    const ps_node *n = t->l->node;
-    ps_status status = PS_OK;
-    float *numbers = ps_alloc(t->l->alloc, largest);
-    if (!numbers) return PS_FAIL_NOMEM(err, "a trial");
+static void fill_numbers(float *numbers, uint16_t *halves, size_t n) {
     uint32_t seed = 1;
-    for (size_t i = 0; i < largest / sizeof *numbers; i++) {
+    for (size_t i = 0; i < n; i++) {
         seed = seed * 1664525u + 1013904223u;
         numbers[i] = (float)(seed >> 8) / (1 << 23) - 1;
     }
-    for (uint32_t i = 0; i < n->n_in && status == PS_OK; i++) {
+    ps_f32_to_f16_row(numbers, halves, n);
+}
+
+static ps_status upload_inputs(trial *t, const float *numbers, const uint16_t *halves, ps_error *err) {
+    const ps_node *n = t->l->node;
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        const bool half = t->l->in_half[i];
         size_t bytes;
-        if (!is_read(t, i) || !bytes_of(n->in[i], &bytes)) continue;
-        status = new_region(t, &t->regions[i], bytes, numbers, err);
+        if (!is_read(t, i) || !bytes_of(n->in[i], half, &bytes)) continue;
+        PS_TRY(new_region(t, &t->regions[i], bytes, half ? (const void *)halves : numbers, err));
         t->in[i] = &t->regions[i];
     }
+    return PS_OK;
+}
+
+static ps_status make_inputs(trial *t, size_t largest, ps_error *err) {
+    const size_t n = largest / sizeof(float);
+    float *numbers = ps_alloc(t->l->alloc, largest);
+    uint16_t *halves = ps_alloc(t->l->alloc, n * sizeof *halves);
+    ps_status status = numbers && halves ? PS_OK : PS_FAIL_NOMEM(err, "a trial");
+    if (status == PS_OK) {
+        fill_numbers(numbers, halves, n);
+        status = upload_inputs(t, numbers, halves, err);
+    }
     ps_free(t->l->alloc, numbers);
+    ps_free(t->l->alloc, halves);
     return status;
 }
 
@@ -150,17 +168,22 @@ static void end(trial *t) {
     ocl_memory_ops.stream_free(t->stream);
     ps_free(t->l->alloc, t->want);
     ps_free(t->l->alloc, t->got);
+    ps_free(t->l->alloc, t->halves);
 }
 
 static ps_status begin(trial *t, size_t largest, ps_error *err) {
-    if (!bytes_of(t->l->node->out[0], &t->out_bytes)) return PS_OK;
+    const bool half = t->l->out_half[0];
+    size_t bytes, stored;
+    if (!bytes_of(t->l->node->out[0], false, &bytes) || !bytes_of(t->l->node->out[0], half, &stored)) return PS_OK;
     PS_TRY(ocl_memory_ops.stream_new(&t->device->base, &t->stream, err));
     PS_TRY(make_inputs(t, largest, err));
-    PS_TRY(new_region(t, &t->regions[PS_LOWER_MAX], t->out_bytes, NULL, err));
+    PS_TRY(new_region(t, &t->regions[PS_LOWER_MAX], stored, NULL, err));
     t->out[0] = &t->regions[PS_LOWER_MAX];
-    t->want = ps_alloc(t->l->alloc, t->out_bytes);
-    t->got = ps_alloc(t->l->alloc, t->out_bytes);
-    return t->want && t->got ? PS_OK : PS_FAIL_NOMEM(err, "a trial");
+    t->out_n = bytes / sizeof(float);
+    t->want = ps_alloc(t->l->alloc, bytes);
+    t->got = ps_alloc(t->l->alloc, bytes);
+    if (half) t->halves = ps_alloc(t->l->alloc, stored);
+    return t->want && t->got && (t->halves || !half) ? PS_OK : PS_FAIL_NOMEM(err, "a trial");
 }
 
 static ps_status run_times(trial *t, const ps_kernel *k, void *state, int times, int64_t *ret_ns, ps_error *err) {
@@ -178,12 +201,20 @@ static int by_time(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+static ps_status fetch(trial *t, float *results, ps_error *err) {
+    if (!t->halves) return ocl_memory_ops.download(t->stream, results, t->out[0], t->out_n * sizeof *results, err);
+    PS_TRY(ocl_memory_ops.download(t->stream, t->halves, t->out[0], t->out_n * sizeof *t->halves, err));
+    PS_TRY(ocl_memory_ops.sync(t->stream, err));
+    ps_f16_to_f32_row(t->halves, results, t->out_n);
+    return PS_OK;
+}
+
 /* Times one variant; its results go to `results`. */
 static ps_status run_variant(trial *t, const ps_kernel *k, void *state, float *results, int64_t *ret_ns,
                              ps_error *err) {
     int64_t ns, list[BATCHES];
     PS_TRY(run_times(t, k, state, 1, &ns, err));
-    PS_TRY(ocl_memory_ops.download(t->stream, results, t->out[0], t->out_bytes, err));
+    PS_TRY(fetch(t, results, err));
     PS_TRY(run_times(t, k, state, 1, &ns, err));
     const int64_t wanted = BATCH_NS / (ns + 1) + 1;
     const int runs = (int)(wanted < MOST_RUNS ? wanted : MOST_RUNS);
@@ -224,12 +255,12 @@ static bool is_same(float got, float want, float allowed) {
 }
 
 static bool agrees(const trial *t) {
-    const size_t n = t->out_bytes / sizeof *t->want;
+    const float share = t->halves ? (float)SAME_HALF : 0;
     float largest = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < t->out_n; i++)
         if (isfinite(t->want[i])) largest = fabsf(t->want[i]) > largest ? fabsf(t->want[i]) : largest;
-    for (size_t i = 0; i < n; i++)
-        if (!is_same(t->got[i], t->want[i], (float)SAME * largest)) return false;
+    for (size_t i = 0; i < t->out_n; i++)
+        if (!is_same(t->got[i], t->want[i], (float)SAME * largest + share * fabsf(t->want[i]))) return false;
     return true;
 }
 

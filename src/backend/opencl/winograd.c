@@ -25,6 +25,14 @@ static int64_t up(int64_t n, int64_t unit) {
     return (n + unit - 1) / unit * unit;
 }
 
+static int64_t pixels_of(const ocl_conv *c) {
+    return c->batch * c->w[1].in * c->w[2].in * c->in_channels;
+}
+
+static int64_t results_of(const ocl_conv *c) {
+    return c->batch * c->w[1].out * c->w[2].out * c->out_channels;
+}
+
 /* The products: edge² of them, tiles x in_channels by in_channels x out_channels. False: too large for offsets. */
 static bool describe(const ocl_device *d, const ocl_conv *c, int tile, winograd *w) {
     *w = (winograd) { .c = c, .tile = tile, .edge = tile + 2 };
@@ -52,8 +60,8 @@ static bool describe(const ocl_device *d, const ocl_conv *c, int tile, winograd 
     ocl_gemm_plan(d, &w->g, false);
     const double products = ocl_gemm_cost(d, &w->g);
     const double moved = (double)(places * (before + behind + c->in_channels * c->out_channels));
-    const double pixels = (double)(c->batch * (c->w[1].in * c->w[2].in * c->in_channels));
-    const double results = (double)(c->batch * (c->w[1].out * c->w[2].out * c->out_channels));
+    const double pixels = (double)pixels_of(c) * (c->in_half ? 0.5 : 1);
+    const double results = (double)results_of(c) * (c->out_half ? 0.5 : 1);
     const double traffic = ocl_traffic_cost(d, moved);
     w->cost = (products > traffic ? products : traffic) + ocl_traffic_cost(d, pixels + (double)(places * before)) +
               ocl_traffic_cost(d, results + (double)(places * behind));
@@ -68,10 +76,9 @@ static size_t workspace_of(const winograd *w) {
  * weights leave so much is seen at its end. */
 static bool has_room(const ocl_device *d, const winograd *w) {
     const ocl_conv *c = w->c;
-    const size_t values =
-        (size_t)(c->batch * (c->w[1].in * c->w[2].in * c->in_channels + c->w[1].out * c->w[2].out * c->out_channels));
-    return ocl_has_room(d, workspace_of(w) + values * sizeof(float),
-                        (size_t)(w->g.inner * w->g.step[3]) * sizeof(float));
+    const size_t values = (size_t)pixels_of(c) * (c->in_half ? sizeof(cl_half) : sizeof(float)) +
+                          (size_t)results_of(c) * (c->out_half ? sizeof(cl_half) : sizeof(float));
+    return ocl_has_room(d, workspace_of(w) + values, (size_t)(w->g.inner * w->g.step[3]) * sizeof(float));
 }
 
 /* ---- weights ---- */
@@ -151,7 +158,7 @@ static void place_args(ocl_launch *l, const winograd *w) {
 static ps_status before(ocl_kernel *k, const winograd *w, ps_error *err) {
     char options[64];
     ocl_launch *l;
-    ps_snprintf(options, sizeof options, "-DTILE=%d", w->tile);
+    ps_snprintf(options, sizeof options, "-DTILE=%d%s", w->tile, ocl_halves(w->c->in_half, false));
     PS_TRY(ocl_launch_init(k, 0, "winograd", options, "", "to_products", &l, err));
     ocl_arg_in(l, 0);
     ocl_arg_work(l, 0);
@@ -166,7 +173,8 @@ static ps_status behind(ocl_kernel *k, const winograd *w, const ps_chain *chain,
     ps_str text;
     ps_str_init(&text, k->base.alloc);
     ocl_post_text(&text, chain, w->c->out_channels);
-    ps_snprintf(options, sizeof options, "-DTILE=%d -DBIAS=%d", w->tile, w->c->has_bias);
+    ps_snprintf(options, sizeof options, "-DTILE=%d -DBIAS=%d%s", w->tile, w->c->has_bias,
+                ocl_halves(false, w->c->out_half));
     ps_status status = text.failed ? PS_FAIL_NOMEM(err, "a program")
                                    : ocl_launch_init(k, 2, "winograd", options, text.data, "from_products", &l, err);
     ps_str_release(&text);
