@@ -93,7 +93,7 @@ struct ps_kernel {
 /* Trials of a kernel's variants on a device: until when new ones may begin, and what came of them. */
 typedef struct ps_tuning {
     int64_t until_ns;                        /* of ps_clock_ns */
-    uint64_t problems, tried, faster, wrong; /* products; variants run; products with another than the usual one;
+    uint64_t problems, tried, faster, wrong; /* problems; variants run; problems with another than the usual one;
                                               * variants with other results, which are never taken */
     int64_t usual_ns, best_ns;               /* of all problems, by the usual variants and by those chosen */
 } ps_tuning;

@@ -27,8 +27,8 @@ static cmp_fill cmp_values = CMP_SMALL;
 static float cmp_tolerance = 2e-5f;
 static const char *cmp_device = "cpu";
 static bool cmp_scaled; /* relative to the largest |value| of the output instead of each */
-static float cmp_halves; /* tolerance, at least, where values are stored as f16: inputs are such numbers, and results
-                          * end at 65504; 0: they are not */
+static float cmp_halves; /* tolerance, at least, where values are stored as f16: inputs are such numbers; 0: they are not */
+static bool cmp_ends;    /* results are stored as f16 too: they end at 65504 */
 static void (*cmp_before_run)(int threads); /* or NULL */
 
 static int cmp_setup(void **state)
@@ -169,7 +169,7 @@ static inline float cmp_largest(const float *x, size_t n)
 
 static inline bool cmp_same(float want, float got, float scale)
 {
-    if (cmp_halves > 0) want = cmp_within_half(want);
+    if (cmp_ends) want = cmp_within_half(want);
     if (isnan(want) || isnan(got)) return isnan(want) && isnan(got);
     if (isinf(want) || isinf(got)) return want == got;
     const float tolerance = cmp_halves > cmp_tolerance ? cmp_halves : cmp_tolerance;

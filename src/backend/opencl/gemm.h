@@ -97,6 +97,9 @@ ps_status ocl_panels_take(ps_device *device, ps_lowering *l, uint32_t index, con
  * ps_tensor.codes) or holds nothing else. Columns up to a multiple of eight where it is not f32. */
 ps_status ocl_weights_take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, ocl_weights *ret,
                            ps_error *err);
+/* In f32, and the kernel's own: for one that is only tried. */
+ps_status ocl_weights_own(ocl_kernel *k, const ps_lowering *l, uint32_t index, const ocl_panels *p, ocl_weights *ret,
+                          ps_error *err);
 /* Would that be in less than 32 bits? */
 ps_status ocl_weights_narrow(ps_device *device, const ps_lowering *l, uint32_t index, const ocl_panels *p, bool *ret,
                              ps_error *err);

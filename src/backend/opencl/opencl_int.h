@@ -179,6 +179,20 @@ static inline ps_status ocl_decline(ps_lowering *l, const char *why) {
     return PS_OK;
 }
 
+/* ---- trials (trial.c) ---- */
+/* Variants of the kernel of a node that is being lowered. The first is what is taken without trials. */
+typedef struct ocl_trials {
+    uint64_t digest[2]; /* of the problem, and of the kernels' source */
+    size_t n, id_bytes;
+    const void *ids; /* n of them: what distinguishes one variant from another */
+    ps_status (*make)(void *ctx, size_t i, ocl_kernel **ret, ps_error *err);
+    void *ctx;
+} ocl_trials;
+/* Is anything known, or may anything be tried? */
+bool ocl_may_choose(const ps_device *device, const ps_lowering *l);
+/* The variant that is fastest on this device, as far as that is known or may be tried (l->tuning). */
+ps_status ocl_choose(ps_device *device, ps_lowering *l, const ocl_trials *of, size_t *ret, ps_error *err);
+
 /* ---- post-operations ---- */
 /* How the operands are stored, as the lowering has it; after ps_chain_init. */
 void ocl_chain_halves(ps_chain *chain, const ps_lowering *l);
