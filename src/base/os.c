@@ -36,6 +36,10 @@ int64_t ps_clock_wall_ns(void) {
     return clock_ns(CLOCK_REALTIME);
 }
 
+int64_t ps_thread_cpu_ns(void) {
+    return clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
 void ps_sleep_ns(int64_t ns) {
     if (ns <= 0) return;
     struct timespec ts = { (time_t)(ns / 1000000000), (long)(ns % 1000000000) };

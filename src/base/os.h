@@ -8,6 +8,7 @@
 /* Monotonic nanoseconds; wall-clock nanoseconds since 1970. */
 int64_t ps_clock_ns(void);
 int64_t ps_clock_wall_ns(void);
+int64_t ps_thread_cpu_ns(void); /* that the calling thread has spent on processors */
 void ps_sleep_ns(int64_t ns);
 /* n bytes that nobody can predict, from the kernel's generator. */
 ps_status ps_random_bytes(void *dst, size_t n, ps_error *err);

@@ -12,7 +12,7 @@
 #define GUARD_MOST 0.25
 #define MISS_SHARE 0.01
 #define TURN_WEIGHT 0.0625 /* of a batch in the means of what passes between runs */
-enum { GUARD_ANSWERS = 200, MOST_TRANSIT = 8 /* the part of its time that a request's way may take */ };
+enum { GUARD_ANSWERS = 200, SENT = 8, OURS = 4 /* parts of its time, of which its way may take one */ };
 
 /* ---- helpers of policies ---- */
 
@@ -202,9 +202,10 @@ static void count_load(ps_sched *s, ps_sched_bucket *b, const ps_sched_request *
     m->load_ns = s->load_ns = now;
 }
 
-/* When a run has to end for an answer that has the time from `from` to `end`. */
-static int64_t due_before(const ps_sched *s, int64_t from, int64_t end) {
-    int64_t most = (end - from) / MOST_TRANSIT;
+/* When a run has to end for an answer that has the time from `from` to `end`: a deadline, for which a request may be
+ * refused, leaves less to its way than our own target does. */
+static int64_t due_before(const ps_sched *s, int64_t from, int64_t end, int parts) {
+    int64_t most = (end - from) / parts;
     return most > 0 ? end - (s->transit_ns < most ? s->transit_ns : most) : end;
 }
 
@@ -214,7 +215,8 @@ static void fill(ps_sched *s, ps_sched_bucket *b, ps_sched_request *r) {
     r->reason = PS_SCHED_OK;
     r->late = false;
     r->rank = r->priority ? r->priority - 1 : UINT32_MAX;
-    r->due_ns = due_before(s, r->arrival_ns, r->deadline_ns ? r->deadline_ns : r->arrival_ns + ps_sched_target(b));
+    r->due_ns = r->deadline_ns ? due_before(s, r->arrival_ns, r->deadline_ns, SENT)
+                               : due_before(s, r->arrival_ns, r->arrival_ns + ps_sched_target(b), OURS);
     r->serial = s->serial;
     r->cost = b->profile.known ? (float)(b->profile.unit * r->items) : 0;
     int64_t tag;
@@ -252,6 +254,20 @@ static bool make_room(ps_sched *s, const ps_sched_bucket *b) {
     return victim && m->queued < m->max_queue && s->queued < s->max_queue;
 }
 
+/* What the policy says of a request that has been filled in. */
+static ps_sched_reason ask_policy(ps_sched *s, ps_sched_bucket *b, const ps_sched_request *r, int64_t now,
+                                  ps_sched_verdict *verdict) {
+    if (r->deadline_ns && r->deadline_ns <= now) return PS_SCHED_TOO_LATE;
+    bool behind = r->sequence && r->sequence->busy;
+    if (b->model->paused || behind || !s->policy->admit) return PS_SCHED_OK;
+    return s->policy->admit(s, b, r, now, verdict);
+}
+
+static ps_sched_verdict refuse_late(ps_sched_model *m, ps_sched_verdict v, const ps_sched_request *r, int64_t now) {
+    if (r->deadline_ns > now) ps_sched_count_lost(r, now);
+    return refuse(m, v, v.reason);
+}
+
 ps_sched_verdict ps_sched_admit(ps_sched *s, ps_sched_model *m, ps_sched_request *r, int64_t now_ns) {
     ps_sched_verdict v = { .reason = PS_SCHED_OK };
     ps_sched_bucket *b = ps_sched_bucket_get(m, r->shape, r->work, now_ns);
@@ -263,25 +279,32 @@ ps_sched_verdict ps_sched_admit(ps_sched *s, ps_sched_model *m, ps_sched_request
         v.retry_after_ns = time_to_drain(s);
         return refuse(m, v, PS_SCHED_FULL);
     }
-    if (r->deadline_ns && r->deadline_ns <= now_ns) return refuse(m, v, PS_SCHED_TOO_LATE);
-    bool behind = r->sequence && r->sequence->busy;
-    if (!m->paused && !behind && s->policy->admit) {
-        v.reason = s->policy->admit(s, b, r, now_ns, &v);
-        if (v.reason != PS_SCHED_OK) {
-            ps_sched_count_lost(r, now_ns);
-            return refuse(m, v, v.reason);
-        }
-    }
+    v.reason = ask_policy(s, b, r, now_ns, &v);
+    if (v.reason != PS_SCHED_OK) return refuse_late(m, v, r, now_ns);
     r->expected_ns = v.finish_ns;
     b->held++;
     m->stats.admitted++;
     count_queued(s, r, 1);
+    const bool behind = r->sequence && r->sequence->busy;
     if (r->sequence) r->sequence->busy = true;
     if (behind)
         wait_behind(r->sequence, r);
     else
         enqueue(s, r);
     return v;
+}
+
+bool ps_sched_refuses(ps_sched *s, ps_sched_model *m, ps_sched_request *r, int64_t now_ns, ps_sched_verdict *ret) {
+    ps_sched_verdict v = { .reason = PS_SCHED_OK };
+    ps_sched_bucket *b = r->deadline_ns ? ps_sched_bucket_get(m, r->shape, r->work, now_ns) : NULL;
+    if (!b) return false;
+    fill(s, b, r);
+    v.reason = ask_policy(s, b, r, now_ns, &v);
+    if (v.reason == PS_SCHED_OK) return false;
+    m->last = b;
+    count_load(s, b, r, now_ns);
+    *ret = refuse_late(m, v, r, now_ns);
+    return true;
 }
 
 /* ---- leaving without an answer ---- */
@@ -336,7 +359,7 @@ void ps_sched_pause(ps_sched *s, ps_sched_model *m, int64_t give_up_ns) {
 
 /* What waited for the load has its whole target before it, from now. */
 static void restart_targets(ps_sched_bucket *b, int64_t now) {
-    int64_t due = due_before(b->model->sched, now, now + ps_sched_target(b));
+    int64_t due = due_before(b->model->sched, now, now + ps_sched_target(b), OURS);
     for (ps_sched_request *r = b->queue.oldest; r; r = r->newer) {
         if (r->deadline_ns || r->due_ns >= due) continue;
         r->due_ns = due;

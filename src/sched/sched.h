@@ -175,11 +175,15 @@ void ps_sched_resume(ps_sched *s, ps_sched_model *m, int64_t now_ns);
 
 /* How long requests and answers are on their way between the client and here, both ways together, as the caller
  * measures it; 0, as at first: no time. Requests that are admitted from now on are planned to end so much before they
- * are due, but at most an eighth of the time that they have. */
+ * are due, but at most an eighth of the time until a deadline that was sent, or a quarter of the target. */
 void ps_sched_set_transit(ps_sched *s, int64_t transit_ns);
 
 /* PS_SCHED_OK: queued. Anything else: refused, and still the caller's. */
 ps_sched_verdict ps_sched_admit(ps_sched *s, ps_sched_model *m, ps_sched_request *r, int64_t now_ns);
+/* True: ps_sched_admit would refuse it for its deadline, and this has been its refusal, with *ret. False: nothing has
+ * happened; it may be refused all the same. For callers to whom a request that is queued costs more than one that is
+ * not. */
+bool ps_sched_refuses(ps_sched *s, ps_sched_model *m, ps_sched_request *r, int64_t now_ns, ps_sched_verdict *ret);
 /* True: it left, and is the caller's. False: it runs, or it was dropped and waits to be taken. */
 bool ps_sched_cancel(ps_sched *s, ps_sched_request *r);
 /* RUN fills *batch; WAIT fills *ret_until_ns. */

@@ -334,6 +334,26 @@ static ps_status enqueue(ps_infer *infer, ps_error *err) {
     return ps_schedule_refused(infer, &verdict, err);
 }
 
+/* Where others wait already: is there no time for this one? To park a request costs a front end several system calls,
+ * and in a crowd most may be refused. */
+static bool refused_at_once(ps_infer *infer, ps_status *ret, ps_error *err) {
+    ps_runner *runner = infer->runner;
+    ps_sched_verdict verdict;
+    bool refused = false;
+    if (*infer->sequence_id || !atomic_load_explicit(&runner->queued, memory_order_relaxed)) return false;
+    ps_schedule_fill(infer, runner->options.target_ns);
+    ps_mutex_lock(&runner->lock);
+    if (!runner->stopping && infer->served->schedule && infer->request.deadline_ns) {
+        ps_sched_set_transit(runner->sched, transit(runner));
+        refused =
+            ps_sched_refuses(runner->sched, infer->served->schedule, &infer->request, ps_clock_ns(), &verdict);
+        if (refused) wake_one(runner); /* others may have been dropped */
+    }
+    ps_mutex_unlock(&runner->lock);
+    if (refused) *ret = ps_schedule_refused(infer, &verdict, err);
+    return refused;
+}
+
 static ps_status enter_sequence(ps_infer *infer, bool *ret_waits, ps_error *err) {
     ps_runner *runner = infer->runner;
     ps_mutex_lock(&runner->lock);
@@ -353,10 +373,12 @@ ps_status ps_runner_submit(ps_runner *runner, ps_infer *infer, ps_error *err) {
         infer->quick_key = quick_key(infer);
         if (run_here(runner, infer)) return PS_OK;
     }
+    ps_status status;
+    if (refused_at_once(infer, &status, err)) return status;
     if (infer->park) infer->park(infer);
     if (*infer->sequence_id) PS_TRY(enter_sequence(infer, &waits, err));
     if (waits) return PS_OK; /* it belongs to whoever runs before it */
-    ps_status status = enqueue(infer, err);
+    status = enqueue(infer, err);
     if (status == PS_OK || !infer->sequence) return status; /* if OK, it belongs to a thread */
     infer->status = status;
     leave_sequence(infer);

@@ -25,6 +25,11 @@ static const conv_case convs[] = {
     { "1,130,3,3", "70,130,3,3", "pads=[1,1,1,1]", 70 },
     { "1,9,1,1", "3,9,1,1", "", 3 },
     { "1,16,3,3", "32,1,3,3", "pads=[1,1,1,1], group=16", 32 },
+    /* More weights than rows, so that threads share out the columns; the last panel belongs to nobody's whole share. */
+    { "1,96,7,7", "192,96,3,3", "pads=[1,1,1,1]", 192 },
+    { "1,40,5,5", "280,40,1,1", "", 280 },
+    /* Several chunks of rows. */
+    { "1,64,15,14", "40,64,3,3", "pads=[1,1,1,1]", 40 },
 };
 
 /* zero: zero points of weights other than 0 too. */

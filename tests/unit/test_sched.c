@@ -438,6 +438,42 @@ static void test_admission(void **state) {
     ps_sched_free(f.s);
 }
 
+/* A question beforehand refuses what admission would, once, and leaves everything else as it is. */
+static void test_refusal_beforehand(void **state) {
+    fixture f = start(NULL, NULL);
+    ps_sched_stats before, after;
+    ps_sched_request r[64], soft = request(0, 0);
+    ps_sched_verdict v = { .reason = PS_SCHED_OK };
+    const int64_t now = 10 * MS;
+    for (int i = 0; i < 64; i++) {
+        r[i] = request(now, now + 100 * MS);
+        r[i].priority = 1;
+        assert_false(ps_sched_refuses(f.s, f.m, &r[i], now, &v));
+        admit_ok(&f, &r[i]);
+    }
+    ps_sched_model_stats(f.m, &before);
+    assert_int_equal(before.admitted, 64);
+    ps_sched_request late = request(now, now + 60 * MS), passed = request(now - 5 * MS, now - MS);
+    assert_false(ps_sched_refuses(f.s, f.m, &soft, now, &v));
+    assert_int_equal(v.reason, PS_SCHED_OK);
+    assert_true(ps_sched_refuses(f.s, f.m, &late, now, &v));
+    assert_int_equal(v.reason, PS_SCHED_TOO_LATE);
+    ps_sched_verdict same = ps_sched_admit(f.s, f.m, &late, now);
+    assert_int_equal(same.reason, PS_SCHED_TOO_LATE);
+    /* The first one counts as load by then: the second is told a little more. */
+    assert_in_range(v.retry_after_ns, 10 * MS, 60 * MS);
+    assert_in_range(same.retry_after_ns, v.retry_after_ns, 60 * MS);
+    assert_true(ps_sched_refuses(f.s, f.m, &passed, now, &v));
+    assert_int_equal(v.reason, PS_SCHED_TOO_LATE);
+    ps_sched_model_stats(f.m, &after);
+    assert_int_equal(after.refused[PS_SCHED_TOO_LATE] - before.refused[PS_SCHED_TOO_LATE], 3);
+    assert_int_equal(after.admitted, 64);
+    assert_int_equal(after.queued, 64);
+    for (int i = 0; i < 64; i++)
+        assert_true(ps_sched_cancel(f.s, &r[i]));
+    ps_sched_free(f.s);
+}
+
 /* What cannot end in time is dropped before it runs; without a deadline it runs late instead. */
 static void test_early_drop(void **state) {
     fixture f = start(NULL, NULL);
@@ -786,7 +822,8 @@ static void test_options(void **state) {
     ps_sched_free(NULL);
 }
 
-/* What an answer needs on its way is kept free before the deadline, and is no more than an eighth of the time. */
+/* What an answer needs on its way is kept free before the deadline, and is no more than an eighth of the time, or a
+ * quarter of the automatic target. */
 static void test_transit(void **state) {
     fixture f = start(NULL, NULL);
     ps_sched_stats stats;
@@ -815,6 +852,15 @@ static void test_transit(void **state) {
     assert_int_equal(stats.transit_ns, 2 * MS);
     assert_int_equal(ps_sched_next(f.s, now + 6 * MS, &f.batch, &f.until), PS_SCHED_RUN);
     run_for(&f, now + 6 * MS, 5 * MS);
+    ps_sched_set_transit(f.s, 40 * MS);
+    now += 20 * MS;
+    fits = request(now, now + 80 * MS);
+    slow = request(now, 0);
+    admit_ok(&f, &fits);
+    admit_ok(&f, &slow);
+    assert_int_equal(fits.due_ns, now + 70 * MS);
+    assert_int_equal(slow.due_ns, now + 75 * MS);
+    assert_true(ps_sched_cancel(f.s, &fits) && ps_sched_cancel(f.s, &slow));
     ps_sched_free(f.s);
 }
 
@@ -901,6 +947,7 @@ int main(void) {
         cmocka_unit_test(test_largest_batch_in_time),
         cmocka_unit_test(test_priority_before_deadline),
         cmocka_unit_test(test_admission),
+        cmocka_unit_test(test_refusal_beforehand),
         cmocka_unit_test(test_early_drop),
         cmocka_unit_test(test_transit),
         cmocka_unit_test(test_time_between_runs),

@@ -6,6 +6,7 @@
  * by the sums of the weights' columns, which are packed with them. Depthwise convolutions have a kernel of their own.
  */
 #include "backend/cpu/qproduct.h"
+#include "backend/cpu/qsplit.h"
 
 /* ---- parameters ---- */
 
@@ -80,7 +81,7 @@ ps_q8_tail q_tail_of(const q_params *p, const q_run *r) {
 
 /* ---- the kernel ---- */
 
-enum { MAX_TAPS = 256, CHUNK_BYTES = 96 * 1024, MAX_CHUNK = 192, MAX_K = 32768 };
+enum { MAX_TAPS = 256, MAX_K = 32768 };
 
 typedef struct q_kernel {
     ps_kernel base;
@@ -90,7 +91,7 @@ typedef struct q_kernel {
     const int8_t *panels; /* behind them */
     int threads;
     bool direct, depthwise, zeros; /* zeros: weights have zero points */
-    bool short_runs;               /* rows of windows are short and side by side in the image */
+    bool whole_runs;               /* a row of a window is one piece of the image, as the kernels want it */
     bool columns_first;            /* of a depthwise 3x3: taps column by column, with a fourth row of 0 */
     bool adds, adds_second;        /* codes of PS_Q_OTHER to the result, which is then the second operand */
     ps_code_range sum_range;
@@ -98,7 +99,8 @@ typedef struct q_kernel {
     int64_t k, groups, m;     /* of one group's product: codes a row, groups of them, rows */
     int64_t group_panels;     /* of one group */
     int64_t columns;          /* all panels' */
-    int64_t chunk, row_bytes; /* rows of a chunk; bytes of a gathered row */
+    int64_t row_bytes;        /* of a gathered row */
+    q_split split;
     ps_window w[3];           /* depth, height, width; unused leading ones are 1 */
     size_t gather_at, thread_bytes;
 } q_kernel;
@@ -186,15 +188,15 @@ static void next_pixel(const q_kernel *k, pixel *p) {
     p->n++;
 }
 
-/* Windows inside the image's width, of short runs that may be copied by pieces: the first layers, of few channels. */
-static bool is_short(const q_job *j, const pixel *p) {
+/* Is the window inside the image's width, and each of its rows one run of codes? */
+static bool is_whole(const q_job *j, const pixel *p) {
     const q_kernel *k = j->k;
     const ps_window *w = &k->w[2];
     const int64_t first = p->x * w->stride - w->pad_begin;
-    return k->short_runs && first >= 0 && first + w->kernel <= w->in;
+    return k->whole_runs && first >= 0 && first + w->kernel <= w->in;
 }
 
-static void gather_short(const q_job *j, const pixel *p, char *to) {
+static void gather_whole(const q_job *j, const pixel *p, char *to) {
     const q_kernel *k = j->k;
     const ps_window *w = k->w;
     const int64_t run = w[2].kernel * k->channels, row_bytes = w[2].in * k->channels;
@@ -240,8 +242,8 @@ static const void *chunk_rows(const q_job *j, int64_t first, int64_t rows, int64
     const char *from = k->direct ? (const char *)j->x + first * k->row_bytes : room;
     pixel p = pixel_at(k, first);
     for (int64_t r = 0; !k->direct && r < rows; r++, next_pixel(k, &p)) {
-        if (is_short(j, &p))
-            gather_short(j, &p, room + r * k->row_bytes);
+        if (is_whole(j, &p))
+            gather_whole(j, &p, room + r * k->row_bytes);
         else
             gather_row(j, &p, g, room + r * k->row_bytes);
     }
@@ -252,18 +254,20 @@ static const void *chunk_rows(const q_job *j, int64_t first, int64_t rows, int64
 
 /* ---- running ---- */
 
-/* One item is one panel against one chunk of rows of one group; a chunk meets all panels before the next. */
+/* One item is one panel against one chunk of rows of one group; a chunk meets all panels of a share before the next. */
 static void run_items(void *ctx, int64_t begin, int64_t end, int thread) {
     const q_job *j = ctx;
     const q_kernel *k = j->k;
-    const int64_t width = k->q->width, chunks = (k->m + k->chunk - 1) / k->chunk, n = k->outputs / k->group;
+    const int64_t width = k->q->width, n = k->outputs / k->group;
     char *room = j->workspace + k->gather_at + (size_t)thread * k->thread_bytes;
-    int32_t *sums = (int32_t *)(room + k->thread_bytes) - k->chunk;
+    int32_t *sums = (int32_t *)(room + k->thread_bytes) - k->split.most;
     const char *rows = NULL;
     const int64_t size = k->params.y == PS_DTYPE_F32 ? 4 : 1;
-    for (int64_t item = begin, have = -1; item < end; item++) {
-        const int64_t panel = item % k->group_panels, which = item / k->group_panels, g = which / chunks;
-        const int64_t first = which % chunks * k->chunk, m = k->m - first < k->chunk ? k->m - first : k->chunk;
+    for (int64_t i = begin, have = -1; i < end; i++) {
+        const q_item item = q_split_item(&k->split, i);
+        const int64_t panel = item.panel, g = item.group, which = g * k->split.chunks + item.chunk;
+        const int64_t first = q_split_row(&k->split, item.chunk), m = q_split_row(&k->split, item.chunk + 1) - first;
+        if (panel >= k->group_panels) continue; /* the last share may have fewer */
         const int64_t column = panel * width, all = (g * k->group_panels + panel) * width;
         if (which != have) rows = chunk_rows(j, first, m, g, room, sums);
         have = which;
@@ -332,24 +336,55 @@ static void depthwise_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     }
 }
 
+/* The columns of one group, without zero points of weights: in loops that become vectors, for this is done in each run
+ * by one thread. c: the first column's output, at: its place. */
+static void make_columns(const q_kernel *k, const q_run *r, int64_t c, int64_t at, int32_t *bias, float *scale) {
+    const int64_t n = k->outputs / k->group;
+    const uint32_t x_zero = k->q->element == 1 ? (uint32_t)r->x_zero : 0;
+    const int32_t *sums = k->sums + at, *of = r->bias ? r->bias + c : NULL;
+    const float x = r->x_scale, y = r->y_scale, *w = r->w_scale + (k->params.many_scales ? c : 0);
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        bias[at + i] = (int32_t)(0 - x_zero * (uint32_t)sums[i]);
+    for (int64_t i = 0; of && i < n; i++)
+        bias[at + i] = (int32_t)((uint32_t)bias[at + i] + (uint32_t)of[i]);
+    if (!k->params.many_scales) {
+        for (int64_t i = 0; i < n; i++)
+            scale[at + i] = x * *w / y;
+        return;
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        scale[at + i] = x * w[i] / y;
+}
+
+/* The same of any weights. */
+static void make_any_column(const q_kernel *k, const q_run *r, int64_t c, int64_t at, int32_t *bias, float *scale) {
+    int32_t *zero = bias + k->columns;
+    uint32_t b = r->bias ? (uint32_t)r->bias[c] : 0;
+    zero[at] = k->zeros ? q_column_zero(&k->params, r, c) : 0;
+    if (k->q->element == 1 || k->depthwise) {
+        b -= (uint32_t)r->x_zero * (uint32_t)k->sums[at];
+        b += (uint32_t)zero[at] * (uint32_t)(k->k * r->x_zero);
+    }
+    bias[at] = (int32_t)b;
+    scale[at] = r->x_scale * r->w_scale[k->params.many_scales ? c : 0] / r->y_scale;
+}
+
 /* Bias, scale, summand and zero point of each column, as the kernels want them. */
 static void make_tail(q_job *j, const q_run *r) {
     const q_kernel *k = j->k;
     int32_t *bias = (int32_t *)j->workspace, *zero = bias + k->columns;
     float *scale = (float *)(zero + k->columns), *add = scale + k->columns;
     const int64_t n = k->outputs / k->group, padded = k->group_panels * k->q->width;
+    const bool usual = !k->depthwise && !k->zeros;
     memset(bias, 0, (size_t)k->columns * 16);
-    for (int64_t c = 0; c < k->outputs; c++) {
+    for (int64_t c = 0; usual && c < k->outputs; c += n)
+        make_columns(k, r, c, c / n * padded, bias, scale);
+    for (int64_t c = 0; (!usual || r->bias_f32) && c < k->outputs; c++) {
         const int64_t at = k->depthwise ? c / k->q->block * k->q->block + ps_q8_depthwise_place(k->q, c % k->q->block)
                                         : c / n * padded + c % n;
-        uint32_t b = r->bias ? (uint32_t)r->bias[c] : 0;
-        zero[at] = k->zeros ? q_column_zero(&k->params, r, c) : 0;
-        if (k->q->element == 1 || k->depthwise) {
-            b -= (uint32_t)r->x_zero * (uint32_t)k->sums[at];
-            b += (uint32_t)zero[at] * (uint32_t)(k->k * r->x_zero);
-        }
-        bias[at] = (int32_t)b;
-        scale[at] = r->x_scale * r->w_scale[k->params.many_scales ? c : 0] / r->y_scale;
+        if (!usual) make_any_column(k, r, c, at, bias, scale);
         if (r->bias_f32) add[at] = r->bias_f32[c] / r->y_scale;
     }
     j->tail = q_tail_of(&k->params, r);
@@ -385,9 +420,8 @@ static ps_status q_kernel_run(const ps_kernel *kernel, const ps_kernel_args *arg
                         &job);
         return PS_OK;
     }
-    const int64_t chunks = (k->m + k->chunk - 1) / k->chunk;
     const int threads = k->m * k->outputs * k->k < 65536 ? 1 : k->threads;
-    ps_parallel_for(k->group * chunks * k->group_panels, 1, threads, run_items, &job);
+    ps_parallel_for(k->split.items, 1, threads, run_items, &job);
     return PS_OK;
 }
 
@@ -491,15 +525,15 @@ static bool has_zeros(const ps_node *n, const q_params *p) {
     return false;
 }
 
-/* Rows of a chunk: a whole number of tiles that stays in the second-level cache, in equal shares for the threads. */
-static void size_chunk(q_kernel *k) {
-    int64_t rows = CHUNK_BYTES / k->row_bytes, least = 2 * k->q->rows;
-    rows = rows < least ? least : rows > MAX_CHUNK ? MAX_CHUNK : rows;
-    int64_t chunks = (k->m + rows - 1) / rows;
-    if (chunks > 1 || k->group_panels == 1) chunks = (chunks + k->threads - 1) / k->threads * k->threads;
-    rows = (k->m + chunks - 1) / chunks;
-    k->chunk = (rows + k->q->rows - 1) / k->q->rows * k->q->rows;
-    if (k->chunk > k->m) k->chunk = k->m;
+static void split(q_kernel *k) {
+    const q_load load = { .m = k->m,
+                          .groups = k->group,
+                          .panels = k->group_panels,
+                          .tile = k->q->rows,
+                          .row_bytes = k->row_bytes,
+                          .panel_bytes = k->q->width * k->groups * k->q->group,
+                          .gathered = !k->direct };
+    k->split = q_split_of(&load, k->threads);
 }
 
 static void size_workspace(q_kernel *k) {
@@ -508,8 +542,9 @@ static void size_workspace(q_kernel *k) {
         k->base.workspace = k->gather_at + up_to((size_t)(k->channels * k->w[2].in), 64) + 64;
         return;
     }
-    size_chunk(k);
-    k->thread_bytes = up_to((k->direct ? 0 : (size_t)(k->chunk * k->row_bytes) + 16) + (size_t)k->chunk * 4, 64);
+    split(k);
+    const size_t rows = (size_t)k->split.most;
+    k->thread_bytes = up_to((k->direct ? 0 : rows * (size_t)k->row_bytes + 16) + rows * 4, 64);
     k->base.workspace = k->gather_at + (size_t)k->threads * k->thread_bytes;
 }
 
@@ -527,8 +562,8 @@ static ps_status complete(ps_lowering *l, q_kernel *k, bool matrix, ps_error *er
     k->direct = q->element == 1 && k->params.x == PS_DTYPE_U8 && k->group == 1 && k->k % q->group == 0 &&
                 is_plain(&k->w[0]) && is_plain(&k->w[1]) && is_plain(&k->w[2]);
     k->row_bytes = k->groups * q->group * q->element;
-    k->short_runs = q->element == 1 && k->params.x == PS_DTYPE_U8 && k->group == 1 && k->w[2].dilation == 1 &&
-                    is_plain(&k->w[0]) && k->w[0].in == 1 && k->w[2].kernel * k->channels <= 64;
+    k->whole_runs = q->element == 1 && k->params.x == PS_DTYPE_U8 && k->group == 1 && k->w[2].dilation == 1 &&
+                    is_plain(&k->w[0]) && k->w[0].in == 1;
     size_workspace(k);
     PS_TRY(take_weights(l, k, matrix, err));
     ps_snprintf(k->base.label, sizeof k->base.label, "cpu.int8 %s %s%s", q->name,

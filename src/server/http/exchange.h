@@ -10,6 +10,7 @@
 
 #include "base/ticker.h"
 #include "server/coding.h"
+#include "server/http/gather.h"
 #include "server/http/http.h"
 #include "server/http/watch.h"
 
@@ -32,8 +33,7 @@ struct ps_http {
     struct ps_exchange *spare; /* ended ones, kept for their memory */
     unsigned n_spare;
     atomic_llong last_upload;         /* ps_clock_ns of the last piece of any body */
-    atomic_llong gathered_ns;         /* ps_clock_ns of the end of the last pause before requests */
-    atomic_int handled;               /* since then */
+    ps_gatherer gatherers[PS_MAX_GATHERERS];
     atomic_uintptr_t last_connection; /* of the last inference, only to be compared */
     atomic_llong shared_at; /* ps_clock_ns of the last one that came over another connection than the one before */
 };

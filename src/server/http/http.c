@@ -22,8 +22,6 @@
 #define MAX_SPARE 256u                 /* exchanges kept for the next requests */
 #define SPARE_BYTES ((size_t)16 << 10) /* of reply, of request and of its body that each keeps, at most */
 
-#define GATHER_PER_REQUEST_NS 60000 /* who has spent no more than this on each was not waiting */
-
 /* ---- life of an exchange ---- */
 
 static ps_watched *watched_of(struct MHD_Connection *connection) {
@@ -200,19 +198,6 @@ static enum MHD_Result send_reply(ps_exchange *x) {
 
 /* ---- the daemon's callbacks ---- */
 
-/* The daemon's thread has just been woken, and nobody is in a hurry: more requests arrive meanwhile. */
-static void gather(ps_http *http) {
-    const bool crowded = ps_runner_is_crowded(http->options.runner);
-    ps_ticker_slow(http->ticker, crowded);
-    if (!crowded) return;
-    const int64_t now = ps_clock_ns(), since = atomic_load_explicit(&http->gathered_ns, memory_order_relaxed);
-    const int handled = atomic_fetch_add_explicit(&http->handled, 1, memory_order_relaxed);
-    if (now - since < (int64_t)handled * GATHER_PER_REQUEST_NS + GATHER_PER_REQUEST_NS) return;
-    ps_sleep_ns(PS_GATHER_NS);
-    atomic_store_explicit(&http->handled, 0, memory_order_relaxed);
-    atomic_store_explicit(&http->gathered_ns, ps_clock_ns(), memory_order_relaxed);
-}
-
 /* Headers are here. A body that is announced as too large is answered without reading it; everything else after its
  * body. */
 static enum MHD_Result begin(ps_http *http, struct MHD_Connection *connection, const char *method, const char *path,
@@ -222,7 +207,7 @@ static enum MHD_Result begin(ps_http *http, struct MHD_Connection *connection, c
     *slot = x;
     ps_route(x, method, path);
     if (x->handler) ps_body_expect(x);
-    if (x->handler) gather(http);
+    if (x->handler) ps_gather(http, connection);
     return x->code == 413 ? send_reply(x) : MHD_YES;
 }
 
@@ -242,7 +227,10 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
             call_again(x);
         if (x->suspended) return MHD_YES; /* another thread has it; we are called again when it is done */
     }
-    if (x->suspended) ps_runner_sent(x->http->options.runner, &x->infer, ps_clock_ns());
+    if (x->suspended) {
+        ps_gather(x->http, connection);
+        ps_runner_sent(x->http->options.runner, &x->infer, ps_clock_ns());
+    }
     return send_reply(x);
 }
 
