@@ -1,8 +1,9 @@
 /* gpu_time.c - times on a device without any model file: one row times a matrix of weights in each storage, square
  * products, and ResNet-50, MobileNetV2 and BERT-base with made-up weights.
  *
- *     build/release/tests/gpu_time [DEVICE] [SECONDS] [CASES]       defaults: gpu, 2 a case, all
+ *     build/release/tests/gpu_time [DEVICE] [SECONDS] [CASES] [f16]       defaults: gpu, 2 a case, all, f32
  *     CASES: rows, sparse, products, resnet, mobilenet, bert; steps: each step of the networks
+ *     f16: what lies between the operators
  *
  * FLOPs are counted as two a multiply-accumulate of the direct algorithm. A run is timed from the call to the outputs
  * in host memory. The network's input lies on the device ("resident"), as far as nothing else is said: a number that
@@ -18,6 +19,8 @@
 #include "runtime/runtime_int.h"
 
 #define MOST_RUNS 2000
+
+static ps_dtype activations = PS_DTYPE_F32; /* set by main alone */
 
 typedef struct times {
     double least, median;
@@ -79,6 +82,7 @@ static ps_status load(ps_engine *e, const char *device, const char *text, bool p
     ps_model_options o = PS_MODEL_OPTIONS_INIT;
     ps_session_options so = PS_SESSION_OPTIONS_INIT;
     o.device = device;
+    o.activations = activations;
     so.profile = profile;
     PS_TRY(ps_graph_parse(&e->alloc, text, &g, err));
     PS_TRY(ps_model_from_graph(e, g, &o, ret_model, err));
@@ -398,6 +402,7 @@ int main(int argc, char **argv) {
     ps_engine *e;
     ps_device *d;
     ps_error err = PS_ERROR_INIT;
+    if (argc > 4 && strcmp(argv[4], "f16") == 0) activations = PS_DTYPE_F16;
     if (ps_engine_create(NULL, &e, &err) != PS_OK || ps_engine_device(e, device, &d, &err) != PS_OK) return fail(&err);
     printf("%s: %s, %s, %d units\n", d->name, d->hardware, d->driver, d->info.units);
     ps_status status = print_peak(d, &err);

@@ -32,6 +32,10 @@ out=polestar-$(date -u +%Y%m%d-%H%M%S).txt
             build/release/tests/gpu_time "$device" 2 "$cases" 2>&1
         done
     done
+    echo "== times with activations in f16"
+    for cases in resnet mobilenet bert; do
+        build/release/tests/gpu_time "$device" 2 "$cases" f16 2>&1
+    done
     echo "== steps"
     build/release/tests/gpu_time "$device" 2 steps 2>&1
     echo "== what was predicted"

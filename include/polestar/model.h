@@ -35,10 +35,15 @@ typedef struct ps_model_options {
     /* On a device with memory of its own: milliseconds from now in which plans may try variants of their kernels; what
      * is fastest is kept in the cache on disk for later loads. 0: only what was found before is used. */
     int64_t tune_ms;
+    /* What f32 values between the operators lie as in the memory of an OpenCL device: PS_DTYPE_F32 (or 0), or
+     * PS_DTYPE_F16, which takes half of that memory and of its bandwidth, rounds each stored number to 11 bits and
+     * makes those beyond 65504 that. Sums stay f32, inputs and outputs too. PS_UNSUPPORTED on other devices.
+     * docs/gpu.md */
+    ps_dtype activations;
 } ps_model_options;
 
 #define PS_MODEL_OPTIONS_INIT                                                                                          \
-    { sizeof(ps_model_options), 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(ps_model_options), 0, 0, 0, false, 0, 0, 0, 0, 0, 0, 0, 0, PS_DTYPE_UNDEFINED }
 
 /* Loads an ONNX file or a torch.export archive (.pt2), told apart by their content. Nothing is kept of a model that
  * fails to load. options may be NULL. */
@@ -115,9 +120,10 @@ typedef struct ps_model_summary {
 
 PS_API ps_status ps_model_summarize(const ps_model *model, ps_model_summary *ret_summary);
 
-/* What ps_model_options.tune_ms came to so far: products whose variants were timed, variants timed, products that run
- * by another variant than the device's table gives, variants refused because their results differed; and the time of
- * one run of all those products, by the table and as chosen. */
+/* What ps_model_options.tune_ms came to so far: problems (tiles of a product; Winograd's filtering or not; pixels of a
+ * depthwise convolution) whose variants were timed, variants timed, problems solved by another variant than the device's
+ * table gives, variants refused because their results differed; and the time of one run of all those problems, by the
+ * table and as chosen. */
 typedef struct ps_model_tuning_info {
     size_t size;
     uint64_t problems, tried, faster, wrong;

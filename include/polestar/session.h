@@ -62,6 +62,7 @@ typedef struct ps_step_info {
     int64_t macs;         /* multiply-accumulates of one call, 0 if not counted */
     const char *note;     /* why it computes on floats what the model has quantised; NULL: nothing to say */
     const char *fallback; /* why it does not run on the model's device; NULL: it does */
+    ps_dtype stored;      /* what the first output lies as: f16 where an f32 value is stored so; UNDEFINED: not known */
 } ps_step_info;
 
 /* Steps of the plan used last: index 0 … until PS_NOT_FOUND. Strings live as long as the session's last plan. */
@@ -73,7 +74,7 @@ typedef struct ps_session_stats {
     size_t arena_bytes;    /* activations of the plan used last, after planning */
     size_t no_reuse_bytes; /* the same if no memory were reused */
     size_t steps;
-    size_t reorders;  /* of them, layout conversions */
+    size_t reorders;  /* of them, conversions of layout and storage */
     size_t transfers; /* of them, copies between the host's and the device's memory */
     int64_t macs;
     int64_t plans; /* plans compiled for this model since it was loaded */

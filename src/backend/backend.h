@@ -8,6 +8,9 @@
  * There are no others: measured, oneDNN's channels-last convolutions tie with its blocked ones, and every other kernel
  * stays simple.
  *
+ * Storage: f32, or as halves (f16) in the memory of a device that computes in f32 and offers to store its values so
+ * (ops->halves), if the model was loaded with that wish. The value's dtype is f32 in either case.
+ *
  * Each device has an ordered list of implementations per operator; the first that accepts a node wins; the reference
  * kernel (ref/) accepts every operator that has one, in plain layout.
  *
@@ -31,6 +34,12 @@ typedef struct ps_weights ps_weights;
 typedef enum ps_space { PS_SPACE_HOST, PS_SPACE_DEVICE, PS_SPACES } ps_space;
 
 typedef enum ps_layout { PS_LAYOUT_PLAIN, PS_LAYOUT_CHANNELS_LAST } ps_layout;
+
+/* How a value lies in a memory. */
+typedef struct ps_form {
+    ps_layout layout;
+    bool half; /* an f32 value stored as f16 */
+} ps_form;
 
 /* Is plain memory of this shape also channels-last memory (one channel, one pixel, rank < 3, no elements)? */
 bool ps_layout_same(const ps_shape *shape);
@@ -84,7 +93,7 @@ struct ps_kernel {
 /* Trials of a kernel's variants on a device: until when new ones may begin, and what came of them. */
 typedef struct ps_tuning {
     int64_t until_ns;                        /* of ps_clock_ns */
-    uint64_t problems, tried, faster, wrong; /* products; variants run; products with another than the usual one;
+    uint64_t problems, tried, faster, wrong; /* problems; variants run; problems with another than the usual one;
                                               * variants with other results, which are never taken */
     int64_t usual_ns, best_ns;               /* of all problems, by the usual variants and by those chosen */
 } ps_tuning;
@@ -97,7 +106,9 @@ typedef struct ps_lowering {
     ps_alloc_state *alloc;
     ps_layout in_layout[PS_LOWER_MAX];  /* asked: how inputs lie now; answered: how the kernel wants them */
     ps_layout out_layout[PS_LOWER_MAX]; /* answered; plain by default */
-    ps_kernel *kernel;                  /* answered: NULL = declined */
+    bool in_half[PS_LOWER_MAX];  /* asked: is the input stored as halves now; answered: does the kernel want it so */
+    bool out_half[PS_LOWER_MAX]; /* asked: should the output be stored so; answered: it is. Of f32 values only */
+    ps_kernel *kernel;           /* answered: NULL = declined */
     int inplace;       /* answered: out[0] may take the memory of this input if that is its last use; -1: no */
     bool alias;        /* answered, with kernel == NULL: out[0] is the memory of in[0], nothing to run */
     uint64_t taken;    /* kept by ps_weights_take */
@@ -110,9 +121,13 @@ typedef struct ps_lowering {
 /* Declines by returning PS_OK with kernel == NULL and alias false. */
 typedef ps_status (*ps_lower_fn)(ps_device *device, ps_lowering *lowering, ps_error *err);
 
+/* Which f32 values a kernel may read and write as halves. A lower function that may not sees none in the question. */
+typedef enum ps_halves { PS_HALVES_NONE, PS_HALVES_READ, PS_HALVES_WRITE, PS_HALVES_BOTH } ps_halves;
+
 typedef struct ps_impl {
     const char *op, *domain;
     ps_lower_fn lower;
+    ps_halves halves;
 } ps_impl;
 
 /* What a device with memory of its own offers. A buffer is its handle for some of that memory. */
@@ -138,14 +153,17 @@ typedef struct ps_memory_ops {
 typedef struct ps_device_ops {
     int version; /* 1 */
     ps_status (*lower)(ps_device *device, ps_lowering *lowering, ps_error *err);
-    /* Kernel that converts between layouts; in[0] → out[0]. */
-    ps_status (*reorder)(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_layout from, ps_layout to,
+    /* Kernel that converts between layouts, and storages where the device has more than one; in[0] → out[0]. */
+    ps_status (*reorder)(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_form from, ps_form to,
                          int threads, ps_alloc_state *alloc, ps_kernel **ret, ps_error *err);
     void (*free)(ps_device *device);
     /* (optional) around every run and every lowering on the calling thread: sets up and restores the thread team */
     int (*enter)(ps_device *device, int threads);
     void (*leave)(ps_device *device, int token);
     const ps_memory_ops *memory; /* NULL: it works in the host's memory */
+    /* May this f32 value be stored as halves, as far as that node is concerned, which makes or reads it? A guess: what
+     * lowering answers counts. NULL: the device stores none so. */
+    bool (*halves)(const ps_device *device, const ps_node *node, const ps_value *value);
 } ps_device_ops;
 
 struct ps_device {
@@ -176,6 +194,8 @@ const ps_impl *ps_opencl_operators(size_t *ret_n);
 ps_status ps_device_new_ref(ps_alloc_state *alloc, ps_device **ret, ps_error *err);
 ps_status ps_device_new_cpu(ps_alloc_state *alloc, ps_device **ret, ps_error *err);
 
+/* What the first implementation of a node's operator says. */
+ps_halves ps_list_halves(const ps_impl *impls, size_t n, const ps_node *node);
 /* Walks a list of implementations. */
 ps_status ps_lower_list(ps_device *device, const ps_impl *impls, size_t n, ps_lowering *lowering, ps_error *err);
 /* The same, then the reference kernel. */

@@ -15,6 +15,7 @@ typedef struct ps_chain {
     int64_t dims[PS_MAX_RANK];
     int64_t x[PS_MAX_RANK];                     /* strides of the chain's start */
     int64_t operand[PS_MAX_POSTS][PS_MAX_RANK]; /* strides of each post's operand */
+    bool half[PS_MAX_POSTS];                    /* the operand is stored as halves: for devices that read them */
 } ps_chain;
 
 /* posts[i].operand indexes node->in; the start is `start` lying in start_layout. false: an operand cannot be described.

@@ -59,8 +59,7 @@ ps_status ps_devices_create(ps_alloc_state *alloc, ps_device **ret, size_t max, 
 #ifndef PS_WITH_OPENCL
 const ps_caps ps_devices_found_caps = { 0 };
 
-void ps_devices_prepare(void) {
-}
+void ps_devices_prepare(void) {}
 
 ps_status ps_devices_discover(ps_alloc_state *alloc, ps_cache *cache, ps_device **ret, size_t max, size_t *ret_n,
                               ps_str *advice, ps_error *err) {
@@ -82,12 +81,38 @@ static bool matches(const ps_impl *impl, const ps_node *node) {
     return strcmp(impl->op, node->op_type) == 0 && strcmp(impl->domain, node->domain) == 0;
 }
 
+ps_halves ps_list_halves(const ps_impl *impls, size_t n, const ps_node *node) {
+    for (size_t i = 0; i < n; i++)
+        if (matches(&impls[i], node)) return impls[i].halves;
+    return PS_HALVES_NONE;
+}
+
+/* The part of a question that lower functions change while they look for an answer. */
+typedef struct question {
+    ps_layout in_layout[PS_LOWER_MAX];
+    bool in_half[PS_LOWER_MAX], out_half[PS_LOWER_MAX];
+} question;
+
+static void remember(question *q, const ps_lowering *l) {
+    memcpy(q->in_layout, l->in_layout, sizeof q->in_layout);
+    memcpy(q->in_half, l->in_half, sizeof q->in_half);
+    memcpy(q->out_half, l->out_half, sizeof q->out_half);
+}
+
+static void ask_again(ps_lowering *l, const question *q, ps_halves halves) {
+    memcpy(l->in_layout, q->in_layout, sizeof q->in_layout);
+    memset(l->in_half, 0, sizeof l->in_half);
+    memset(l->out_half, 0, sizeof l->out_half);
+    if (halves & PS_HALVES_READ) memcpy(l->in_half, q->in_half, sizeof q->in_half);
+    if (halves & PS_HALVES_WRITE) memcpy(l->out_half, q->out_half, sizeof q->out_half);
+}
+
 ps_status ps_lower_list(ps_device *device, const ps_impl *impls, size_t n, ps_lowering *l, ps_error *err) {
-    ps_layout asked[PS_LOWER_MAX];
-    memcpy(asked, l->in_layout, sizeof asked);
+    question asked;
+    remember(&asked, l);
     for (size_t i = 0; i < n; i++) {
         if (!matches(&impls[i], l->node)) continue;
-        memcpy(l->in_layout, asked, sizeof asked);
+        ask_again(l, &asked, impls[i].halves);
         memset(l->out_layout, 0, sizeof l->out_layout);
         l->inplace = -1;
         l->taken = 0;
@@ -95,7 +120,7 @@ ps_status ps_lower_list(ps_device *device, const ps_impl *impls, size_t n, ps_lo
         if (l->kernel) l->kernel->taken = l->taken;
         if (l->kernel || l->alias) return PS_OK;
     }
-    memcpy(l->in_layout, asked, sizeof asked);
+    ask_again(l, &asked, PS_HALVES_NONE);
     return PS_OK;
 }
 

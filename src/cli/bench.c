@@ -286,6 +286,7 @@ static const cli_option options[] = {
     { "profile", CLI_FLAG, NULL, "list the steps by their share of the time", NULL },
     CLI_OPT_SHAPE,
     CLI_OPT_DEVICE,
+    CLI_OPT_ACTIVATIONS,
     CLI_OPT_PRECISION,
     CLI_OPT_NO_FUSION,
     CLI_OPT_JSON,

@@ -47,6 +47,10 @@ typedef struct cli_command {
     { "device", CLI_DEVICE, "auto|cpu|gpu|ref", \
       "where to run: auto is the CPU, gpu the first OpenCL device, opencl:N another one of 'polestar devices', ref " \
       "reference kernels only", "auto" }
+#define CLI_OPT_ACTIVATIONS \
+    { "activations", CLI_WORDS, "f32|f16", \
+      "what values between the operators lie as on an OpenCL device: f16 takes half of the memory, rounds to 11 bits", \
+      "f32" }
 #define CLI_OPT_THREADS                                                                                                \
     { "threads", CLI_TEXT, "N", "threads of one run", "what the cgroup and the affinity mask allow" }
 #define CLI_OPT_PRECISION                                                                                              \
@@ -197,6 +201,8 @@ typedef struct cli_model {
 /* CLI_OK, or an exit code after the sentence. Release in any case. */
 int cli_engine_open(const cli_args *args, ps_log_fn log, void *log_ctx, ps_engine **ret);
 int cli_model_open(const cli_args *args, const char *path, cli_model *ret);
+/* --activations, for ps_model_options. */
+ps_dtype cli_activations(const cli_args *args);
 ps_status cli_model_load(const cli_args *args, ps_engine *engine, const char *path, ps_model **ret, ps_error *err);
 void cli_model_close(cli_model *m);
 

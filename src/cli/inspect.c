@@ -68,12 +68,12 @@ static json_t *json_steps(const plan_facts *f) {
     json_t *list = json_array();
     ps_step_info s = { .size = sizeof s };
     for (size_t i = 0; ps_session_step(f->session, i, &s) == PS_OK; i++)
-        json_array_append_new(list,
-                              json_pack("{s:o, s:o, s:o, s:o, s:I, s:o, s:o*, s:o*}", "node", cli_json_text(s.node),
-                                        "op", cli_json_text(s.op), "kernel", cli_json_text(s.kernel), "device",
-                                        cli_json_text(s.device), "macs", (json_int_t)s.macs, "shape",
-                                        cli_json_shape(NULL, &s.shape), "note", s.note ? cli_json_text(s.note) : NULL,
-                                        "fallback", s.fallback ? cli_json_text(s.fallback) : NULL));
+        json_array_append_new(list, json_pack("{s:o, s:o, s:o, s:o, s:I, s:o, s:s, s:o*, s:o*}", "node",
+                                              cli_json_text(s.node), "op", cli_json_text(s.op), "kernel",
+                                              cli_json_text(s.kernel), "device", cli_json_text(s.device), "macs",
+                                              (json_int_t)s.macs, "shape", cli_json_shape(NULL, &s.shape), "stored",
+                                              ps_dtype_name(s.stored), "note", s.note ? cli_json_text(s.note) : NULL,
+                                              "fallback", s.fallback ? cli_json_text(s.fallback) : NULL));
     return list;
 }
 
@@ -191,13 +191,20 @@ static void print_codes(const plan_facts *f) {
            macs ? 100.0 * (double)macs_codes / (double)macs : 0.0, floats, floats ? " (--steps says why)" : "");
 }
 
+/* "1x64x56x56", and "f16 1x64x56x56" where it lies as f16. */
+static const char *output_text(const ps_step_info *s, char *buf, size_t size) {
+    char shape[128];
+    snprintf(buf, size, "%s%s", s->stored == PS_DTYPE_F16 ? "f16 " : "",
+             cli_shape_text(NULL, &s->shape, shape, sizeof shape));
+    return buf;
+}
+
 static void print_steps(const plan_facts *f) {
     ps_step_info s = { .size = sizeof s };
-    char shape[128], macs[32];
+    char shape[160], macs[32];
     printf("\n%-28s %-20s %-24s %8s  %-8s %s\n", "node", "operator", "output", "MACs", "device", "kernel");
     for (size_t i = 0; ps_session_step(f->session, i, &s) == PS_OK; i++)
-        printf("%-28.28s %-20.20s %-24s %8s  %-8s %s%s%s%s%s\n", s.node, s.op,
-               cli_shape_text(NULL, &s.shape, shape, sizeof shape),
+        printf("%-28.28s %-20.20s %-24s %8s  %-8s %s%s%s%s%s\n", s.node, s.op, output_text(&s, shape, sizeof shape),
                s.macs ? cli_count_text((double)s.macs, macs, sizeof macs) : "-", s.device, s.kernel,
                s.note ? ", on floats: " : "", s.note ? s.note : "", s.fallback ? ", not on the device: " : "",
                s.fallback ? s.fallback : "");
@@ -273,6 +280,7 @@ static const cli_option options[] = {
     { "graph", CLI_FLAG, NULL, "print the optimised graph as text and nothing else", NULL },
     CLI_OPT_SHAPE,
     CLI_OPT_DEVICE,
+    CLI_OPT_ACTIVATIONS,
     CLI_OPT_THREADS,
     CLI_OPT_NO_FUSION,
     CLI_OPT_JSON,

@@ -32,10 +32,16 @@ int cli_engine_open(const cli_args *args, ps_log_fn log, void *log_ctx, ps_engin
     return ps_engine_create(&o, ret, &err) == PS_OK ? CLI_OK : cli_fail_error(args, &err);
 }
 
+ps_dtype cli_activations(const cli_args *args) {
+    const char *text = cli_get(args, "activations");
+    return text && strcmp(text, "f16") == 0 ? PS_DTYPE_F16 : PS_DTYPE_F32;
+}
+
 ps_status cli_model_load(const cli_args *args, ps_engine *engine, const char *path, ps_model **ret, ps_error *err) {
     ps_model_options o = PS_MODEL_OPTIONS_INIT;
     o.device = cli_get(args, "device");
     o.no_fusion = cli_has(args, "no-fusion");
+    o.activations = cli_activations(args);
     if (o.device && strchr(o.device, ',')) {
         snprintf(err->msg, sizeof err->msg, "--device '%.64s': several devices are for 'polestar serve'", o.device);
         return err->status = PS_INVALID;

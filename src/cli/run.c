@@ -436,6 +436,7 @@ static const cli_option options[] = {
     CLI_OPT_PHOTOS,
     CLI_OPT_SHAPE,
     CLI_OPT_DEVICE,
+    CLI_OPT_ACTIVATIONS,
     CLI_OPT_PRECISION,
     CLI_OPT_THREADS,
     CLI_OPT_NO_FUSION,

@@ -13,10 +13,10 @@ static int report(const cli_args *args, cli_model *m) {
                                         (json_int_t)t.faster, "refused", (json_int_t)t.wrong, "usual_ms", t.usual_ms,
                                         "chosen_ms", t.chosen_ms));
     if (!t.problems) {
-        printf("nothing to try: every product of this shape was tuned before, or runs elsewhere\n");
+        printf("nothing to try: every kernel for this shape was tuned before, or runs elsewhere\n");
         return CLI_OK;
     }
-    printf("%llu products, %llu variants tried, %llu products run by another than the table's, %llu variants refused\n",
+    printf("%llu problems, %llu variants tried, %llu problems solved by another than the table's, %llu variants refused\n",
            (unsigned long long)t.problems, (unsigned long long)t.tried, (unsigned long long)t.faster,
            (unsigned long long)t.wrong);
     printf("one run of each: %.3f ms by the table, %.3f ms as chosen\n", t.usual_ms, t.chosen_ms);
@@ -52,6 +52,7 @@ static int run_tune(const cli_args *args) {
     if (!cli_get_double(args, "seconds", 0.01, 86400, &seconds)) return CLI_USAGE;
     if (!cli_get_ints(args, "batch", batches, 1, &n_batches)) return CLI_USAGE;
     o.device = cli_has(args, "device") ? cli_get(args, "device") : "gpu";
+    o.activations = cli_activations(args);
     o.tune_ms = (int64_t)(1e3 * seconds);
     if (ps_engine_create(NULL, &m.engine, &err) != PS_OK) return cli_fail_error(args, &err);
     char *file = cli_model_path(args->words[0]);
@@ -68,6 +69,7 @@ static const cli_option options[] = {
     { "batch", CLI_TEXT, "N", "first dim of every input", "what the file says, else 1" },
     CLI_OPT_SHAPE,
     CLI_OPT_DEVICE,
+    CLI_OPT_ACTIVATIONS,
     CLI_OPT_JSON,
     CLI_OPT_END,
 };

@@ -249,6 +249,7 @@ static const cli_option options[] = {
     { "rtol", CLI_TEXT, "R", "relative tolerance: |got - expected| <= atol + rtol |expected|", "1e-3" },
     { "atol", CLI_TEXT, "A", "absolute tolerance", "1e-5" },
     CLI_OPT_DEVICE,
+    CLI_OPT_ACTIVATIONS,
     CLI_OPT_PRECISION,
     CLI_OPT_THREADS,
     CLI_OPT_NO_FUSION,

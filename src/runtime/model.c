@@ -125,6 +125,9 @@ static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
     m->threads = o->threads ? o->threads : m->engine->threads;
     m->cache_limit = o->plan_cache_bytes ? o->plan_cache_bytes : (size_t)64 << 20;
     m->no_fusion = o->no_fusion;
+    PS_FAIL_IF(o->activations && o->activations != PS_DTYPE_F32 && o->activations != PS_DTYPE_F16, err, INVALID,
+               "activations is %s: it must be f32 or f16", ps_dtype_name(o->activations));
+    m->halves = o->activations == PS_DTYPE_F16;
     PS_FAIL_IF(o->tune_ms < 0, err, INVALID, "tune_ms is %lld: it must be 0 or more", (long long)o->tune_ms);
     if (o->tune_ms) m->tuning.until_ns = ps_clock_ns() + (o->tune_ms < INT32_MAX ? o->tune_ms : INT32_MAX) * 1000000;
     PS_FAIL_IF(o->loop_limit < 0, err, INVALID, "loop_limit is %lld: it must be 0 or more", (long long)o->loop_limit);
@@ -146,6 +149,13 @@ static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
         ps_mutex_destroy(&m->lock);
         return PS_FAIL_NOMEM(err, "a lock");
     }
+    return PS_OK;
+}
+
+/* Once the device is known. */
+static ps_status check_device(const ps_model *m, ps_error *err) {
+    PS_FAIL_IF(m->halves && !m->device->ops->halves, err, UNSUPPORTED,
+               "device '%s' stores activations as f32: f16 is for OpenCL devices", m->device->name);
     return PS_OK;
 }
 
@@ -239,6 +249,7 @@ ps_status ps_model_make(ps_engine *engine, ps_model_source *from, const ps_model
     ps_status status = ps_weights_new(m->alloc, &m->weights, err);
     if (status == PS_OK) status = make_graph(m, from, err);
     status = end_device(m, &open, status, err);
+    if (status == PS_OK) status = check_device(m, err);
     if (status == PS_OK) status = adopt_weights(m, from->path, err);
     if (status != PS_OK) {
         if (from->path && open.status == PS_OK) name_file(err, from->path);

@@ -1,7 +1,7 @@
 /* plan.c - from a graph of fixed shapes to steps over storages.
  *
- * Walks the nodes in order. Each value gets a place: a storage, the memory and the layout in which it lies there (and,
- * once somebody asked for it, copies in the other memory and layout). Views share their source's storage.
+ * Walks the nodes in order. Each value gets a place: a storage, the memory and the form in which it lies there (and,
+ * once somebody asked for it, copies in the other memory and other forms). Views share their source's storage.
  *
  * A node runs on the model's device if that takes it, else on the CPU device; copies between their memories are steps
  * like others. They go on while the host does, so what they read stays until the host next waits, and a step of the
@@ -9,12 +9,25 @@
  */
 #include "runtime/runtime_int.h"
 
+#define FORMS 4
+
+/* By memory and form; PS_NONE if it does not lie there. */
 typedef struct place {
-    uint32_t storage[PS_SPACES][2]; /* by memory and layout; PS_NONE if it does not lie there */
-    ps_space space;                 /* memory and layout it was produced in */
-    ps_layout home;
+    uint32_t storage[PS_SPACES][FORMS];
+    ps_space space; /* memory and form it was produced in */
+    ps_form home;
     bool known;
 } place;
+
+static const ps_form plain = { PS_LAYOUT_PLAIN, false };
+
+static int index_of(ps_form f) {
+    return (int)f.layout + 2 * f.half;
+}
+
+static ps_form form_at(int index) {
+    return (ps_form) { (ps_layout)(index & 1), index >> 1 };
+}
 
 typedef struct compiler {
     ps_plan *plan;
@@ -22,6 +35,7 @@ typedef struct compiler {
     ps_device *device; /* of the model */
     ps_device *host;   /* where the rest runs; device itself if that works in the host's memory */
     place *places;     /* by value id */
+    bool *wide;        /* by value id: not to be stored as halves (halves.c); NULL: none is */
     size_t shown_from; /* outputs of the graph: see ps_plan_show */
     PS_VEC(ps_plan_show) shows;
     PS_VEC(ps_step) steps;
@@ -44,10 +58,11 @@ static ps_device *device_of(const compiler *c, ps_space space) {
     return space == PS_SPACE_DEVICE ? c->device : c->host;
 }
 
-static ps_status value_bytes(compiler *c, const ps_value *v, ps_space space, size_t *ret) {
+static ps_status value_bytes(compiler *c, const ps_value *v, ps_space space, bool half, size_t *ret) {
     int64_t n;
     char text[128];
-    PS_FAIL_IF(!ps_shape_elements(&v->shape, &n) || !ps_dtype_bytes(v->dtype, n, ret), c->err, LIMIT,
+    const ps_dtype stored = half ? PS_DTYPE_F16 : v->dtype;
+    PS_FAIL_IF(!ps_shape_elements(&v->shape, &n) || !ps_dtype_bytes(stored, n, ret), c->err, LIMIT,
                "value '%s' of shape %s is too large to address", v->name, ps_shape_text(&v->shape, text, sizeof text));
     const ps_device *device = device_of(c, space);
     uint64_t memory = device->info.memory; /* 0: unknown */
@@ -60,15 +75,18 @@ static place *place_of(compiler *c, const ps_value *v) {
     return &c->places[v->id];
 }
 
-static void put(place *p, const ps_value *v, ps_space space, ps_layout layout, uint32_t storage) {
-    p->storage[space][layout] = storage;
-    if (ps_layout_same(&v->shape)) p->storage[space][0] = p->storage[space][1] = storage;
+static void put(place *p, const ps_value *v, ps_space space, ps_form form, uint32_t storage) {
+    const int at = index_of(form);
+    p->storage[space][at] = storage;
+    if (ps_layout_same(&v->shape)) p->storage[space][at ^ 1] = storage;
 }
 
-static void settle(compiler *c, const ps_value *v, ps_space space, ps_layout layout, uint32_t storage) {
+static void settle(compiler *c, const ps_value *v, ps_space space, ps_form form, uint32_t storage) {
     place *p = place_of(c, v);
-    *p = (place) { { { PS_NONE, PS_NONE }, { PS_NONE, PS_NONE } }, space, layout, true };
-    put(p, v, space, layout, storage);
+    *p = (place) { .space = space, .home = form, .known = true };
+    for (int i = 0; i < FORMS; i++)
+        p->storage[PS_SPACE_HOST][i] = p->storage[PS_SPACE_DEVICE][i] = PS_NONE;
+    put(p, v, space, form, storage);
 }
 
 /* Constants get their place when somebody asks. */
@@ -77,7 +95,7 @@ static ps_status ensure_known(compiler *c, const ps_value *v) {
     if (place_of(c, v)->known) return PS_OK;
     PS_FAIL_IF(!v->constant, c->err, INTERNAL, "value '%s' is read before it is made", v->name);
     PS_TRY(new_storage(c, PS_ST_CONST, PS_SPACE_HOST, 0, v->constant->bytes, v->constant->data, &s));
-    settle(c, v, PS_SPACE_HOST, PS_LAYOUT_PLAIN, s);
+    settle(c, v, PS_SPACE_HOST, plain, s);
     return PS_OK;
 }
 
@@ -153,17 +171,22 @@ static ps_status new_transfer(compiler *c, ps_space to, size_t bytes, ps_kernel 
     return PS_OK;
 }
 
-/* ---- where a value lies, and in which layout ---- */
+/* ---- where a value lies, and in which form ---- */
 
 typedef struct spot {
     ps_space space;
-    ps_layout layout;
+    ps_form form; /* the same on both sides of a copy between memories, and not of halves */
     uint32_t storage;
 } spot;
 
+static const char *conversion(ps_form from, ps_form to) {
+    if (from.half == to.half) return "reorder";
+    return to.half ? "narrow" : "widen";
+}
+
 static ps_status copy_kernel_for(compiler *c, const ps_value *v, const spot *from, const spot *to, ps_step *s) {
     size_t bytes;
-    PS_TRY(value_bytes(c, v, to->space, &bytes));
+    PS_TRY(value_bytes(c, v, to->space, to->form.half, &bytes));
     if (from->space != to->space) {
         s->op = to->space == PS_SPACE_DEVICE ? "upload" : "download";
         s->transfer = to->space == PS_SPACE_DEVICE ? PS_TRANSFER_UPLOAD : PS_TRANSFER_DOWNLOAD;
@@ -172,11 +195,11 @@ static ps_status copy_kernel_for(compiler *c, const ps_value *v, const spot *fro
         return new_transfer(c, to->space, bytes, &s->kernel);
     }
     s->device = device_of(c, to->space);
-    s->reorder = from->layout != to->layout;
-    s->op = s->reorder ? "reorder" : "copy";
+    s->reorder = index_of(from->form) != index_of(to->form);
+    s->op = s->reorder ? conversion(from->form, to->form) : "copy";
     if (!s->reorder) return new_copy(c->alloc, bytes, &s->kernel, c->err); /* in host memory only: claim_output */
     c->plan->n_reorders++;
-    return s->device->ops->reorder(s->device, v->dtype, &v->shape, from->layout, to->layout, c->plan->threads, c->alloc,
+    return s->device->ops->reorder(s->device, v->dtype, &v->shape, from->form, to->form, c->plan->threads, c->alloc,
                                    &s->kernel, c->err);
 }
 
@@ -190,17 +213,18 @@ static ps_status push_copy(compiler *c, const ps_value *v, const spot *from, con
     s.inplace = -1;
     s.name = v->name;
     s.shape = v->shape;
+    s.stored = to->form.half ? PS_DTYPE_F16 : v->dtype;
     PS_TRY(copy_kernel_for(c, v, from, to, &s));
     return push_step(c, &s);
 }
 
-static ps_status make_copy(compiler *c, const ps_value *v, const spot *from, ps_space space, ps_layout layout) {
+static ps_status make_copy(compiler *c, const ps_value *v, const spot *from, ps_space space, ps_form form) {
     size_t bytes;
-    spot to = { space, layout, PS_NONE };
-    PS_TRY(value_bytes(c, v, space, &bytes));
+    spot to = { space, form, PS_NONE };
+    PS_TRY(value_bytes(c, v, space, form.half, &bytes));
     PS_TRY(new_storage(c, PS_ST_ARENA, space, 0, bytes, NULL, &to.storage));
     PS_TRY(push_copy(c, v, from, &to));
-    put(place_of(c, v), v, space, layout, to.storage);
+    put(place_of(c, v), v, space, form, to.storage);
     return PS_OK;
 }
 
@@ -210,39 +234,42 @@ static ps_status bring_constant(compiler *c, const ps_value *v) {
     void *buffer = NULL;
     PS_TRY(ps_weights_plain_on(c->plan->model->weights, c->device, v->constant, &buffer, c->err));
     PS_TRY(new_storage(c, PS_ST_CONST, PS_SPACE_DEVICE, 0, v->constant->bytes, buffer, &s));
-    put(place_of(c, v), v, PS_SPACE_DEVICE, PS_LAYOUT_PLAIN, s);
+    put(place_of(c, v), v, PS_SPACE_DEVICE, plain, s);
     return PS_OK;
 }
 
-static ps_status want(compiler *c, const ps_value *v, ps_space space, ps_layout layout, uint32_t *ret);
-
-/* Something of the value into this memory, from the other one. What has to be reordered is so on the device. */
-static ps_status bring(compiler *c, const ps_value *v, ps_space space, ps_layout layout) {
-    ps_space other = space == PS_SPACE_HOST ? PS_SPACE_DEVICE : PS_SPACE_HOST;
-    spot from = { other, layout, PS_NONE };
-    if (space == PS_SPACE_DEVICE && v->constant) return bring_constant(c, v);
-    if (space == PS_SPACE_HOST) {
-        PS_TRY(want(c, v, other, layout, &from.storage));
-    } else {
-        const uint32_t *there = place_of(c, v)->storage[other];
-        if (there[layout] == PS_NONE)
-            from.layout = layout == PS_LAYOUT_PLAIN ? PS_LAYOUT_CHANNELS_LAST : PS_LAYOUT_PLAIN;
-        from.storage = there[from.layout];
-    }
-    return make_copy(c, v, &from, space, from.layout);
+/* Where the value lies in this memory, in the form wanted or one near to it: halves last where f32 is wanted, for they
+ * are less exact. Its storage is PS_NONE where it lies nowhere. */
+static spot nearest(compiler *c, const ps_value *v, ps_space space, ps_form form) {
+    const uint32_t *there = place_of(c, v)->storage[space];
+    const int at = index_of(form), order[FORMS] = { at, at ^ 1, at ^ 2, at ^ 3 };
+    for (int i = 0; i < FORMS; i++)
+        if (there[order[i]] != PS_NONE) return (spot) { space, form_at(order[i]), there[order[i]] };
+    return (spot) { space, form, PS_NONE };
 }
 
-/* The value's storage in this memory and layout, copying it if nobody has yet. */
-static ps_status want(compiler *c, const ps_value *v, ps_space space, ps_layout layout, uint32_t *ret) {
+static ps_status want(compiler *c, const ps_value *v, ps_space space, ps_form form, uint32_t *ret);
+
+/* Something of the value into this memory, from the other one, as f32. What has to be reordered, narrowed or widened is
+ * so on the device. */
+static ps_status bring(compiler *c, const ps_value *v, ps_space space, ps_form form) {
+    const ps_form wide = { form.layout, false };
+    spot from = { PS_SPACE_DEVICE, wide, PS_NONE };
+    if (space == PS_SPACE_DEVICE && v->constant) return bring_constant(c, v);
+    if (space == PS_SPACE_HOST)
+        PS_TRY(want(c, v, PS_SPACE_DEVICE, wide, &from.storage));
+    else
+        from = nearest(c, v, PS_SPACE_HOST, wide);
+    return make_copy(c, v, &from, space, from.form);
+}
+
+/* The value's storage in this memory and form, copying it if nobody has yet. */
+static ps_status want(compiler *c, const ps_value *v, ps_space space, ps_form form, uint32_t *ret) {
     PS_TRY(ensure_known(c, v));
-    const uint32_t *there = place_of(c, v)->storage[space];
-    if (there[0] == PS_NONE && there[1] == PS_NONE) PS_TRY(bring(c, v, space, layout));
-    if (there[layout] == PS_NONE) {
-        spot from = { space, layout == PS_LAYOUT_PLAIN ? PS_LAYOUT_CHANNELS_LAST : PS_LAYOUT_PLAIN, PS_NONE };
-        from.storage = there[from.layout];
-        PS_TRY(make_copy(c, v, &from, space, layout));
-    }
-    *ret = there[layout];
+    if (nearest(c, v, space, form).storage == PS_NONE) PS_TRY(bring(c, v, space, form));
+    const spot from = nearest(c, v, space, form);
+    if (index_of(from.form) != index_of(form)) PS_TRY(make_copy(c, v, &from, space, form));
+    *ret = place_of(c, v)->storage[space][index_of(form)];
     return PS_OK;
 }
 
@@ -255,11 +282,11 @@ static bool regroups_spatial(const ps_shape *in, const ps_shape *out) {
 
 static ps_status lower_view(compiler *c, const ps_node *n) {
     uint32_t s;
-    ps_layout layout = place_of(c, n->in[0])->home;
+    ps_form form = place_of(c, n->in[0])->home;
     ps_space space = place_of(c, n->in[0])->space;
-    if (!regroups_spatial(&n->in[0]->shape, &n->out[0]->shape)) layout = PS_LAYOUT_PLAIN;
-    PS_TRY(want(c, n->in[0], space, layout, &s));
-    settle(c, n->out[0], space, layout, s);
+    if (!regroups_spatial(&n->in[0]->shape, &n->out[0]->shape)) form.layout = PS_LAYOUT_PLAIN;
+    PS_TRY(want(c, n->in[0], space, form, &s));
+    settle(c, n->out[0], space, form, s);
     return PS_OK;
 }
 
@@ -271,7 +298,7 @@ static ps_status bind_args(compiler *c, const ps_node *n, const ps_lowering *l, 
         bool taken = i < 64 && l->kernel->taken >> i & 1;
         s->args[i] = PS_NONE;
         if (!n->in[i] || (taken && space == PS_SPACE_DEVICE)) continue; /* the kernel has it already */
-        PS_TRY(want(c, n->in[i], space, l->in_layout[i], &s->args[i]));
+        PS_TRY(want(c, n->in[i], space, (ps_form) { l->in_layout[i], l->in_half[i] }, &s->args[i]));
         if (space == PS_SPACE_DEVICE && n->in[i]->constant && i < 64) l->kernel->taken |= UINT64_C(1) << i;
     }
     for (uint32_t i = 0; i < n->n_out; i++) {
@@ -280,9 +307,10 @@ static ps_status bind_args(compiler *c, const ps_node *n, const ps_lowering *l, 
         *arg = PS_NONE;
         if (!n->out[i]) continue;
         if (i == 0) s->shape = n->out[i]->shape;
-        PS_TRY(value_bytes(c, n->out[i], space, &bytes));
+        if (i == 0) s->stored = l->out_half[i] ? PS_DTYPE_F16 : n->out[i]->dtype;
+        PS_TRY(value_bytes(c, n->out[i], space, l->out_half[i], &bytes));
         PS_TRY(new_storage(c, PS_ST_ARENA, space, 0, bytes, NULL, arg));
-        settle(c, n->out[i], space, l->out_layout[i], *arg);
+        settle(c, n->out[i], space, (ps_form) { l->out_layout[i], l->out_half[i] }, *arg);
     }
     return PS_OK;
 }
@@ -308,6 +336,14 @@ static ps_status finish_node(compiler *c, const ps_node *n, ps_lowering *l, ps_d
     return push_step(c, &s);
 }
 
+/* Halves lie in the device's memory, and are made for the device alone. */
+static void ask_for_halves(compiler *c, const ps_node *n, ps_lowering *l) {
+    for (uint32_t i = 0; i < n->n_in; i++)
+        l->in_half[i] = n->in[i] && place_of(c, n->in[i])->home.half;
+    for (uint32_t i = 0; i < n->n_out; i++)
+        l->out_half[i] = n->out[i] && !c->wide[n->out[i]->id];
+}
+
 static ps_status ask(compiler *c, const ps_node *n, ps_device *device, ps_lowering *l) {
     const char *why = l->why;
     memset(l, 0, sizeof *l);
@@ -319,8 +355,9 @@ static ps_status ask(compiler *c, const ps_node *n, ps_device *device, ps_loweri
     l->inplace = -1;
     l->frugal = c->frugal;
     for (uint32_t i = 0; i < n->n_in; i++) {
-        if (n->in[i]) l->in_layout[i] = place_of(c, n->in[i])->home;
+        if (n->in[i]) l->in_layout[i] = place_of(c, n->in[i])->home.layout;
     }
+    if (c->wide && device == c->device) ask_for_halves(c, n, l);
     const ps_status status = device->ops->lower(device, l, c->err);
     c->roomy |= l->roomy;
     if (status != PS_OK) return status;
@@ -371,8 +408,8 @@ static ps_status lower_node(compiler *c, const ps_node *n) {
     if (l.alias) {
         uint32_t s;
         ps_space space = device->ops->memory ? PS_SPACE_DEVICE : PS_SPACE_HOST;
-        PS_TRY(want(c, n->in[0], space, l.in_layout[0], &s));
-        settle(c, n->out[0], space, l.out_layout[0], s);
+        PS_TRY(want(c, n->in[0], space, (ps_form) { l.in_layout[0], l.in_half[0] }, &s));
+        settle(c, n->out[0], space, (ps_form) { l.out_layout[0], l.in_half[0] }, s);
         return PS_OK;
     }
     PS_FAIL_IF(!l.kernel, c->err, UNSUPPORTED, "%s: no kernel for operator '%s' on device '%s'",
@@ -385,26 +422,26 @@ static ps_status lower_node(compiler *c, const ps_node *n) {
 /* Some place of the value to copy an output from; a plain one if it has any. */
 static ps_status output_source(compiler *c, const ps_value *v, spot *ret) {
     const place *p = place_of(c, v);
-    *ret = (spot) { PS_SPACE_HOST, PS_LAYOUT_PLAIN, p->storage[PS_SPACE_HOST][PS_LAYOUT_PLAIN] };
+    *ret = (spot) { PS_SPACE_HOST, plain, p->storage[PS_SPACE_HOST][index_of(plain)] };
     if (ret->storage != PS_NONE) return PS_OK;
     ret->space = p->space;
-    if (p->space == PS_SPACE_DEVICE) return want(c, v, PS_SPACE_DEVICE, PS_LAYOUT_PLAIN, &ret->storage);
-    ret->layout = p->home;
-    ret->storage = p->storage[PS_SPACE_HOST][p->home];
+    if (p->space == PS_SPACE_DEVICE) return want(c, v, PS_SPACE_DEVICE, plain, &ret->storage);
+    ret->form = p->home;
+    ret->storage = p->storage[PS_SPACE_HOST][index_of(p->home)];
     return PS_OK;
 }
 
 /* Gives output i the storage of its value, or a copy where that memory is somebody else's. */
 static ps_status claim_output(compiler *c, const ps_value *v, uint32_t i) {
-    spot from, to = { PS_SPACE_HOST, PS_LAYOUT_PLAIN, PS_NONE };
+    spot from, to = { PS_SPACE_HOST, plain, PS_NONE };
     size_t bytes;
     PS_TRY(ensure_known(c, v));
     PS_TRY(output_source(c, v, &from));
     to.storage = from.storage;
-    bool own = from.space == PS_SPACE_HOST && from.layout == PS_LAYOUT_PLAIN &&
+    bool own = from.space == PS_SPACE_HOST && from.form.layout == PS_LAYOUT_PLAIN &&
                c->storages.data[from.storage].kind == PS_ST_ARENA;
     if (!own) {
-        PS_TRY(value_bytes(c, v, PS_SPACE_HOST, &bytes));
+        PS_TRY(value_bytes(c, v, PS_SPACE_HOST, false, &bytes));
         PS_TRY(new_storage(c, PS_ST_OUTPUT, PS_SPACE_HOST, i, bytes, NULL, &to.storage));
         PS_TRY(push_copy(c, v, &from, &to));
     }
@@ -422,9 +459,12 @@ static ps_status note_shows(compiler *c, const ps_value *v) {
         if (g->outputs[i] != v) continue;
         PS_TRY(ensure_known(c, v));
         const place *p = place_of(c, v);
-        const ps_plan_show show = {
-            p->storage[PS_SPACE_HOST][p->home], (uint32_t)i, (int32_t)c->steps.size - 1, v->dtype, v->shape, p->home
-        };
+        const ps_plan_show show = { p->storage[PS_SPACE_HOST][index_of(p->home)],
+                                    (uint32_t)i,
+                                    (int32_t)c->steps.size - 1,
+                                    v->dtype,
+                                    v->shape,
+                                    p->home.layout };
         if (!ps_vec_push(c->alloc, &c->shows, show)) return PS_FAIL_NOMEM(c->err, "a plan");
     }
     return PS_OK;
@@ -460,9 +500,9 @@ static ps_status make_inputs(compiler *c) {
     for (uint32_t i = 0; i < p->n_inputs; i++) {
         size_t bytes;
         const ps_value *v = p->graph->inputs[i];
-        PS_TRY(value_bytes(c, v, PS_SPACE_HOST, &bytes));
+        PS_TRY(value_bytes(c, v, PS_SPACE_HOST, false, &bytes));
         PS_TRY(new_storage(c, PS_ST_INPUT, PS_SPACE_HOST, i, bytes, NULL, &p->inputs[i]));
-        if (!v->constant) settle(c, v, PS_SPACE_HOST, PS_LAYOUT_PLAIN, p->inputs[i]);
+        if (!v->constant) settle(c, v, PS_SPACE_HOST, plain, p->inputs[i]);
     }
     return PS_OK;
 }
@@ -580,6 +620,7 @@ static ps_status compile(compiler *c) {
     ps_status status = PS_OK;
     c->places = ps_alloc_zero(c->alloc, (c->plan->graph->n_ids + 1) * sizeof *c->places);
     if (!c->places) return PS_FAIL_NOMEM(c->err, "a plan");
+    if (c->plan->model->halves) PS_TRY(ps_plan_halves(c->plan->graph, c->device, c->alloc, &c->wide, c->err));
     int token = c->host->ops->enter ? c->host->ops->enter(c->host, c->plan->threads) : 0;
     status = lower_graph(c);
     if (c->host->ops->leave) c->host->ops->leave(c->host, token);
@@ -610,6 +651,7 @@ static ps_status attempt(ps_model *model, ps_graph *g, int threads, size_t shown
                    .err = err };
     ps_status status = compile(&c);
     ps_free(c.alloc, c.places);
+    ps_free(c.alloc, c.wide);
     ps_vec_release(c.alloc, &c.shows);
     ps_vec_release(c.alloc, &c.storages);
     *ret_roomy = c.roomy;

@@ -97,6 +97,7 @@ struct ps_model {
     ps_device *host; /* runs what device does not; device itself if that works in the host's memory */
     ps_caps caps;
     bool no_fusion;
+    bool halves; /* activations are stored as f16, where the device can */
     int threads;
     ps_weights *weights;
     ps_value_info *inputs, *outputs; /* as declared */
@@ -185,6 +186,7 @@ typedef struct ps_step {
     bool wait;            /* for the device, before it runs */
     ps_transfer transfer; /* a copy between memories; the host goes on meanwhile */
     ps_shape shape;
+    ps_dtype stored; /* what the first output lies as */
     int64_t macs;
     const char *why; /* it does not run on the model's device, or NULL */
 } ps_step;
@@ -236,6 +238,8 @@ ps_status ps_plan_weights(ps_plan *plan, ps_error *err);
 ps_status ps_plan_memory(ps_plan *plan, ps_alloc_state *alloc, ps_error *err);
 uint32_t ps_storage_find(const ps_plan *plan, uint32_t s);
 int64_t ps_node_macs(const ps_node *node);
+/* halves.c: by value id, true where a value is not to be stored as halves on this device. Freed by the caller. */
+ps_status ps_plan_halves(const ps_graph *g, const ps_device *device, ps_alloc_state *alloc, bool **ret, ps_error *err);
 
 /* slice.c: rows of the batch that should run at a time, so that values stay in the cache; 0: all of them. g as for
  * ps_plan_compile. */

@@ -289,7 +289,8 @@ ps_status ps_session_step(const ps_session *s, size_t index, ps_step_info *ret) 
                             r.plan->step_ns[r.index],
                             p->macs,
                             p->node ? p->node->note : NULL,
-                            p->why };
+                            p->why,
+                            p->stored };
     return PS_OK;
 }
 

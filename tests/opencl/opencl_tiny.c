@@ -105,8 +105,25 @@ static void test_rest(void **state) {
                              "  t = QuantizeLinear(x, s, z)\n  y = DequantizeLinear(t, s, z)\n}");
 }
 
+/* Values as f16. */
+static void store_halves(int threads) {
+    ps_device *d = NULL;
+    assert_int_equal(ps_engine_device(cmp_engine, cmp_device, &d, NULL), PS_OK);
+    ocl_of(d)->test_halves = threads == 1 ? 3 : 5;
+    cmp_ends = threads == 1;
+}
+
+static void test_halves(void **state) {
+    cmp_halves = 0x1p-10f; /* as opencl_compare.h */
+    cmp_before_run = store_halves;
+    test_products(state);
+    test_asked_for(state);
+    test_weights(state);
+    test_rest(state);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = { CMP_TEST(test_products), CMP_TEST(test_asked_for), CMP_TEST(test_weights),
-                                        CMP_TEST(test_sparse), CMP_TEST(test_rest) };
+                                        CMP_TEST(test_sparse), CMP_TEST(test_rest), CMP_TEST(test_halves) };
     return opencl_there() ? cmocka_run_group_tests(tests, NULL, NULL) : OPENCL_SKIPPED;
 }

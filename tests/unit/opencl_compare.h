@@ -18,6 +18,28 @@ const char *__lsan_default_suppressions(void)
 }
 #endif
 
+/* Tests that are built with CMP_HALVES store values as f16, in turn all that kernels read and write, the even ones of
+ * a node's inputs alone, and what they write alone (ocl_device.test_halves).
+ *
+ * Tolerance: each stored result is rounded to 11 bits, 2^-11 of it; what is stored on the way to it errs by as much of
+ * itself, and so do sums of such. Inputs are numbers that f16 has. 2^-10 relative to 1 + |value| leaves a factor of
+ * two. */
+#ifdef CMP_HALVES
+#define OPENCL_CASES(n) (((n) + 2) / 3) /* of many alike: what storage adds to them shows in a third */
+static void opencl_store_halves(int threads)
+{
+    static const int ways[] = { 3, 5, 3, 2 };
+    static size_t turn;
+    ps_device *d = NULL;
+    if (ps_engine_device(cmp_engine, cmp_device, &d, NULL) != PS_OK) return;
+    turn += threads == 1;
+    ocl_of(d)->test_halves = ways[turn % 4];
+    cmp_ends = ways[turn % 4] & 2;
+}
+#else
+#define OPENCL_CASES(n) (n)
+#endif
+
 /* For main: is there a device? Says why not. */
 static inline bool opencl_there(void)
 {
@@ -32,6 +54,10 @@ static inline bool opencl_there(void)
     if (!there) print_message("skipped: %s\n", err.msg);
     ps_engine_free(e);
     cmp_device = "gpu";
+#ifdef CMP_HALVES
+    cmp_halves = 0x1p-10f;
+    cmp_before_run = opencl_store_halves;
+#endif
     return there;
 }
 

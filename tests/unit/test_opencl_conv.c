@@ -55,7 +55,7 @@ static void test_conv_parts(void **state) {
 
 static void test_conv_random(void **state) {
     char x[64], w[64], attrs[160];
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < OPENCL_CASES(40); i++) {
         const int groups = pick(0, 3) ? 1 : pick(2, 4), in = groups * pick(1, 20), out = groups * pick(1, 40);
         const int kh = pick(1, 5), kw = pick(1, 5), dh = pick(1, 2), dw = pick(1, 2);
         snprintf(x, sizeof x, "%d,%d,%d,%d", pick(1, 3), in, kh * dh + pick(0, 12), kw * dw + pick(0, 12));
@@ -125,7 +125,7 @@ static void test_depthwise_pixels(void **state) {
 static void test_winograd(void **state) {
     char x[64], w[64], attrs[96], label[64];
     cmp_scaled = true;
-    for (int i = 0; i < 24; i++) {
+    for (int i = 0; i < OPENCL_CASES(24); i++) {
         const int tile = i % 2 ? 4 : 2, in = pick(1, 40), out = i % 3 ? 4 * pick(1, 20) : pick(1, 70);
         device()->test_winograd = tile;
         cmp_tolerance = tile == 2 ? 1e-5f : 5e-5f;

@@ -8,7 +8,7 @@ static int pick(int low, int high) {
 }
 
 static void test_matmul_random(void **state) {
-    for (int i = 0; i < 24; i++) {
+    for (int i = 0; i < OPENCL_CASES(24); i++) {
         const int m = pick(1, 90), k = pick(1, 70), n = pick(1, 150);
         check("opencl.matmul", "graph (a: f32[%d,%d], b: f32[%d,%d]) -> (y) opset 17 {\n  y = MatMul(a, b)\n}", m, k, k,
               n);
@@ -31,6 +31,7 @@ static void test_matmul_random(void **state) {
  * that results are about 1: the tolerance is for sums of a few hundred products. */
 static void test_matmul_parts(void **state) {
     static const int depths[] = { 255, 256, 384, 1000, 2051 };
+    cmp_halves *= 4; /* of f16: factors that were stored on the way, each rounded, sums of up to two thousand */
     for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
         const int k = depths[i], m = pick(1, 70), n = i & 1 ? 4 * pick(1, 18) : pick(1, 70);
         check(
@@ -46,6 +47,7 @@ static void test_matmul_parts(void **state) {
               "  y = Gemm(a, b, c) {transA=%d, transB=%d, alpha=0.06}\n}",
               i & 1 ? k : m, i & 1 ? m : k, m, n, i & 2 ? n : k, i & 2 ? k : n, (int)(i & 1), (int)(i >> 1 & 1));
     }
+    cmp_halves /= 4;
 }
 
 static void test_matmul_batches(void **state) {
@@ -86,7 +88,7 @@ static void test_attention_random(void **state) {
     uint32_t seed = 7;
     ps_device *d = NULL;
     assert_int_equal(ps_engine_device(cmp_engine, cmp_device, &d, NULL), PS_OK);
-    for (int i = 0; i < 24; i++) {
+    for (int i = 0; i < OPENCL_CASES(24); i++) {
         const int heads = 1 + (int)(cmp_next(&seed) % 3), four = i % 2 ? 4 : 1, wide = i % 3 == 0;
         const int depth = four * (1 + (int)(cmp_next(&seed) % 20)), sq = 1 + (int)(cmp_next(&seed) % 70);
         const int columns = four * (1 + (int)(cmp_next(&seed) % (four == 4 ? (wide ? 16 : 8) : (wide ? 64 : 32))));

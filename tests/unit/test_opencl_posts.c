@@ -15,7 +15,7 @@ static void test_posts(void **state) {
         }
     }
     cmp_values = CMP_SMALL;
-    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
+    for (size_t i = 0; i < OPENCL_CASES(sizeof ops / sizeof *ops); i++) {
         check("opencl.conv gemm",
               "graph (x: f32[1,6,5,7]) -> (y) opset 20 {\n  lo: f32[] = {-1}\n  hi: f32[] = {2}\n"
               "  w: f32[10,6,1,1] = random(3)\n  t = Conv(x, w)\n  y = %s\n}",
@@ -29,7 +29,7 @@ static void test_operands(void **state) {
                                           "7",        "1",      "2,10,1,7", "1,1,1,1" };
     static const char *const ops[] = { "Add", "Mul", "Sub", "Max" };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        for (size_t o = 0; o < sizeof ops / sizeof *ops; o++) {
+        for (size_t o = 0; o < OPENCL_CASES(sizeof ops / sizeof *ops); o++) {
             check("opencl.conv gemm",
                   "graph (x: f32[2,6,5,7], r: f32[%s]) -> (y) opset 17 {\n  w: f32[10,6,3,3] = random(3)\n"
                   "  t = Conv(x, w) {pads=[1,1,1,1]}\n  y = %s(t, r)\n}",

@@ -67,8 +67,8 @@ ps_status cpu_lower_reduce(ps_device *device, ps_lowering *l, ps_error *err);
  * bytes. */
 ps_status cpu_strided_copy_new(ps_alloc_state *alloc, const char *label, int rank, const int64_t *dims,
                                const int64_t *src_strides, size_t element, int threads, ps_kernel **ret, ps_error *err);
-ps_status cpu_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_layout from, ps_layout to,
-                      int threads, ps_alloc_state *alloc, ps_kernel **ret, ps_error *err);
+ps_status cpu_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_form from, ps_form to, int threads,
+                      ps_alloc_state *alloc, ps_kernel **ret, ps_error *err);
 
 /* A kernel whose memory is one block: free for ps_kernel_ops. */
 void cpu_kernel_free(ps_kernel *kernel);

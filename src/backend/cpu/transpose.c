@@ -172,19 +172,19 @@ ps_status cpu_strided_copy_new(ps_alloc_state *alloc, const char *label, int ran
     return PS_OK;
 }
 
-ps_status cpu_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_layout from, ps_layout to,
-                      int threads, ps_alloc_state *alloc, ps_kernel **ret, ps_error *err) {
+ps_status cpu_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_form from, ps_form to, int threads,
+                      ps_alloc_state *alloc, ps_kernel **ret, ps_error *err) {
     int order[PS_MAX_RANK];
     int64_t strides[PS_MAX_RANK], dims[PS_MAX_RANK], src[PS_MAX_RANK];
     PS_FAIL_IF(shape->rank < 3 || !ps_dtype_size(dtype), err, INTERNAL, "a reorder of %s rank %d makes no sense",
                ps_dtype_name(dtype), shape->rank);
-    ps_layout_strides(shape, from, strides);
-    ps_layout_axes(shape->rank, to, order);
+    ps_layout_strides(shape, from.layout, strides);
+    ps_layout_axes(shape->rank, to.layout, order);
     for (int i = 0; i < shape->rank; i++) {
         dims[i] = shape->dims[order[i]];
         src[i] = strides[order[i]];
     }
-    const char *label = to == PS_LAYOUT_PLAIN ? "cpu.reorder plain" : "cpu.reorder channels-last";
+    const char *label = to.layout == PS_LAYOUT_PLAIN ? "cpu.reorder plain" : "cpu.reorder channels-last";
     return cpu_strided_copy_new(alloc, label, shape->rank, dims, src, ps_dtype_size(dtype), threads, ret, err);
 }
 

@@ -4,6 +4,7 @@
 typedef struct attention {
     int64_t batch, heads, sq, sk, d, dv;
     int64_t mask[4]; /* strides over batch, head, query, key */
+    bool mask_half;
 } attention;
 
 static bool mask_strides(const ps_shape *m, attention *t) {
@@ -21,7 +22,8 @@ static bool mask_strides(const ps_shape *m, attention *t) {
 
 /* ---- scores in memory: two products with a softmax between ---- */
 
-static void products_of(const ocl_device *d, const attention *t, ocl_gemm *ret_scores, ocl_gemm *ret_sum) {
+static void products_of(const ocl_device *d, const ps_lowering *l, const attention *t, ocl_gemm *ret_scores,
+                        ocl_gemm *ret_sum) {
     const int64_t q = t->heads * t->d, v = t->heads * t->dv;
     *ret_scores = (ocl_gemm) { .b_mode = OCL_B_COLUMNS,
                                .m = t->sq,
@@ -35,7 +37,9 @@ static void products_of(const ocl_device *d, const attention *t, ocl_gemm *ret_s
                                .step = { t->sq * q, t->d, t->sk * q, t->d, t->heads * t->sq * t->sk, t->sq * t->sk },
                                .a = { OCL_ARG_IN, { .index = 0 } },
                                .b = { OCL_ARG_IN, { .index = 1 } },
-                               .c = { OCL_ARG_WORK, { .bytes = 0 } } };
+                               .c = { OCL_ARG_WORK, { .bytes = 0 } },
+                               .a_half = l->in_half[0],
+                               .b_half = l->in_half[1] };
     *ret_sum = (ocl_gemm) { .m = t->sq,
                             .n = t->dv,
                             .k = t->sk,
@@ -47,14 +51,18 @@ static void products_of(const ocl_device *d, const attention *t, ocl_gemm *ret_s
                             .step = { t->heads * t->sq * t->sk, t->sq * t->sk, t->sk * v, t->dv, t->sq * v, t->dv },
                             .a = { OCL_ARG_WORK, { .bytes = 0 } },
                             .b = { OCL_ARG_IN, { .index = 2 } },
-                            .c = { OCL_ARG_OUT, { .index = 0 } } };
+                            .c = { OCL_ARG_OUT, { .index = 0 } },
+                            .b_half = l->in_half[2],
+                            .c_half = l->out_half[0] };
     ocl_gemm_plan(d, ret_scores, false);
     ocl_gemm_plan(d, ret_sum, false);
 }
 
 static ps_status softmax_launch(ocl_kernel *k, const attention *t, float scale, bool mask, ps_error *err) {
+    char options[64];
     ocl_launch *l;
-    PS_TRY(ocl_launch_init(k, 1, "softmax", mask ? "-DMASK=1" : "-DMASK=0", "", "softmax_scores", &l, err));
+    ps_snprintf(options, sizeof options, "-DMASK=%d%s", mask, ocl_halves(t->mask_half, false));
+    PS_TRY(ocl_launch_init(k, 1, "softmax", options, "", "softmax_scores", &l, err));
     ocl_arg_work(l, 0);
     ocl_arg_int(l, t->sk);
     ocl_arg_float(l, scale);
@@ -114,11 +122,13 @@ static bool gains(const ocl_device *d, const attention *t, const ocl_gemm *score
     return !d->nvidia && fused_cost(d, t) < apart_cost(d, scores, sum);
 }
 
-static ps_status fused_launch(ocl_kernel *k, const attention *t, float scale, bool mask, ps_error *err) {
-    char options[80];
+static ps_status fused_launch(ocl_kernel *k, const attention *t, float scale, bool mask, bool in_half, bool out_half,
+                              ps_error *err) {
+    char options[128];
     ocl_launch *l;
-    ps_snprintf(options, sizeof options, "-DWIDTH=%d -DWIDE=%d -DMASK=%d -DUNROLL=%d", width_of(t),
-                t->d % 4 == 0 && t->dv % 4 == 0, mask, k->device->gpu);
+    ps_snprintf(options, sizeof options, "-DWIDTH=%d -DWIDE=%d -DMASK=%d -DUNROLL=%d%s%s", width_of(t),
+                t->d % 4 == 0 && t->dv % 4 == 0, mask, k->device->gpu, ocl_halves(in_half, out_half),
+                t->mask_half ? " -DMASK_HALF=1" : "");
     PS_TRY(ocl_launch_init(k, 0, "attention", options, "", "attention", &l, err));
     for (uint32_t i = 0; i < 3; i++)
         ocl_arg_in(l, i);
@@ -169,13 +179,16 @@ ps_status ocl_lower_attention(ps_device *device, ps_lowering *l, ps_error *err) 
     if (l->why) return PS_OK;
     const bool keep = can_keep(&t, &elements) && !(d->test_attention > 0 && can_fuse(&t));
     if (!keep && !can_fuse(&t)) return ocl_decline(l, "too many scores at once");
-    if (keep) products_of(d, &t, &scores, &sum);
+    t.mask_half = mask && l->in_half[3];
+    if (keep) products_of(d, l, &t, &scores, &sum);
+    const bool all_half = l->in_half[0] && l->in_half[1] && l->in_half[2];
     const bool fuse = !keep || (can_fuse(&t) && !d->test_attention && gains(d, &t, &scores, &sum));
     for (uint32_t i = 0; i < l->node->n_in; i++)
         l->in_layout[i] = PS_LAYOUT_PLAIN;
+    if (fuse) l->in_half[0] = l->in_half[1] = l->in_half[2] = all_half;
     PS_TRY(ocl_kernel_new(device, l, fuse ? 1 : 3, fuse ? "opencl.attention fused" : "opencl.attention", &k, err));
     if (!fuse) k->base.workspace = (size_t)elements * sizeof(float);
-    ps_status status =
-        fuse ? fused_launch(k, &t, p->scale, mask, err) : apart(k, &t, &scores, &sum, p->scale, mask, err);
+    ps_status status = fuse ? fused_launch(k, &t, p->scale, mask, all_half, l->out_half[0], err)
+                            : apart(k, &t, &scores, &sum, p->scale, mask, err);
     return ocl_kernel_done(l, k, status);
 }

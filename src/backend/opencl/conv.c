@@ -43,6 +43,7 @@ static ps_status chain_of(ps_lowering *l, ps_chain *chain, bool *ret_ok) {
     *ret_ok = ps_chain_init(chain, n, posts, (int)n_posts, out, PS_LAYOUT_CHANNELS_LAST, l->in_layout, out,
                             PS_LAYOUT_CHANNELS_LAST, 1);
     if (!*ret_ok) l->why = "an operand does not broadcast plainly";
+    ocl_chain_halves(chain, l);
     return PS_OK;
 }
 
@@ -52,12 +53,22 @@ ps_status ocl_conv_take(ps_lowering *l, bool transposed, ocl_conv *ret, ps_chain
     l->why = check(l->node);
     if (l->why || !ocl_sizes_fit(l)) return PS_OK;
     PS_TRY(describe(l->node, transposed, ret, err));
+    ret->in_half = l->in_half[0];
+    ret->out_half = l->out_half[0];
+    l->in_half[1] = l->in_half[2] = false;
     return chain_of(l, ret_chain, ret_ok);
 }
 
 void ocl_conv_layouts(ps_lowering *l) {
     l->in_layout[0] = l->out_layout[0] = PS_LAYOUT_CHANNELS_LAST;
     l->in_layout[1] = l->in_layout[2] = PS_LAYOUT_PLAIN;
+}
+
+void ocl_conv_digest(const ocl_conv *c, const char *program, uint64_t ret[2]) {
+    const int64_t parts[] = { c->groups, c->in_channels, c->out_channels, c->batch,
+                              c->taps,   c->has_bias,    c->in_half,      c->out_half };
+    ret[0] = ps_hash_bytes(c->w, sizeof c->w, ps_hash_bytes(parts, sizeof parts, 0));
+    ret[1] = ps_hash_bytes(program, strlen(program), ocl_program_version(program));
 }
 
 /* ---- as a product ---- */
@@ -122,6 +133,7 @@ static void fill_places(const ocl_conv *c, int64_t channels, int64_t rows, cl_in
 static void fill_bits(const ocl_conv *c, int64_t channels, int64_t room, int64_t fours, const ocl_gemm *g,
                       cl_int *tap) {
     const ps_window *w = c->w;
+    const int64_t bytes = g->a_half ? sizeof(cl_half) : sizeof(cl_float);
     for (int dim = 0; dim < 3; dim++)
         for (int64_t p = 0; p < w[dim].kernel; p++, tap += 4)
             set_tap(tap, p * w[dim].dilation, w[dim].in, w[dim].stride, dim);
@@ -132,7 +144,7 @@ static void fill_bits(const ocl_conv *c, int64_t channels, int64_t room, int64_t
         int64_t p[3];
         places_of(c, t, p);
         if (t < c->taps)
-            set_tap(tap, 4 * (offset_of(c, t) + g->window[7] + at),
+            set_tap(tap, bytes * (offset_of(c, t) + g->window[7] + at),
                     INT64_C(1) << p[0] | INT64_C(1) << (w[0].kernel + p[1]) |
                         INT64_C(1) << (w[0].kernel + w[1].kernel + p[2]) | ((left < 4 ? left : 4) - 1) << 29,
                     0, 0);
@@ -202,6 +214,8 @@ void ocl_conv_product(const ocl_conv *c, ocl_gemm *g, ocl_panels *panels) {
                       .inner = c->groups,
                       .a = { OCL_ARG_IN, { .index = 0 } },
                       .c = { OCL_ARG_OUT, { .index = 0 } },
+                      .a_half = c->in_half,
+                      .c_half = c->out_half,
                       .has_bias = c->has_bias,
                       .bias = 2 };
     image_of(c, g);
@@ -211,13 +225,14 @@ void ocl_conv_product(const ocl_conv *c, ocl_gemm *g, ocl_panels *panels) {
     memcpy(g->step, step, sizeof step);
 }
 
-static ps_status product(ps_device *device, ps_lowering *l, const ocl_conv *c, const ps_chain *chain, ocl_kernel *k,
-                         ps_error *err) {
+ps_status ocl_conv_direct(ps_device *device, ps_lowering *l, const ocl_conv *c, const ps_chain *chain, bool tried,
+                          ocl_kernel *k, ps_error *err) {
     ocl_gemm g;
     ocl_panels panels;
     ocl_weights weights;
     ocl_conv_product(c, &g, &panels);
-    PS_TRY(ocl_sparse_take(device, l, 1, &panels, &g, &weights, err));
+    PS_TRY(tried ? ocl_weights_own(k, l, 1, &panels, &weights, err)
+                 : ocl_sparse_take(device, l, 1, &panels, &g, &weights, err));
     ocl_gemm_set_weights(k, &g, &weights);
     g.step[3] = weights.rows * weights.columns;
     if (g.a_mode != OCL_A_ROWS) PS_TRY(make_taps(k, c, c->in_channels / c->groups, panels.k2_room, &g, err));
@@ -237,7 +252,7 @@ static ps_status lower(ps_device *device, ps_lowering *l, bool transposed, ps_er
     if (!ok) return PS_OK;
     PS_TRY(ocl_kernel_new(device, l, 2, transposed ? "opencl.deconv gemm" : "opencl.conv gemm", &k, err));
     ocl_conv_layouts(l);
-    return ocl_kernel_done(l, k, product(device, l, &c, &chain, k, err));
+    return ocl_kernel_done(l, k, ocl_conv_direct(device, l, &c, &chain, false, k, err));
 }
 
 ps_status ocl_lower_conv(ps_device *device, ps_lowering *l, ps_error *err) {
@@ -252,33 +267,54 @@ ps_status ocl_lower_deconv(ps_device *device, ps_lowering *l, ps_error *err) {
 
 #define MANY_ITEMS 1024 /* for a compute unit, so that it is busy with fewer, longer ones */
 
-/* Neighbours along the width that one item makes from what it reads of a row, for which registers last; 0: one pixel of
- * any window, and where there are few of them. */
-static int64_t pixels_an_item(const ocl_device *d, const ocl_conv *c) {
-    const ps_window *w = &c->w[2];
-    const int64_t items = c->batch * c->w[1].out * ((w->out + 3) / 4) * (c->out_channels / 4);
-    const bool flat = c->w[0].kernel == 1 && c->w[0].in == 1 && c->w[0].out == 1;
-    if (d->test_tile ? d->test_tile == 1 : items < MANY_ITEMS * d->units) return 0;
-    return flat && w->dilation == 1 && w->kernel <= 5 && w->stride <= 2 ? 4 : 0;
+typedef struct depthwise {
+    ps_device *device;
+    ps_lowering *l;
+    const ocl_conv *c;
+    const ps_chain *chain;
+    ocl_panels panels;
+    void *weights;
+    int32_t pixels[2]; /* an item: as the device's table has it, and what else is possible */
+    size_t n;
+} depthwise;
+
+static int64_t channels_an_item(const ocl_conv *c) {
+    return c->out_channels == c->in_channels && c->in_channels % 4 == 0 ? 4 : 1;
 }
 
-static ps_status depthwise(ps_device *device, ps_lowering *l, const ocl_conv *c, const ps_chain *chain, ocl_kernel *k,
-                           ps_error *err) {
-    const int64_t mult = c->out_channels / c->in_channels, vec = mult == 1 && c->in_channels % 4 == 0 ? 4 : 1;
-    const ocl_panels panels = {
-        .groups = 1, .k1_n = c->taps, .k2_n = 1, .n = c->out_channels, .k1 = 1, .column = c->taps
-    };
-    const int64_t pixels = vec == 4 ? pixels_an_item(k->device, c) : 0,
+/* Four neighbours along the width from what an item reads of a row: where registers last for it. Else one pixel of any
+ * window. */
+static bool can_have_four(const ocl_conv *c) {
+    const ps_window *w = &c->w[2];
+    const bool flat = c->w[0].kernel == 1 && c->w[0].in == 1 && c->w[0].out == 1;
+    return channels_an_item(c) == 4 && flat && w->dilation == 1 && w->kernel <= 5 && w->stride <= 2;
+}
+
+static bool many_items(const ocl_device *d, const ocl_conv *c) {
+    const int64_t items = c->batch * c->w[1].out * ((c->w[2].out + 3) / 4) * (c->out_channels / 4);
+    return d->test_tile ? d->test_tile != 1 : items >= MANY_ITEMS * d->units;
+}
+
+static void find_pixels(const ocl_device *d, depthwise *w) {
+    const bool four = can_have_four(w->c);
+    w->pixels[0] = four && many_items(d, w->c) ? 4 : 0;
+    w->pixels[1] = 4 - w->pixels[0];
+    w->n = four && !d->test_tile ? 2 : 1;
+}
+
+static ps_status depthwise_launch(const depthwise *w, int64_t pixels, ocl_kernel *k, ps_error *err) {
+    const ocl_conv *c = w->c;
+    const ps_chain *chain = w->chain;
+    const int64_t mult = c->out_channels / c->in_channels, vec = channels_an_item(c),
                   across = pixels ? (c->w[2].out + pixels - 1) / pixels : 1;
-    char options[96];
-    void *weights = NULL;
+    char options[128];
     ocl_launch *launch;
     ps_str text;
-    PS_TRY(ocl_panels_take(device, l, 1, &panels, &weights, err));
-    ps_str_init(&text, l->alloc);
+    ps_str_init(&text, k->base.alloc);
     ocl_post_text(&text, chain, c->out_channels);
-    ps_snprintf(options, sizeof options, "-DVEC=%d -DBIAS=%d -DPIXELS=%d -DACROSS=%d -DSTRIDE=%d", (int)vec,
-                c->has_bias, (int)pixels, pixels ? (int)c->w[2].kernel : 0, pixels ? (int)c->w[2].stride : 0);
+    ps_snprintf(options, sizeof options, "-DVEC=%d -DBIAS=%d -DPIXELS=%d -DACROSS=%d -DSTRIDE=%d%s", (int)vec,
+                c->has_bias, (int)pixels, pixels ? (int)c->w[2].kernel : 0, pixels ? (int)c->w[2].stride : 0,
+                ocl_halves(c->in_half, c->out_half));
     ps_status status = text.failed ? PS_FAIL_NOMEM(err, "a program")
                                    : ocl_launch_init(k, 0, "depthwise", options, text.data, "depthwise", &launch, err);
     ps_str_release(&text);
@@ -292,13 +328,13 @@ static ps_status depthwise(ps_device *device, ps_lowering *l, const ocl_conv *c,
                                 c->w[0].pad_begin,
                                 c->w[1].pad_begin,
                                 c->w[2].pad_begin,
-                                ocl_panel_columns(&panels),
+                                ocl_panel_columns(&w->panels),
                                 mult };
     const int64_t kernel[8] = {
         c->w[0].kernel, c->w[1].kernel, c->w[2].kernel, c->w[0].dilation, c->w[1].dilation, c->w[2].dilation, 0, across
     };
     ocl_arg_in(launch, 0);
-    ocl_arg_buffer(launch, weights);
+    ocl_arg_buffer(launch, w->weights);
     ocl_arg_out(launch, 0);
     ocl_arg_int(launch, n);
     ocl_arg_ints(launch, image, 8);
@@ -308,6 +344,28 @@ static ps_status depthwise(ps_device *device, ps_lowering *l, const ocl_conv *c,
     ocl_post_args(launch, chain, c->out_channels);
     ocl_launch_size(launch, n, 1, 1, 64, 1);
     return PS_OK;
+}
+
+static ps_status make_depthwise(void *ctx, size_t i, ocl_kernel **ret, ps_error *err) {
+    const depthwise *w = ctx;
+    PS_TRY(ocl_kernel_new(w->device, w->l, 1, "trial", ret, err));
+    const ps_status status = depthwise_launch(w, w->pixels[i], *ret, err);
+    if (status != PS_OK) ocl_kernel_free(&(*ret)->base);
+    return status;
+}
+
+static ps_status lower_depthwise(ps_device *device, ps_lowering *l, const ocl_conv *c, const ps_chain *chain,
+                                 ocl_kernel *k, ps_error *err) {
+    depthwise w = { .device = device, .l = l, .c = c, .chain = chain };
+    size_t chosen = 0;
+    w.panels =
+        (ocl_panels) { .groups = 1, .k1_n = c->taps, .k2_n = 1, .n = c->out_channels, .k1 = 1, .column = c->taps };
+    find_pixels(k->device, &w);
+    PS_TRY(ocl_panels_take(device, l, 1, &w.panels, &w.weights, err));
+    ocl_trials trials = { .n = w.n, .ids = w.pixels, .id_bytes = sizeof *w.pixels, .make = make_depthwise, .ctx = &w };
+    ocl_conv_digest(c, "depthwise", trials.digest);
+    PS_TRY(ocl_choose(device, l, &trials, &chosen, err));
+    return depthwise_launch(&w, w.pixels[chosen], k, err);
 }
 
 ps_status ocl_lower_depthwise(ps_device *device, ps_lowering *l, ps_error *err) {
@@ -321,5 +379,5 @@ ps_status ocl_lower_depthwise(ps_device *device, ps_lowering *l, ps_error *err) 
     if (!ok) return PS_OK;
     PS_TRY(ocl_kernel_new(device, l, 1, "opencl.conv depthwise", &k, err));
     ocl_conv_layouts(l);
-    return ocl_kernel_done(l, k, depthwise(device, l, &c, &chain, k, err));
+    return ocl_kernel_done(l, k, lower_depthwise(device, l, &c, &chain, k, err));
 }

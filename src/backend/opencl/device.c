@@ -1,68 +1,69 @@
 /* device.c - the OpenCL device: its implementation list and its end. */
 #include "backend/opencl/opencl_int.h"
 
-/* First that accepts wins; what none takes runs on the CPU. */
+/* First that accepts wins; what none takes runs on the CPU. Results of few numbers gain nothing as halves, and numbers
+ * that were integers, which may be places or counts, would lose. */
 static const ps_impl impls[] = {
-    { "MatMul", "", ocl_lower_matmul },
-    { "MatMul", "polestar", ocl_lower_matmul },
-    { "Gemm", "", ocl_lower_gemm },
-    { "Gemm", "polestar", ocl_lower_gemm },
-    { "Conv", "", ocl_lower_depthwise },
-    { "Conv", "polestar", ocl_lower_depthwise },
-    { "Conv", "", ocl_lower_winograd },
-    { "Conv", "", ocl_lower_conv },
-    { "Conv", "polestar", ocl_lower_winograd },
-    { "Conv", "polestar", ocl_lower_conv },
-    { "ConvTranspose", "", ocl_lower_deconv },
-    { "ConvTranspose", "polestar", ocl_lower_deconv },
-    { "Attention", "polestar", ocl_lower_attention },
-    { "Pointwise", "polestar", ocl_lower_pointwise },
-    { "Add", "", ocl_lower_operator },
-    { "Sub", "", ocl_lower_operator },
-    { "Mul", "", ocl_lower_operator },
-    { "Div", "", ocl_lower_operator },
-    { "Max", "", ocl_lower_operator },
-    { "Min", "", ocl_lower_operator },
-    { "Relu", "", ocl_lower_operator },
-    { "Sigmoid", "", ocl_lower_operator },
-    { "Tanh", "", ocl_lower_operator },
-    { "Exp", "", ocl_lower_operator },
-    { "Sqrt", "", ocl_lower_operator },
-    { "Abs", "", ocl_lower_operator },
-    { "Erf", "", ocl_lower_operator },
-    { "Reciprocal", "", ocl_lower_operator },
-    { "Clip", "", ocl_lower_operator },
-    { "LeakyRelu", "", ocl_lower_operator },
-    { "HardSigmoid", "", ocl_lower_operator },
-    { "HardSwish", "", ocl_lower_operator },
-    { "Gelu", "", ocl_lower_operator },
-    { "Neg", "", ocl_lower_operator },
-    { "MaxPool", "", ocl_lower_pool },
-    { "AveragePool", "", ocl_lower_pool },
-    { "GlobalAveragePool", "", ocl_lower_global_pool },
-    { "GlobalMaxPool", "", ocl_lower_global_pool },
-    { "ReduceMean", "", ocl_lower_reduce },
-    { "ReduceSum", "", ocl_lower_reduce },
-    { "ReduceMax", "", ocl_lower_reduce },
-    { "ReduceMin", "", ocl_lower_reduce },
-    { "ReduceProd", "", ocl_lower_reduce },
-    { "Softmax", "", ocl_lower_softmax },
-    { "LogSoftmax", "", ocl_lower_softmax },
-    { "LayerNormalization", "", ocl_lower_layernorm },
-    { "InstanceNormalization", "", ocl_lower_groupnorm },
-    { "GroupNormalization", "", ocl_lower_groupnorm },
-    { "Transpose", "", ocl_lower_transpose },
-    { "Concat", "", ocl_lower_concat },
-    { "Split", "", ocl_lower_split },
-    { "Slice", "", ocl_lower_slice },
-    { "Expand", "", ocl_lower_expand },
-    { "Tile", "", ocl_lower_expand },
-    { "Pad", "", ocl_lower_pad },
-    { "Gather", "", ocl_lower_gather },
-    { "Resize", "", ocl_lower_resize },
-    { "Cast", "", ocl_lower_cast },
-    { "QuantizeLinear", "", ocl_lower_quantize },
-    { "DequantizeLinear", "", ocl_lower_dequantize },
+    { "MatMul", "", ocl_lower_matmul, PS_HALVES_BOTH },
+    { "MatMul", "polestar", ocl_lower_matmul, PS_HALVES_BOTH },
+    { "Gemm", "", ocl_lower_gemm, PS_HALVES_BOTH },
+    { "Gemm", "polestar", ocl_lower_gemm, PS_HALVES_BOTH },
+    { "Conv", "", ocl_lower_depthwise, PS_HALVES_BOTH },
+    { "Conv", "polestar", ocl_lower_depthwise, PS_HALVES_BOTH },
+    { "Conv", "", ocl_lower_winograd, PS_HALVES_BOTH },
+    { "Conv", "", ocl_lower_conv, PS_HALVES_BOTH },
+    { "Conv", "polestar", ocl_lower_winograd, PS_HALVES_BOTH },
+    { "Conv", "polestar", ocl_lower_conv, PS_HALVES_BOTH },
+    { "ConvTranspose", "", ocl_lower_deconv, PS_HALVES_BOTH },
+    { "ConvTranspose", "polestar", ocl_lower_deconv, PS_HALVES_BOTH },
+    { "Attention", "polestar", ocl_lower_attention, PS_HALVES_BOTH },
+    { "Pointwise", "polestar", ocl_lower_pointwise, PS_HALVES_BOTH },
+    { "Add", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "Sub", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "Mul", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "Div", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "Max", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "Min", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "Relu", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "Sigmoid", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "Tanh", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "Exp", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "Sqrt", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "Abs", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "Erf", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "Reciprocal", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "Clip", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "LeakyRelu", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "HardSigmoid", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "HardSwish", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "Gelu", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "Neg", "", ocl_lower_operator, PS_HALVES_BOTH },
+    { "MaxPool", "", ocl_lower_pool, PS_HALVES_BOTH },
+    { "AveragePool", "", ocl_lower_pool, PS_HALVES_BOTH },
+    { "GlobalAveragePool", "", ocl_lower_global_pool, PS_HALVES_READ },
+    { "GlobalMaxPool", "", ocl_lower_global_pool, PS_HALVES_READ },
+    { "ReduceMean", "", ocl_lower_reduce, PS_HALVES_READ },
+    { "ReduceSum", "", ocl_lower_reduce, PS_HALVES_READ },
+    { "ReduceMax", "", ocl_lower_reduce, PS_HALVES_READ },
+    { "ReduceMin", "", ocl_lower_reduce, PS_HALVES_READ },
+    { "ReduceProd", "", ocl_lower_reduce, PS_HALVES_READ },
+    { "Softmax", "", ocl_lower_softmax, PS_HALVES_BOTH },
+    { "LogSoftmax", "", ocl_lower_softmax, PS_HALVES_BOTH },
+    { "LayerNormalization", "", ocl_lower_layernorm, PS_HALVES_BOTH },
+    { "InstanceNormalization", "", ocl_lower_groupnorm, PS_HALVES_BOTH },
+    { "GroupNormalization", "", ocl_lower_groupnorm, PS_HALVES_BOTH },
+    { "Transpose", "", ocl_lower_transpose, PS_HALVES_BOTH },
+    { "Concat", "", ocl_lower_concat, PS_HALVES_BOTH },
+    { "Split", "", ocl_lower_split, PS_HALVES_BOTH },
+    { "Slice", "", ocl_lower_slice, PS_HALVES_BOTH },
+    { "Expand", "", ocl_lower_expand, PS_HALVES_BOTH },
+    { "Tile", "", ocl_lower_expand, PS_HALVES_BOTH },
+    { "Pad", "", ocl_lower_pad, PS_HALVES_BOTH },
+    { "Gather", "", ocl_lower_gather, PS_HALVES_BOTH },
+    { "Resize", "", ocl_lower_resize, PS_HALVES_BOTH },
+    { "Cast", "", ocl_lower_cast, PS_HALVES_READ },
+    { "QuantizeLinear", "", ocl_lower_quantize, PS_HALVES_READ },
+    { "DequantizeLinear", "", ocl_lower_dequantize, PS_HALVES_WRITE },
 };
 
 const ps_impl *ps_opencl_operators(size_t *ret_n) {
@@ -114,8 +115,28 @@ ps_status ocl_still_there(ocl_device *d, ps_error *err) {
 
 /* ---- the device ---- */
 
+#define LEAST_HALVES 4096 /* elements: below, neither memory nor its bandwidth is saved that would tell */
+
+static bool may_store_halves(const ps_device *device, const ps_node *n, const ps_value *v) {
+    const ps_halves h = ps_list_halves(impls, sizeof impls / sizeof *impls, n);
+    int64_t elements;
+    if (v->producer != n) return h & PS_HALVES_READ;
+    return (h & PS_HALVES_WRITE) && ps_shape_elements(&v->shape, &elements) && elements >= LEAST_HALVES;
+}
+
+/* Of tests: halves wherever a kernel can have them, without regard to others. */
+static void ask_for_halves(const ocl_device *d, ps_lowering *l) {
+    const ps_node *n = l->node;
+    for (uint32_t i = 0; i < n->n_in; i++)
+        l->in_half[i] = n->in[i] && n->in[i]->dtype == PS_DTYPE_F32 && !n->in[i]->constant && (d->test_halves & 1) &&
+                        (i % 2 == 0 || !(d->test_halves & 4));
+    for (uint32_t i = 0; i < n->n_out; i++)
+        l->out_half[i] = n->out[i] && n->out[i]->dtype == PS_DTYPE_F32 && (d->test_halves & 2);
+}
+
 static ps_status lower(ps_device *device, ps_lowering *l, ps_error *err) {
     l->why = NULL;
+    if (ocl_of(device)->test_halves) ask_for_halves(ocl_of(device), l);
     PS_TRY(ocl_still_there(ocl_of(device), err));
     PS_TRY(ps_lower_list(device, impls, sizeof impls / sizeof *impls, l, err));
     if (!l->kernel && !l->alias && !l->why) l->why = "no OpenCL kernel for this operator";
@@ -132,4 +153,6 @@ static void device_free(ps_device *device) {
     ps_free(device->alloc, d);
 }
 
-const ps_device_ops ocl_device_ops = { 1, lower, ocl_reorder, device_free, NULL, NULL, &ocl_memory_ops };
+const ps_device_ops ocl_device_ops = {
+    1, lower, ocl_reorder, device_free, NULL, NULL, &ocl_memory_ops, may_store_halves
+};

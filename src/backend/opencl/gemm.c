@@ -218,7 +218,7 @@ static ps_status sum_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char 
     const int64_t each = g->n % 4 == 0 ? 4 : 1, count = g->m * g->n;
     char options[64];
     ocl_launch *l;
-    ps_snprintf(options, sizeof options, "-DVEC=%d -DBIAS=%d", (int)each, g->has_bias);
+    ps_snprintf(options, sizeof options, "-DVEC=%d -DBIAS=%d%s", (int)each, g->has_bias, ocl_halves(false, g->c_half));
     PS_TRY(ocl_launch_init(k, i, "sum_parts", options, posts, "sum_parts", &l, err));
     ocl_arg_work(l, 0);
     l->args[l->n_args++] = g->c;
@@ -236,7 +236,8 @@ static bool fours(const int64_t *v, int n) {
     return all % 4 == 0;
 }
 
-/* Do fours of neighbours of A, B, C begin at multiples of 16 bytes? Values begin at multiples of 64. */
+/* Do fours of neighbours of A, B, C begin at multiples of 16 bytes, of halves at multiples of 8? Values begin at
+ * multiples of 64. */
 static void widths(const ocl_gemm *g, bool *a, bool *b, bool *c) {
     const bool rows = g->a_mode == OCL_A_ROWS;
     *a = rows || g->a_mode == OCL_A_COLUMNS ? fours((int64_t[]) { g->lda, rows ? 0 : g->m, g->step[0], g->step[1] }, 4)
@@ -249,7 +250,7 @@ static void widths(const ocl_gemm *g, bool *a, bool *b, bool *c) {
 static ps_status product_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char *posts, const ps_chain *chain,
                                 int64_t columns, ps_error *err) {
     const ocl_tile *t = &g->tile;
-    char options[320], form[80];
+    char options[384], form[80];
     bool a, b, c;
     ocl_launch *l;
     if (g->weights.strip) return ocl_sparse_launch(k, i, g, posts, chain, columns, err);
@@ -259,9 +260,10 @@ static ps_status product_launch(ocl_kernel *k, int i, const ocl_gemm *g, const c
     ps_snprintf(
         options, sizeof options,
         "-DA_MODE=%d -DB_MODE=%d -DBIAS=%d -DBITS=%d -DWIDE_A=%d -DWIDE_B=%d -DWIDE_C=%d -DBM=%d -DBN=%d -DBK=%d "
-        "-DROWS=%d -DSLICES=%d -DTWICE=%d -DUNROLL=%d -DPARTS=%d%s",
+        "-DROWS=%d -DSLICES=%d -DTWICE=%d -DUNROLL=%d -DPARTS=%d%s%s%s",
         (int)g->a_mode, (int)g->b_mode, g->has_bias, g->bits, a, b, c, t->m, t->n, t->depth, t->rows, t->slices,
-        t->twice, k->device->gpu, g->parts > 0, ocl_weights_options(&g->weights, form, sizeof form));
+        t->twice, k->device->gpu, g->parts > 0, ocl_halves(g->a_half, g->c_half), g->b_half ? " -DB_HALF=1" : "",
+        ocl_weights_options(&g->weights, form, sizeof form));
     PS_TRY(ocl_launch_init(k, i, "gemm", options, posts, "gemm", &l, err));
     gemm_args(l, g);
     ocl_post_args(l, chain, columns);
@@ -278,7 +280,7 @@ static ps_status launches(ocl_kernel *k, int i, const ocl_gemm *g, const char *p
     if (!g->parts) return product_launch(k, i, g, posts, chain, columns, err);
     ocl_gemm part = *g;
     part.c = (ocl_arg) { OCL_ARG_WORK, { .bytes = 0 } };
-    part.has_bias = false;
+    part.c_half = part.has_bias = false;
     PS_TRY(product_launch(k, i, &part, none, &nothing, 1, err));
     return sum_launch(k, i + 1, g, posts, chain, columns, err);
 }
@@ -324,6 +326,10 @@ static ps_status lower_product(ps_device *device, ps_lowering *l, ocl_gemm *g, c
         l->in_layout[i] = PS_LAYOUT_PLAIN;
     if (!ps_chain_init(&chain, n, posts, n_posts, out, PS_LAYOUT_PLAIN, l->in_layout, out, PS_LAYOUT_PLAIN, 1))
         return ocl_decline(l, "an operand does not broadcast plainly");
+    ocl_chain_halves(&chain, l);
+    g->a_half = l->in_half[0];
+    g->b_half = l->in_half[1];
+    g->c_half = l->out_half[0];
     if (panels) PS_TRY(ocl_sparse_take(device, l, 1, panels, g, &weights, err));
     PS_TRY(ocl_kernel_new(device, l, 2, label, &k, err));
     if (panels) ocl_gemm_set_weights(k, g, &weights);

@@ -45,7 +45,8 @@ typedef struct ocl_gemm {
     int64_t outer, inner; /* outer x inner products */
     int64_t step[8];      /* elements from one to the next: of A, B, C and the column; outer, inner */
     ocl_arg a, b, c;
-    ocl_weights weights; /* OCL_B_PANELS: what b is a part of */
+    bool a_half, b_half, c_half; /* stored as halves; b: not of panels */
+    ocl_weights weights;         /* OCL_B_PANELS: what b is a part of */
     bool has_bias;
     uint32_t bias; /* node input; one number a column */
     /* OCL_A_WINDOWS: positions of a convolution; OCL_A_SPREAD: of a transposed one */
@@ -99,6 +100,9 @@ ps_status ocl_panels_take(ps_device *device, ps_lowering *l, uint32_t index, con
  * ps_tensor.codes) or holds nothing else. Columns up to a multiple of eight where it is not f32. */
 ps_status ocl_weights_take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, ocl_weights *ret,
                            ps_error *err);
+/* In f32, and the kernel's own: for one that is only tried. */
+ps_status ocl_weights_own(ocl_kernel *k, const ps_lowering *l, uint32_t index, const ocl_panels *p, ocl_weights *ret,
+                          ps_error *err);
 /* Would that be in less than 32 bits? */
 ps_status ocl_weights_narrow(ps_device *device, const ps_lowering *l, uint32_t index, const ocl_panels *p, bool *ret,
                              ps_error *err);

@@ -66,9 +66,9 @@ ps_status ocl_gemv_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char *p
     char options[256], form[80];
     ocl_launch *l;
     ps_snprintf(options, sizeof options,
-                "-DROWS=%d -DWIDTH=%d -DSLICES=%d -DBIAS=%d -DWIDE_A=%d -DUNROLL=%d -DPARTS=%d%s", (int)g->m,
+                "-DROWS=%d -DWIDTH=%d -DSLICES=%d -DBIAS=%d -DWIDE_A=%d -DUNROLL=%d -DPARTS=%d%s%s", (int)g->m,
                 g->few_width, slices(k->device), g->has_bias, g->lda % 4 == 0, k->device->gpu, g->parts > 0,
-                ocl_weights_options(&g->weights, form, sizeof form));
+                ocl_halves(g->a_half, g->c_half), ocl_weights_options(&g->weights, form, sizeof form));
     PS_TRY(ocl_launch_init(k, i, "gemv", options, posts, "gemv", &l, err));
     l->args[0] = g->a;
     l->args[1] = g->b;

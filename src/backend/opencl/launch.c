@@ -191,6 +191,11 @@ void ocl_arg_ints(ocl_launch *l, const int64_t *v, int n) {
 
 /* ---- what lower functions ask ---- */
 
+const char *ocl_halves(bool in, bool out) {
+    static const char *const options[] = { "", " -DIN_HALF=1", " -DOUT_HALF=1", " -DIN_HALF=1 -DOUT_HALF=1" };
+    return options[in + 2 * out];
+}
+
 void ocl_skip_inputs(ps_lowering *l, uint32_t from) {
     for (uint32_t i = from; i < l->node->n_in && i < 64; i++)
         l->taken |= UINT64_C(1) << i;

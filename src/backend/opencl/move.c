@@ -1,5 +1,8 @@
 /* move.c - what only moves elements: Transpose, Concat, Split, Slice, Expand, Pad, Gather, and reorders. */
 #include "backend/opencl/opencl_int.h"
+#include "tensor/convert.h"
+
+#include <math.h>
 
 /* ---- n-dimensional copies ---- */
 
@@ -47,13 +50,19 @@ static const char *type_option(size_t size) {
     }
 }
 
-ps_status ocl_move_launch(ocl_kernel *k, int i, const ocl_move *m, size_t size, uint32_t in, uint32_t out,
+/* As they lie, or to the other storage. */
+static const char *copy_option(ocl_element e) {
+    if (e.from_half != e.to_half) return ocl_halves(e.from_half, e.to_half);
+    return type_option(e.from_half ? sizeof(cl_half) : e.size);
+}
+
+ps_status ocl_move_launch(ocl_kernel *k, int i, const ocl_move *m, ocl_element e, uint32_t in, uint32_t out,
                           ps_error *err) {
     ocl_launch *l;
     int64_t n = 1;
     for (int d = 0; d < m->rank; d++)
         n *= m->dims[d];
-    PS_TRY(ocl_launch_init(k, i, "move", type_option(size), "", "move", &l, err));
+    PS_TRY(ocl_launch_init(k, i, "move", copy_option(e), "", "move", &l, err));
     ocl_arg_in(l, in);
     ocl_arg_out(l, out);
     ocl_arg_int(l, n);
@@ -88,26 +97,35 @@ static bool movable(ps_lowering *l, size_t *ret_size) {
     return ocl_sizes_fit(l);
 }
 
+static ocl_element element_of(const ps_lowering *l, size_t size, uint32_t in, uint32_t out) {
+    return (ocl_element) { size, l->in_half[in], l->out_half[out] };
+}
+
 /* ---- reorder, Transpose ---- */
 
-ps_status ocl_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_layout from, ps_layout to,
-                      int threads, ps_alloc_state *alloc, ps_kernel **ret, ps_error *err) {
+static const char *reorder_label(ps_form from, ps_form to) {
+    if (from.layout == to.layout) return to.half ? "opencl.narrow" : "opencl.widen";
+    return to.layout == PS_LAYOUT_PLAIN ? "opencl.reorder plain" : "opencl.reorder channels-last";
+}
+
+ps_status ocl_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_form from, ps_form to, int threads,
+                      ps_alloc_state *alloc, ps_kernel **ret, ps_error *err) {
     int order[PS_MAX_RANK];
     int64_t src[PS_MAX_RANK], dst[PS_MAX_RANK];
     ps_lowering l = { .alloc = alloc };
     ocl_move m = { 0 };
     ocl_kernel *k;
-    PS_FAIL_IF(shape->rank < 3 || !type_option(ps_dtype_size(dtype)), err, INTERNAL,
+    const ocl_element e = { ps_dtype_size(dtype), from.half, to.half };
+    PS_FAIL_IF((shape->rank < 3 && from.layout != to.layout) || !type_option(e.size), err, INTERNAL,
                "a reorder of %s rank %d makes no sense", ps_dtype_name(dtype), shape->rank);
-    ps_layout_strides(shape, from, src);
-    ps_layout_strides(shape, to, dst);
-    ps_layout_axes(shape->rank, to, order);
+    ps_layout_strides(shape, from.layout, src);
+    ps_layout_strides(shape, to.layout, dst);
+    ps_layout_axes(shape->rank, to.layout, order);
     for (int i = 0; i < shape->rank; i++)
         ocl_move_add(&m, shape->dims[order[i]], dst[order[i]], src[order[i]]);
     PS_FAIL_IF(!ocl_move_merge(&m), err, INTERNAL, "a reorder over too many dims");
-    PS_TRY(ocl_kernel_new(device, &l, 1,
-                          to == PS_LAYOUT_PLAIN ? "opencl.reorder plain" : "opencl.reorder channels-last", &k, err));
-    PS_TRY(ocl_kernel_done(&l, k, ocl_move_launch(k, 0, &m, ps_dtype_size(dtype), 0, 0, err)));
+    PS_TRY(ocl_kernel_new(device, &l, 1, reorder_label(from, to), &k, err));
+    PS_TRY(ocl_kernel_done(&l, k, ocl_move_launch(k, 0, &m, e, 0, 0, err)));
     *ret = l.kernel;
     return PS_OK;
 }
@@ -150,7 +168,7 @@ ps_status ocl_lower_transpose(ps_device *device, ps_lowering *l, ps_error *err) 
         ocl_move_add(&m, out->dims[i], dst[i], src[i]);
     if (!ocl_move_merge(&m)) return ocl_decline(l, "too many dims");
     PS_TRY(ocl_kernel_new(device, l, 1, "opencl.transpose", &k, err));
-    return ocl_kernel_done(l, k, ocl_move_launch(k, 0, &m, size, 0, 0, err));
+    return ocl_kernel_done(l, k, ocl_move_launch(k, 0, &m, element_of(l, size, 0, 0), 0, 0, err));
 }
 
 /* ---- Concat, Split ---- */
@@ -161,7 +179,7 @@ static void dense_strides(const ps_shape *s, ps_layout layout, int64_t *ret) {
 
 /* Copies a part: `part` dense in one of the two, at `at` along `axis` of the other. */
 static ps_status part_launch(ocl_kernel *k, int i, const ps_shape *part, const ps_shape *whole, int axis, int64_t at,
-                             ps_layout layout, size_t size, bool into, uint32_t in, uint32_t out, ps_error *err) {
+                             ps_layout layout, ocl_element e, bool into, uint32_t in, uint32_t out, ps_error *err) {
     int order[PS_MAX_RANK];
     int64_t p[PS_MAX_RANK], w[PS_MAX_RANK];
     ocl_move m = { 0 };
@@ -172,7 +190,7 @@ static ps_status part_launch(ocl_kernel *k, int i, const ps_shape *part, const p
         ocl_move_add(&m, part->dims[order[d]], into ? w[order[d]] : p[order[d]], into ? p[order[d]] : w[order[d]]);
     *(into ? &m.dst_at : &m.src_at) = at * w[axis];
     ocl_move_merge(&m); /* at most PS_MAX_RANK dims */
-    return ocl_move_launch(k, i, &m, size, in, out, err);
+    return ocl_move_launch(k, i, &m, e, in, out, err);
 }
 
 static int count_parts(ps_value *const *values, uint32_t n) {
@@ -201,7 +219,7 @@ ps_status ocl_lower_concat(ps_device *device, ps_lowering *l, ps_error *err) {
     for (uint32_t i = 0; i < n->n_in && status == PS_OK; i++) {
         const ps_shape *part = &n->in[i]->shape;
         l->in_layout[i] = layout;
-        status = part_launch(k, (int)i, part, out, axis, at, layout, size, true, i, 0, err);
+        status = part_launch(k, (int)i, part, out, axis, at, layout, element_of(l, size, i, 0), true, i, 0, err);
         at += part->dims[axis];
     }
     l->out_layout[0] = layout;
@@ -224,7 +242,7 @@ ps_status ocl_lower_split(ps_device *device, ps_lowering *l, ps_error *err) {
     for (uint32_t i = 0; i < n->n_out && status == PS_OK; i++) {
         const ps_shape *part = &n->out[i]->shape;
         l->out_layout[i] = layout;
-        status = part_launch(k, launch++, part, in, axis, at, layout, size, false, 0, i, err);
+        status = part_launch(k, launch++, part, in, axis, at, layout, element_of(l, size, 0, i), false, 0, i, err);
         at += part->dims[axis];
     }
     ocl_skip_inputs(l, 1);
@@ -283,7 +301,7 @@ ps_status ocl_lower_slice(ps_device *device, ps_lowering *l, ps_error *err) {
     PS_TRY(ocl_kernel_new(device, l, 1, "opencl.slice", &k, err));
     l->out_layout[0] = layout;
     ocl_skip_inputs(l, 1);
-    return ocl_kernel_done(l, k, ocl_move_launch(k, 0, &m, size, 0, 0, err));
+    return ocl_kernel_done(l, k, ocl_move_launch(k, 0, &m, element_of(l, size, 0, 0), 0, 0, err));
 }
 
 /* ---- Expand, Tile ---- */
@@ -310,7 +328,7 @@ ps_status ocl_lower_expand(ps_device *device, ps_lowering *l, ps_error *err) {
     PS_TRY(ocl_kernel_new(device, l, 1, "opencl.expand", &k, err));
     l->in_layout[0] = PS_LAYOUT_PLAIN;
     ocl_skip_inputs(l, 1);
-    return ocl_kernel_done(l, k, ocl_move_launch(k, 0, &m, size, 0, 0, err));
+    return ocl_kernel_done(l, k, ocl_move_launch(k, 0, &m, element_of(l, size, 0, 0), 0, 0, err));
 }
 
 /* ---- Pad with a constant ---- */
@@ -320,17 +338,29 @@ typedef struct pads {
     uint64_t bits; /* of the value */
 } pads;
 
-static bool pad_value(const ps_node *n, size_t size, uint64_t *ret) {
+/* As kernels store it (common.cl, within_half). */
+static uint16_t half_of(float f) {
+    const float most = 65504;
+    return ps_f32_to_f16(!isfinite(f) ? f : f > most ? most : f < -most ? -most : f);
+}
+
+static bool pad_value(const ps_node *n, size_t size, bool half, uint64_t *ret) {
     *ret = 0;
     if (!ps_has_in(n, 2)) return true;
     const ps_tensor *t = n->in[2]->constant;
     if (!t || t->bytes != size || size > 8) return false;
     memcpy(ret, t->data, size);
+    if (half) {
+        float f;
+        memcpy(&f, t->data, sizeof f);
+        *ret = half_of(f);
+        size = sizeof(uint16_t);
+    }
     if (size < 4) *ret *= size == 1 ? 0x01010101u : 0x00010001u;
     return true;
 }
 
-static bool pads_of(const ps_node *n, size_t size, pads *ret) {
+static bool pads_of(const ps_node *n, size_t size, bool half, pads *ret) {
     const int rank = n->in[0]->shape.rank;
     int64_t list[2 * PS_MAX_RANK], axes[PS_MAX_RANK];
     size_t count, n_axes = (size_t)rank;
@@ -345,7 +375,7 @@ static bool pads_of(const ps_node *n, size_t size, pads *ret) {
         ret->begin[d] = list[i];
         if (list[i] < 0 || list[i + n_axes] < 0) return false; /* crops */
     }
-    return pad_value(n, size, &ret->bits);
+    return pad_value(n, size, half, &ret->bits);
 }
 
 ps_status ocl_lower_pad(ps_device *device, ps_lowering *l, ps_error *err) {
@@ -360,7 +390,7 @@ ps_status ocl_lower_pad(ps_device *device, ps_lowering *l, ps_error *err) {
     ocl_move m = { 0 };
     ocl_kernel *k;
     if (n->op->since < 11 || !movable(l, &size)) return PS_OK;
-    if ((mode && strcmp(mode->u.s, "constant") != 0) || !pads_of(n, size, &p))
+    if ((mode && strcmp(mode->u.s, "constant") != 0) || !pads_of(n, size, l->out_half[0], &p))
         return ocl_decline(l, "pads other than a constant, or made at run time");
     ps_layout_strides(in, layout, src);
     ps_layout_strides(out, layout, dst);
@@ -371,8 +401,9 @@ ps_status ocl_lower_pad(ps_device *device, ps_lowering *l, ps_error *err) {
     }
     ocl_move_merge(&m);
     PS_TRY(ocl_kernel_new(device, l, 2, "opencl.pad", &k, err));
-    ps_status status = fill_launch(k, 0, size, p.bits, ps_shape_product(out, 0, out->rank), 0, err);
-    if (status == PS_OK) status = ocl_move_launch(k, 1, &m, size, 0, 0, err);
+    const size_t stored = l->out_half[0] ? sizeof(cl_half) : size;
+    ps_status status = fill_launch(k, 0, stored, p.bits, ps_shape_product(out, 0, out->rank), 0, err);
+    if (status == PS_OK) status = ocl_move_launch(k, 1, &m, element_of(l, size, 0, 0), 0, 0, err);
     l->out_layout[0] = layout;
     ocl_skip_inputs(l, 1);
     return ocl_kernel_done(l, k, status);
@@ -396,7 +427,8 @@ ps_status ocl_lower_gather(ps_device *device, ps_lowering *l, ps_error *err) {
     const int64_t inner = ps_shape_product(in, axis + 1, in->rank), count = ps_shape_product(index, 0, index->rank);
     const int64_t total = ps_shape_product(in, 0, axis) * count * inner;
     PS_TRY(ocl_kernel_new(device, l, 1, "opencl.gather", &k, err));
-    ps_snprintf(options, sizeof options, "%s -DINDEX=%s", type_option(size), wide ? "long" : "int");
+    ps_snprintf(options, sizeof options, "%s -DINDEX=%s", copy_option(element_of(l, size, 0, 0)),
+                wide ? "long" : "int");
     ps_status status = ocl_launch_init(k, 0, "gather", options, "", "gather", &launch, err);
     if (status == PS_OK) {
         ocl_arg_in(launch, 0);

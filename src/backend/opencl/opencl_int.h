@@ -36,6 +36,7 @@ typedef struct ocl_device {
     int test_tile;      /* of tests: tile n of all tables, from 1 on, whatever it costs, and from 2 on depthwise by four
                            pixels */
     int test_winograd;  /* of tests: F(2x2) or F(4x4) wherever it is right, -1: nowhere; 0: where it costs less */
+    int test_halves;    /* of tests: bits: 1: inputs as halves, 2: outputs, 4: of inputs the even ones alone */
     int test_attention; /* of tests: 1: in one launch wherever it can be, -1: nowhere; 0: where it costs less */
     size_t largest;     /* bytes of one buffer */
     size_t most_items;  /* of a work-group */
@@ -165,6 +166,8 @@ void ocl_arg_int(ocl_launch *l, int64_t i);
 void ocl_arg_float(ocl_launch *l, float f);
 void ocl_arg_ints(ocl_launch *l, const int64_t *v, int n); /* missing ones are 0 */
 
+/* Options of a kernel that reads its input (IN) and writes its output (OUT) as halves or floats. */
+const char *ocl_halves(bool in, bool out);
 /* Marks node inputs that the kernel does not read when it runs (shapes, axes, scales). */
 void ocl_skip_inputs(ps_lowering *l, uint32_t from);
 /* Is every offset into these values below 2^31, and none of them empty? Where not, l->why says so. */
@@ -176,7 +179,23 @@ static inline ps_status ocl_decline(ps_lowering *l, const char *why) {
     return PS_OK;
 }
 
+/* ---- trials (trial.c) ---- */
+/* Variants of the kernel of a node that is being lowered. The first is what is taken without trials. */
+typedef struct ocl_trials {
+    uint64_t digest[2]; /* of the problem, and of the kernels' source */
+    size_t n, id_bytes;
+    const void *ids; /* n of them: what distinguishes one variant from another */
+    ps_status (*make)(void *ctx, size_t i, ocl_kernel **ret, ps_error *err);
+    void *ctx;
+} ocl_trials;
+/* Is anything known, or may anything be tried? */
+bool ocl_may_choose(const ps_device *device, const ps_lowering *l);
+/* The variant that is fastest on this device, as far as that is known or may be tried (l->tuning). */
+ps_status ocl_choose(ps_device *device, ps_lowering *l, const ocl_trials *of, size_t *ret, ps_error *err);
+
 /* ---- post-operations ---- */
+/* How the operands are stored, as the lowering has it; after ps_chain_init. */
+void ocl_chain_halves(ps_chain *chain, const ps_lowering *l);
 /* Appends macros for the chain: POST_PARAMS, POST_BEGIN, POST(x, o, col): o counts the result's elements as they lie,
  * col is o % columns. */
 void ocl_post_text(ps_str *text, const ps_chain *chain, int64_t columns);
@@ -192,8 +211,13 @@ typedef struct ocl_move {
 void ocl_move_add(ocl_move *m, int64_t dim, int64_t dst, int64_t src);
 /* Merges what is contiguous on both sides. false if more than 8 dims are left. */
 bool ocl_move_merge(ocl_move *m);
-/* Launch i copies elements of `size` bytes; the caller appends the source and the destination: in, out. */
-ps_status ocl_move_launch(ocl_kernel *k, int i, const ocl_move *m, size_t size, uint32_t in, uint32_t out,
+/* What is copied: elements of so many bytes; f32 may be stored as halves on either side. */
+typedef struct ocl_element {
+    size_t size;
+    bool from_half, to_half;
+} ocl_element;
+/* Launch i copies elements from input `in` to output `out`. */
+ps_status ocl_move_launch(ocl_kernel *k, int i, const ocl_move *m, ocl_element e, uint32_t in, uint32_t out,
                           ps_error *err);
 
 /* ---- lower functions, one per row of the implementation list in device.c ---- */
@@ -223,7 +247,7 @@ ps_status ocl_lower_resize(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_lower_cast(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_lower_quantize(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_lower_dequantize(ps_device *device, ps_lowering *l, ps_error *err);
-ps_status ocl_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_layout from, ps_layout to,
-                      int threads, ps_alloc_state *alloc, ps_kernel **ret, ps_error *err);
+ps_status ocl_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_form from, ps_form to, int threads,
+                      ps_alloc_state *alloc, ps_kernel **ret, ps_error *err);
 
 #endif

@@ -410,6 +410,20 @@ ps_status ocl_panels_take(ps_device *device, ps_lowering *l, uint32_t index, con
     return PS_OK;
 }
 
+ps_status ocl_weights_own(ocl_kernel *k, const ps_lowering *l, uint32_t index, const ocl_panels *p, ocl_weights *ret,
+                          ps_error *err) {
+    pack_job job = { p, l->node->in[index]->constant, ret, l->threads, NULL, NULL };
+    *ret = (ocl_weights) { .form = OCL_FORM_F32 };
+    PS_TRY(measure(p, ret, err));
+    PS_TRY(ps_tensor_need(job.src, err));
+    void *packed = ps_alloc(l->alloc, ret->bytes);
+    if (!packed) return PS_FAIL_NOMEM(err, "packed weights");
+    ps_status status = pack(&job, packed, err);
+    if (status == PS_OK) status = ocl_kernel_table(k, packed, ret->bytes, &ret->buffer, err);
+    ps_free(l->alloc, packed);
+    return status;
+}
+
 /* ---- in kernels ---- */
 
 const char *ocl_weights_options(const ocl_weights *w, char *buf, size_t size) {

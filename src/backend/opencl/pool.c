@@ -10,13 +10,14 @@ static ps_status pool_launch(ps_lowering *l, ocl_kernel *k, const ps_window *w, 
     ocl_launch *launch;
     const int64_t items = ps_shape_product(out, 0, out->rank), channels = out->dims[1];
     const int64_t each = channels % 4 == 0 ? 4 : 1;
-    char options[64];
+    char options[96];
     const int64_t image[8] = { w[0].in, w[1].in, w[2].in, channels, w[0].out, w[1].out, w[2].out };
     const int64_t window[8] = { w[0].stride, w[1].stride, w[2].stride, w[0].pad_begin, w[1].pad_begin, w[2].pad_begin };
     const int64_t taps[8] = { w[0].kernel, w[1].kernel, w[2].kernel, w[0].dilation, w[1].dilation, w[2].dilation };
     const int64_t ends[8] = { w[0].in + w[0].pad_end, w[1].in + w[1].pad_end, w[2].in + w[2].pad_end };
     const bool padded = !max && ((const ps_pool_params *)n->params)->count_include_pad;
-    ps_snprintf(options, sizeof options, "-DMAX=%d -DPADDED=%d -DVEC=%d -DBIAS=0", max, padded, (int)each);
+    ps_snprintf(options, sizeof options, "-DMAX=%d -DPADDED=%d -DVEC=%d -DBIAS=0%s", max, padded, (int)each,
+                ocl_halves(l->in_half[0], l->out_half[0]));
     PS_TRY(ocl_launch_init(k, 0, "pool", options, "", "pool", &launch, err));
     ocl_arg_in(launch, 0);
     ocl_arg_out(launch, 0);
@@ -56,7 +57,7 @@ static ps_status lower_reduction(ps_device *device, ps_lowering *l, reduce_kind 
     ocl_kernel *k;
     ocl_launch *launch;
     const bool group = inner < 64 && n >= 64; /* few results of many elements: a work-group each */
-    ps_snprintf(options, sizeof options, "-DKIND=%d", (int)kind);
+    ps_snprintf(options, sizeof options, "-DKIND=%d%s", (int)kind, ocl_halves(l->in_half[0], false));
     PS_TRY(ocl_kernel_new(device, l, 1, "opencl.reduce", &k, err));
     ps_status status = ocl_launch_init(k, 0, "reduce", options, "", group ? "reduce_group" : "reduce", &launch, err);
     if (status == PS_OK) {
@@ -136,9 +137,11 @@ ps_status ocl_lower_softmax(ps_device *device, ps_lowering *l, ps_error *err) {
     const int64_t size = alone ? s->dims[axis] : ps_shape_product(s, axis, s->rank);
     const int64_t inner = alone ? ps_shape_product(s, axis + 1, s->rank) : 1;
     const int64_t rows = ps_shape_product(s, 0, s->rank) / size;
-    const bool log = strcmp(n->op_type, "LogSoftmax") == 0;
+    char options[64];
+    ps_snprintf(options, sizeof options, "-DLOG=%d%s", strcmp(n->op_type, "LogSoftmax") == 0,
+                ocl_halves(l->in_half[0], l->out_half[0]));
     PS_TRY(ocl_kernel_new(device, l, 1, "opencl.softmax", &k, err));
-    ps_status status = ocl_launch_init(k, 0, "softmax", log ? "-DLOG=1" : "-DLOG=0", "", "softmax", &launch, err);
+    ps_status status = ocl_launch_init(k, 0, "softmax", options, "", "softmax", &launch, err);
     if (status == PS_OK) {
         ocl_arg_in(launch, 0);
         ocl_arg_out(launch, 0);
@@ -164,7 +167,8 @@ static ps_status lower_norm(ps_device *device, ps_lowering *l, const norm *r, co
     ocl_kernel *k;
     ocl_launch *launch;
     const int64_t entry[8] = { r->groups, r->per_group, r->step, r->repeat };
-    ps_snprintf(options, sizeof options, "-DSCALE=%d -DSHIFT=%d", r->has_scale, r->has_bias);
+    ps_snprintf(options, sizeof options, "-DSCALE=%d -DSHIFT=%d%s", r->has_scale, r->has_bias,
+                ocl_halves(l->in_half[0], l->out_half[0]));
     PS_TRY(ocl_kernel_new(device, l, 1, label, &k, err));
     ps_status status = ocl_launch_init(k, 0, "norm", options, "", "norm", &launch, err);
     if (status == PS_OK) {
@@ -179,6 +183,7 @@ static ps_status lower_norm(ps_device *device, ps_lowering *l, const norm *r, co
     }
     for (uint32_t i = 0; i < l->node->n_in; i++)
         l->in_layout[i] = PS_LAYOUT_PLAIN;
+    l->in_half[1] = l->in_half[2] = false;
     l->inplace = 0;
     return ocl_kernel_done(l, k, status);
 }

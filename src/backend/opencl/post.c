@@ -69,17 +69,26 @@ static bool any_strided(const ps_chain *c, int64_t columns) {
     return false;
 }
 
-/* The operand of one result, and of four neighbours (kernels/common.cl, FLOAT4). */
-static void operand_text(ps_str *text, int i, operand_kind kind, bool four) {
-    static const char *const one[] = { "q%d[0]", "q%d[col]", "q%d[o]" };
-    static const char *const all[] = { "(float4)(q%d[0])", "FLOAT4(q%d + (col))", "FLOAT4(q%d + (o))" };
+void ocl_chain_halves(ps_chain *c, const ps_lowering *l) {
+    for (int i = 0; i < c->n; i++)
+        c->half[i] = ps_post_is_binary(c->posts[i].kind) && l->in_half[c->posts[i].operand];
+}
+
+/* The operand of one result, and of four neighbours (kernels/common.cl, FLOAT4 and HALF4). */
+static void operand_text(ps_str *text, int i, operand_kind kind, bool four, bool half) {
+    static const char *const one[][3] = { { "q%d[0]", "q%d[col]", "q%d[o]" },
+                                          { "HALF1(q%d)", "HALF1(q%d + (col))", "HALF1(q%d + (o))" } };
+    static const char *const all[][3] = { { "(float4)(q%d[0])", "FLOAT4(q%d + (col))", "FLOAT4(q%d + (o))" },
+                                          { "(float4)(HALF1(q%d))", "HALF4(q%d + (col))", "HALF4(q%d + (o))" } };
+    static const char *const at[] = { "%sq%d[strided((o) + %d, pdims, qs%d)]",
+                                      "%sHALF1(q%d + strided((o) + %d, pdims, qs%d))" };
     if (kind != STRIDED) {
-        ps_str_printf(text, (four ? all : one)[kind], i);
+        ps_str_printf(text, (four ? all : one)[half][kind], i);
         return;
     }
     if (four) ps_str_append(text, "(float4)(");
     for (int k = 0; k < (four ? 4 : 1); k++)
-        ps_str_printf(text, "%sq%d[strided((o) + %d, pdims, qs%d)]", k ? ", " : "", i, k, i);
+        ps_str_printf(text, at[half], k ? ", " : "", i, k, i);
     if (four) ps_str_append(text, ")");
 }
 
@@ -96,11 +105,15 @@ static void step_text(ps_str *text, const ps_chain *c, int i, int64_t columns, b
     }
     ps_str_append(text, four ? "    { const float4 y = " : "    x = post");
     if (!four) ps_str_printf(text, "%d(x, ", i);
-    operand_text(text, i, kind_of(c, c->operand[i], columns), four);
+    operand_text(text, i, kind_of(c, c->operand[i], columns), four, c->half[i]);
     if (!four) ps_str_printf(text, ", %s)", ab);
     for (int k = 0; four && k < 4; k++)
         ps_str_printf(text, "; v.%c = post%d(v.%c, y.%c, %s)", parts[k], i, parts[k], parts[k], ab);
     ps_str_append(text, four ? "; } \\\n" : "; \\\n");
+}
+
+static const char *type_of(const ps_chain *c, int i) {
+    return c->half[i] ? "half" : "float";
 }
 
 void ocl_post_text(ps_str *text, const ps_chain *c, int64_t columns) {
@@ -113,12 +126,13 @@ void ocl_post_text(ps_str *text, const ps_chain *c, int64_t columns) {
         const ps_post *p = &c->posts[i];
         if (has_alpha(p->kind)) ps_str_printf(text, ", float a%d, float b%d", i, i);
         if (!ps_post_is_binary(p->kind)) continue;
-        ps_str_printf(text, ", __global const float *q%d, ulong qo%d", i, i);
+        ps_str_printf(text, ", __global const %s *q%d, ulong qo%d", type_of(c, i), i, i);
         if (kind_of(c, c->operand[i], columns) == STRIDED) ps_str_printf(text, ", int8 qs%d", i);
     }
     ps_str_append(text, "\n#define POST_BEGIN");
     for (int i = 0; i < c->n; i++)
-        if (ps_post_is_binary(c->posts[i].kind)) ps_str_printf(text, " q%d = ATC(float, q%d, qo%d);", i, i, i);
+        if (ps_post_is_binary(c->posts[i].kind))
+            ps_str_printf(text, " q%d = ATC(%s, q%d, qo%d);", i, type_of(c, i), i, i);
     ps_str_append(text, "\n#define POST(x, o, col) do { \\\n");
     for (int i = 0; i < c->n; i++)
         step_text(text, c, i, columns, false);
@@ -154,12 +168,14 @@ void ocl_post_args(ocl_launch *l, const ps_chain *c, int64_t columns) {
 
 static ps_status chain_kernel(ps_device *device, ps_lowering *l, const ps_chain *c, ocl_kernel *k, ps_error *err) {
     static const char *const starts[][2] = {
-        { "x[0]", "(float4)(x[0])" },
-        { "x[c]", "FLOAT4(x + c)" },
-        { "x[o]", "FLOAT4(x + o)" },
-        { "x[strided(o, xdims, xs)]", "(float4)(x[strided(o, xdims, xs)], x[strided(o + 1, xdims, xs)], "
-                                      "x[strided(o + 2, xdims, xs)], x[strided(o + 3, xdims, xs)])" },
+        { "IN1(x)", "(float4)(IN1(x))" },
+        { "IN1(x + c)", "IN4(x + c)" },
+        { "IN1(x + o)", "IN4(x + o)" },
+        { "IN1(x + strided(o, xdims, xs))",
+          "(float4)(IN1(x + strided(o, xdims, xs)), IN1(x + strided(o + 1, xdims, xs)), "
+          "IN1(x + strided(o + 2, xdims, xs)), IN1(x + strided(o + 3, xdims, xs)))" },
     };
+    char options[64];
     const int64_t columns = c->dims[c->rank - 1], each = columns % 4 == 0 ? 4 : 1;
     const operand_kind start = kind_of(c, c->x, columns);
     ocl_launch *launch;
@@ -167,10 +183,9 @@ static ps_status chain_kernel(ps_device *device, ps_lowering *l, const ps_chain 
     ps_str_init(&text, l->alloc);
     ps_str_printf(&text, "#define START %s\n", starts[start][each == 4]);
     ocl_post_text(&text, c, columns);
-    ps_status status = text.failed
-                           ? PS_FAIL_NOMEM(err, "a program")
-                           : ocl_launch_init(k, 0, "pointwise", each == 4 ? "-DBIAS=0 -DVEC=4" : "-DBIAS=0 -DVEC=1",
-                                             text.data, "pointwise", &launch, err);
+    ps_snprintf(options, sizeof options, "-DBIAS=0 -DVEC=%d%s", (int)each, ocl_halves(l->in_half[0], l->out_half[0]));
+    ps_status status = text.failed ? PS_FAIL_NOMEM(err, "a program")
+                                   : ocl_launch_init(k, 0, "pointwise", options, text.data, "pointwise", &launch, err);
     ps_str_release(&text);
     if (status != PS_OK) return status;
     const int64_t n = ps_shape_product(&l->node->out[0]->shape, 0, l->node->out[0]->shape.rank);
@@ -195,6 +210,7 @@ static ps_status lower_chain(ps_device *device, ps_lowering *l, const ps_post *p
     if (!ps_chain_init(&chain, n, posts, n_posts, &n->in[0]->shape, l->in_layout[0], l->in_layout, &n->out[0]->shape,
                        layout, 1))
         return ocl_decline(l, "an operand does not broadcast plainly");
+    ocl_chain_halves(&chain, l);
     PS_TRY(ocl_kernel_new(device, l, 1, "opencl.pointwise", &k, err));
     ps_status status = chain_kernel(device, l, &chain, k, err);
     l->out_layout[0] = layout;

@@ -44,12 +44,14 @@ static const char *check(const ps_node *n, bool *ret_linear) {
 static ps_status resize_launch(ps_lowering *l, ocl_kernel *k, const ps_resize_axis *axes, const tap *taps, bool linear,
                                ps_error *err) {
     void *table = NULL;
+    char options[64];
     ocl_launch *launch;
     const ps_shape *out = &l->node->out[0]->shape;
     const int64_t n = ps_shape_product(out, 0, out->rank);
     const int64_t sizes[8] = { axes[1].in, axes[2].in, axes[3].in, axes[2].out, axes[3].out };
     PS_TRY(ocl_kernel_table(k, taps, (size_t)(axes[2].out + axes[3].out) * sizeof *taps, &table, err));
-    PS_TRY(ocl_launch_init(k, 0, "resize", linear ? "-DLINEAR=1" : "-DLINEAR=0", "", "resize", &launch, err));
+    ps_snprintf(options, sizeof options, "-DLINEAR=%d%s", linear, ocl_halves(l->in_half[0], l->out_half[0]));
+    PS_TRY(ocl_launch_init(k, 0, "resize", options, "", "resize", &launch, err));
     ocl_arg_in(launch, 0);
     ocl_arg_out(launch, 0);
     ocl_arg_buffer(launch, table);
@@ -107,14 +109,15 @@ static bool castable(ps_dtype from, ps_dtype to) {
 ps_status ocl_lower_cast(ps_device *device, ps_lowering *l, ps_error *err) {
     const ps_node *n = l->node;
     const ps_dtype from = n->in[0]->dtype, to = n->out[0]->dtype;
+    const bool half = from == PS_DTYPE_F16 || l->in_half[0];
     char options[96];
     ocl_kernel *k;
     ocl_launch *launch;
     if (!castable(from, to)) return ocl_decline(l, "a cast between these types");
     if (!ocl_sizes_fit(l)) return PS_OK;
     const int64_t count = ps_shape_product(&n->out[0]->shape, 0, n->out[0]->shape.rank);
-    ps_snprintf(options, sizeof options, "-DFROM=%s -DTO=%s -DFROM_HALF=%d -DTO_HALF=%d -DTO_BOOL=%d", cl_type(from),
-                cl_type(to), from == PS_DTYPE_F16, to == PS_DTYPE_F16, to == PS_DTYPE_BOOL);
+    ps_snprintf(options, sizeof options, "-DFROM=%s -DTO=%s -DFROM_HALF=%d -DTO_HALF=%d -DTO_BOOL=%d",
+                half ? "half" : cl_type(from), cl_type(to), half, to == PS_DTYPE_F16, to == PS_DTYPE_BOOL);
     PS_TRY(ocl_kernel_new(device, l, 1, "opencl.cast", &k, err));
     ps_status status = ocl_launch_init(k, 0, "cast", options, "", "cast", &launch, err);
     if (status == PS_OK) {
@@ -155,7 +158,7 @@ static const char *check_codes(const ps_node *n, bool quantize, codes *c) {
 
 static ps_status lower_codes(ps_device *device, ps_lowering *l, bool quantize, ps_error *err) {
     const ps_node *n = l->node;
-    char options[96];
+    char options[128];
     codes c;
     ocl_kernel *k;
     ocl_launch *launch;
@@ -164,8 +167,10 @@ static ps_status lower_codes(ps_device *device, ps_lowering *l, bool quantize, p
     const int64_t count = ps_shape_product(&n->in[0]->shape, 0, n->in[0]->shape.rank);
     const bool is_signed = c.code->dtype == PS_DTYPE_I8, zero = ps_has_in(n, 2);
     if (c.channels > 1) l->in_layout[0] = PS_LAYOUT_PLAIN;
-    ps_snprintf(options, sizeof options, "-DCODE=%s -DZERO=%d -DLOW=%d -DHIGH=%d", is_signed ? "char" : "uchar", zero,
-                is_signed ? -128 : 0, is_signed ? 127 : 255);
+    ps_snprintf(options, sizeof options, "-DCODE=%s -DZERO=%d -DLOW=%d -DHIGH=%d%s", is_signed ? "char" : "uchar", zero,
+                is_signed ? -128 : 0, is_signed ? 127 : 255,
+                ocl_halves(quantize && l->in_half[0], !quantize && l->out_half[0]));
+    l->in_half[1] = false;
     PS_TRY(ocl_kernel_new(device, l, 1, quantize ? "opencl.quantize" : "opencl.dequantize", &k, err));
     ps_status status =
         ocl_launch_init(k, 0, "quantize", options, "", quantize ? "quantize" : "dequantize", &launch, err);

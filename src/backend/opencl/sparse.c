@@ -248,9 +248,9 @@ ps_status ocl_sparse_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char 
     const int few = is_few(g), rows = few ? (int)g->m : 8, n_waves = few ? waves(k->device) : 1;
     const char *program = few ? "sparse_rows" : "sparse";
     ps_snprintf(options, sizeof options,
-                "-DFORM=%d -DBN=%d -DROWS=%d -DWAVES=%d -DBIAS=%d -DWIDE_A=%d -DWIDE_C=%d -DUNROLL=%d -DPARTS=%d",
+                "-DFORM=%d -DBN=%d -DROWS=%d -DWAVES=%d -DBIAS=%d -DWIDE_A=%d -DWIDE_C=%d -DUNROLL=%d -DPARTS=%d%s",
                 (int)g->weights.form, g->weights.strip, rows, n_waves, g->has_bias, g->lda % 4 == 0, g->n % 4 == 0,
-                k->device->gpu, g->parts > 0);
+                k->device->gpu, g->parts > 0, ocl_halves(g->a_half, g->c_half));
     PS_TRY(ocl_launch_init(k, i, program, options, posts, program, &l, err));
     args(l, g);
     ocl_post_args(l, chain, columns);

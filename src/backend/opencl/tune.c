@@ -1,22 +1,8 @@
-/* tune.c - the variant of a product that is fastest on this device: tried once, then looked up.
+/* tune.c - the variant of a product that is fastest on this device (trial.c).
  *
- * Candidates are tiles and shares of the depth (by tiles), or widths and slices (few rows). The variant that the table
- * for the device gives (ocl_gemm_plan) is one of them: it stays unless another gives the same results and is faster by
- * more than times vary. Trials run the kernels themselves, on buffers of random numbers, with weights and
- * post-operations as they will be. Choices lie in the cache folder, beside the compiled programs, under the problem,
- * the kernels' source, device and driver. */
+ * Candidates are tiles and shares of the depth (by tiles), or widths and slices (few rows). What ocl_gemm_plan gives is
+ * the first of them. */
 #include "backend/opencl/gemm.h"
-#include "base/os.h"
-
-#include <math.h>
-#include <stdlib.h>
-
-#define MARGIN 0.97                  /* of the default's time */
-#define BATCHES 5                    /* of a candidate's runs: the median counts */
-#define BATCH_NS 2000000             /* a batch takes at least so long */
-#define MOST_RUNS 64                 /* of a batch */
-#define MOST_BYTES ((size_t)1 << 30) /* of buffers for trials: a larger problem keeps the default */
-#define SAME 1e-4                    /* of the largest result: sums in another order differ by less */
 
 /* What distinguishes one variant from another: the fields of ocl_gemm that ocl_gemm_plan sets. */
 typedef struct choice {
@@ -29,281 +15,55 @@ static choice choice_of(const ocl_gemm *g) {
                       g->tile.slices, (int)g->parts, (int)g->few_depth, (int)g->few_width };
 }
 
-static bool same(const choice *a, const choice *b) {
-    return memcmp(a, b, sizeof *a) == 0;
-}
-
-static void apply(const choice *c, ocl_gemm *g) {
-    g->tile.m = c->m;
-    g->tile.n = c->n;
-    g->tile.depth = c->depth;
-    g->tile.twice = c->twice != 0;
-    g->tile.rows = c->rows;
-    g->tile.slices = c->slices;
-    g->parts = c->parts;
-    g->few_depth = c->few_depth;
-    g->few_width = c->few_width;
-}
-
-/* ---- the cache ---- */
-
-typedef struct tune_key {
-    uint64_t digest[2];
-    ps_cache_key key;
-} tune_key;
-
 /* Sizes and modes; post-operations cost the same in every variant. */
-static void make_key(const ocl_device *d, const ocl_gemm *g, tune_key *ret) {
-    const int64_t parts[] = { g->a_mode,       g->b_mode, g->m,     g->n,    g->k,    g->lda,      g->ldb,
-                              g->ldc,          g->outer,  g->inner, g->bits, g->four, g->has_bias, g->weights.form,
-                              g->weights.block };
+static void make_digest(const ocl_gemm *g, uint64_t ret[2]) {
+    const int64_t parts[] = { g->a_mode,        g->b_mode, g->m,      g->n,     g->k,    g->lda,      g->ldb,
+                              g->ldc,           g->outer,  g->inner,  g->bits,  g->four, g->has_bias, g->weights.form,
+                              g->weights.block, g->a_half, g->b_half, g->c_half };
     uint64_t hash = ps_hash_bytes(parts, sizeof parts, ocl_program_version("gemm"));
     hash = ps_hash_bytes(g->image, sizeof g->image, hash);
-    ret->digest[0] = ps_hash_bytes(g->window, sizeof g->window, hash);
-    ret->digest[1] = ocl_program_version("gemv");
-    ret->key = (ps_cache_key) { "opencl-tune", ret->digest, sizeof ret->digest, PS_VERSION, d->target };
+    ret[0] = ps_hash_bytes(g->window, sizeof g->window, hash);
+    ret[1] = ocl_program_version("gemv");
 }
 
-/* An entry says what some process found: it is taken only if it is a variant that is possible here. */
-static bool find(const ocl_device *d, const ocl_gemm *list, size_t n, const tune_key *key, ocl_gemm *ret) {
-    void *data = NULL;
-    size_t size = 0;
-    bool found = false;
-    if (ps_cache_get(d->cache, &key->key, &data, &size, NULL) != PS_OK) return false;
-    for (size_t i = 0; i < n && size == sizeof(choice) && !found; i++) {
-        const choice c = choice_of(&list[i]);
-        found = same(&c, data);
-        if (found) *ret = list[i];
-    }
-    ps_free(d->base.alloc, data);
-    return found;
-}
-
-/* ---- trials ---- */
-
-typedef struct trial {
-    ocl_device *device;
+typedef struct products {
+    ps_device *device;
     ps_lowering *l;
     const ps_chain *chain;
     int64_t columns;
-    ps_stream *stream;
-    ps_region regions[PS_LOWER_MAX + 2]; /* of inputs, the output, the workspace */
-    void *in[PS_LOWER_MAX], *out[1];
-    size_t out_bytes;
-    float *want, *got; /* results of the default, and of a candidate */
-} trial;
+    ocl_gemm list[OCL_MOST_VARIANTS];
+    choice ids[OCL_MOST_VARIANTS];
+    size_t n;
+} products;
 
-static ps_status new_region(trial *t, ps_region *r, size_t bytes, const float *content, ps_error *err) {
-    r->offset = 0;
-    return ocl_memory_ops.buffer_new(&t->device->base, bytes, content, &r->buffer, err);
-}
-
-static bool bytes_of(const ps_value *v, size_t *ret) {
-    int64_t n;
-    return ps_shape_elements(&v->shape, &n) && ps_dtype_bytes(v->dtype, n, ret);
-}
-
-/* The weights are in a buffer of their own; every other input gets one. */
-static bool is_read(const trial *t, uint32_t i) {
-    const ps_node *n = t->l->node;
-    return n->in[i] && n->in[i]->dtype == PS_DTYPE_F32 && !(i < 64 && t->l->taken >> i & 1);
-}
-
-static bool count_bytes(const trial *t, size_t *ret_all, size_t *ret_largest) {
-    const ps_node *n = t->l->node;
-    size_t bytes;
-    if (!bytes_of(n->out[0], &bytes) || n->n_out != 1) return false;
-    *ret_all = 3 * bytes;
-    *ret_largest = bytes;
-    for (uint32_t i = 0; i < n->n_in; i++) {
-        if (!is_read(t, i)) continue;
-        if (!bytes_of(n->in[i], &bytes) || bytes > MOST_BYTES) return false;
-        *ret_all += bytes;
-        *ret_largest = bytes > *ret_largest ? bytes : *ret_largest;
-    }
-    return *ret_all <= MOST_BYTES;
-}
-
-static ps_status make_inputs(trial *t, size_t largest, ps_error *err) {
-    const ps_node *n = t->l->node;
-    ps_status status = PS_OK;
-    float *numbers = ps_alloc(t->l->alloc, largest);
-    if (!numbers) return PS_FAIL_NOMEM(err, "a trial");
-    uint32_t seed = 1;
-    for (size_t i = 0; i < largest / sizeof *numbers; i++) {
-        seed = seed * 1664525u + 1013904223u;
-        numbers[i] = (float)(seed >> 8) / (1 << 23) - 1;
-    }
-    for (uint32_t i = 0; i < n->n_in && status == PS_OK; i++) {
-        size_t bytes;
-        if (!is_read(t, i) || !bytes_of(n->in[i], &bytes)) continue;
-        status = new_region(t, &t->regions[i], bytes, numbers, err);
-        t->in[i] = &t->regions[i];
-    }
-    ps_free(t->l->alloc, numbers);
+static ps_status make(void *ctx, size_t i, ocl_kernel **ret, ps_error *err) {
+    const products *p = ctx;
+    const ocl_gemm *g = &p->list[i];
+    PS_TRY(ocl_kernel_new(p->device, p->l, 2, "trial", ret, err));
+    (*ret)->n = g->parts ? 2 : 1;
+    (*ret)->base.workspace = ocl_gemm_workspace(g);
+    const ps_status status = ocl_gemm_launch(*ret, 0, g, p->chain, p->columns, err);
+    if (status != PS_OK) ocl_kernel_free(&(*ret)->base);
     return status;
-}
-
-static void end(trial *t) {
-    for (size_t i = 0; i < PS_LOWER_MAX + 2; i++)
-        ocl_memory_ops.buffer_free(&t->device->base, t->regions[i].buffer);
-    ocl_memory_ops.stream_free(t->stream);
-    ps_free(t->l->alloc, t->want);
-    ps_free(t->l->alloc, t->got);
-}
-
-static ps_status begin(trial *t, size_t largest, ps_error *err) {
-    if (!bytes_of(t->l->node->out[0], &t->out_bytes)) return PS_OK;
-    PS_TRY(ocl_memory_ops.stream_new(&t->device->base, &t->stream, err));
-    PS_TRY(make_inputs(t, largest, err));
-    PS_TRY(new_region(t, &t->regions[PS_LOWER_MAX], t->out_bytes, NULL, err));
-    t->out[0] = &t->regions[PS_LOWER_MAX];
-    t->want = ps_alloc(t->l->alloc, t->out_bytes);
-    t->got = ps_alloc(t->l->alloc, t->out_bytes);
-    return t->want && t->got ? PS_OK : PS_FAIL_NOMEM(err, "a trial");
-}
-
-static ps_status run_times(trial *t, const ps_kernel *k, void *state, int times, int64_t *ret_ns, ps_error *err) {
-    const ps_kernel_args args = { t->in, t->out, &t->regions[PS_LOWER_MAX + 1], state, t->l->alloc, t->stream };
-    const int64_t start = ps_clock_ns();
-    for (int i = 0; i < times; i++)
-        PS_TRY(k->ops->run(k, &args, err));
-    PS_TRY(ocl_memory_ops.sync(t->stream, err));
-    *ret_ns = (ps_clock_ns() - start) / times;
-    return PS_OK;
-}
-
-static int by_time(const void *a, const void *b) {
-    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* Times one variant; its results go to `results`. */
-static ps_status run_variant(trial *t, const ps_kernel *k, void *state, float *results, int64_t *ret_ns,
-                             ps_error *err) {
-    int64_t ns, list[BATCHES];
-    PS_TRY(run_times(t, k, state, 1, &ns, err));
-    PS_TRY(ocl_memory_ops.download(t->stream, results, t->out[0], t->out_bytes, err));
-    PS_TRY(run_times(t, k, state, 1, &ns, err));
-    const int64_t wanted = BATCH_NS / (ns + 1) + 1;
-    const int runs = (int)(wanted < MOST_RUNS ? wanted : MOST_RUNS);
-    for (int i = 0; i < BATCHES; i++)
-        PS_TRY(run_times(t, k, state, runs, &list[i], err));
-    qsort(list, BATCHES, sizeof *list, by_time);
-    *ret_ns = list[BATCHES / 2];
-    return PS_OK;
-}
-
-static ps_status try_kernel(trial *t, ocl_kernel *k, float *results, int64_t *ret_ns, ps_error *err) {
-    ps_region *work = &t->regions[PS_LOWER_MAX + 1];
-    void *state = NULL;
-    ocl_memory_ops.buffer_free(&t->device->base, work->buffer);
-    work->buffer = NULL;
-    if (k->base.workspace) PS_TRY(new_region(t, work, k->base.workspace, NULL, err));
-    PS_TRY(k->base.ops->state_new(&k->base, t->l->alloc, &state, err));
-    const ps_status status = run_variant(t, &k->base, state, results, ret_ns, err);
-    k->base.ops->state_free(&k->base, t->l->alloc, state);
-    return status;
-}
-
-static ps_status try_variant(trial *t, const ocl_gemm *g, float *results, int64_t *ret_ns, ps_error *err) {
-    ocl_kernel *k;
-    PS_TRY(ocl_kernel_new(&t->device->base, t->l, 2, "trial", &k, err));
-    k->n = g->parts ? 2 : 1;
-    k->base.workspace = ocl_gemm_workspace(g);
-    ps_status status = ocl_gemm_launch(k, 0, g, t->chain, t->columns, err);
-    if (status == PS_OK) status = try_kernel(t, k, results, ret_ns, err);
-    ocl_kernel_free(&k->base);
-    return status;
-}
-
-/* Where the default gives no finite number, so must the other. */
-static bool is_same(float got, float want, float allowed) {
-    if (isfinite(want)) return fabsf(got - want) <= allowed;
-    return isnan(want) ? isnan(got) : got == want;
-}
-
-static bool agrees(const trial *t) {
-    const size_t n = t->out_bytes / sizeof *t->want;
-    float largest = 0;
-    for (size_t i = 0; i < n; i++)
-        if (isfinite(t->want[i])) largest = fabsf(t->want[i]) > largest ? fabsf(t->want[i]) : largest;
-    for (size_t i = 0; i < n; i++)
-        if (!is_same(t->got[i], t->want[i], (float)SAME * largest)) return false;
-    return true;
-}
-
-/* ---- choosing ---- */
-
-/* A variant that cannot be had is none; a device that is lost ends the trials. */
-static ps_status compare(trial *t, const ocl_gemm *list, size_t n, ps_tuning *tuning, ocl_gemm *g, ps_error *err) {
-    int64_t usual = 0, best = 0, ns = 0;
-    size_t chosen = 0;
-    PS_TRY(try_variant(t, &list[0], t->want, &usual, err));
-    for (size_t i = 1; i < n; i++) {
-        ps_error why = PS_ERROR_INIT;
-        if (ps_clock_ns() > tuning->until_ns) break;
-        const ps_status status = try_variant(t, &list[i], t->got, &ns, &why);
-        if (status == PS_UNAVAILABLE) {
-            if (err) *err = why;
-            return status;
-        }
-        tuning->tried += status == PS_OK;
-        if (status != PS_OK) continue;
-        if (!agrees(t)) {
-            tuning->wrong++;
-            continue;
-        }
-        if ((double)ns > MARGIN * (double)usual || (chosen && ns >= best)) continue;
-        best = ns;
-        chosen = i;
-    }
-    tuning->problems++;
-    tuning->faster += chosen > 0;
-    tuning->usual_ns += usual;
-    tuning->best_ns += chosen ? best : usual;
-    *g = list[chosen];
-    return PS_OK;
-}
-
-static ps_status try_all(trial *t, const ocl_gemm *list, size_t n, ocl_gemm *g, ps_error *err) {
-    size_t all, largest;
-    if (!count_bytes(t, &all, &largest)) return PS_OK;
-    ps_status status = begin(t, largest, err);
-    if (status == PS_OK) status = compare(t, list, n, t->l->tuning, g, err);
-    end(t);
-    return status == PS_NO_MEMORY ? PS_OK : status; /* the default needs less */
-}
-
-static bool may_try(const ps_lowering *l) {
-    return l->tuning && ps_clock_ns() < l->tuning->until_ns;
 }
 
 ps_status ocl_tune(ps_device *device, ps_lowering *l, ocl_gemm *g, const ps_chain *chain, int64_t columns,
                    ps_error *err) {
-    ocl_device *d = ocl_of(device);
-    ocl_gemm *list;
-    tune_key key;
-    size_t n = 0;
-    if (g->weights.strip || (!d->cache && !may_try(l))) return PS_OK; /* what is sparse has no variants */
-    list = ps_alloc_array(l->alloc, OCL_MOST_VARIANTS, sizeof *list);
-    if (!list) return PS_FAIL_NOMEM(err, "variants of a product");
-    ocl_gemm_variants(d, g, list, &n);
-    make_key(d, g, &key);
-    ps_status status = PS_OK;
-    if (!find(d, list, n, &key, g) && may_try(l)) {
-        trial *t = ps_alloc_zero(l->alloc, sizeof *t);
-        if (t) {
-            *t = (trial) { .device = d, .l = l, .chain = chain, .columns = columns };
-            ocl_gemm chosen = *g;
-            status = try_all(t, list, n, &chosen, err);
-            const choice c = choice_of(&chosen);
-            if (status == PS_OK && ps_clock_ns() < l->tuning->until_ns)
-                ps_cache_put(d->cache, &key.key, &c, sizeof c, NULL);
-            apply(&c, g);
-        }
-        ps_free(l->alloc, t);
-    }
-    ps_free(l->alloc, list);
+    size_t chosen = 0;
+    if (g->weights.strip || !ocl_may_choose(device, l)) return PS_OK; /* what is sparse has no variants */
+    products *p = ps_alloc_zero(l->alloc, sizeof *p);
+    if (!p) return PS_FAIL_NOMEM(err, "variants of a product");
+    p->device = device;
+    p->l = l;
+    p->chain = chain;
+    p->columns = columns;
+    ocl_gemm_variants(ocl_of(device), g, p->list, &p->n);
+    for (size_t i = 0; i < p->n; i++)
+        p->ids[i] = choice_of(&p->list[i]);
+    ocl_trials trials = { .n = p->n, .ids = p->ids, .id_bytes = sizeof(choice), .make = make, .ctx = p };
+    make_digest(g, trials.digest);
+    const ps_status status = ocl_choose(device, l, &trials, &chosen, err);
+    if (status == PS_OK) *g = p->list[chosen];
+    ps_free(l->alloc, p);
     return status;
 }

@@ -25,6 +25,14 @@ static int64_t up(int64_t n, int64_t unit) {
     return (n + unit - 1) / unit * unit;
 }
 
+static int64_t pixels_of(const ocl_conv *c) {
+    return c->batch * c->w[1].in * c->w[2].in * c->in_channels;
+}
+
+static int64_t results_of(const ocl_conv *c) {
+    return c->batch * c->w[1].out * c->w[2].out * c->out_channels;
+}
+
 /* The products: edge² of them, tiles x in_channels by in_channels x out_channels. False: too large for offsets. */
 static bool describe(const ocl_device *d, const ocl_conv *c, int tile, winograd *w) {
     *w = (winograd) { .c = c, .tile = tile, .edge = tile + 2 };
@@ -52,8 +60,8 @@ static bool describe(const ocl_device *d, const ocl_conv *c, int tile, winograd 
     ocl_gemm_plan(d, &w->g, false);
     const double products = ocl_gemm_cost(d, &w->g);
     const double moved = (double)(places * (before + behind + c->in_channels * c->out_channels));
-    const double pixels = (double)(c->batch * (c->w[1].in * c->w[2].in * c->in_channels));
-    const double results = (double)(c->batch * (c->w[1].out * c->w[2].out * c->out_channels));
+    const double pixels = (double)pixels_of(c) * (c->in_half ? 0.5 : 1);
+    const double results = (double)results_of(c) * (c->out_half ? 0.5 : 1);
     const double traffic = ocl_traffic_cost(d, moved);
     w->cost = (products > traffic ? products : traffic) + ocl_traffic_cost(d, pixels + (double)(places * before)) +
               ocl_traffic_cost(d, results + (double)(places * behind));
@@ -68,10 +76,9 @@ static size_t workspace_of(const winograd *w) {
  * weights leave so much is seen at its end. */
 static bool has_room(const ocl_device *d, const winograd *w) {
     const ocl_conv *c = w->c;
-    const size_t values =
-        (size_t)(c->batch * (c->w[1].in * c->w[2].in * c->in_channels + c->w[1].out * c->w[2].out * c->out_channels));
-    return ocl_has_room(d, workspace_of(w) + values * sizeof(float),
-                        (size_t)(w->g.inner * w->g.step[3]) * sizeof(float));
+    const size_t values = (size_t)pixels_of(c) * (c->in_half ? sizeof(cl_half) : sizeof(float)) +
+                          (size_t)results_of(c) * (c->out_half ? sizeof(cl_half) : sizeof(float));
+    return ocl_has_room(d, workspace_of(w) + values, (size_t)(w->g.inner * w->g.step[3]) * sizeof(float));
 }
 
 /* ---- weights ---- */
@@ -128,12 +135,26 @@ static ps_status pack(void *ctx, void *dst, ps_error *err) {
     return PS_OK;
 }
 
-static ps_status take_weights(ps_device *device, ps_lowering *l, const winograd *w, void **ret, ps_error *err) {
+/* Of the kernel's own, for one that is only tried. */
+static ps_status own_weights(ocl_kernel *k, const ps_lowering *l, pack_job *job, size_t bytes, void **ret,
+                             ps_error *err) {
+    PS_TRY(ps_tensor_need(job->src, err));
+    void *packed = ps_alloc(l->alloc, bytes);
+    if (!packed) return PS_FAIL_NOMEM(err, "packed weights");
+    ps_status status = pack(job, packed, err);
+    if (status == PS_OK) status = ocl_kernel_table(k, packed, bytes, ret, err);
+    ps_free(l->alloc, packed);
+    return status;
+}
+
+static ps_status take_weights(ps_device *device, ps_lowering *l, const winograd *w, bool tried, ocl_kernel *k,
+                              void **ret, ps_error *err) {
     char key[64];
     size_t bytes;
     pack_job job = { w, l->node->in[1]->constant, l->threads, NULL };
     PS_FAIL_IF(!ps_dtype_bytes(PS_DTYPE_F32, w->g.inner * w->g.step[3], &bytes), err, LIMIT,
                "weights are too large to pack");
+    if (tried) return own_weights(k, l, &job, bytes, ret, err);
     ps_snprintf(key, sizeof key, "opencl.winograd %d", w->tile);
     return ps_weights_take_on(l, device, 1, key, bytes, pack, &job, ret, err);
 }
@@ -151,7 +172,7 @@ static void place_args(ocl_launch *l, const winograd *w) {
 static ps_status before(ocl_kernel *k, const winograd *w, ps_error *err) {
     char options[64];
     ocl_launch *l;
-    ps_snprintf(options, sizeof options, "-DTILE=%d", w->tile);
+    ps_snprintf(options, sizeof options, "-DTILE=%d%s", w->tile, ocl_halves(w->c->in_half, false));
     PS_TRY(ocl_launch_init(k, 0, "winograd", options, "", "to_products", &l, err));
     ocl_arg_in(l, 0);
     ocl_arg_work(l, 0);
@@ -166,7 +187,8 @@ static ps_status behind(ocl_kernel *k, const winograd *w, const ps_chain *chain,
     ps_str text;
     ps_str_init(&text, k->base.alloc);
     ocl_post_text(&text, chain, w->c->out_channels);
-    ps_snprintf(options, sizeof options, "-DTILE=%d -DBIAS=%d", w->tile, w->c->has_bias);
+    ps_snprintf(options, sizeof options, "-DTILE=%d -DBIAS=%d%s", w->tile, w->c->has_bias,
+                ocl_halves(false, w->c->out_half));
     ps_status status = text.failed ? PS_FAIL_NOMEM(err, "a program")
                                    : ocl_launch_init(k, 2, "winograd", options, text.data, "from_products", &l, err);
     ps_str_release(&text);
@@ -180,11 +202,11 @@ static ps_status behind(ocl_kernel *k, const winograd *w, const ps_chain *chain,
     return PS_OK;
 }
 
-static ps_status launches(ps_device *device, ps_lowering *l, winograd *w, const ps_chain *chain, ocl_kernel *k,
-                          ps_error *err) {
+static ps_status launches(ps_device *device, ps_lowering *l, winograd *w, const ps_chain *chain, bool tried,
+                          ocl_kernel *k, ps_error *err) {
     const ps_chain nothing = { .rank = 1, .dims = { 1 } };
     void *weights = NULL;
-    PS_TRY(take_weights(device, l, w, &weights, err));
+    PS_TRY(take_weights(device, l, w, tried, k, &weights, err));
     w->g.b = (ocl_arg) { OCL_ARG_BUFFER, { .buffer = weights }, 0 };
     k->base.workspace = workspace_of(w);
     PS_TRY(before(k, w, err));
@@ -215,6 +237,66 @@ int ocl_winograd_choice(const ocl_device *d, const ocl_conv *c, ocl_gemm *ret) {
     return w.tile;
 }
 
+/* ---- by trial ---- */
+
+#define DIRECT 0 /* in place of a tile */
+
+typedef struct algorithms {
+    ps_device *device;
+    ps_lowering *l;
+    const ocl_conv *c;
+    const ps_chain *chain;
+    winograd list[3];
+    int32_t tiles[3];
+    size_t n;
+} algorithms;
+
+static ps_status make_algorithm(void *ctx, size_t i, ocl_kernel **ret, ps_error *err) {
+    algorithms *a = ctx;
+    PS_TRY(ocl_kernel_new(a->device, a->l, 3, "trial", ret, err));
+    const ps_status status = a->tiles[i] == DIRECT ? ocl_conv_direct(a->device, a->l, a->c, a->chain, true, *ret, err)
+                                                   : launches(a->device, a->l, &a->list[i], a->chain, true, *ret, err);
+    if (status != PS_OK) ocl_kernel_free(&(*ret)->base);
+    return status;
+}
+
+/* The estimate's choice first, then the others that are possible. */
+static void list_algorithms(const ocl_device *d, const winograd *estimated, algorithms *a) {
+    a->list[0] = *estimated;
+    a->tiles[0] = estimated->tile;
+    a->n = 1;
+    for (int tile = 0; tile <= 4; tile += 2) {
+        winograd *w = &a->list[a->n];
+        if (tile == estimated->tile) continue;
+        if (tile != DIRECT && (!describe(d, a->c, tile, w) || !has_room(d, w))) continue;
+        a->tiles[a->n++] = tile;
+    }
+}
+
+/* Replaces what the estimate has chosen by what is fastest, as far as that is known or may be tried. */
+static ps_status choose_by_trial(ps_device *device, ps_lowering *l, const ocl_conv *c, const ps_chain *chain,
+                                 winograd *w, ps_error *err) {
+    size_t chosen = 0;
+    if (!ocl_may_choose(device, l)) return PS_OK;
+    algorithms *a = ps_alloc_zero(l->alloc, sizeof *a);
+    if (!a) return PS_FAIL_NOMEM(err, "ways of a convolution");
+    a->device = device;
+    a->l = l;
+    a->c = c;
+    a->chain = chain;
+    list_algorithms(ocl_of(device), w, a);
+    ocl_trials trials = { .n = a->n, .ids = a->tiles, .id_bytes = sizeof *a->tiles, .make = make_algorithm, .ctx = a };
+    ocl_conv_digest(c, "winograd", trials.digest);
+    trials.digest[1] ^= ocl_program_version("gemm");
+    const ps_status status = ocl_choose(device, l, &trials, &chosen, err);
+    if (status == PS_OK && a->tiles[chosen] != w->tile) {
+        *w = a->list[chosen];
+        w->tile = a->tiles[chosen];
+    }
+    ps_free(l->alloc, a);
+    return status;
+}
+
 ps_status ocl_lower_winograd(ps_device *device, ps_lowering *l, ps_error *err) {
     const ocl_device *d = ocl_of(device);
     ocl_conv c;
@@ -230,10 +312,12 @@ ps_status ocl_lower_winograd(ps_device *device, ps_lowering *l, ps_error *err) {
     PS_TRY(ocl_weights_narrow(device, l, 1, &panels, &narrow, err));
     if (narrow || l->frugal) return PS_OK; /* narrow ones would take four to eight times as much, transformed */
     choose(d, &c, &best);
-    if (!best.tile || !has_room(d, &best)) return PS_OK;
+    if (best.tile && !has_room(d, &best)) best.tile = DIRECT;
+    if (!d->test_winograd) PS_TRY(choose_by_trial(device, l, &c, &chain, &best, err));
+    if (best.tile == DIRECT) return PS_OK;
     PS_TRY(ocl_kernel_new(device, l, 3, best.tile == 2 ? "opencl.conv winograd 2x2" : "opencl.conv winograd 4x4", &k,
                           err));
     ocl_conv_layouts(l);
     l->roomy = true;
-    return ocl_kernel_done(l, k, launches(device, l, &best, &chain, k, err));
+    return ocl_kernel_done(l, k, launches(device, l, &best, &chain, false, k, err));
 }

@@ -89,7 +89,7 @@ static ps_status device_lower(ps_device *device, ps_lowering *l, ps_error *err) 
     return ps_lower_ref(device, l, err);
 }
 
-static ps_status device_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_layout from, ps_layout to,
+static ps_status device_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_form from, ps_form to,
                                 int threads, ps_alloc_state *alloc, ps_kernel **ret, ps_error *err) {
     return PS_FAIL(err, INTERNAL, "the reference device knows one layout only");
 }

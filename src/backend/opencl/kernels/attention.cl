@@ -7,7 +7,7 @@
  * an item.
  *
  * WIDTH: 1 or 2, columns of v up to 32 or 64. WIDE 1: depth and columns are multiples of four
- * MASK 1: added to the scores; strides over batch, head, query, key. sizes: queries, keys, depth, columns, heads */
+ * q, k, v: IN, y: OUT. MASK 1: added to the scores, halves where MASK_HALF is 1; strides over batch, head, query, key. sizes: queries, keys, depth, columns, heads */
 #define ITEMS 64
 #define TILE 32
 #define STRIDE (TILE + 4) /* of what is turned: spreads fours over the banks */
@@ -15,21 +15,29 @@
 #define CHUNKS (2 * TILE * STRIDE / 4)
 #define VALUES (TILE * QUADS)
 
-float4 load4(__global const float *p, int n) {
-#if WIDE
-    return n > 0 ? FLOAT4(p) : (float4)(0.0f);
+#if MASK_HALF
+#define MASK_IN half
+#define MASK1(p) HALF1(p)
 #else
-    if (n >= 4) return vload4(0, p);
+#define MASK_IN float
+#define MASK1(p) (*(p))
+#endif
+
+float4 load4(__global const IN *p, int n) {
+#if WIDE
+    return n > 0 ? IN4(p) : (float4)(0.0f);
+#else
+    if (n >= 4) return IN4_ANYWHERE(p);
     float4 v = (float4)(0.0f);
-    if (n > 0) v.x = p[0];
-    if (n > 1) v.y = p[1];
-    if (n > 2) v.z = p[2];
+    if (n > 0) v.x = IN1(p);
+    if (n > 1) v.y = IN1(p + 1);
+    if (n > 2) v.z = IN1(p + 2);
     return v;
 #endif
 }
 
 /* A chunk of 32 rows, four along the depth of one row a load; rows out of range read the last. */
-void load_turned(__local float *to, __global const float *from, int row0, int rows, int step, int at, int depth) {
+void load_turned(__local float *to, __global const IN *from, int row0, int rows, int step, int at, int depth) {
 #pragma unroll 2
     for (int i = 0; i < TILE * TILE / 4 / ITEMS; i++) {
         const int place = get_local_id(0) + i * ITEMS, row = place / (TILE / 4), k = place % (TILE / 4) * 4;
@@ -47,13 +55,13 @@ float4 max4(float4 a, float4 b) {
 
 float largest_of(float4 v) { return post_max(post_max(v.x, v.y), post_max(v.z, v.w)); }
 
-__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void attention(__global const float *q, ulong qo,
-                                                                          __global const float *k, ulong ko,
-                                                                          __global const float *v, ulong vo,
-                                                                          __global float *y, ulong yo, int8 sizes,
+__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void attention(__global const IN *q, ulong qo,
+                                                                          __global const IN *k, ulong ko,
+                                                                          __global const IN *v, ulong vo,
+                                                                          __global OUT *y, ulong yo, int8 sizes,
                                                                           float scale
 #if MASK
-                                                                          , __global const float *mask, ulong mask_o,
+                                                                          , __global const MASK_IN *mask, ulong mask_o,
                                                                           int8 strides
 #endif
 ) {
@@ -63,12 +71,12 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void attention(__glo
     const int q0 = get_group_id(0) * TILE, step = heads * depth, step_v = heads * columns;
     __local float *const qs = (__local float *)tiles, *const ks = qs + TILE * STRIDE;
     float4 acc[4][WIDTH], top = (float4)(-INFINITY), sum = (float4)(0.0f);
-    q = ATC(float, q, qo) + batch * queries * step + head * depth;
-    k = ATC(float, k, ko) + batch * keys * step + head * depth;
-    v = ATC(float, v, vo) + batch * keys * step_v + head * columns;
-    y = AT(float, y, yo) + batch * queries * step_v + head * columns;
+    q = ATC(IN, q, qo) + batch * queries * step + head * depth;
+    k = ATC(IN, k, ko) + batch * keys * step + head * depth;
+    v = ATC(IN, v, vo) + batch * keys * step_v + head * columns;
+    y = AT(OUT, y, yo) + batch * queries * step_v + head * columns;
 #if MASK
-    mask = ATC(float, mask, mask_o) + batch * strides.s0 + head * strides.s1;
+    mask = ATC(MASK_IN, mask, mask_o) + batch * strides.s0 + head * strides.s1;
 #endif
 #pragma unroll
     for (int r = 0; r < 4; r++)
@@ -102,11 +110,11 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void attention(__glo
             const int left = keys - k0 - tx * 4;
             s[r] *= scale;
 #if MASK
-            __global const float *m = mask + min(q0 + ty * 4 + r, queries - 1) * strides.s2 + (k0 + tx * 4) * strides.s3;
-            if (left > 0) s[r].x += m[0];
-            if (left > 1) s[r].y += m[strides.s3];
-            if (left > 2) s[r].z += m[2 * strides.s3];
-            if (left > 3) s[r].w += m[3 * strides.s3];
+            __global const MASK_IN *m = mask + min(q0 + ty * 4 + r, queries - 1) * strides.s2 + (k0 + tx * 4) * strides.s3;
+            if (left > 0) s[r].x += MASK1(m);
+            if (left > 1) s[r].y += MASK1(m + strides.s3);
+            if (left > 2) s[r].z += MASK1(m + 2 * strides.s3);
+            if (left > 3) s[r].w += MASK1(m + 3 * strides.s3);
 #endif
             if (left < 1) s[r].x = -INFINITY;
             if (left < 2) s[r].y = -INFINITY;
@@ -177,14 +185,14 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void attention(__glo
         for (int w = 0; w < WIDTH; w++) {
             const int c = (w * 8 + tx) * 4;
             const float4 result = acc[r][w] / sums[r];
-            __global float *to = y + row * step_v + c;
+            __global OUT *to = y + row * step_v + c;
 #if WIDE
-            if (c < columns) *(__global float4 *)to = result;
+            if (c < columns) PUT4(result, to);
 #else
-            if (c < columns) to[0] = result.x;
-            if (c + 1 < columns) to[1] = result.y;
-            if (c + 2 < columns) to[2] = result.z;
-            if (c + 3 < columns) to[3] = result.w;
+            if (c < columns) PUT1(result.x, to);
+            if (c + 1 < columns) PUT1(result.y, to + 1);
+            if (c + 2 < columns) PUT1(result.z, to + 2);
+            if (c + 3 < columns) PUT1(result.w, to + 3);
 #endif
         }
     }

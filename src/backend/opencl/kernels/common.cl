@@ -5,6 +5,37 @@
 #define AT(type, p, offset) ((__global type *)((__global char *)(p) + (offset)))
 #define ATC(type, p, offset) ((__global const type *)((__global const char *)(p) + (offset)))
 
+#define FOURTH(type, p) (*(__global const type *)(p))
+#define FLOAT4(p) FOURTH(float4, p) /* begins at a multiple of 16 bytes: one access, which vload4 is not where only 4 are sure */
+
+/* Values lie as floats, or as halves, which are read and written here and are floats in between: a kernel's input where
+ * IN_HALF is 1, its output where OUT_HALF is, operands of post-operations as their text says. HALF4: begins at a multiple
+ * of 8 bytes. What is too large for a half becomes the largest; infinities and NaN stay. */
+#define HALF1(p) vload_half(0, p)
+#define HALF4(p) vloada_half4(0, p)
+float within_half(float v) { return fabs(v) < INFINITY ? clamp(v, -65504.0f, 65504.0f) : v; }
+float4 within_half4(float4 v) { return select(v, clamp(v, -65504.0f, 65504.0f), fabs(v) < INFINITY); }
+#if IN_HALF
+#define IN half
+#define IN1(p) HALF1(p)
+#define IN4(p) HALF4(p)
+#define IN4_ANYWHERE(p) vload_half4(0, p)
+#else
+#define IN float
+#define IN1(p) (*(p))
+#define IN4(p) FLOAT4(p)
+#define IN4_ANYWHERE(p) vload4(0, p)
+#endif
+#if OUT_HALF
+#define OUT half
+#define PUT1(v, p) vstore_half(within_half(v), 0, p)
+#define PUT4(v, p) vstorea_half4(within_half4(v), 0, p)
+#else
+#define OUT float
+#define PUT1(v, p) *(p) = v
+#define PUT4(v, p) *(__global float4 *)(p) = v
+#endif
+
 /* Post-operations, as src/ops/params.c defines them: NaN passes. */
 float post_max(float x, float y) { return x > y || x != x ? x : y; }
 float post_min(float x, float y) { return x < y || x != x ? x : y; }
@@ -41,8 +72,6 @@ int strided(int o, int8 dims, int8 strides) {
 #ifndef WIDTH
 #define WIDTH 1
 #endif
-#define FOURTH(type, p) (*(__global const type *)(p))
-#define FLOAT4(p) FOURTH(float4, p) /* begins at a multiple of 16 bytes: one access, which vload4 is not where only 4 are sure */
 
 #if FORM == 0
 #define WEIGHT float
@@ -153,12 +182,14 @@ void weights_wide(__global const WEIGHT *b, int at, float4 *w) {
 #if VEC == 4
 #define FLOATS float4
 #define LOAD(p) FLOAT4(p)
-#define STORE(v, p) *(__global float4 *)(p) = v
+#define LOAD_IN(p) IN4(p)
+#define STORE(v, p) PUT4(v, p)
 #define FINISH(v) POST4(v, o, c)
 #else
 #define FLOATS float
 #define LOAD(p) (*(p))
-#define STORE(v, p) *(p) = v
+#define LOAD_IN(p) IN1(p)
+#define STORE(v, p) PUT1(v, p)
 #define FINISH(v) POST(v, o, c)
 #endif
 #if BIAS

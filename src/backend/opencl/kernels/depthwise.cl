@@ -4,7 +4,7 @@
  * PIXELS n: of n neighbours along the width, in two dims, where ACROSS taps of the width lie STRIDE apart in the output: what
  *     an item reads of a row serves all of its pixels */
 #if PIXELS == 0
-__kernel void depthwise(__global const float *x, ulong xo, __global const float *weights, ulong wo, __global float *y,
+__kernel void depthwise(__global const IN *x, ulong xo, __global const float *weights, ulong wo, __global OUT *y,
                         ulong yo, int n, int8 image, int8 window, int8 taps
 #if BIAS
                         , __global const float *bias, ulong bias_o
@@ -17,9 +17,9 @@ __kernel void depthwise(__global const float *x, ulong xo, __global const float 
     const int h0 = pixel / image.s6 % image.s5 * window.s1 - window.s4;
     const int d0 = pixel / image.s6 / image.s5 % image.s4 * window.s0 - window.s3;
     const int picture = pixel / image.s6 / image.s5 / image.s4;
-    x = ATC(float, x, xo) + picture * image.s0 * image.s1 * image.s2 * image.s3 + c / window.s7;
+    x = ATC(IN, x, xo) + picture * image.s0 * image.s1 * image.s2 * image.s3 + c / window.s7;
     weights = ATC(float, weights, wo) + c;
-    y = AT(float, y, yo);
+    y = AT(OUT, y, yo);
 #if BIAS
     bias = ATC(float, bias, bias_o);
 #endif
@@ -32,7 +32,7 @@ __kernel void depthwise(__global const float *x, ulong xo, __global const float 
             for (int e = 0; e < taps.s2; e++, weights += window.s6) {
                 const int w = w0 + e * taps.s5;
                 if (d < 0 || d >= image.s0 || h < 0 || h >= image.s1 || w < 0 || w >= image.s2) continue;
-                sum = LOAD(x + ((d * image.s1 + h) * image.s2 + w) * image.s3) * LOAD(weights) + sum;
+                sum = LOAD_IN(x + ((d * image.s1 + h) * image.s2 + w) * image.s3) * LOAD(weights) + sum;
             }
         }
     }
@@ -43,7 +43,7 @@ __kernel void depthwise(__global const float *x, ulong xo, __global const float 
 #else
 #define SPAN ((PIXELS - 1) * STRIDE + ACROSS)
 
-__kernel void depthwise(__global const float *x, ulong xo, __global const float *weights, ulong wo, __global float *y,
+__kernel void depthwise(__global const IN *x, ulong xo, __global const float *weights, ulong wo, __global OUT *y,
                         ulong yo, int n, int8 image, int8 window, int8 taps
 #if BIAS
                         , __global const float *bias, ulong bias_o
@@ -53,9 +53,9 @@ __kernel void depthwise(__global const float *x, ulong xo, __global const float 
     if (item >= n) return;
     const int c = item % fours * VEC, w_out = item / fours % groups * PIXELS, row = item / fours / groups;
     const int h0 = row % image.s5 * window.s1 - window.s4, w0 = w_out * STRIDE - window.s5;
-    x = ATC(float, x, xo) + row / image.s5 * image.s1 * image.s2 * image.s3 + c;
+    x = ATC(IN, x, xo) + row / image.s5 * image.s1 * image.s2 * image.s3 + c;
     weights = ATC(float, weights, wo) + c;
-    y = AT(float, y, yo);
+    y = AT(OUT, y, yo);
 #if BIAS
     bias = ATC(float, bias, bias_o);
 #endif
@@ -69,7 +69,7 @@ __kernel void depthwise(__global const float *x, ulong xo, __global const float 
 #pragma unroll
             for (int i = 0; i < SPAN; i++) {
                 const int w = w0 + i;
-                pixel[i] = w >= 0 && w < image.s2 ? LOAD(x + (h * image.s2 + w) * image.s3) : (FLOATS)(0.0f);
+                pixel[i] = w >= 0 && w < image.s2 ? LOAD_IN(x + (h * image.s2 + w) * image.s3) : (FLOATS)(0.0f);
             }
 #pragma unroll
             for (int e = 0; e < ACROSS; e++) {

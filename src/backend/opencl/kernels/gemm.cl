@@ -4,7 +4,8 @@
  * B_MODE 0: B[k][n]   1: B[n][k]   2: panels in any storage: n rounded up to 4, zeros behind
  * BITS 1: which places of a window's depth, height and width lie in the image is a bit each, and k counts channels rounded
  *     up to four; 0: each element is looked up
- * WIDE_A, WIDE_B, WIDE_C 1: fours of neighbours begin at multiples of 16 bytes, and their number is one of four
+ * WIDE_A, WIDE_B, WIDE_C 1: fours of neighbours begin at multiples of four elements, and their number is one of four
+ * IN_HALF, B_HALF, OUT_HALF 1: A, B (not of panels), C are halves, which stay what they are until they go to local memory
  * PARTS 1: of the depth, sizes.s7 rows of B to each of the groups in z; C is [part][M][N], added up by sum_parts.cl
  * TWICE 1: two buffers of local memory, filled in turn: one barrier a step
  * SLICES: so many times the items share a tile: each takes every SLICESth step, and at the end they add up through local
@@ -50,14 +51,41 @@
 
 #define NONE (float4)(0.0f)
 
-float4 load4(__global const float *p, int n) {
-    if (n >= 4) return vload4(0, p);
-    float4 v = NONE;
-    if (n > 0) v.x = p[0];
-    if (n > 1) v.y = p[1];
-    if (n > 2) v.z = p[2];
-    return v;
-}
+/* Elements of A and B as they lie, and what they are. */
+#if IN_HALF || B_HALF
+float4 of_halves(ushort4 v) { return vload_half4(0, (const half *)&v); }
+#endif
+#if IN_HALF
+#define A1 ushort
+#define A4 ushort4
+#define OF_A(v) of_halves(v)
+#else
+#define A1 float
+#define A4 float4
+#define OF_A(v) (v)
+#endif
+#if B_HALF
+#define B1 ushort
+#define B4 ushort4
+#define OF_B(v) of_halves(v)
+#else
+#define B1 WEIGHT
+#define B4 float4
+#define OF_B(v) (v)
+#endif
+#define LOAD4(name, one, four)                                                                                         \
+    four name(__global const one *p, int n) {                                                                          \
+        if (n >= 4) return vload4(0, p);                                                                               \
+        four v = (four)(0);                                                                                            \
+        if (n > 0) v.x = p[0];                                                                                         \
+        if (n > 1) v.y = p[1];                                                                                         \
+        if (n > 2) v.z = p[2];                                                                                         \
+        return v;                                                                                                      \
+    }
+LOAD4(load_a, A1, A4)
+#if B_MODE != 2
+LOAD4(load_b, B1, B4)
+#endif
 
 #if A_MODE >= 2
 /* Where the window of an output position begins: image and place. */
@@ -104,11 +132,11 @@ int tap_at(const spot *s, int4 tap, int8 image, int8 window) {
  * its places, and how many channels there are but one, in two bits that all views have. A transposed convolution's strides divide both places: where a tap meets a pixel,
  * nothing is left of either. */
 typedef struct view {
-    __global const float *at;
+    __global const A1 *at;
     int inside;
 } view;
 
-view view_of(__global const float *a, int m, int M, __global const int4 *taps, int8 image, int8 window) {
+view view_of(__global const A1 *a, int m, int M, __global const int4 *taps, int8 image, int8 window) {
     const spot s = spot_of(m, M, image, window);
     view v;
 #if A_MODE == 2
@@ -133,22 +161,22 @@ view view_of(__global const float *a, int m, int M, __global const int4 *taps, i
     return v;
 }
 
-#define AT_BYTE(v, tap) ((__global const float *)((__global const char *)(v).at + (uint)(tap).x))
+#define AT_BYTE(v, tap) ((__global const A1 *)((__global const char *)(v).at + (uint)(tap).x))
 #if WIDE_A
 #if ROWS == 8
-#define AT_TAP(v, tap) (((v).inside & (tap).y) == (tap).y ? FLOAT4(AT_BYTE(v, tap)) : NONE)
+#define AT_TAP(v, tap) (((v).inside & (tap).y) == (tap).y ? FOURTH(A4, AT_BYTE(v, tap)) : (A4)(0))
 #else /* one address or the other: two instructions less, which tell among half as many multiply-adds */
-#define AT_TAP(v, tap) FLOAT4(((v).inside & (tap).y) == (tap).y ? AT_BYTE(v, tap) : zeros_at)
+#define AT_TAP(v, tap) FOURTH(A4, ((v).inside & (tap).y) == (tap).y ? AT_BYTE(v, tap) : zeros_at)
 #endif
 #else
-#define AT_TAP(v, tap) (((v).inside & (tap).y) == (tap).y ? load4(AT_BYTE(v, tap), ((tap).y >> 29 & 3) + 1) : NONE)
+#define AT_TAP(v, tap) (((v).inside & (tap).y) == (tap).y ? load_a(AT_BYTE(v, tap), ((tap).y >> 29 & 3) + 1) : (A4)(0))
 #endif
 #elif A_MODE >= 2
 /* Four rows of B from k on. */
-float4 window4(__global const float *a, const spot *s, __global const int4 *taps, int k, int8 image, int8 window) {
+A4 window4(__global const A1 *a, const spot *s, __global const int4 *taps, int k, int8 image, int8 window) {
     const int x = tap_at(s, taps[k], image, window), y = tap_at(s, taps[k + 1], image, window);
     const int z = tap_at(s, taps[k + 2], image, window), w = tap_at(s, taps[k + 3], image, window);
-    return (float4)(x < 0 ? 0.0f : a[x], y < 0 ? 0.0f : a[y], z < 0 ? 0.0f : a[z], w < 0 ? 0.0f : a[w]);
+    return (A4)(x < 0 ? 0 : a[x], y < 0 ? 0 : a[y], z < 0 ? 0 : a[z], w < 0 ? 0 : a[w]);
 }
 #endif
 
@@ -165,40 +193,40 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 #define STEP_A
 #elif A_MODE == 1
 #if WIDE_A
-#define FROM_A(i) FLOAT4(pa[i])
+#define FROM_A(i) FOURTH(A4, pa[i])
 #define LAST_M (M - 4)
 #else
-#define FROM_A(i) load4(pa[i], M - m0 - A_M(lid + (i) * ITEMS))
+#define FROM_A(i) load_a(pa[i], M - m0 - A_M(lid + (i) * ITEMS))
 #define LAST_M (M - 1)
 #endif
 #define BEGIN_A(i)                                                                                                     \
     pa[i] = a + (first + MINE + A_K(lid + (i) * ITEMS)) * lda + min(m0 + A_M(lid + (i) * ITEMS), LAST_M)
 #define FETCH_A(i, check)                                                                                              \
-    ra[i] = !check || to + MINE + A_K(lid + (i) * ITEMS) < K ? FROM_A(i) : NONE;                                       \
+    ra[i] = !check || to + MINE + A_K(lid + (i) * ITEMS) < K ? FROM_A(i) : (A4)(0);                                    \
     pa[i] += STEP * lda
 #define STEP_A
 #else
 #if WIDE_A
-#define FROM_A(i) FLOAT4(pa[i])
+#define FROM_A(i) FOURTH(A4, pa[i])
 #else
 #define FROM_A(i) vload4(0, pa[i])
 #endif
 #define BEGIN_A(i) pa[i] = a + min(m0 + A_M(lid + (i) * ITEMS), M - 1) * lda + first + MINE + A_K(lid + (i) * ITEMS)
 #define FETCH_A(i, check)                                                                                              \
-    ra[i] = check ? load4(pa[i], K - to - MINE - A_K(lid + (i) * ITEMS)) : FROM_A(i);                                  \
+    ra[i] = check ? load_a(pa[i], K - to - MINE - A_K(lid + (i) * ITEMS)) : FROM_A(i);                                 \
     pa[i] += STEP
 #define STEP_A
 #endif
 
 #if B_MODE == 1
 #if WIDE_B
-#define FROM_B(i) FLOAT4(pb[i])
+#define FROM_B(i) FOURTH(B4, pb[i])
 #else
 #define FROM_B(i) vload4(0, pb[i])
 #endif
 #define BEGIN_B(i) pb[i] = b + min(n0 + B_N(lid + (i) * ITEMS), N - 1) * ldb + first + MINE + B_K(lid + (i) * ITEMS)
 #define FETCH_B(i, check)                                                                                              \
-    rb[i] = check ? load4(pb[i], K - to - MINE - B_K(lid + (i) * ITEMS)) : FROM_B(i);                                  \
+    rb[i] = check ? load_b(pb[i], K - to - MINE - B_K(lid + (i) * ITEMS)) : FROM_B(i);                                 \
     pb[i] += STEP
 #else
 #if B_MODE == 2
@@ -209,10 +237,10 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
 #define FROM_B(i) weights4(b, pb[i])
 #endif
 #elif WIDE_B
-#define FROM_B(i) FLOAT4(pb[i])
+#define FROM_B(i) FOURTH(B4, pb[i])
 #define LAST_N (N - 4)
 #else
-#define FROM_B(i) load4(pb[i], N - n0 - B_N(lid + (i) * ITEMS))
+#define FROM_B(i) load_b(pb[i], N - n0 - B_N(lid + (i) * ITEMS))
 #define LAST_N (N - 1)
 #endif
 #if FORM == 0
@@ -227,7 +255,7 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
     pb[i] += BK * ldb
 #else
 #define FETCH_B(i, check)                                                                                              \
-    rb[i] = !check || to + MINE + B_K(lid + (i) * ITEMS) < K ? FROM_B(i) : NONE;                                       \
+    rb[i] = !check || to + MINE + B_K(lid + (i) * ITEMS) < K ? FROM_B(i) : (B4)(0);                                    \
     pb[i] += STEP * ldb
 #endif
 #endif
@@ -242,8 +270,9 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
     STEP_A
 
 /* From registers to local memory. */
-#define TURNED(buffer, v, k, at, stride)                                                                               \
+#define TURNED(buffer, what, k, at, stride)                                                                            \
     {                                                                                                                  \
+        const float4 v = what;                                                                                         \
         __local float *in = (__local float *)(buffer) + (k) * (stride) + (at);                                         \
         in[0] = v.x;                                                                                                   \
         in[stride] = v.y;                                                                                              \
@@ -251,16 +280,16 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
         in[3 * (stride)] = v.w;                                                                                        \
     }
 #if A_MODE == 1
-#define PUT_A(i) as_now[lid + (i) * ITEMS] = ra[i];
+#define PUT_A(i) as_now[lid + (i) * ITEMS] = OF_A(ra[i]);
 #else
-#define PUT_A(i) TURNED(as_now, ra[i], A_K(lid + (i) * ITEMS), A_M(lid + (i) * ITEMS), A_STRIDE)
+#define PUT_A(i) TURNED(as_now, OF_A(ra[i]), A_K(lid + (i) * ITEMS), A_M(lid + (i) * ITEMS), A_STRIDE)
 #endif
 #if B_MODE == 1
-#define PUT_B(i) TURNED(bs_now, rb[i], B_K(lid + (i) * ITEMS), B_N(lid + (i) * ITEMS), B_STRIDE)
+#define PUT_B(i) TURNED(bs_now, OF_B(rb[i]), B_K(lid + (i) * ITEMS), B_N(lid + (i) * ITEMS), B_STRIDE)
 #elif FORM >= 3
 #define PUT_B(i) bs_now[lid + (i) * ITEMS] = DECODED(of_raw4(rb[i]), (to - BK) / BLOCK * ldb + column);
 #else
-#define PUT_B(i) bs_now[lid + (i) * ITEMS] = rb[i];
+#define PUT_B(i) bs_now[lid + (i) * ITEMS] = OF_B(rb[i]);
 #endif
 #define MINE_OF(stride) (MINE * (1 + TWICE) * (stride) / 4) /* of a buffer for all slices */
 #if TWICE
@@ -318,12 +347,12 @@ float4 window4(__global const float *a, const spot *s, __global const int4 *taps
         float v = x;                                                                                                   \
         ADD_BIAS(v, col0 + n + j);                                                                                     \
         POST(v, o + j, col0 + n + j);                                                                                  \
-        c[o + j] = v;                                                                                                  \
+        PUT1(v, c + (o + j));                                                                                          \
     }
 
-__kernel __attribute__((reqd_work_group_size(SLICES * ITEMS, 1, 1))) void gemm(__global const float *a, ulong ao,
-                                                                     __global const WEIGHT *b, ulong bo,
-                                                                     __global float *c, ulong co, int8 sizes,
+__kernel __attribute__((reqd_work_group_size(SLICES * ITEMS, 1, 1))) void gemm(__global const A1 *a, ulong ao,
+                                                                     __global const B1 *b, ulong bo,
+                                                                     __global OUT *c, ulong co, int8 sizes,
                                                                      int8 step
 #if BIAS
                                                                      , __global const float *bias, ulong bias_o
@@ -354,20 +383,21 @@ __kernel __attribute__((reqd_work_group_size(SLICES * ITEMS, 1, 1))) void gemm(_
     const int tx = lid % (BN / 8), ty = lid / (BN / 8);
 #endif
     __local float4 *as_now = as + MINE_OF(A_STRIDE), *bs_now = bs + MINE_OF(B_STRIDE);
-    float4 acc[ROWS][2], ra[A_LOADS];
+    float4 acc[ROWS][2];
+    A4 ra[A_LOADS];
 #if FORM >= 3
     uint rb[B_LOADS];
 #else
-    float4 rb[B_LOADS];
+    B4 rb[B_LOADS];
 #endif
     int to = first;
 #if TWICE
     int turn = 0;
 #endif
-    a = ATC(float, a, ao) + zo * step.s0 + zi * step.s1;
-    b = ATC(WEIGHT, b, bo) + WEIGHT_STEP(zo * step.s2 + zi * step.s3);
+    a = ATC(A1, a, ao) + zo * step.s0 + zi * step.s1;
+    b = ATC(B1, b, bo) + WEIGHT_STEP(zo * step.s2 + zi * step.s3);
     WEIGHT_BEGIN(zi)
-    c = AT(float, c, co);
+    c = AT(OUT, c, co);
 #if BIAS
     bias = ATC(float, bias, bias_o);
 #endif
@@ -379,10 +409,10 @@ __kernel __attribute__((reqd_work_group_size(SLICES * ITEMS, 1, 1))) void gemm(_
 #elif A_MODE >= 2
     spot spots[A_LOADS];
 #else
-    __global const float *pa[A_LOADS];
+    __global const A1 *pa[A_LOADS];
 #endif
 #if FORM == 0
-    __global const float *pb[B_LOADS];
+    __global const B1 *pb[B_LOADS];
 #else
     int pb[B_LOADS];
     const int column = min(n0 + B_N(lid), LAST_N);
@@ -393,7 +423,7 @@ __kernel __attribute__((reqd_work_group_size(SLICES * ITEMS, 1, 1))) void gemm(_
         BEGIN_B(i);
 #if BITS
 #if WIDE_A && ROWS != 8
-    __global const float *zeros_at = (__global const float *)(taps + window.s6 + lid % 2);
+    __global const A1 *zeros_at = (__global const A1 *)(taps + window.s6 + lid % 2);
 #endif
     taps += window.s6 + 2 + (first + MINE + A_K(lid)) / 4;
     int2 tap = taps->xy;
@@ -467,7 +497,7 @@ __kernel __attribute__((reqd_work_group_size(SLICES * ITEMS, 1, 1))) void gemm(_
 #if WIDE_C
             ADD_BIAS4(v4, col0 + n);
             POST4(v4, o, col0 + n);
-            *(__global float4 *)(c + o) = v4;
+            PUT4(v4, c + o);
 #else
             FINISH(v4.x, 0)
             FINISH(v4.y, 1)

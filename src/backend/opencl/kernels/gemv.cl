@@ -2,7 +2,7 @@
  *
  * An item sums WIDTH float4s of neighbouring columns, down the rows of B of its slice; the SLICES of a work-group are
  * added up through local memory, and the parts of the depth in z by sum_parts.cl (PARTS 1; C is [part][M][N]).
- * WIDE_A 1: rows of A begin at multiples of 16 bytes. */
+ * WIDE_A 1: rows of A begin at multiples of four elements. */
 #define LANES 64
 #define STEP 8
 
@@ -17,7 +17,7 @@
         float v = x;                                                                                                   \
         ADD_BIAS(v, col + j);                                                                                          \
         POST(v, o + j, col + j);                                                                                       \
-        c[o + j] = v;                                                                                                  \
+        PUT1(v, c + (o + j));                                                                                          \
     }
 
 /* Row k of B times A's column k. */
@@ -37,14 +37,14 @@
 #endif
 
 #if WIDE_A
-#define LOAD_A(p) FLOAT4(p)
+#define LOAD_A(p) IN4(p)
 #else
-#define LOAD_A(p) vload4(0, p)
+#define LOAD_A(p) IN4_ANYWHERE(p)
 #endif
 
-__kernel __attribute__((reqd_work_group_size(LANES, SLICES, 1))) void gemv(__global const float *a, ulong ao,
+__kernel __attribute__((reqd_work_group_size(LANES, SLICES, 1))) void gemv(__global const IN *a, ulong ao,
                                                                           __global const WEIGHT *b, ulong bo,
-                                                                          __global float *c, ulong co, int8 sizes
+                                                                          __global OUT *c, ulong co, int8 sizes
 #if BIAS
                                                                           , __global const float *bias, ulong bias_o
 #endif
@@ -53,9 +53,9 @@ __kernel __attribute__((reqd_work_group_size(LANES, SLICES, 1))) void gemv(__glo
     const int lane = get_local_id(0), slice = get_local_id(1), n = (get_group_id(0) * LANES + lane) * 4 * WIDTH;
     const int first = (get_group_id(2) * SLICES + slice) * depth, last = min(K, first + depth);
     float4 acc[ROWS][WIDTH], zero[WIDTH];
-    a = ATC(float, a, ao);
+    a = ATC(IN, a, ao);
     b = ATC(WEIGHT, b, bo);
-    c = AT(float, c, co);
+    c = AT(OUT, c, co);
 #if BIAS
     bias = ATC(float, bias, bias_o);
 #endif
@@ -95,7 +95,7 @@ __kernel __attribute__((reqd_work_group_size(LANES, SLICES, 1))) void gemv(__glo
                 }
             }
             for (; k < end; k++)
-                ONE_ROW(sum, k, a[r * lda + k])
+                ONE_ROW(sum, k, IN1(a + (r * lda + k)))
 #if BLOCKED
             for (int i = 0; i < WIDTH; i++) {
                 const float4 scale = SCALE4(at + 4 * i);

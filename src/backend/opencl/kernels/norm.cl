@@ -13,8 +13,8 @@ float row_sum(__local float *part, float v) {
     return v;
 }
 
-__kernel __attribute__((reqd_work_group_size(64, 1, 1))) void norm(__global const float *x, ulong xo,
-                                                                 __global float *y, ulong yo, int n, float epsilon,
+__kernel __attribute__((reqd_work_group_size(64, 1, 1))) void norm(__global const IN *x, ulong xo,
+                                                                 __global OUT *y, ulong yo, int n, float epsilon,
                                                                  int8 entry
 #if SCALE
                                                                  , __global const float *scale, ulong scale_o
@@ -26,8 +26,8 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void norm(__global cons
     __local float part[64];
     const int lid = get_local_id(0), row = get_group_id(0), first = row % entry.s0 * entry.s1;
     float sum = 0.0f;
-    x = ATC(float, x, xo) + row * n;
-    y = AT(float, y, yo) + row * n;
+    x = ATC(IN, x, xo) + row * n;
+    y = AT(OUT, y, yo) + row * n;
 #if SCALE
     scale = ATC(float, scale, scale_o);
 #endif
@@ -35,14 +35,14 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void norm(__global cons
     shift = ATC(float, shift, shift_o);
 #endif
     for (int i = lid; i < n; i += 64)
-        sum += x[i];
+        sum += IN1(x + i);
     const float mean = row_sum(part, sum) / (float)n;
     sum = 0.0f;
     for (int i = lid; i < n; i += 64)
-        sum = (x[i] - mean) * (x[i] - mean) + sum;
+        sum = (IN1(x + i) - mean) * (IN1(x + i) - mean) + sum;
     const float factor = 1.0f / sqrt(row_sum(part, sum) / (float)n + epsilon);
     for (int i = lid; i < n; i += 64) {
-        float v = (x[i] - mean) * factor;
+        float v = (IN1(x + i) - mean) * factor;
         const int e = (entry.s1 ? first + i / entry.s2 : i) / entry.s3;
 #if SCALE
         v *= scale[e];
@@ -50,6 +50,6 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void norm(__global cons
 #if SHIFT
         v += shift[e];
 #endif
-        y[i] = v;
+        PUT1(v, y + i);
     }
 }

@@ -5,7 +5,7 @@
 #define LARGER(v, z) post_max(v, z)
 #endif
 
-__kernel void pool(__global const float *x, ulong xo, __global float *y, ulong yo, int n, int8 image, int8 window,
+__kernel void pool(__global const IN *x, ulong xo, __global OUT *y, ulong yo, int n, int8 image, int8 window,
                    int8 taps, int8 ends) {
     const int o = get_global_id(0) * VEC, channels = image.s3;
     if (o >= n) return;
@@ -14,8 +14,8 @@ __kernel void pool(__global const float *x, ulong xo, __global float *y, ulong y
     const int h0 = pixel / image.s6 % image.s5 * window.s1 - window.s4;
     const int d0 = pixel / image.s6 / image.s5 % image.s4 * window.s0 - window.s3;
     const int picture = pixel / image.s6 / image.s5 / image.s4;
-    x = ATC(float, x, xo) + picture * image.s0 * image.s1 * image.s2 * channels + c;
-    y = AT(float, y, yo);
+    x = ATC(IN, x, xo) + picture * image.s0 * image.s1 * image.s2 * channels + c;
+    y = AT(OUT, y, yo);
     FLOATS v = (FLOATS)(MAX ? -INFINITY : 0.0f);
     int count = 0;
     for (int a = 0; a < taps.s0; a++) {
@@ -31,7 +31,7 @@ __kernel void pool(__global const float *x, ulong xo, __global float *y, ulong y
                 count += inside;
 #endif
                 if (!inside) continue;
-                const FLOATS z = LOAD(x + ((d * image.s1 + h) * image.s2 + w) * channels);
+                const FLOATS z = LOAD_IN(x + ((d * image.s1 + h) * image.s2 + w) * channels);
                 v = MAX ? LARGER(v, z) : v + z;
             }
         }

@@ -7,20 +7,20 @@
 #define ZERO_AT(e) 0.0f
 #endif
 
-__kernel void quantize(__global const float *x, ulong xo, __global const float *scale, ulong so ZERO_PARAM,
+__kernel void quantize(__global const IN *x, ulong xo, __global const float *scale, ulong so ZERO_PARAM,
                        __global CODE *y, ulong yo, int n, int channels, int inner) {
     const int o = get_global_id(0), e = o / inner % channels;
     if (o >= n) return;
     const float zero_point = ZERO_AT(e), low = LOW - zero_point, high = HIGH - zero_point;
-    float v = rint(ATC(float, x, xo)[o] / ATC(float, scale, so)[e]);
+    float v = rint(IN1(ATC(IN, x, xo) + o) / ATC(float, scale, so)[e]);
     v = v > low ? v : low;
     v = v < high ? v : high;
     AT(CODE, y, yo)[o] = (CODE)(int)(v + zero_point);
 }
 
 __kernel void dequantize(__global const CODE *x, ulong xo, __global const float *scale, ulong so ZERO_PARAM,
-                         __global float *y, ulong yo, int n, int channels, int inner) {
+                         __global OUT *y, ulong yo, int n, int channels, int inner) {
     const int o = get_global_id(0), e = o / inner % channels;
     if (o >= n) return;
-    AT(float, y, yo)[o] = ((float)ATC(CODE, x, xo)[o] - ZERO_AT(e)) * ATC(float, scale, so)[e];
+    PUT1(((float)ATC(CODE, x, xo)[o] - ZERO_AT(e)) * ATC(float, scale, so)[e], AT(OUT, y, yo) + o);
 }

@@ -19,28 +19,28 @@
 #endif
 
 /* One result an item: neighbours read neighbouring elements where inner is large. */
-__kernel void reduce(__global const float *x, ulong xo, __global float *y, ulong yo, int results, int n, int inner) {
+__kernel void reduce(__global const IN *x, ulong xo, __global float *y, ulong yo, int results, int n, int inner) {
     const int o = get_global_id(0);
     if (o >= results) return;
-    x = ATC(float, x, xo) + o / inner * n * inner + o % inner;
+    x = ATC(IN, x, xo) + o / inner * n * inner + o % inner;
     y = AT(float, y, yo);
     float v = START;
     for (int i = 0; i < n; i++)
-        v = JOIN(v, x[i * inner]);
+        v = JOIN(v, IN1(x + i * inner));
     y[o] = END(v);
 }
 
 /* One result a work-group of 64. */
-__kernel __attribute__((reqd_work_group_size(64, 1, 1))) void reduce_group(__global const float *x, ulong xo,
+__kernel __attribute__((reqd_work_group_size(64, 1, 1))) void reduce_group(__global const IN *x, ulong xo,
                                                                          __global float *y, ulong yo, int results,
                                                                          int n, int inner) {
     __local float part[64];
     const int lid = get_local_id(0), o = get_group_id(0);
-    x = ATC(float, x, xo) + o / inner * n * inner + o % inner;
+    x = ATC(IN, x, xo) + o / inner * n * inner + o % inner;
     y = AT(float, y, yo);
     float v = START;
     for (int i = lid; i < n; i += 64)
-        v = JOIN(v, x[i * inner]);
+        v = JOIN(v, IN1(x + i * inner));
     part[lid] = v;
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int s = 32; s > 0; s /= 2) {

@@ -1,7 +1,7 @@
 /* Resize, channels-last. taps: of each output row, then of each column: position, the next, the share of the next. */
 float mix_of(float a, float b, float share) { return (b - a) * share + a; }
 
-__kernel void resize(__global const float *x, ulong xo, __global float *y, ulong yo, __global const int4 *taps,
+__kernel void resize(__global const IN *x, ulong xo, __global OUT *y, ulong yo, __global const int4 *taps,
                      ulong taps_o, int n, int8 sizes) {
     const int o = get_global_id(0), channels = sizes.s0;
     if (o >= n) return;
@@ -9,14 +9,16 @@ __kernel void resize(__global const float *x, ulong xo, __global float *y, ulong
     const int picture = o / channels / sizes.s4 / sizes.s3;
     taps = ATC(int4, taps, taps_o);
     const int4 row = taps[h], column = taps[sizes.s3 + w];
-    x = ATC(float, x, xo) + picture * sizes.s1 * sizes.s2 * channels + c;
-    y = AT(float, y, yo);
+    x = ATC(IN, x, xo) + picture * sizes.s1 * sizes.s2 * channels + c;
+    y = AT(OUT, y, yo);
 #if LINEAR
-    __global const float *top = x + row.x * sizes.s2 * channels, *bottom = x + row.y * sizes.s2 * channels;
+    __global const IN *top = x + row.x * sizes.s2 * channels, *bottom = x + row.y * sizes.s2 * channels;
     const int left = column.x * channels, right = column.y * channels;
     const float across = as_float(column.z);
-    y[o] = mix_of(mix_of(top[left], top[right], across), mix_of(bottom[left], bottom[right], across), as_float(row.z));
+    const float above = mix_of(IN1(top + left), IN1(top + right), across);
+    const float below = mix_of(IN1(bottom + left), IN1(bottom + right), across);
+    PUT1(mix_of(above, below, as_float(row.z)), y + o);
 #else
-    y[o] = x[(row.x * sizes.s2 + column.x) * channels];
+    PUT1(IN1(x + (row.x * sizes.s2 + column.x) * channels), y + o);
 #endif
 }

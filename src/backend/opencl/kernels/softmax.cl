@@ -28,11 +28,11 @@ float group_sum(__local float *part, float v) {
 }
 
 #ifdef MASK
-/* In place: rows of n scores, scaled, and with a mask that lies by strides over batch, head, query and key. */
+/* In place: rows of n scores, which are floats, scaled, and with a mask (IN) that lies by strides over batch, head, query and key. */
 __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void softmax_scores(__global float *x, ulong xo, int n,
                                                                                float scale
 #if MASK
-                                                                               , __global const float *mask,
+                                                                               , __global const IN *mask,
                                                                                ulong mask_o, int8 dims
 #endif
 ) {
@@ -41,13 +41,13 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void softmax_scores(
     x = AT(float, x, xo) + row * n;
 #if MASK
     const int query = row % dims.s1, head = row / dims.s1 % dims.s0, batch = row / dims.s1 / dims.s0;
-    mask = ATC(float, mask, mask_o) + batch * dims.s2 + head * dims.s3 + query * dims.s4;
+    mask = ATC(IN, mask, mask_o) + batch * dims.s2 + head * dims.s3 + query * dims.s4;
 #endif
     float top = -INFINITY, sum = 0.0f;
     for (int i = lid; i < n; i += ITEMS) {
         float v = x[i] * scale;
 #if MASK
-        v += mask[i * dims.s5];
+        v += IN1(mask + i * dims.s5);
 #endif
         x[i] = v;
         top = post_max(top, v);
@@ -64,26 +64,26 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void softmax_scores(
 }
 #else
 /* y = softmax(x) over an axis of n elements, `inner` apart; LOG: its logarithm. */
-__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void softmax(__global const float *x, ulong xo,
-                                                                        __global float *y, ulong yo, int n, int inner) {
+__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void softmax(__global const IN *x, ulong xo,
+                                                                        __global OUT *y, ulong yo, int n, int inner) {
     __local float part[ITEMS];
     const int lid = get_local_id(0), row = get_group_id(0), at = row / inner * n * inner + row % inner;
     float top = -INFINITY, sum = 0.0f;
-    x = ATC(float, x, xo) + at;
-    y = AT(float, y, yo) + at;
+    x = ATC(IN, x, xo) + at;
+    y = AT(OUT, y, yo) + at;
     for (int i = lid; i < n; i += ITEMS)
-        top = post_max(top, x[i * inner]);
+        top = post_max(top, IN1(x + i * inner));
     top = group_max(part, top);
     for (int i = lid; i < n; i += ITEMS)
-        sum += exp(x[i * inner] - top);
+        sum += exp(IN1(x + i * inner) - top);
     sum = group_sum(part, sum);
 #if LOG
     const float log_sum = log(sum);
     for (int i = lid; i < n; i += ITEMS)
-        y[i * inner] = x[i * inner] - top - log_sum;
+        PUT1(IN1(x + i * inner) - top - log_sum, y + i * inner);
 #else
     for (int i = lid; i < n; i += ITEMS)
-        y[i * inner] = exp(x[i * inner] - top) / sum;
+        PUT1(exp(IN1(x + i * inner) - top) / sum, y + i * inner);
 #endif
 }
 #endif

@@ -3,7 +3,7 @@
  * read and not multiplied.
  *
  * index: for each strip where its blocks begin in the list, and the list's end; then each block's first row of B.
- * WIDE_A, WIDE_C 1: fours of neighbours begin at multiples of 16 bytes, and their number is one of four
+ * WIDE_A, WIDE_C 1: fours of neighbours begin at multiples of four, and their number is one of four
  * PARTS 1: each strip's blocks are shared out among the groups in z; C is [part][M][N], added up by sum_parts.cl
  *
  * As in gemm.cl the next step is under way to registers while one is multiplied from local memory. */
@@ -20,19 +20,19 @@
 #define A_K(at) ((at) % (BK / 4) * 4)
 #define A_M(at) ((at) / (BK / 4))
 
-float4 load4(__global const float *p, int n) {
-    if (n >= 4) return vload4(0, p);
+float4 load4(__global const IN *p, int n) {
+    if (n >= 4) return IN4_ANYWHERE(p);
     float4 v = (float4)(0.0f);
-    if (n > 0) v.x = p[0];
-    if (n > 1) v.y = p[1];
-    if (n > 2) v.z = p[2];
+    if (n > 0) v.x = IN1(p);
+    if (n > 1) v.y = IN1(p + 1);
+    if (n > 2) v.z = IN1(p + 2);
     return v;
 }
 
 #if WIDE_A
-#define LOAD_A(p) FLOAT4(p)
+#define LOAD_A(p) IN4(p)
 #else
-#define LOAD_A(p) vload4(0, p)
+#define LOAD_A(p) IN4_ANYWHERE(p)
 #endif
 
 #define ROW(at) (rows[(at) / STEPS] + (at) % STEPS * BK)
@@ -96,12 +96,12 @@ float4 load4(__global const float *p, int n) {
         float v = x;                                                                                                   \
         ADD_BIAS(v, n + j);                                                                                            \
         POST(v, o + j, n + j);                                                                                         \
-        c[o + j] = v;                                                                                                  \
+        PUT1(v, c + (o + j));                                                                                          \
     }
 
-__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void sparse(__global const float *a, ulong ao,
+__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void sparse(__global const IN *a, ulong ao,
                                                                         __global const WEIGHT *b, ulong bo,
-                                                                        __global float *c, ulong co,
+                                                                        __global OUT *c, ulong co,
                                                                         __global const int *index, ulong index_o,
                                                                         int8 sizes
 #if BIAS
@@ -114,9 +114,9 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void sparse(__global
     const int n0 = get_group_id(0) * BN, m0 = get_group_id(1) * BM;
     float4 acc[8][FOURS], ra[A_LOADS], rb[B_LOADS];
     int pa[A_LOADS];
-    a = ATC(float, a, ao);
+    a = ATC(IN, a, ao);
     b = ATC(WEIGHT, b, bo);
-    c = AT(float, c, co);
+    c = AT(OUT, c, co);
     index = ATC(int, index, index_o);
 #if BIAS
     bias = ATC(float, bias, bias_o);
@@ -172,7 +172,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void sparse(__global
 #if WIDE_C
             ADD_BIAS4(v4, n);
             POST4(v4, o, n);
-            *(__global float4 *)(c + o) = v4;
+            PUT4(v4, c + o);
 #else
             FINISH(v4.x, 0)
             FINISH(v4.y, 1)

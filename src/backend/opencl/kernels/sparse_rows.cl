@@ -19,12 +19,12 @@
         float v = x;                                                                                                   \
         ADD_BIAS(v, n + j);                                                                                            \
         POST(v, o + j, n + j);                                                                                         \
-        c[o + j] = v;                                                                                                  \
+        PUT1(v, c + (o + j));                                                                                          \
     }
 
-__kernel __attribute__((reqd_work_group_size(WAVE, WAVES, 1))) void sparse_rows(__global const float *a, ulong ao,
+__kernel __attribute__((reqd_work_group_size(WAVE, WAVES, 1))) void sparse_rows(__global const IN *a, ulong ao,
                                                                                __global const WEIGHT *b, ulong bo,
-                                                                               __global float *c, ulong co,
+                                                                               __global OUT *c, ulong co,
                                                                                __global const int *index,
                                                                                ulong index_o, int8 sizes
 #if BIAS
@@ -36,9 +36,9 @@ __kernel __attribute__((reqd_work_group_size(WAVE, WAVES, 1))) void sparse_rows(
     const int N = sizes.s1, K = sizes.s2, lda = sizes.s3, strips = sizes.s4, parts = sizes.s5;
     const int item = get_local_id(0), wave = get_local_id(1), lane = item % LANES, slice = item / LANES;
     float4 acc[ROWS];
-    a = ATC(float, a, ao);
+    a = ATC(IN, a, ao);
     b = ATC(WEIGHT, b, bo);
-    c = AT(float, c, co);
+    c = AT(OUT, c, co);
     index = ATC(int, index, index_o);
 #if BIAS
     bias = ATC(float, bias, bias_o);
@@ -64,7 +64,7 @@ __kernel __attribute__((reqd_work_group_size(WAVE, WAVES, 1))) void sparse_rows(
         for (int j = 0; j < EACH; j++) {
             const float4 w = weights4(b, from + j * BN);
             for (int r = 0; r < ROWS; r++)
-                acc[r] = (k + j < K ? a[r * lda + k + j] : 0.0f) * w + acc[r];
+                acc[r] = (k + j < K ? IN1(a + (r * lda + k + j)) : 0.0f) * w + acc[r];
         }
     }
 

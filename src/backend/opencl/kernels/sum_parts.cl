@@ -1,5 +1,5 @@
 /* y = post(the sum of the parts + bias): VEC neighbours of a product whose depth was shared out. */
-__kernel void sum_parts(__global const float *parts, ulong parts_o, __global float *y, ulong yo, int8 sizes
+__kernel void sum_parts(__global const float *parts, ulong parts_o, __global OUT *y, ulong yo, int8 sizes
 #if BIAS
                         , __global const float *bias, ulong bias_o
 #endif
@@ -7,7 +7,7 @@ __kernel void sum_parts(__global const float *parts, ulong parts_o, __global flo
     const int o = get_global_id(0) * VEC, count = sizes.s0, c = o % sizes.s1;
     if (o >= count) return;
     parts = ATC(float, parts, parts_o);
-    y = AT(float, y, yo);
+    y = AT(OUT, y, yo);
 #if BIAS
     bias = ATC(float, bias, bias_o);
 #endif

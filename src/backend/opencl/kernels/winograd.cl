@@ -39,7 +39,7 @@
 
 #ifdef BIAS
 /* y = post(A^T m A + bias) */
-__kernel void from_products(__global const float *m, ulong mo, __global float *y, ulong yo, int8 image, int8 more
+__kernel void from_products(__global const float *m, ulong mo, __global OUT *y, ulong yo, int8 image, int8 more
 #if BIAS
                             , __global const float *bias, ulong bias_o
 #endif
@@ -50,7 +50,7 @@ __kernel void from_products(__global const float *m, ulong mo, __global float *y
     const int w0 = tile % image.s4 * TILE, h0 = tile / image.s4 % image.s3 * TILE, n = tile / image.s4 / image.s3;
     float column[EDGE], half_way[EDGE][TILE], turned[EDGE], result[TILE];
     m = ATC(float, m, mo) + item;
-    y = AT(float, y, yo);
+    y = AT(OUT, y, yo);
 #if BIAS
     bias = ATC(float, bias, bias_o);
 #endif
@@ -77,20 +77,20 @@ __kernel void from_products(__global const float *m, ulong mo, __global float *y
             v += bias[c];
 #endif
             POST(v, o, c);
-            y[o] = v;
+            PUT1(v, y + o);
         }
     }
 }
 #else
 /* v = B^T d B of the pixels d of each tile, zeros outside of the image. */
-__kernel void to_products(__global const float *x, ulong xo, __global float *v, ulong vo, int8 image, int8 more) {
+__kernel void to_products(__global const IN *x, ulong xo, __global float *v, ulong vo, int8 image, int8 more) {
     const int channels = image.s2, item = get_global_id(0), all = more.s2 * channels;
     if (item >= all) return;
     const int c = item % channels, tile = item / channels;
     const int w0 = tile % image.s4 * TILE - more.s1, h0 = tile / image.s4 % image.s3 * TILE - more.s0;
     const int n = tile / image.s4 / image.s3;
     float column[EDGE], half_way[EDGE][EDGE], turned[EDGE], result[EDGE];
-    x = ATC(float, x, xo) + n * image.s0 * image.s1 * channels + c;
+    x = ATC(IN, x, xo) + n * image.s0 * image.s1 * channels + c;
     v = AT(float, v, vo) + item;
 #pragma unroll
     for (int j = 0; j < EDGE; j++) {
@@ -99,7 +99,7 @@ __kernel void to_products(__global const float *x, ulong xo, __global float *v, 
         for (int i = 0; i < EDGE; i++) {
             const int h = h0 + i;
             const bool inside = h >= 0 && h < image.s0 && w >= 0 && w < image.s1;
-            column[i] = inside ? x[(h * image.s1 + w) * channels] : 0.0f;
+            column[i] = inside ? IN1(x + (h * image.s1 + w) * channels) : 0.0f;
         }
         TO_PRODUCTS(half_way[j], column)
     }
