@@ -121,9 +121,9 @@ typedef struct ps_model_summary {
 PS_API ps_status ps_model_summarize(const ps_model *model, ps_model_summary *ret_summary);
 
 /* What ps_model_options.tune_ms came to so far: problems (tiles of a product; Winograd's filtering or not; pixels of a
- * depthwise convolution) whose variants were timed, variants timed, problems solved by another variant than the device's
- * table gives, variants refused because their results differed; and the time of one run of all those problems, by the
- * table and as chosen. */
+ * depthwise convolution) whose variants were timed, variants timed, problems solved by another variant than the
+ * device's table gives, variants refused because their results differed; and the time of one run of all those problems,
+ * by the table and as chosen. */
 typedef struct ps_model_tuning_info {
     size_t size;
     uint64_t problems, tried, faster, wrong;

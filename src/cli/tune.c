@@ -16,7 +16,8 @@ static int report(const cli_args *args, cli_model *m) {
         printf("nothing to try: every kernel for this shape was tuned before, or runs elsewhere\n");
         return CLI_OK;
     }
-    printf("%llu problems, %llu variants tried, %llu problems solved by another than the table's, %llu variants refused\n",
+    printf("%llu problems, %llu variants tried, %llu problems solved by another than the table's, "
+           "%llu variants refused\n",
            (unsigned long long)t.problems, (unsigned long long)t.tried, (unsigned long long)t.faster,
            (unsigned long long)t.wrong);
     printf("one run of each: %.3f ms by the table, %.3f ms as chosen\n", t.usual_ms, t.chosen_ms);

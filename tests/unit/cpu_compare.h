@@ -27,7 +27,8 @@ static cmp_fill cmp_values = CMP_SMALL;
 static float cmp_tolerance = 2e-5f;
 static const char *cmp_device = "cpu";
 static bool cmp_scaled; /* relative to the largest |value| of the output instead of each */
-static float cmp_halves; /* tolerance, at least, where values are stored as f16: inputs are such numbers; 0: they are not */
+static float cmp_halves; /* tolerance, at least, where values are stored as f16: inputs are such numbers; 0: they are
+                          * not */
 static bool cmp_ends;    /* results are stored as f16 too: they end at 65504 */
 static void (*cmp_before_run)(int threads); /* or NULL */
 
