@@ -6,11 +6,13 @@ import socket
 import struct
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
-from conftest import Server
+from conftest import Server, save, value
+from onnx import TensorProto, helper, numpy_helper
 
 INFER = "/v2/models/add%20one/infer"
 GOOD = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
@@ -310,3 +312,33 @@ def test_many_connections(server):
     assert post(server, INFER, json.dumps(GOOD)).status_code == 200
     for s in held:
         s.close()
+
+
+def test_large_bodies_reuse_memory(tmp_path):
+    """A photo's worth of floats a request: sums are right whatever lay there before, and pages are not made anew each time."""
+    save(tmp_path / "sum.onnx", [helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)],
+         [value("x", TensorProto.FLOAT, ["n", "w"])], [value("y", TensorProto.FLOAT, ["n"])],
+         [numpy_helper.from_array(np.array([1]), "axes")])
+    server = Server(tmp_path / "sum.onnx")
+
+    def ask(width, amount):
+        raw = np.full((1, width), amount, np.float32)
+        head = json.dumps({"inputs": [{"name": "x", "shape": [1, width], "datatype": "FP32",
+                                       "parameters": {"binary_data_size": raw.nbytes}}]}).encode()
+        reply = connection.post(f"{server.base}/v2/models/sum/infer", data=head + raw.tobytes(), timeout=20,
+                                headers={"Inference-Header-Content-Length": str(len(head))})
+        assert reply.json()["outputs"][0]["data"] == [width * amount]
+
+    def faults():
+        return int(Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[7])
+    try:
+        with requests.Session() as connection:
+            for width in (65536, 100000, 20000, 65536, 300000, 70000):
+                ask(width, 3)
+            before = faults()
+            for i in range(50):
+                ask(65536 + i % 3, i)
+            each = (faults() - before) / 50
+        assert each < 30, f"{each} page faults a request; its body alone has 64 pages"
+    finally:
+        assert server.stop()[0] == 0

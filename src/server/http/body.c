@@ -54,9 +54,43 @@ void ps_body_expect(ps_exchange *x) {
     }
 }
 
-/* A first block: what an earlier request left, if it is large enough. */
-static char *take_spare(ps_exchange *x, size_t *size) {
-    if (*size > x->spare_size) return ps_repository_alloc(x->http->options.repository, NULL, *size);
+/* The byte behind the JSON part gets the alignment of the block. */
+static size_t pad_of(const ps_exchange *x) {
+    return x->has_json_size ? (PS_ALIGN - x->json_size % PS_ALIGN) % PS_ALIGN : 0;
+}
+
+static void start_block(ps_exchange *x, char *block, size_t size, size_t room) {
+    x->block = block;
+    x->block_size = size;
+    x->body_pad = pad_of(x);
+    x->body_room = room;
+}
+
+/* A block that earlier bodies left, for all of an announced one. */
+static bool take_kept(ps_exchange *x, size_t need) {
+    const uint64_t all = x->content_length;
+    if (x->block || all < need || all > PS_BLOCKS_BYTES || all <= x->spare_size) return false;
+    size_t size;
+    char *block = ps_blocks_take(&x->http->blocks, pad_of(x) + (size_t)all, &size);
+    if (!block) return false;
+    if (!ps_budget_take(x->http->options.bodies, (size_t)all)) {
+        ps_blocks_put(&x->http->blocks, block, size);
+        return false;
+    }
+    start_block(x, block, size, (size_t)all);
+    return true;
+}
+
+/* A block of at least *size bytes: the body's so far as it grows, or a first one, which a small body before may have
+ * left. */
+static char *make_block(ps_exchange *x, size_t *size) {
+    ps_repository *repo = x->http->options.repository;
+    if (x->block || *size > x->spare_size) {
+        char *block = ps_repository_alloc(repo, x->block, *size);
+        if (block) return block;
+        ps_blocks_clear(&x->http->blocks);
+        return ps_repository_alloc(repo, x->block, *size);
+    }
     char *block = x->spare_block;
     *size = x->spare_size;
     x->spare_block = NULL;
@@ -69,24 +103,19 @@ static char *take_spare(ps_exchange *x, size_t *size) {
 static bool grow(ps_exchange *x, size_t need) {
     size_t limit = x->http->options.max_body_bytes, room = FIRST_ROOM;
     bool announced = x->content_length < limit;
+    if (take_kept(x, need)) return true;
     if (announced) limit = (size_t)x->content_length;
     if (x->body_room) room = x->body_room * (announced ? 4 : 2);
     if (room < need) room = need;
-    if (room > limit && limit >= need) room = limit;
-    size_t more = room - x->body_room;
+    if (limit >= need && (room > limit || (announced && x->body_room && room >= limit / 2))) room = limit;
+    size_t more = room - x->body_room, size = pad_of(x) + room;
     if (!ps_budget_take(x->http->options.bodies, more)) return false;
-    /* the byte behind the JSON part gets the alignment of the block */
-    size_t pad = x->has_json_size ? (PS_ALIGN - x->json_size % PS_ALIGN) % PS_ALIGN : 0;
-    size_t size = pad + room;
-    char *block = x->block ? ps_repository_alloc(x->http->options.repository, x->block, size) : take_spare(x, &size);
+    char *block = make_block(x, &size);
     if (!block) {
         ps_budget_give(x->http->options.bodies, more);
         return false;
     }
-    x->block = block;
-    x->block_size = size;
-    x->body_pad = pad;
-    x->body_room = room;
+    start_block(x, block, size, room);
     return true;
 }
 
@@ -147,6 +176,9 @@ void ps_body_spare(ps_exchange *x, size_t max_bytes) {
         ps_free(x->http->alloc, x->spare_block);
         x->spare_block = x->block;
         x->spare_size = x->block_size;
+        x->block = NULL;
+    } else if (x->block && x->block_size > max_bytes) {
+        ps_blocks_put(&x->http->blocks, x->block, x->block_size);
         x->block = NULL;
     }
     ps_body_release(x);

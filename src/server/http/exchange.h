@@ -10,6 +10,7 @@
 
 #include "base/ticker.h"
 #include "server/coding.h"
+#include "server/http/blocks.h"
 #include "server/http/gather.h"
 #include "server/http/http.h"
 #include "server/http/watch.h"
@@ -32,6 +33,7 @@ struct ps_http {
     size_t answering;          /* of them, those whose body has arrived */
     struct ps_exchange *spare; /* ended ones, kept for their memory */
     unsigned n_spare;
+    ps_blocks blocks;                 /* of bodies that were too large for those */
     atomic_llong last_upload;         /* ps_clock_ns of the last piece of any body */
     ps_gatherer gatherers[PS_MAX_GATHERERS];
     atomic_uintptr_t last_connection; /* of the last inference, only to be compared */

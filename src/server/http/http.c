@@ -322,7 +322,8 @@ ps_status ps_http_start(const ps_front_options *options, ps_http **ret, ps_error
     http->alloc = alloc;
     http->listen_fd = -1;
     bool lock = ps_mutex_init(&http->lock);
-    if (!lock || !ps_cond_init(&http->idle)) {
+    if (!lock || !ps_blocks_init(&http->blocks, alloc) || !ps_cond_init(&http->idle)) {
+        ps_blocks_release(&http->blocks);
         if (lock) ps_mutex_destroy(&http->lock);
         ps_free(alloc, http);
         return PS_FAIL_NOMEM(err, "the HTTP front end");
@@ -381,6 +382,7 @@ void ps_http_free(ps_http *http) {
         next = x->next_spare;
         spare_free(http, x);
     }
+    ps_blocks_release(&http->blocks);
     ps_ticker_free(http->ticker);
     ps_watch_free(http->watch);
     ps_listener_close(http->listen_fd);
