@@ -141,6 +141,7 @@ def test_broken_model(tool, tmp_path):
 
 def test_unknown_device(tool, pair):
     assert_fails(tool("run", pair, "--device", "opencl:7"), 1, "opencl:7", "cpu")
+    assert_fails(tool("run", pair, "--device", "cpu,ref"), 1, "cpu,ref", "serve")
 
 
 # ---- version, devices, cache, doctor ----

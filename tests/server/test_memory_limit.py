@@ -27,7 +27,8 @@ def big_model(path, factor, megabytes=16):
     weights += [np.zeros((width, width), np.float32) for _ in range(megabytes // 4)] + [np.zeros((width, 4), np.float32)]
     for i, w in enumerate(weights):
         w[range(4), range(4)] = factor if i == 0 else 1
-        w[-1, -1] += (i + 0.1) / 128 if min(w.shape) > 4 else 0  # equal ones would be held once, and such as FP16 holds in half
+        # rows that meet zeros only; equal weights would be held once, those that FP16 holds in half, and zeros not at all by a card
+        w[8:, 8:] = (i + 0.1) / 128
         names.append(f"t{i}")
     names[-1] = "y"
     return save(path, [helper.make_node("MatMul", [names[i], f"w{i}"], [names[i + 1]]) for i in range(len(weights))],
@@ -331,6 +332,7 @@ def test_the_limit_of_a_device_that_is_not_said(start):
 
 @pytest.mark.parametrize("arguments, part", [
     (("--memory-limit", "much"), "size"), (("--memory-limit", "gpu=1G"), "device 'cpu'"),
+    (("--device", "cpu,ref", "--memory-limit", "re=1G"), "device 'cpu,ref'"), (("--device-tries", "-1"), "device-tries"),
     (("--device", "cpu", "--memory-limit", "1G,gpu=1G"), "device 'cpu'"), (("--memory-limit", "cpu="), "size"),
     (("--memory-limit", "1M"), "16777216"),
     (("--model-control", "sometimes"), "sometimes"), (("--max-models", "-1"), "max-models")])
