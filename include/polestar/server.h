@@ -49,7 +49,7 @@ typedef struct ps_server_options {
     int client_seconds;
     int grpc_port;    /* 0: any free one, see ps_server_grpc_port; -1: no gRPC. Without effect in builds without gRPC */
     int grpc_threads; /* 0: 1 */
-    int max_batch; /* rows that may share a run, of models whose rows are independent; 0: 32, 1: no batching */
+    int max_batch;    /* rows that may share a run, of models whose rows are independent; 0: 32, 1: no batching */
     /* Milliseconds that every request may take: what cannot be answered in time is refused. 0: automatic, the larger of
      * 100 and twice the time of one row alone, which steers the size of batches and refuses nothing. */
     int latency_target_ms;
@@ -68,17 +68,19 @@ typedef struct ps_server_options {
     /* The same of each device that has memory of its own: for weights and what sessions compute with. 0: three
      * quarters of what it has. */
     uint64_t device_memory_limit;
-    int max_models;       /* models loaded at once; 0: 10, -1: no end */
-    int load_seconds;     /* how long a request waits for a model that is being loaded; 0: 30, -1: not at all */
+    int max_models;   /* models loaded at once; 0: 10, -1: no end */
+    int load_seconds; /* how long a request waits for a model that is being loaded; 0: 30, -1: not at all */
     const ps_server_device_limit *device_limits; /* of some devices; may be NULL */
     size_t device_limit_count;
     int device_tries; /* to open a device that was lost anew, before its models are given up; 0: 10, -1: none */
+    /* As ps_model_options.activations, of all models. */
+    ps_dtype activations;
 } ps_server_options;
 
 #define PS_SERVER_OPTIONS_INIT                                                                                         \
     {                                                                                                                  \
         sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8001, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, 0                                                                                                    \
+            0, 0, 0, PS_DTYPE_UNDEFINED                                                                                \
     }
 
 PS_API ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, ps_server **ret_server,

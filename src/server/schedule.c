@@ -77,7 +77,7 @@ ps_status ps_schedule_given_up(const ps_infer *infer, ps_error *err) {
 /* ---- models ---- */
 
 static ps_cache_key profile_key(const ps_served *s, char *target, size_t size) {
-    ps_snprintf(target, size, "%s %d", s->device, ps_cpu_count());
+    ps_snprintf(target, size, "%s%s %d", s->device, s->activations == PS_DTYPE_F16 ? " f16" : "", ps_cpu_count());
     return (ps_cache_key) { "latency", s->digest, sizeof s->digest, ps_version(), target };
 }
 

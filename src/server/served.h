@@ -59,6 +59,7 @@ typedef struct ps_served {
     ps_cache *cache;    /* keeps what is learnt of the model's times; NULL: nothing is kept */
     uint64_t digest[2]; /* of the model file, if there is a cache */
     const char *device; /* never NULL; in the arena: the name of one, or a list of several */
+    ps_dtype activations;
     bool elsewhere;     /* its configuration asks for devices, and the server uses none of them */
     ps_served_place *places;
     size_t n_places;
@@ -88,6 +89,7 @@ typedef struct ps_served_options {
     const char *name, *version, *path;
     ps_stats *stats; /* of the version */
     ps_used_devices *devices;
+    ps_dtype activations; /* ps_model_options */
     const char *states; /* may be NULL, like the next: instead of the model's .state.json: its text */
     const char *config; /* the model's config.pbtxt or config.json */
     uint32_t max_batch; /* 1: no batching; else the most rows of a run, if the model allows it (probe.h) */
