@@ -68,3 +68,26 @@ def test_weights_of_a_file(gpu, tmp_path, kind, storage):
     done = gpu("verify", "--device", "gpu", folder)
     assert done.code == 0 and "3 sets" in done.out, done.out + done.err
     assert f"opencl.matmul {storage}" in gpu("inspect", "--device", "gpu", "--steps", folder).out
+
+
+def test_activations(gpu, tool, tmp_path):
+    """What lies between two products is f16, and half as much; numpy rounds as often."""
+    rng = np.random.default_rng(6)
+    w = [(rng.standard_normal((K, K)) / 16).astype(np.float32) for _ in range(3)]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [64, K]) for name in "xy")
+    nodes = [helper.make_node("MatMul", [i, f"w{k}"], [o]) for k, (i, o) in enumerate(["xa", "ab", "by"])]
+    graph = helper.make_graph(nodes, "small", [x], [y], [numpy_helper.from_array(a, f"w{k}") for k, a in enumerate(w)])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "model.onnx")
+    x = rng.standard_normal((64, K)).astype(np.float32)
+    stored = [x @ w[0]]
+    stored.append(stored[0].astype(np.float16).astype(np.float32) @ w[1])
+    write_set(tmp_path / "test_data_set_0", [x], [stored[1].astype(np.float16).astype(np.float32) @ w[2]])
+    # sums of 256 products in another order may fall on the other side where they are rounded: 2^-10 of few of them
+    done = gpu("verify", "--device", "gpu", "--activations", "f16", "--rtol", "1e-3", "--atol", "1e-3", tmp_path)
+    assert done.code == 0, done.out + done.err
+    steps = json.loads(gpu("inspect", "--json", "--device", "gpu", "--activations", "f16", tmp_path).out)["run"]["operators"]
+    assert [s["stored"] for s in steps if s["op"] == "MatMul"] == ["f16", "f16", "f32"]
+    assert "f16 [64,256]" in gpu("inspect", "--steps", "--device", "gpu", "--activations", "f16", tmp_path).out
+    refused = tool("run", "--device", "cpu", "--activations", "f16", tmp_path / "model.onnx")
+    assert refused.code == 1 and "device 'cpu' stores activations as f32" in refused.err
+    assert tool("run", "--activations", "f8", tmp_path / "model.onnx").code == 2
