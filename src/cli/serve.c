@@ -147,6 +147,7 @@ static bool read_models(const cli_args *args, ps_server_options *o, serve_limits
 static bool read_options(const cli_args *args, ps_server_options *o, serve_limits *limits) {
     o->host = cli_get(args, "host");
     o->device = cli_get(args, "device");
+    o->activations = cli_activations(args);
     o->shared_memory = cli_get(args, "shared-memory");
     return read_models(args, o, limits) && cli_get_int(args, "http-port", 0, 65535, &o->http_port) &&
            read_grpc(args, o) && read_batching(args, o) &&
@@ -290,6 +291,7 @@ static const cli_option options[] = {
       "where to run: auto is the CPU, gpu the first OpenCL device, opencl:N another one of 'polestar devices'; several "
       "with commas between: each model is on all of them, and a run goes to the one that has least to do",
       "auto" },
+    CLI_OPT_ACTIVATIONS,
     { "device-tries", CLI_TEXT, "N",
       "how often a device that was lost is opened again, until its models are given up; 0: not at all", "10" },
     CLI_OPT_THREADS,

@@ -232,6 +232,7 @@ static ps_status start_http(ps_server *s, const ps_server_options *o, ps_error *
 
 static ps_served_options served_options(const ps_server *s, const ps_server_options *o) {
     return (ps_served_options) { .devices = s->devices,
+                                 .activations = o->activations,
                                  .max_batch = (uint32_t)(o->max_batch ? o->max_batch : DEFAULT_BATCH),
                                  .cache = s->cache };
 }
