@@ -73,8 +73,7 @@ typedef struct ps_server_options {
     const ps_server_device_limit *device_limits; /* of some devices; may be NULL */
     size_t device_limit_count;
     int device_tries; /* to open a device that was lost anew, before its models are given up; 0: 10, -1: none */
-    /* As ps_model_options.activations, of all models. */
-    ps_dtype activations;
+    ps_dtype activations; /* of all models, as ps_model_options.activations */
 } ps_server_options;
 
 #define PS_SERVER_OPTIONS_INIT                                                                                         \

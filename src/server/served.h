@@ -89,7 +89,7 @@ typedef struct ps_served_options {
     const char *name, *version, *path;
     ps_stats *stats; /* of the version */
     ps_used_devices *devices;
-    ps_dtype activations; /* ps_model_options */
+    ps_dtype activations; /* as ps_model_options */
     const char *states; /* may be NULL, like the next: instead of the model's .state.json: its text */
     const char *config; /* the model's config.pbtxt or config.json */
     uint32_t max_batch; /* 1: no batching; else the most rows of a run, if the model allows it (probe.h) */
