@@ -46,7 +46,7 @@ KNOWN = {
     "lstm-rows": (["lstm-rows"], {"input": "16x64"}, {}),
     "minilm": (["minilm-l6-v2-emb16"], {"input_ids": "16", "attention_mask": "16", "token_type_ids": "16"},
                {"attention_mask": np.ones((1, 16), np.int64), "token_type_ids": np.zeros((1, 16), np.int64)}),
-    "efficientnet-lite0": (["efficientnet-lite0"], {"images:0": "224x224x3"}, {}),
+    "efficientnet-lite0": (["efficientnet-lite0"], {"input": "3x224x224"}, {}),
     "med-xray-cls-synth": (["med-xray-cls-synth"], {"input": "1x256x256"}, {}),
     "mlp": (["mlp"], {"input": "784"}, {}),
 }
