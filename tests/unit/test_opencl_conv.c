@@ -135,6 +135,8 @@ static void test_winograd(void **state) {
         snprintf(attrs, sizeof attrs, "pads=[%d,%d,%d,%d]", pick(0, 2), pick(0, 2), pick(0, 2), pick(0, 2));
         conv(label, x, w, out, attrs);
     }
+    device()->test_winograd = 4;
+    cmp_tolerance = 5e-5f;
     check("opencl.conv winograd 4x4",
           "graph (x: f32[2,6,5,7], r: f32[2,10,5,7]) -> (y) opset 17 {\n  w: f32[10,6,3,3] = random(3)\n"
           "  t = Conv(x, w) {pads=[1,1,1,1]}\n  u = Add(t, r)\n  y = Relu(u)\n}");
