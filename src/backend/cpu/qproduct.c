@@ -336,14 +336,13 @@ static void depthwise_rows(void *ctx, int64_t begin, int64_t end, int thread) {
     }
 }
 
-/* The columns of one group, without zero points of weights: in loops that become vectors, for this is done in each run
- * by one thread. c: the first column's output, at: its place. */
+/* The columns of one group, without zero points of weights: in plain loops, which compilers turn into vectors, for this
+ * is done in each run by one thread. c: the first column's output, at: its place. */
 static void make_columns(const q_kernel *k, const q_run *r, int64_t c, int64_t at, int32_t *bias, float *scale) {
     const int64_t n = k->outputs / k->group;
     const uint32_t x_zero = k->q->element == 1 ? (uint32_t)r->x_zero : 0;
     const int32_t *sums = k->sums + at, *of = r->bias ? r->bias + c : NULL;
     const float x = r->x_scale, y = r->y_scale, *w = r->w_scale + (k->params.many_scales ? c : 0);
-#pragma omp simd
     for (int64_t i = 0; i < n; i++)
         bias[at + i] = (int32_t)(0 - x_zero * (uint32_t)sums[i]);
     for (int64_t i = 0; of && i < n; i++)
@@ -353,7 +352,6 @@ static void make_columns(const q_kernel *k, const q_run *r, int64_t c, int64_t a
             scale[at + i] = x * *w / y;
         return;
     }
-#pragma omp simd
     for (int64_t i = 0; i < n; i++)
         scale[at + i] = x * w[i] / y;
 }
