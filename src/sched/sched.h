@@ -180,9 +180,9 @@ void ps_sched_set_transit(ps_sched *s, int64_t transit_ns);
 
 /* PS_SCHED_OK: queued. Anything else: refused, and still the caller's. */
 ps_sched_verdict ps_sched_admit(ps_sched *s, ps_sched_model *m, ps_sched_request *r, int64_t now_ns);
-/* True: ps_sched_admit would refuse it for its deadline, and this has been its refusal, with *ret. False: nothing has
- * happened; it may be refused all the same. For callers to whom a request that is queued costs more than one that is
- * not. */
+/* True: ps_sched_admit would refuse it for its deadline, and this has been its refusal, with *ret. False: it is not
+ * here, and has not been counted; ps_sched_admit may refuse it all the same. Either way others that cannot be in time
+ * any more may have been dropped. For callers to whom a request that is queued costs more than one that is not. */
 bool ps_sched_refuses(ps_sched *s, ps_sched_model *m, ps_sched_request *r, int64_t now_ns, ps_sched_verdict *ret);
 /* True: it left, and is the caller's. False: it runs, or it was dropped and waits to be taken. */
 bool ps_sched_cancel(ps_sched *s, ps_sched_request *r);
