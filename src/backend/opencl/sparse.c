@@ -19,7 +19,7 @@
 #define MOST_WAVES 4
 #define BUSY 8 /* work-groups that a unit needs to hide the time that memory takes */
 
-static int64_t up(int64_t n, int64_t unit) {
+static int64_t divide_up(int64_t n, int64_t unit) {
     return (n + unit - 1) / unit;
 }
 
@@ -56,14 +56,14 @@ static bool block_is_zero(const look *j, int64_t row, int64_t column, int64_t co
 
 /* A byte for each block of 32 columns, strip by strip: does it hold anything? */
 static void fill_map(const look *j, uint8_t *map) {
-    const int64_t depth = up(j->p->k2_n, OCL_SPARSE_DEPTH), strips = up(j->p->n, NARROW);
+    const int64_t depth = divide_up(j->p->k2_n, OCL_SPARSE_DEPTH), strips = divide_up(j->p->n, NARROW);
     for (int64_t s = 0; s < strips; s++)
         for (int64_t k = 0; k < depth; k++)
             map[s * depth + k] = !block_is_zero(j, k * OCL_SPARSE_DEPTH, s * NARROW, NARROW);
 }
 
 static void judge(const look *j, const uint8_t *map, verdict *v) {
-    const int64_t depth = up(j->p->k2_n, OCL_SPARSE_DEPTH), strips = up(j->p->n, NARROW);
+    const int64_t depth = divide_up(j->p->k2_n, OCL_SPARSE_DEPTH), strips = divide_up(j->p->n, NARROW);
     int64_t narrow = 0, wide = 0;
     for (int64_t s = 0; s < strips; s++) {
         const uint8_t *mine = map + s * depth, *next = s + 1 < strips ? mine + depth : mine;
@@ -83,7 +83,7 @@ static ps_status make_verdict(void *ctx, void *dst, ps_error *err) {
     const look *j = ctx;
     verdict *v = dst;
     ps_dtype type;
-    const int64_t blocks = up(j->p->k2_n, OCL_SPARSE_DEPTH) * up(j->p->n, NARROW);
+    const int64_t blocks = divide_up(j->p->k2_n, OCL_SPARSE_DEPTH) * divide_up(j->p->n, NARROW);
     *v = (verdict) { 0, 0, OCL_FORM_F32 };
     uint8_t *map = ps_alloc(j->alloc, (size_t)blocks);
     if (!map) return PS_FAIL_NOMEM(err, "a map of a weight");
@@ -127,7 +127,7 @@ static void pack_block(const look *j, int64_t row, int64_t column, int64_t numbe
 
 static ps_status pack(void *ctx, void *dst, ps_error *err) {
     const look *j = ctx;
-    const int64_t strips = up(j->p->n, j->w->strip);
+    const int64_t strips = divide_up(j->p->n, j->w->strip);
     cl_int *first = (cl_int *)(void *)((char *)dst + j->w->index_at), *rows = first + strips + 1;
     int64_t number = 0;
     memset(dst, 0, j->w->bytes);
@@ -151,7 +151,7 @@ static void measure(const ocl_panels *p, const verdict *v, ocl_weights *w) {
     };
     const size_t elements = (size_t)(v->stored * OCL_SPARSE_DEPTH * v->strip);
     w->index_at = (elements * element_bytes(w->form) + PS_ALIGN - 1) / PS_ALIGN * PS_ALIGN;
-    w->bytes = w->index_at + (size_t)(up(p->n, v->strip) + 1 + v->stored) * sizeof(cl_int);
+    w->bytes = w->index_at + (size_t)(divide_up(p->n, v->strip) + 1 + v->stored) * sizeof(cl_int);
 }
 
 /* ---- taking ---- */
@@ -190,7 +190,7 @@ static int waves(const ocl_device *d) {
 
 /* Blocks of a strip, in the mean. */
 static int64_t list_length(const ocl_gemm *g) {
-    return up(g->weights.stored, up(g->n, g->weights.strip));
+    return divide_up(g->weights.stored, divide_up(g->n, g->weights.strip));
 }
 
 static bool can_share(const ocl_gemm *g, int64_t parts) {
@@ -198,7 +198,7 @@ static bool can_share(const ocl_gemm *g, int64_t parts) {
 }
 
 static void share_few(const ocl_device *d, ocl_gemm *g) {
-    int64_t parts = BUSY * d->units / up(g->n, g->weights.strip);
+    int64_t parts = BUSY * d->units / divide_up(g->n, g->weights.strip);
     const int64_t most = list_length(g) / (2 * waves(d));
     if (parts > most) parts = most;
     if (parts > MOST_PARTS) parts = MOST_PARTS;
@@ -206,8 +206,8 @@ static void share_few(const ocl_device *d, ocl_gemm *g) {
 }
 
 static double cost(const ocl_device *d, const ocl_gemm *g, int64_t parts) {
-    const double groups = (double)(up(g->m, TILE_ROWS) * up(g->n, g->weights.strip) * parts);
-    const double rows = (double)(up(list_length(g), parts) * OCL_SPARSE_DEPTH);
+    const double groups = (double)(divide_up(g->m, TILE_ROWS) * divide_up(g->n, g->weights.strip) * parts);
+    const double rows = (double)(divide_up(list_length(g), parts) * OCL_SPARSE_DEPTH);
     const double macs = ocl_busy_items(d, groups, ITEMS) * g->weights.strip * (rows + ENDS);
     return macs + (parts > 1 ? ocl_traffic_cost(d, (double)((2 * parts + 1) * g->m * g->n)) : 0);
 }
@@ -237,7 +237,7 @@ static void args(ocl_launch *l, const ocl_gemm *g) {
     l->n_args = 3;
     ocl_arg_buffer(l, g->weights.buffer);
     l->args[l->n_args - 1].at = g->weights.index_at;
-    ocl_arg_ints(l, (int64_t[]) { g->m, g->n, g->k, g->lda, up(g->n, g->weights.strip), g->parts }, 6);
+    ocl_arg_ints(l, (int64_t[]) { g->m, g->n, g->k, g->lda, divide_up(g->n, g->weights.strip), g->parts }, 6);
     if (g->has_bias) ocl_arg_in(l, g->bias);
 }
 
@@ -254,7 +254,7 @@ ps_status ocl_sparse_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char 
     PS_TRY(ocl_launch_init(k, i, program, options, posts, program, &l, err));
     args(l, g);
     ocl_post_args(l, chain, columns);
-    ocl_launch_size(l, up(g->n, g->weights.strip) * ITEMS, few ? n_waves : up(g->m, TILE_ROWS), g->parts ? g->parts : 1,
-                    ITEMS, (size_t)n_waves);
+    ocl_launch_size(l, divide_up(g->n, g->weights.strip) * ITEMS, few ? n_waves : divide_up(g->m, TILE_ROWS),
+                    g->parts ? g->parts : 1, ITEMS, (size_t)n_waves);
     return PS_OK;
 }
