@@ -68,6 +68,14 @@ static void buffer_free(ps_device *device, void *buffer) {
     ps_free(device->alloc, b);
 }
 
+static ps_status buffer_write(ps_device *device, void *buffer, const void *content, size_t bytes, ps_error *err) {
+    ocl_device *d = ocl_of(device);
+    PS_TRY(ocl_still_there(d, err));
+    if (!bytes) return PS_OK;
+    cl_int code = touch(d, ((const ocl_buffer *)buffer)->mem, content, bytes);
+    return code == CL_SUCCESS ? PS_OK : ocl_fail_running(d, "clEnqueueWriteBuffer", code, err);
+}
+
 /* ---- streams ---- */
 
 static void stream_free(ps_stream *s) {
@@ -146,5 +154,5 @@ static ps_status measure(ps_device *device, double *ret_flops, double *ret_bytes
     return ocl_measure(ocl_of(device), ret_flops, ret_bytes, err);
 }
 
-const ps_memory_ops ocl_memory_ops = { buffer_new, buffer_free, stream_new, stream_free, upload,
-                                       download,   sync,        lost,       ocl_reopen,  measure };
+const ps_memory_ops ocl_memory_ops = { buffer_new, buffer_free, buffer_write, stream_new, stream_free, upload,
+                                       download,   sync,        lost,         ocl_reopen, measure };
