@@ -113,6 +113,8 @@ static void describe(ocl_device *d) {
                                     number_of(api, d->id, CL_DEVICE_GLOBAL_MEM_SIZE),
                                     (int)number_of(api, d->id, CL_DEVICE_MAX_COMPUTE_UNITS) };
     base->caps = ps_devices_found_caps;
+    d->dot = ocl_find_dot(d);
+    base->caps.int8 = d->dot != OCL_DOT_NONE;
 }
 
 static ps_status open_device(ocl_device *d, ps_error *err) {
