@@ -242,11 +242,17 @@ static void test_pools(void **state) {
     }
 }
 
-/* What is made at run time is left to the CPU, and results are the same. */
+/* What is made at run time runs as it does where there is no dot product, and what has no such path by the CPU. */
 static void test_declined(void **state) {
+    check("opencl.matmul",
+          "graph (a: u8[2,40,64], b: u8[2,64,30]) -> (y) opset 17 {\n s: f32 = {0.05}\n z: u8 = {118}\n t: f32 = {2.0}\n"
+          " fa = DequantizeLinear(a, s, z)\n fb = DequantizeLinear(b, s, z)\n c = MatMul(fa, fb)\n"
+          " y = QuantizeLinear(c, t, z)\n}");
+    check("opencl.matmul u8", "graph (x: f32[6,8]) -> (z) opset 17 {\n w: i8[8,5] = random(5)\n ws: f32 = {0.01}\n"
+                              " k = DequantizeLinear(w, ws)\n z = MatMul(x, k)\n}");
     check("cpu", "graph (x: u8[6,8], ws: f32[5]) -> (z) opset 17, polestar 1 {\n xs: f32 = {0.02}\n xz: u8 = {131}\n"
                  " w: i8[8,5] = random(5)\n wa = Abs(ws)\n z = polestar.QLinearMatMul(x, xs, xz, w, wa)\n}");
-    check("cpu", "graph (x: f32[6,8]) -> (z) opset 17 {\n w: i8[8,5] = random(5)\n wz: i8 = {0}\n ws: f32 = {0.01}\n"
+    check("opencl.matmul", "graph (x: f32[6,8]) -> (z) opset 17 {\n w: i8[8,5] = random(5)\n wz: i8 = {0}\n ws: f32 = {0.01}\n"
                  " q, s, q0 = DynamicQuantizeLinear(x)\n i = MatMulInteger(q, w, q0, wz)\n f = Cast(i) {to=1}\n"
                  " m = Mul(s, ws)\n z = Mul(f, m)\n}");
 }

@@ -89,7 +89,7 @@ static void find_all(search *s) {
 
 /* ---- devices ---- */
 
-const ps_caps ps_devices_found_caps = { true, true, true, true, PS_MAX_POSTS, true, false, true };
+const ps_caps ps_devices_found_caps = { true, true, true, true, PS_MAX_POSTS, true, false, true, true };
 
 static void describe(ocl_device *d) {
     const ocl_api *api = &d->api;

@@ -257,6 +257,9 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void qgemm(__global 
 #if ZEROS
     int row_sums[ROWS];
     __global const uint *ones = b + columns * sizes.s2; /* behind all panels: 1 for each code that there is */
+#if UNROLL
+#pragma unroll
+#endif
     for (int r = 0; r < ROWS; r++)
         row_sums[r] = 0;
 #endif
@@ -271,6 +274,9 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void qgemm(__global 
     __global const uchar *rows[A_LOADS];
     for (int i = 0; i < A_LOADS; i++)
         rows[i] = a + min(m0 + A_M(lid + i * ITEMS), M - 1) * sizes.s3;
+#endif
+#if UNROLL
+#pragma unroll
 #endif
     for (int r = 0; r < ROWS; r++)
         acc[r][0] = acc[r][1] = (int4)(0);
@@ -315,6 +321,9 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void qgemm(__global 
     for (int r = 0; r < ROWS; r++) {
         const int m = m0 + r / 4 * (BM / 2) + ty * 4 + r % 4;
         if (m >= M) continue;
+#if UNROLL
+#pragma unroll
+#endif
         for (int half_of = 0; half_of < 2; half_of++) {
             const int n = n0 + half_of * (BN / 2) + tx * 4;
             if (n >= N) continue;
