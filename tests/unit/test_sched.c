@@ -474,8 +474,8 @@ static void test_refusal_beforehand(void **state) {
     ps_sched_free(f.s);
 }
 
-/* Of requests that come every 100 ms for `seconds`, each with 100 ms of time, how many run to their end if a run takes so
- * long; it is stopped at the deadline, as the server does. */
+/* Of requests that come every 100 ms for `seconds`, each with 100 ms of time, how many run to their end if a run takes
+ * so long; it is stopped at the deadline, as the server does. */
 static int answered_in_time(fixture *f, int64_t *now, int seconds, int64_t run_ns) {
     int n = 0;
     for (int i = 0; i < seconds * 10; i++, *now += 100 * MS) {
