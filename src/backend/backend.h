@@ -137,7 +137,8 @@ typedef struct ps_memory_ops {
     void (*buffer_free)(ps_device *device, void *buffer); /* NULL is allowed */
     /* Into the first bytes of a buffer that nothing else uses; they are there when it returns. */
     ps_status (*buffer_write)(ps_device *device, void *buffer, const void *content, size_t bytes, ps_error *err);
-    ps_status (*stream_new)(ps_device *device, ps_stream **ret, ps_error *err);
+    /* threads: which copies may use, when they are asked for or waited for. */
+    ps_status (*stream_new)(ps_device *device, int threads, ps_stream **ret, ps_error *err);
     void (*stream_free)(ps_stream *stream); /* NULL is allowed; nothing may be under way */
     /* Both return at once: host memory must stay as it is (dst: is not there) until the next sync. */
     ps_status (*upload)(ps_stream *stream, const ps_region *dst, const void *src, size_t bytes, ps_error *err);

@@ -246,8 +246,8 @@ def test_what_is_refused_at_once_is_not_parked(tmp_path, folder):
         patch.setenv("COUNT_CALLS", str(counted))
         server = Server(folder / "slow.onnx", "--runners", "1", "--max-batch", "1")
     x = np.ones((1, 1024), np.float32)
-    head = json.dumps({"inputs": [{"name": "x", "shape": [1, 1024], "datatype": "FP32", "parameters": {"binary_data_size": x.nbytes}}],
-                       "parameters": {"timeout": 1}}).encode()
+    head = json.dumps({"inputs": [{"name": "x", "shape": [1, 1024], "datatype": "FP32",
+                                   "parameters": {"binary_data_size": x.nbytes}}], "parameters": {"timeout": 1}}).encode()
 
     def calls():
         return int.from_bytes(counted.read_bytes(), "little")

@@ -5,6 +5,7 @@
  *   advice.c    what keeps a card from being used
  *   device.c    the device and its implementation list
  *   memory.c    buffers and streams
+ *   staging.c   large copies through pinned memory
  *   program.c   kernels/NAME.cl with options → a program, compiled once, kept on disk
  *   launch.c    a kernel of the plan as a list of launches
  *   place.c     weights packed by the device
@@ -43,6 +44,7 @@ typedef struct ocl_device {
     cl_context context;
     bool gpu;           /* else a processor, which compiles unrolled loops for minutes and gains nothing */
     bool nvidia;        /* which table of tiles (gemm.c) */
+    bool shares_memory; /* with the host */
     int test_tile;      /* of tests: tile n of all tables, from 1 on, whatever it costs, and from 2 on depthwise by four
                            pixels */
     int test_winograd;  /* of tests: F(2x2) or F(4x4) wherever it is right, -1: nowhere; 0: where it costs less */
@@ -50,6 +52,7 @@ typedef struct ocl_device {
     int test_attention; /* of tests: 1: in one launch wherever it can be, -1: nowhere; 0: where it costs less */
     int test_place;     /* of tests: 1: weights are packed by the device, -1: by the host; 0: by a graphics card */
     ocl_dot dot;        /* what the device has (dot.c); OCL_DOT_PLAIN: of tests */
+    int test_staging;   /* of tests: 1: large copies go through pinned memory, -1: none; 0: to memory of a card */
     size_t largest;     /* bytes of one buffer */
     size_t most_items;  /* of a work-group */
     int64_t units;      /* compute units, at least 1 */
@@ -135,6 +138,9 @@ struct ps_stream {
     cl_mem flag; /* an int that a kernel sets to tell that an index was out of range */
     bool check;  /* such a kernel has run since the last wait */
     int waiting; /* launches since the queue was last flushed */
+    int threads; /* of the session's */
+    struct ocl_staging *staging; /* NULL before the first large copy, and where there is none (unstaged) */
+    bool unstaged;
 };
 
 /* ---- kernels of a plan: launches in order ---- */
