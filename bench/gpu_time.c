@@ -3,10 +3,10 @@
  *
  *     build/release/tests/gpu_time [DEVICE] [SECONDS] [CASES] [f16]       defaults: gpu, 2 a case, all, f32
  *     CASES: rows, sparse, products, resnet, mobilenet, bert; copies: with inputs and outputs in host memory, by the
- *     driver alone and through pinned memory, and two sessions at once; int8: square products and ResNet-50 with operands
- *     of 8 bits, on codes (where the device has a dot product for them), in f32 (as they run where it has not), and beside
- *     them what was never quantised; steps, int8-steps: each step of the networks
- *     f16: what lies between the operators
+ *     driver alone and through pinned memory, and two sessions at once; int8: square products and ResNet-50 with
+ * operands of 8 bits, on codes (where the device has a dot product for them), in f32 (as they run where it has not),
+ * and beside them what was never quantised; steps, int8-steps: each step of the networks f16: what lies between the
+ * operators
  *
  * FLOPs are counted as two a multiply-accumulate of the direct algorithm. A run is timed from the call to the outputs
  * in host memory. The network's input lies on the device ("resident"), as far as nothing else is said: a number that
@@ -244,8 +244,8 @@ static void bert_base(net *t, int batch, int sequence) {
 
 /* d<name>: as scale (codes - 128) */
 static void coded(ps_str *text, const char *name, const char *scale) {
-    ps_str_printf(text, "  q%s = QuantizeLinear(%s, %s, z)\n  d%s = DequantizeLinear(q%s, %s, z)\n", name, name, scale, name,
-                  name, scale);
+    ps_str_printf(text, "  q%s = QuantizeLinear(%s, %s, z)\n  d%s = DequantizeLinear(q%s, %s, z)\n", name, name, scale,
+                  name, name, scale);
 }
 
 /* v<n> = Relu(Conv(v<from>)), or without the Relu, from codes to codes. */
@@ -256,8 +256,8 @@ static int conv8(net *t, int from, int in, int out, int kernel, int stride, bool
                   "  w%d: i8[%d,%d,%d,%d] = random(%d)\n  t%d: f32 = {%.9g}\n  k%d = DequantizeLinear(w%d, t%d)\n"
                   "  b%d: f32[%d] = random(%d)\n",
                   n, out, in, kernel, kernel, n, n, sqrt(6.0 / (in * kernel * kernel)) / 128, n, n, n, n, out, n + 100);
-    ps_str_printf(&t->text, "  c%d = Conv(dv%d, k%d, b%d) {strides=[%d,%d], pads=[%d,%d,%d,%d]}\n", n, from, n, n, stride,
-                  stride, pad, pad, pad, pad);
+    ps_str_printf(&t->text, "  c%d = Conv(dv%d, k%d, b%d) {strides=[%d,%d], pads=[%d,%d,%d,%d]}\n", n, from, n, n,
+                  stride, stride, pad, pad, pad, pad);
     ps_str_printf(&t->text, relu ? "  v%d = Relu(c%d)\n" : "  v%d = Identity(c%d)\n", n, n);
     ps_snprintf(name, sizeof name, "v%d", n);
     coded(&t->text, name, "s");
@@ -286,8 +286,8 @@ static void resnet50_int8(net *t, int batch) {
     int at = conv8(t, 0, 3, 64, 7, 2, true), in = 64;
     const int pool = ++t->n;
     ps_str_printf(&t->text, "  v%d = MaxPool(dv%d) {kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]}\n", pool, at);
-    ps_str_printf(&t->text, "  qv%d = QuantizeLinear(v%d, s, z)\n  dv%d = DequantizeLinear(qv%d, s, z)\n", pool, pool, pool,
-                  pool);
+    ps_str_printf(&t->text, "  qv%d = QuantizeLinear(v%d, s, z)\n  dv%d = DequantizeLinear(qv%d, s, z)\n", pool, pool,
+                  pool, pool);
     at = pool;
     for (size_t i = 0; i < 4; i++) {
         for (int k = 0; k < stages[i][1]; k++, in = 4 * stages[i][0])
@@ -295,9 +295,8 @@ static void resnet50_int8(net *t, int batch) {
     }
     ps_str_printf(&t->text, "  g = GlobalAveragePool(dv%d)\n", at);
     coded(&t->text, "g", "s");
-    ps_str_printf(&t->text,
-                  "  f = Flatten(dg)\n  w: i8[2048,1000] = random(1)\n  u: f32 = {0.0003}\n"
-                  "  k = DequantizeLinear(w, u)\n  y = MatMul(f, k)\n}\n");
+    ps_str_printf(&t->text, "  f = Flatten(dg)\n  w: i8[2048,1000] = random(1)\n  u: f32 = {0.0003}\n"
+                            "  k = DequantizeLinear(w, u)\n  y = MatMul(f, k)\n}\n");
 }
 
 /* ---- cases ---- */

@@ -1,5 +1,5 @@
-/* A quantised model by dot products of codes on the first OpenCL device, beside the same on the CPU and beside its products
- * in f32: what `polestar verify --device gpu` would say on a card, on a machine without one.
+/* A quantised model by dot products of codes on the first OpenCL device, beside the same on the CPU and beside its
+ * products in f32: what `polestar verify --device gpu` would say on a card, on a machine without one.
  *
  *     build/release/tests/opencl_codes MODEL [MODEL...]
  *
@@ -14,7 +14,7 @@
 #define MOST_VALUES 16
 
 typedef struct outputs {
-    ps_tensor *out[MOST_VALUES]; /* copies: a session's own end with it */
+    ps_tensor *out[MOST_VALUES];   /* copies: a session's own end with it */
     size_t n, on_codes, elsewhere; /* steps */
 } outputs;
 
@@ -55,8 +55,7 @@ static ps_status run(ps_engine *e, const char *path, const char *device, outputs
     if (status == PS_OK) status = ps_session_create(m, &so, &s, err);
     for (size_t i = 0; status == PS_OK && i < n_in; i++)
         status = fill(e, m, i, &in[i], err);
-    if (status == PS_OK)
-        status = ps_session_run(s, (const ps_tensor *const *)in, n_in, out, ret->n, NULL, err);
+    if (status == PS_OK) status = ps_session_run(s, (const ps_tensor *const *)in, n_in, out, ret->n, NULL, err);
     for (size_t i = 0; status == PS_OK && i < ret->n; i++)
         status = copy(e, out[i], &ret->out[i], err);
     for (size_t i = 0; status == PS_OK && ps_session_step(s, i, &step) == PS_OK; i++) {

@@ -116,8 +116,8 @@ static void test_rest(void **state) {
                              "  t = QuantizeLinear(x, s, z)\n  y = DequantizeLinear(t, s, z)\n}");
 }
 
-/* Products of 8-bit codes, in plain C: rows, windows and single channels; with and without zero points of weights, a sum,
- * a depth that is shared; and what lies between them. */
+/* Products of 8-bit codes, in plain C: rows, windows and single channels; with and without zero points of weights, a
+ * sum, a depth that is shared; and what lies between them. */
 static void test_codes(void **state) {
     ps_device *d = NULL;
     assert_int_equal(ps_engine_device(cmp_engine, cmp_device, &d, NULL), PS_OK);
@@ -131,7 +131,8 @@ static void test_codes(void **state) {
               " yz: u8 = {60}\n z = polestar.QLinearMatMul(x, xs, xz, w, ws, wz, ys, yz)\n}",
               tile ? 35 : 1040, tile ? 35 : 1040);
         check("opencl.int8 conv add",
-              "graph (x: u8[1,%d,4,3], o: i8[1,%d,4,3]) -> (z) opset 17, polestar 1 {\n xs: f32 = {0.02}\n xz: u8 = {120}\n"
+              "graph (x: u8[1,%d,4,3], o: i8[1,%d,4,3]) -> (z) opset 17, polestar 1 {\n xs: f32 = {0.02}\n xz: u8 = "
+              "{120}\n"
               " w: i8[%d,%d,3,3] = random(5)\n cs: f32 = {0.9}\n cz: i8 = {-9}\n"
               " c = polestar.QLinearConv(x, xs, xz, w, xs, _, cs, cz) {pads=[1,1,1,1]}\n"
               " z = polestar.QLinearAdd(c, cs, cz, o, cs, cz, cs, cz)\n}",
@@ -140,7 +141,8 @@ static void test_codes(void **state) {
     ocl_of(d)->test_tile = 0;
     for (int c = 3; c <= 4; c++)
         check("opencl.int8 depthwise conv",
-              "graph (x: i8[1,%d,4,3]) -> (y) opset 17, polestar 1, com.microsoft 1 {\n xs: f32 = {0.02}\n xz: i8 = {-9}\n"
+              "graph (x: i8[1,%d,4,3]) -> (y) opset 17, polestar 1, com.microsoft 1 {\n xs: f32 = {0.02}\n xz: i8 = "
+              "{-9}\n"
               " w: u8[%d,1,3,2] = random(5)\n ys: f32 = {0.5}\n"
               " v = polestar.QLinearConv(x, xs, xz, w, xs, _, ys, xz) {group=%d, pads=[1,1,1,0]}\n"
               " m = MaxPool(v) {kernel_shape=[2,2]}\n t: i8[256] = random(3)\n l = polestar.Lookup(m, t)\n"

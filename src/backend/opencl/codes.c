@@ -39,18 +39,16 @@ typedef struct pair {
 
 static bool pair_numbers(const ps_node *n, pair *p) {
     const ps_code_range all = { PS_CODE_LOW, PS_CODE_HIGH };
-    const ps_code_range range = n->params && strcmp(n->domain, "polestar") == 0 ? *(const ps_code_range *)n->params : all;
+    const ps_code_range range =
+        n->params && strcmp(n->domain, "polestar") == 0 ? *(const ps_code_range *)n->params : all;
     ocl_linear a, b, y;
-    if (!ocl_linear_at(n, A_SCALE, &a) || !ocl_linear_at(n, B_SCALE, &b) || !ocl_linear_at(n, Y_SCALE, &y)) return false;
+    if (!ocl_linear_at(n, A_SCALE, &a) || !ocl_linear_at(n, B_SCALE, &b) || !ocl_linear_at(n, Y_SCALE, &y))
+        return false;
     const ocl_code_sum s = ocl_code_sum_of(a, b, y, n->out[0]->dtype, range);
-    const float numbers[8] = { s.fa,
-                               s.fb,
-                               (float)a.zero,
-                               (float)b.zero,
-                               a.scale * b.scale / y.scale,
-                               p->multiply ? (float)y.zero : s.shift,
-                               s.low,
-                               s.high };
+    const float numbers[8] = {
+        s.fa,  s.fb,  (float)a.zero, (float)b.zero, a.scale * b.scale / y.scale, p->multiply ? (float)y.zero : s.shift,
+        s.low, s.high
+    };
     memcpy(p->numbers, numbers, sizeof numbers);
     return true;
 }
@@ -111,6 +109,7 @@ static ps_status lower_pair(ps_device *device, ps_lowering *l, bool multiply, ps
     const ps_node *n = l->node;
     pair p = { .multiply = multiply };
     ocl_kernel *k;
+    if (!device->caps.int8) return ocl_decline(l, ocl_no_dot);
     if (!is_code(n->out[0]) || n->in[A]->dtype != n->out[0]->dtype || n->in[B]->dtype != n->out[0]->dtype)
         return ocl_decline(l, "operands of several types");
     if (!pair_numbers(n, &p)) return ocl_decline(l, run_time_scale);
@@ -141,6 +140,7 @@ ps_status ocl_lower_lookup(ps_device *device, ps_lowering *l, ps_error *err) {
     const ps_shape *s = &l->node->in[0]->shape;
     ocl_kernel *k;
     ocl_launch *launch;
+    if (!device->caps.int8) return ocl_decline(l, ocl_no_dot);
     if (!ocl_sizes_fit(l)) return PS_OK;
     const int64_t n = ps_shape_product(s, 0, s->rank);
     PS_TRY(ocl_kernel_new(device, l, 1, "opencl.int8 lookup", &k, err));
@@ -195,7 +195,7 @@ ps_status ocl_lower_qglobal_pool(ps_device *device, ps_lowering *l, ps_error *er
     const ps_shape *s = &n->in[0]->shape;
     ocl_linear x, y;
     ocl_kernel *k;
-    l->why = check_mean(n, &x, &y);
+    l->why = device->caps.int8 ? check_mean(n, &x, &y) : ocl_no_dot;
     if (l->why || !ocl_sizes_fit(l)) return PS_OK;
     const int64_t pixels = ps_shape_product(s, 2, s->rank);
     if (pixels > INT32_MAX / 512) return ocl_decline(l, "sums too long for 32 bits");
@@ -241,6 +241,7 @@ ps_status ocl_lower_qpool(ps_device *device, ps_lowering *l, ps_error *err) {
     ocl_kernel *k;
     int count;
     float numbers[7] = { 0 };
+    if (!device->caps.int8) return ocl_decline(l, ocl_no_dot);
     if (!max) l->why = check_mean(n, &x, &y);
     if (max && (!is_code(n->in[0]) || ps_has_out(n, 1))) return ocl_decline(l, "not f32 or codes of 8 bits alone");
     if (l->why && !max) return PS_OK;

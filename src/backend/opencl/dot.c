@@ -9,6 +9,8 @@
 #define CAPABILITY_MAJOR 0x4000
 #define CAPABILITY_MINOR 0x4001
 
+const char ocl_no_dot[] = "the device has no dot product of codes";
+
 static bool ask(const ocl_device *d, cl_device_info what, size_t size, void *ret) {
     return d->api.clGetDeviceInfo(d->id, what, size, ret, NULL) == CL_SUCCESS;
 }
@@ -34,7 +36,8 @@ ocl_dot ocl_find_dot(const ocl_device *d) {
     cl_uint major = 0, minor = 0;
     if (!d->gpu) return OCL_DOT_NONE;
     if (d->nvidia) {
-        const bool known = ask(d, CAPABILITY_MAJOR, sizeof major, &major) && ask(d, CAPABILITY_MINOR, sizeof minor, &minor);
+        const bool known =
+            ask(d, CAPABILITY_MAJOR, sizeof major, &major) && ask(d, CAPABILITY_MINOR, sizeof minor, &minor);
         return known && (major > 6 || (major == 6 && minor >= 1)) ? OCL_DOT_NVIDIA : OCL_DOT_NONE;
     }
     return has_extension(d, "cl_khr_integer_dot_product") && is_accelerated(d) ? OCL_DOT_EXTENSION : OCL_DOT_NONE;
@@ -51,7 +54,8 @@ bool ocl_linear_at(const ps_node *n, size_t i, ocl_linear *ret) {
     if (!s || s->dtype != PS_DTYPE_F32 || !one_number(s) || (z && !one_number(z))) return false;
     *ret = (ocl_linear) { *(const float *)s->constant->data, 0 };
     if (z && z->dtype != PS_DTYPE_U8 && z->dtype != PS_DTYPE_I8) return false;
-    if (z) ret->zero = z->dtype == PS_DTYPE_I8 ? *(const int8_t *)z->constant->data : *(const uint8_t *)z->constant->data;
+    if (z)
+        ret->zero = z->dtype == PS_DTYPE_I8 ? *(const int8_t *)z->constant->data : *(const uint8_t *)z->constant->data;
     return true;
 }
 

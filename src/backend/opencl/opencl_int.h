@@ -111,6 +111,7 @@ ps_status ocl_place(ocl_device *d, const char *entry, const char *options, const
 
 /* ---- products of codes (dot.c) ---- */
 ocl_dot ocl_find_dot(const ocl_device *d);
+extern const char ocl_no_dot[]; /* why it leaves operators on codes to the CPU */
 /* Numbers that a kernel on codes takes when a plan is made: input i is a constant of one number, or absent. */
 typedef struct ocl_linear {
     float scale;

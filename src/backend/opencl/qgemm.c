@@ -23,11 +23,11 @@ typedef struct product {
     const ps_tensor *w, *w_scale, *w_zero, *bias; /* the last two may be NULL */
     ps_window window[3];
     int64_t batch, channels, outputs, groups, taps;
-    int64_t m, n, k;         /* of a group: rows, columns, codes of a column */
-    int64_t words, columns;  /* rows and columns of a group's panel */
-    const int32_t *w_sums;   /* of the weights' columns */
-    int zero;                /* the input's, of signed codes */
-    ocl_gemm g;              /* its tile and parts */
+    int64_t m, n, k;        /* of a group: rows, columns, codes of a column */
+    int64_t words, columns; /* rows and columns of a group's panel */
+    const int32_t *w_sums;  /* of the weights' columns */
+    int zero;               /* the input's, of signed codes */
+    ocl_gemm g;             /* its tile and parts */
 } product;
 
 static int64_t up(int64_t n, int64_t unit) {
@@ -155,7 +155,8 @@ static ps_status take_windows(product *p, ps_error *err) {
     return PS_OK;
 }
 
-/* ---- weights: words [group][k][column], behind them a word of ones for each k; depthwise codes [place][column] ---- */
+/* ---- weights: words [group][k][column], behind them a word of ones for each k; depthwise codes [place][column] ----
+ */
 
 static int64_t group_channels(const product *p) {
     return p->channels / p->groups;
@@ -372,8 +373,8 @@ static void plan(product *p) {
 
 static void result_options(const product *p, const ps_lowering *l, char *buf, size_t size) {
     const bool wide = (p->depthwise ? p->outputs : p->n) % 4 == 0;
-    ps_snprintf(buf, size, "-DZEROS=%d -DSUM=%d -DWIDE_C=%d -DCODES=%d%s", p->zeros, p->sum, wide,
-                p->y != PS_DTYPE_F32, ocl_halves(false, l->out_half[0]));
+    ps_snprintf(buf, size, "-DZEROS=%d -DSUM=%d -DWIDE_C=%d -DCODES=%d%s", p->zeros, p->sum, wide, p->y != PS_DTYPE_F32,
+                ocl_halves(false, l->out_half[0]));
 }
 
 static void tail_args(ocl_launch *launch, const product *p, void *tail) {
@@ -416,14 +417,16 @@ static void sizes_arg(ocl_launch *launch, const product *p, int64_t parts) {
 static ps_status gemm_launch(ocl_kernel *k, const product *p, const char *result, void *weights, void *tail,
                              ps_error *err) {
     const ocl_tile *t = &p->g.tile;
-    const int64_t items = t->m / t->rows * (t->n / 8), across = (p->n + t->n - 1) / t->n, down = (p->m + t->m - 1) / t->m;
+    const int64_t items = t->m / t->rows * (t->n / 8), across = (p->n + t->n - 1) / t->n,
+                  down = (p->m + t->m - 1) / t->m;
     void *taps = NULL;
     char options[384];
     ocl_launch *launch;
-    ps_snprintf(options, sizeof options, "%s-DENTRY=0 -DDOT=%d -DWINDOWS=%d -DUNIT=%d -DBM=%d -DBN=%d -DBK=%d -DROWS=%d "
-                "-DPARTS=%d -DUNROLL=%d %s", p->device->dot == OCL_DOT_EXTENSION ? "-cl-std=CL3.0 " : "",
-                (int)p->device->dot - 1, p->windows, unit_of(p), t->m, t->n, t->depth, t->rows, p->g.parts > 0,
-                p->device->gpu, result);
+    ps_snprintf(options, sizeof options,
+                "%s-DENTRY=0 -DDOT=%d -DWINDOWS=%d -DUNIT=%d -DBM=%d -DBN=%d -DBK=%d -DROWS=%d "
+                "-DPARTS=%d -DUNROLL=%d %s",
+                p->device->dot == OCL_DOT_EXTENSION ? "-cl-std=CL3.0 " : "", (int)p->device->dot - 1, p->windows,
+                unit_of(p), t->m, t->n, t->depth, t->rows, p->g.parts > 0, p->device->gpu, result);
     if (p->windows) PS_TRY(make_taps(k, p, &taps, err));
     PS_TRY(ocl_launch_init(k, 0, "qgemm", options, "", "qgemm", &launch, err));
     ocl_arg_in(launch, PS_Q_X);
@@ -533,7 +536,7 @@ static ps_status finish(ps_device *device, ps_lowering *l, product *p, ps_error 
 
 static ps_status lower(ps_device *device, ps_lowering *l, bool conv, ps_error *err) {
     product p = { .node = l->node };
-    if (!ocl_of(device)->dot) return ocl_decline(l, "no dot product of codes");
+    if (!device->caps.int8) return ocl_decline(l, ocl_no_dot);
     l->why = check(l->node, &p);
     if (l->why || !ocl_sizes_fit(l)) return PS_OK;
     l->why = conv ? conv_of(l->node, &p) : matrix_of(l->node, &p);

@@ -1,5 +1,5 @@
-/* resize.c - Resize of images, nearest (of 8-bit codes too) and linear, channels-last; Cast, QuantizeLinear and DequantizeLinear: one
- * element an item. */
+/* resize.c - Resize of images, nearest (of 8-bit codes too) and linear, channels-last; Cast, QuantizeLinear and
+ * DequantizeLinear: one element an item. */
 #include <math.h>
 
 #include "backend/opencl/opencl_int.h"
