@@ -260,7 +260,7 @@ static int conv8(net *t, int from, int in, int out, int kernel, int stride, bool
                   stride, stride, pad, pad, pad, pad);
     ps_str_printf(&t->text, relu ? "  v%d = Relu(c%d)\n" : "  v%d = Identity(c%d)\n", n, n);
     ps_snprintf(name, sizeof name, "v%d", n);
-    coded(&t->text, name, "s");
+    coded(&t->text, name, "sc");
     return n;
 }
 
@@ -272,7 +272,7 @@ static int bottleneck8(net *t, int x, int in, int mid, int stride) {
     const int shortcut = stride > 1 || in != 4 * mid ? conv8(t, x, in, 4 * mid, 1, stride, false) : x, n = ++t->n;
     ps_str_printf(&t->text, "  a%d = Add(dv%d, dv%d)\n  v%d = Relu(a%d)\n", n, y, shortcut, n, n);
     ps_snprintf(name, sizeof name, "v%d", n);
-    coded(&t->text, name, "s");
+    coded(&t->text, name, "sc");
     return n;
 }
 
@@ -281,12 +281,12 @@ static void resnet50_int8(net *t, int batch) {
     char dims[64];
     ps_snprintf(dims, sizeof dims, "%d,3,224,224", batch);
     begin(t, true, dims);
-    ps_str_printf(&t->text, "  s: f32 = {0.04}\n  z: u8 = {128}\n");
-    coded(&t->text, "v0", "s");
+    ps_str_printf(&t->text, "  sc: f32 = {0.04}\n  z: u8 = {128}\n");
+    coded(&t->text, "v0", "sc");
     int at = conv8(t, 0, 3, 64, 7, 2, true), in = 64;
     const int pool = ++t->n;
     ps_str_printf(&t->text, "  v%d = MaxPool(dv%d) {kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]}\n", pool, at);
-    ps_str_printf(&t->text, "  qv%d = QuantizeLinear(v%d, s, z)\n  dv%d = DequantizeLinear(qv%d, s, z)\n", pool, pool,
+    ps_str_printf(&t->text, "  qv%d = QuantizeLinear(v%d, sc, z)\n  dv%d = DequantizeLinear(qv%d, sc, z)\n", pool, pool,
                   pool, pool);
     at = pool;
     for (size_t i = 0; i < 4; i++) {
@@ -294,7 +294,7 @@ static void resnet50_int8(net *t, int batch) {
             at = bottleneck8(t, at, in, stages[i][0], k ? 1 : stages[i][2]);
     }
     ps_str_printf(&t->text, "  g = GlobalAveragePool(dv%d)\n", at);
-    coded(&t->text, "g", "s");
+    coded(&t->text, "g", "sc");
     ps_str_printf(&t->text, "  f = Flatten(dg)\n  w: i8[2048,1000] = random(1)\n  u: f32 = {0.0003}\n"
                             "  k = DequantizeLinear(w, u)\n  y = MatMul(f, k)\n}\n");
 }
