@@ -13,7 +13,7 @@
 #define LOSS_WEIGHT 10      /* a model whose requests are lost by a tenth finds device time scarce */
 #define GATE 0.90           /* at full price: efficiency below which a batch waits for company, if another can run */
 #define AHEAD_NS 70000000.0 /* device time, by weight, that a model may be ahead of the one that is most behind */
-#define HARM_WEIGHT 0.6     /* of what others lose by waiting: who comes later takes some of the seats of the lost */
+#define HARM_WEIGHT 0.7     /* of what others lose by waiting: who comes later takes some of the seats of the lost */
 #define SKIP_COST 0.02      /* of a request left out, in items, when all is scarce */
 #define NEAR_BEST 0.99      /* of the best rate: nothing to gain by leaving some out */
 #define SPLIT_COST 1.03     /* of the device time of one batch, that two may take for the same requests */
