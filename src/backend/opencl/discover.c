@@ -103,6 +103,7 @@ static void describe(ocl_device *d) {
     ps_snprintf(d->target, sizeof d->target, "%s, %s, %s", base->hardware, platform, driver);
     d->largest = (size_t)number_of(api, d->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
     d->most_items = (size_t)number_of(api, d->id, CL_DEVICE_MAX_WORK_GROUP_SIZE);
+    d->shares_memory = number_of(api, d->id, CL_DEVICE_HOST_UNIFIED_MEMORY) != 0;
     d->nvidia = number_of(api, d->id, CL_DEVICE_VENDOR_ID) == 0x10de;
     const uint64_t units = number_of(api, d->id, CL_DEVICE_MAX_COMPUTE_UNITS) & 0xffff;
     d->units = units ? (int64_t)units : 1;
