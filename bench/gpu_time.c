@@ -2,7 +2,8 @@
  * products, and ResNet-50, MobileNetV2 and BERT-base with made-up weights.
  *
  *     build/release/tests/gpu_time [DEVICE] [SECONDS] [CASES] [f16]       defaults: gpu, 2 a case, all, f32
- *     CASES: rows, sparse, products, resnet, mobilenet, bert; steps: each step of the networks
+ *     CASES: rows, sparse, products, resnet, mobilenet, bert; copies: with inputs and outputs in host memory, by the
+ *     driver alone and through pinned memory, and two sessions at once; steps: each step of the networks
  *     f16: what lies between the operators
  *
  * FLOPs are counted as two a multiply-accumulate of the direct algorithm. A run is timed from the call to the outputs
@@ -376,14 +377,114 @@ static ps_status time_sparse(ps_engine *e, const char *device, double seconds, p
     return PS_OK;
 }
 
+/* ---- copies ---- */
+
+typedef struct runner {
+    ps_session *session;
+    ps_tensor *const *in;
+    size_t n_in;
+    int64_t stop;
+    int runs;
+    ps_status status;
+    ps_error err;
+} runner;
+
+static void run_until(void *ctx) {
+    runner *r = ctx;
+    while (r->status == PS_OK && ps_clock_ns() < r->stop) {
+        ps_tensor *out = NULL;
+        r->status = ps_session_run(r->session, (const ps_tensor *const *)r->in, r->n_in, &out, 1, NULL, &r->err);
+        r->runs++;
+    }
+}
+
+/* Runs a second of n sessions together, a thread each. */
+static ps_status run_together(ps_model *m, ps_tensor *const *in, int n, double seconds, double *ret, ps_error *err) {
+    runner list[2] = { 0 };
+    ps_thread threads[2];
+    ps_status status = PS_OK;
+    int started = 0, runs = 0;
+    for (int i = 0; i < n && status == PS_OK; i++) {
+        list[i] = (runner) { .in = in, .n_in = ps_model_input_count(m), .err = PS_ERROR_INIT };
+        status = ps_session_create(m, NULL, &list[i].session, err);
+        for (int warm = 0; warm < 3 && status == PS_OK; warm++) {
+            ps_tensor *out = NULL;
+            status = ps_session_run(list[i].session, (const ps_tensor *const *)in, list[i].n_in, &out, 1, NULL, err);
+        }
+    }
+    const int64_t begin = ps_clock_ns();
+    for (int i = 0; i < n && status == PS_OK; i++, started++) {
+        list[i].stop = begin + (int64_t)(seconds * 1e9);
+        if (!ps_thread_start(&threads[i], "runs", run_until, &list[i])) status = PS_FAIL_NOMEM(err, "a thread");
+    }
+    for (int i = 0; i < started; i++) {
+        ps_thread_join(threads[i]);
+        runs += list[i].runs;
+        if (list[i].status != PS_OK) status = PS_FAIL(err, INTERNAL, "%s", list[i].err.msg);
+    }
+    *ret = runs / ((double)(ps_clock_ns() - begin) / 1e9);
+    for (int i = 0; i < n; i++)
+        ps_session_free(list[i].session);
+    return status;
+}
+
+static ps_status time_together(ps_engine *e, const char *device, const char *name, const char *text, double seconds,
+                               ps_error *err) {
+    ps_model *m = NULL;
+    ps_session *s = NULL;
+    ps_tensor *in[4] = { NULL };
+    times t = { 0 };
+    double one = 0, two = 0;
+    ps_status status = load(e, device, text, false, &m, &s, err);
+    if (status == PS_OK) status = make_inputs(e, m, in, err);
+    if (status == PS_OK) status = run_for(s, in, ps_model_input_count(m), seconds, &t, err);
+    if (status == PS_OK) status = run_together(m, in, 1, seconds, &one, err);
+    if (status == PS_OK) status = run_together(m, in, 2, seconds, &two, err);
+    if (status == PS_OK)
+        printf("%-28s %9.3f ms %9.3f ms; runs/s: one session %.1f, two %.1f\n", name, 1e3 * t.median, 1e3 * t.least,
+               one, two);
+    for (int i = 0; i < 4; i++)
+        ps_tensor_release(in[i]);
+    ps_session_free(s);
+    ps_model_release(m);
+    return status;
+}
+
+/* In and out of 64 MB each, and ResNet-50 with images of the host. */
+static ps_status time_copies(ps_engine *e, ps_device *d, const char *device, double seconds, ps_error *err) {
+    static const char both[] = "graph (x: f32[4096,4096]) -> (y) opset 17 {\n  y = Add(x, f32[]{1})\n}";
+    if (d->ops != &ocl_device_ops) return PS_OK;
+    for (int way = -1; way <= 1; way += 2) {
+        const char *by = way > 0 ? "pinned" : "driver";
+        char name[64];
+        ocl_of(d)->test_staging = way;
+        ps_snprintf(name, sizeof name, "64 MB in and out, %s", by);
+        PS_TRY(time_together(e, device, name, both, seconds, err));
+        for (int batch = 1; batch <= 32; batch *= 32) {
+            net t = { .n = 0 };
+            ps_str_init(&t.text, &e->alloc);
+            write_network(&t, RESNET50, batch, false);
+            ps_snprintf(name, sizeof name, "resnet50 b%d + copy, %s", batch, by);
+            ps_status status = t.text.failed ? PS_FAIL_NOMEM(err, "a network")
+                                             : time_together(e, device, name, t.text.data, seconds, err);
+            ps_str_release(&t.text);
+            if (status != PS_OK) return status;
+        }
+    }
+    ocl_of(d)->test_staging = 0;
+    return PS_OK;
+}
+
 static bool wanted(int argc, char **argv, const char *cases) {
     return argc < 4 || strcmp(argv[3], cases) == 0;
 }
 
-static ps_status time_all(ps_engine *e, const char *device, int argc, char **argv, double seconds, ps_error *err) {
+static ps_status time_all(ps_engine *e, ps_device *d, const char *device, int argc, char **argv, double seconds,
+                          ps_error *err) {
     static const int sizes[] = { 512, 1024, 2048, 4096 };
     static const char *const nets[] = { "resnet", "mobilenet", "bert" };
     if (wanted(argc, argv, "rows")) PS_TRY(time_rows(e, device, seconds, err));
+    if (argc >= 4 && wanted(argc, argv, "copies")) PS_TRY(time_copies(e, d, device, seconds, err));
     if (wanted(argc, argv, "sparse")) PS_TRY(time_sparse(e, device, seconds, err));
     for (size_t i = 0; wanted(argc, argv, "products") && i < sizeof sizes / sizeof *sizes; i++)
         PS_TRY(time_product(e, device, sizes[i], seconds, err));
@@ -407,7 +508,7 @@ int main(int argc, char **argv) {
     printf("%s: %s, %s, %d units\n", d->name, d->hardware, d->driver, d->info.units);
     ps_status status = print_peak(d, &err);
     printf("%-22s %12s %12s\n", "case", "median", "least");
-    if (status == PS_OK) status = time_all(e, device, argc, argv, seconds, &err);
+    if (status == PS_OK) status = time_all(e, d, device, argc, argv, seconds, &err);
     ps_engine_free(e);
     return status == PS_OK ? 0 : fail(&err);
 }

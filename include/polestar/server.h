@@ -37,7 +37,7 @@ typedef struct ps_server_options {
     size_t max_body_bytes;        /* 0: 64 MiB */
     int max_connections;          /* 0: 1024 */
     int http_threads;             /* 0: 1 */
-    int runners;                  /* concurrent runs; 0: 1 per core */
+    int runners;                  /* concurrent runs; 0: 2 a device if all have memory of their own, else 1 per core */
     int drain_seconds;            /* time for requests in flight on stop; 0: 30 */
     /* As ps_model_options.device: on a list each model is on all of them, unless its configuration says otherwise. */
     const char *device;

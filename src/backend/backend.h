@@ -135,7 +135,10 @@ typedef struct ps_memory_ops {
     /* content: bytes that it holds from the start, or NULL. PS_NO_MEMORY when there is none left. */
     ps_status (*buffer_new)(ps_device *device, size_t bytes, const void *content, void **ret, ps_error *err);
     void (*buffer_free)(ps_device *device, void *buffer); /* NULL is allowed */
-    ps_status (*stream_new)(ps_device *device, ps_stream **ret, ps_error *err);
+    /* Into the first bytes of a buffer that nothing else uses; they are there when it returns. */
+    ps_status (*buffer_write)(ps_device *device, void *buffer, const void *content, size_t bytes, ps_error *err);
+    /* threads: which copies may use, when they are asked for or waited for. */
+    ps_status (*stream_new)(ps_device *device, int threads, ps_stream **ret, ps_error *err);
     void (*stream_free)(ps_stream *stream); /* NULL is allowed; nothing may be under way */
     /* Both return at once: host memory must stay as it is (dst: is not there) until the next sync. */
     ps_status (*upload)(ps_stream *stream, const ps_region *dst, const void *src, size_t bytes, ps_error *err);
@@ -234,12 +237,19 @@ bool ps_weights_has(ps_weights *weights, ps_device *device, const ps_tensor *src
 /* F16 or BF16 if all numbers of an f32 tensor are of that type, bit for bit, else F32: by its `narrow`, or by its
  * content, which is there afterwards. */
 ps_status ps_weights_narrowest(const ps_tensor *src, ps_dtype *ret, ps_error *err);
-/* The same in the memory of a device that has its own: what pack makes passes through host memory. pack NULL: the
- * content as it is. */
-ps_status ps_weights_take_on(ps_lowering *lowering, ps_device *device, uint32_t index, const char *key, size_t size,
-                             ps_pack_fn pack, void *ctx, void **ret, ps_error *err);
-ps_status ps_weights_take_narrow_on(ps_lowering *lowering, ps_device *device, uint32_t index, const char *key,
-                                    size_t size, ps_pack_fn pack, void *ctx, void **ret, ps_error *err);
+/* A packed form in the memory of a device that has its own. */
+typedef struct ps_packing {
+    size_t size;
+    ps_pack_fn pack; /* into host memory, which is then sent; NULL: the content as it is */
+    /* (optional) The same by the device: `content`, a buffer, holds the tensor's elements as they lie (of its `narrow`,
+     * where narrow says so), dst is the packed form. Done when it returns. */
+    ps_status (*place)(void *ctx, const void *content, void *dst, ps_error *err);
+    void *ctx;
+    bool narrow; /* pack and place take the tensor's `narrow` where there is one; pack also its `codes` */
+} ps_packing;
+/* As ps_weights_take. Where the device's memory does not hold content and packed form at once, the host packs. */
+ps_status ps_weights_take_on(ps_lowering *lowering, ps_device *device, uint32_t index, const char *key,
+                             const ps_packing *packing, void **ret, ps_error *err);
 /* A constant as it is in such memory, outside of a lowering: whoever uses it sets the kernel's `taken`. */
 ps_status ps_weights_plain_on(ps_weights *weights, ps_device *device, ps_tensor *tensor, void **ret, ps_error *err);
 size_t ps_weights_bytes(ps_weights *weights); /* in host memory */

@@ -27,6 +27,8 @@ typedef struct adopted {
 } adopted;
 
 #define BUCKETS 256
+#define LEAST_CONTENT ((size_t)4 << 20) /* bytes of a device's memory for what it is to pack */
+#define MOST_CONTENT ((size_t)256 << 20)
 
 struct ps_weights {
     ps_alloc_state *alloc;
@@ -38,8 +40,12 @@ struct ps_weights {
     size_t n_adopted;
     ps_reload_fn reload;
     void *reload_ctx;
-    void *staging; /* what is packed for a device's memory; guarded by lock, given up with ps_weights_settle */
+    /* For weights on their way to a device's memory; guarded by lock, given up with ps_weights_settle. */
+    void *staging; /* what the host has packed */
     size_t staging_bytes;
+    void *content; /* what content_on is to pack: a buffer there */
+    ps_device *content_on;
+    size_t content_bytes;
 };
 
 ps_status ps_weights_new(ps_alloc_state *alloc, ps_weights **ret, ps_error *err) {
@@ -68,6 +74,12 @@ static void drop_staging(ps_weights *w) {
     w->staging_bytes = 0;
 }
 
+static void drop_content(ps_weights *w) {
+    if (w->content) free_data(w, w->content_on, w->content);
+    w->content = NULL;
+    w->content_bytes = 0;
+}
+
 void ps_weights_free(ps_weights *w) {
     if (!w) return;
     for (size_t b = 0; b < BUCKETS; b++) {
@@ -83,6 +95,7 @@ void ps_weights_free(ps_weights *w) {
     }
     ps_free(w->alloc, w->adopted);
     drop_staging(w);
+    drop_content(w);
     ps_mutex_destroy(&w->lock);
     ps_free(w->alloc, w);
 }
@@ -97,7 +110,8 @@ typedef struct request {
     ps_device *device; /* NULL: host memory */
     ps_pack_fn pack;   /* NULL: as it is */
     void *ctx;
-    bool narrow; /* pack takes src->narrow or src->codes where there is one */
+    bool narrow;             /* pack takes src->narrow or src->codes where there is one */
+    const ps_packing *there; /* NULL: the host packs */
 } request;
 
 static entry *find(const ps_weights *w, uint64_t hash, const request *r) {
@@ -131,7 +145,7 @@ static ps_status need_staging(ps_weights *w, size_t size, ps_error *err) {
     return PS_OK;
 }
 
-static ps_status pack_on_device(ps_weights *w, const request *r, void **ret, ps_error *err) {
+static ps_status pack_for_device(ps_weights *w, const request *r, void **ret, ps_error *err) {
     const void *content = r->src->data;
     if (r->pack) {
         PS_TRY(need_staging(w, r->size, err));
@@ -139,6 +153,47 @@ static ps_status pack_on_device(ps_weights *w, const request *r, void **ret, ps_
         content = w->staging;
     }
     return r->device->ops->memory->buffer_new(r->device, r->size, content, ret, err);
+}
+
+/* One buffer for all weights of a plan, as far as it lasts: a new one takes the driver longer than the way there. */
+static ps_status need_content(ps_weights *w, ps_device *device, size_t size, ps_error *err) {
+    size_t room = LEAST_CONTENT;
+    if (w->content && w->content_on == device && w->content_bytes >= size) return PS_OK;
+    drop_content(w);
+    while (room < size)
+        room *= 2;
+    PS_TRY(device->ops->memory->buffer_new(device, room, NULL, &w->content, err));
+    w->content_on = device;
+    w->content_bytes = room;
+    return PS_OK;
+}
+
+static const ps_tensor *content_of(const request *r) {
+    return r->narrow && r->src->narrow ? r->src->narrow : r->src;
+}
+
+static ps_status pack_on_device(ps_weights *w, const request *r, void **ret, ps_error *err) {
+    const ps_memory_ops *memory = r->device->ops->memory;
+    const ps_tensor *t = content_of(r);
+    void *dst = NULL;
+    PS_TRY(need_content(w, r->device, t->bytes, err));
+    PS_TRY(memory->buffer_new(r->device, r->size, NULL, &dst, err));
+    ps_status status = memory->buffer_write(r->device, w->content, t->data, t->bytes, err);
+    if (status == PS_OK) status = r->there->place(r->ctx, w->content, dst, err);
+    if (status == PS_OK)
+        *ret = dst;
+    else
+        memory->buffer_free(r->device, dst);
+    return status;
+}
+
+static ps_status bring_to_device(ps_weights *w, const request *r, void **ret, ps_error *err) {
+    if (r->there && r->there->place && content_of(r)->bytes <= MOST_CONTENT) {
+        ps_status status = pack_on_device(w, r, ret, err);
+        if (status != PS_NO_MEMORY) return status;
+        drop_content(w); /* it may last for the packed form alone */
+    }
+    return pack_for_device(w, r, ret, err);
 }
 
 /* Takes data, on failure too. */
@@ -166,7 +221,7 @@ static ps_status insert(ps_weights *w, uint64_t hash, const request *r, void *da
 
 static ps_status make(ps_weights *w, uint64_t hash, const request *r, entry **ret, ps_error *err) {
     void *data = NULL;
-    PS_TRY(r->device ? pack_on_device(w, r, &data, err) : pack_on_host(w, r, &data, err));
+    PS_TRY(r->device ? bring_to_device(w, r, &data, err) : pack_on_host(w, r, &data, err));
     return insert(w, hash, r, data, ret, err);
 }
 
@@ -219,7 +274,7 @@ static ps_status get(ps_weights *w, const request *r, void **ret, ps_error *err)
 
 ps_status ps_weights_get(ps_weights *w, const ps_tensor *src, const char *key, size_t size, ps_pack_fn pack, void *ctx,
                          const void **ret, ps_error *err) {
-    const request r = { src, key, size, NULL, pack, ctx, false };
+    const request r = { src, key, size, NULL, pack, ctx, false, NULL };
     void *data = NULL;
     PS_TRY(get(w, &r, &data, err));
     *ret = data;
@@ -228,7 +283,7 @@ ps_status ps_weights_get(ps_weights *w, const ps_tensor *src, const char *key, s
 
 ps_status ps_weights_get_narrow(ps_weights *w, const ps_tensor *src, const char *key, size_t size, ps_pack_fn pack,
                                 void *ctx, const void **ret, ps_error *err) {
-    const request r = { src, key, size, NULL, pack, ctx, true };
+    const request r = { src, key, size, NULL, pack, ctx, true, NULL };
     void *data = NULL;
     PS_TRY(get(w, &r, &data, err));
     *ret = data;
@@ -279,7 +334,7 @@ static ps_status take(ps_lowering *l, uint32_t index, const request *r, void **r
 
 ps_status ps_weights_take(ps_lowering *l, uint32_t index, const char *key, size_t size, ps_pack_fn pack, void *ctx,
                           const void **ret, ps_error *err) {
-    const request r = { l->node->in[index]->constant, key, size, NULL, pack, ctx, false };
+    const request r = { l->node->in[index]->constant, key, size, NULL, pack, ctx, false, NULL };
     void *data = NULL;
     PS_TRY(take(l, index, &r, &data, err));
     *ret = data;
@@ -288,22 +343,23 @@ ps_status ps_weights_take(ps_lowering *l, uint32_t index, const char *key, size_
 
 ps_status ps_weights_take_narrow(ps_lowering *l, uint32_t index, const char *key, size_t size, ps_pack_fn pack,
                                  void *ctx, const void **ret, ps_error *err) {
-    const request r = { l->node->in[index]->constant, key, size, NULL, pack, ctx, true };
+    const request r = { l->node->in[index]->constant, key, size, NULL, pack, ctx, true, NULL };
     void *data = NULL;
     PS_TRY(take(l, index, &r, &data, err));
     *ret = data;
     return PS_OK;
 }
 
-ps_status ps_weights_take_on(ps_lowering *l, ps_device *device, uint32_t index, const char *key, size_t size,
-                             ps_pack_fn pack, void *ctx, void **ret, ps_error *err) {
-    const request r = { l->node->in[index]->constant, key, size, device, pack, ctx, false };
-    return take(l, index, &r, ret, err);
-}
-
-ps_status ps_weights_take_narrow_on(ps_lowering *l, ps_device *device, uint32_t index, const char *key, size_t size,
-                                    ps_pack_fn pack, void *ctx, void **ret, ps_error *err) {
-    const request r = { l->node->in[index]->constant, key, size, device, pack, ctx, true };
+ps_status ps_weights_take_on(ps_lowering *l, ps_device *device, uint32_t index, const char *key,
+                             const ps_packing *packing, void **ret, ps_error *err) {
+    const request r = { .src = l->node->in[index]->constant,
+                        .key = key,
+                        .size = packing->size,
+                        .device = device,
+                        .pack = packing->pack,
+                        .ctx = packing->ctx,
+                        .narrow = packing->narrow,
+                        .there = packing };
     return take(l, index, &r, ret, err);
 }
 
@@ -335,7 +391,7 @@ ps_status ps_weights_narrowest(const ps_tensor *w, ps_dtype *ret, ps_error *err)
 }
 
 ps_status ps_weights_plain_on(ps_weights *w, ps_device *device, ps_tensor *t, void **ret, ps_error *err) {
-    const request r = { t, "plain", t->bytes, device, NULL, NULL, false };
+    const request r = { t, "plain", t->bytes, device, NULL, NULL, false, NULL };
     PS_TRY(get(w, &r, ret, err));
     note_taken(t);
     return PS_OK;
@@ -350,6 +406,7 @@ ps_status ps_weights_keep(const ps_tensor *t, ps_error *err) {
 void ps_weights_settle(ps_weights *w) {
     ps_mutex_lock(&w->lock);
     drop_staging(w);
+    drop_content(w);
     ps_mutex_unlock(&w->lock);
     for (size_t i = 0; i < w->n_adopted; i++) {
         adopted *a = &w->adopted[i];

@@ -273,7 +273,7 @@ static const cli_option options[] = {
     { "max-body", CLI_TEXT, "SIZE", "largest request body", "64M" },
     { "http-threads", CLI_TEXT, "N", "threads that read and write HTTP requests", "1" },
     { "grpc-threads", CLI_TEXT, "N", "threads that take gRPC calls", "1" },
-    { "runners", CLI_TEXT, "N", "models running at once", "one for each core" },
+    { "runners", CLI_TEXT, "N", "models running at once", "one for each core, on graphics cards two each" },
     { "latency-target", CLI_TEXT, "auto|MS",
       "milliseconds a request may take, what would be late is refused; auto: steers batches only", "auto" },
     { "max-batch", CLI_TEXT, "N", "requests that may share a run; 1: no batching", "32" },

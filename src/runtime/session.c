@@ -13,7 +13,7 @@ static ps_status fill(ps_session *s, ps_error *err) {
     if (!s->staging || !s->outputs || !s->ends || !s->end_ptrs) return PS_FAIL_NOMEM(err, "the session");
     PS_TRY(ps_pool_init(&s->pool, s->alloc, err));
     const ps_memory_ops *memory = s->model->device->ops->memory;
-    if (memory) PS_TRY(memory->stream_new(s->model->device, &s->stream, err));
+    if (memory) PS_TRY(memory->stream_new(s->model->device, s->threads, &s->stream, err));
     ps_shape empty = { 1, { 0 } };
     for (size_t i = 0; i < n_in + n_out; i++)
         s->end_ptrs[i] = &s->ends[i];

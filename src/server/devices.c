@@ -3,6 +3,7 @@
 #include <string.h>
 
 #define FULL_PART 4 / 5 /* of a device's memory */
+#define RUNS_A_CARD 2
 
 _Static_assert(PS_USED_DEVICES_MAX * sizeof((ps_used_device *)0)->name < PS_USED_DEVICES_LIST, "all names, commas too");
 
@@ -103,6 +104,15 @@ void ps_used_device_memory(const ps_used_devices *d, size_t i, size_t *ret_held,
     *ret_held = *ret_limit = 0;
     if (d->all[i].own_memory && ps_engine_device_memory(d->engine, d->all[i].name, ret_held, ret_limit, NULL) != PS_OK)
         *ret_held = *ret_limit = 0; /* the models' loads say why */
+}
+
+int ps_used_devices_runs(const ps_used_devices *d) {
+    int runs = 0;
+    for (size_t i = 0; i < d->n; i++) {
+        if (!d->all[i].own_memory) return 0;
+        runs += RUNS_A_CARD;
+    }
+    return runs;
 }
 
 bool ps_used_devices_have_memory(const ps_used_devices *d) {

@@ -40,6 +40,10 @@ void ps_used_devices_free(ps_used_devices *devices);
 
 /* Of a device with memory of its own: what is held there, and the limit; else 0 and 0. */
 void ps_used_device_memory(const ps_used_devices *devices, size_t index, size_t *ret_held, size_t *ret_limit);
+/* How many runs there should be at once: two for each card, so that one's inputs and outputs are on their way while the
+ * other computes. More share its time out without gain, in smaller batches, and each has memory of its own there. 0: as
+ * many as there are cores, for some of the devices are the host itself. */
+int ps_used_devices_runs(const ps_used_devices *devices);
 /* Do models lie in memory other than the host's? */
 bool ps_used_devices_have_memory(const ps_used_devices *devices);
 /* Is four fifths of the memory of one of them taken? */

@@ -238,7 +238,7 @@ static ps_served_options served_options(const ps_server *s, const ps_server_opti
 }
 
 static ps_status start_runner(ps_server *s, const ps_server_options *o, ps_error *err) {
-    ps_runner_options options = { .threads = o->runners,
+    ps_runner_options options = { .threads = o->runners ? o->runners : ps_used_devices_runs(s->devices),
                                   .policy = o->batch_policy,
                                   .target_ns = o->latency_target_ms * INT64_C(1000000),
                                   .trace = s->trace,

@@ -55,6 +55,17 @@ static void test_asked_for(void **state) {
                                    "  y = Conv(x, w) {group=4, pads=[1,1,1,1]}\n}");
 }
 
+/* Weights packed by the device: elements of 32 and 16 bits, and for Winograd's filtering. */
+static void test_placed(void **state) {
+    ps_device *d = NULL;
+    assert_int_equal(ps_engine_device(cmp_engine, cmp_device, &d, NULL), PS_OK);
+    ocl_of(d)->test_place = 1;
+    test_products(state);
+    test_asked_for(state);
+    check("opencl.matmul f16", "graph (a: f32[5,7]) -> (y) opset 17 {\n  w: f16[7,35] = random(3)\n"
+                               "  k = Cast(w) {to=1}\n  y = MatMul(a, k)\n}");
+}
+
 /* Each storage of weights, by a few rows of A and by tiles. */
 static void test_weights(void **state) {
     static const char *const codes[] = { "i8[64,70] = random(3)\n  s: f32[70] = random(5)\n  z: i8[70] = random(6)\n"
@@ -123,7 +134,8 @@ static void test_halves(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = { CMP_TEST(test_products), CMP_TEST(test_asked_for), CMP_TEST(test_weights),
-                                        CMP_TEST(test_sparse),   CMP_TEST(test_rest),      CMP_TEST(test_halves) };
+    const struct CMUnitTest tests[] = { CMP_TEST(test_products), CMP_TEST(test_asked_for), CMP_TEST(test_placed),
+                                        CMP_TEST(test_weights),  CMP_TEST(test_sparse),    CMP_TEST(test_rest),
+                                        CMP_TEST(test_halves) };
     return opencl_there() ? cmocka_run_group_tests(tests, NULL, NULL) : OPENCL_SKIPPED;
 }

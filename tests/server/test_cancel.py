@@ -3,6 +3,7 @@ more rows than a batch may, so that each has a run of its own."""
 
 import json
 import socket
+import subprocess
 import time
 
 import grpc
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import requests
 import tritonclient.grpc as client
-from conftest import Server, save, slow_model, value
+from conftest import BINARY, TOP, Server, save, slow_model, value
 from onnx import TensorProto, helper, numpy_helper
 from test_sequence import PAIR, state_file
 from tritonclient.utils import InferenceServerException
@@ -230,3 +231,38 @@ def test_many_that_come_and_go(server):
     answered = after["inference_stats"]["success"]["count"] - before["inference_stats"]["success"]["count"]
     failed = after["inference_stats"]["fail"]["count"] - before["inference_stats"]["fail"]["count"]
     assert answered >= len(clients) and answered + failed == 60
+
+
+def test_what_is_refused_at_once_is_not_parked(tmp_path, folder):
+    """To park a request takes two calls of epoll_ctl and more; one that cannot be in time is answered without."""
+    counted = tmp_path / "count"
+    counted.write_bytes(bytes(8))
+    if BINARY != TOP / "build/release/bin/polestar":
+        pytest.skip("other builds, such as sanitizers', want to be loaded first")
+    shim = tmp_path / "count_calls.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, TOP / "tests/counts/count_calls.c", "-ldl"], check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LD_PRELOAD", str(shim))
+        patch.setenv("COUNT_CALLS", str(counted))
+        server = Server(folder / "slow.onnx", "--runners", "1", "--max-batch", "1")
+    x = np.ones((1, 1024), np.float32)
+    head = json.dumps({"inputs": [{"name": "x", "shape": [1, 1024], "datatype": "FP32",
+                                   "parameters": {"binary_data_size": x.nbytes}}], "parameters": {"timeout": 1}}).encode()
+
+    def calls():
+        return int.from_bytes(counted.read_bytes(), "little")
+    try:
+        first, waiting, _ = queue_up(server, 2)
+        with requests.Session() as connection:
+            def ask():
+                return connection.post(f"{server.base}/v2/models/slow/infer", data=head + x.tobytes(), timeout=WAIT,
+                                       headers={"Inference-Header-Content-Length": str(len(head))}).status_code
+            assert ask() == 504 and calls() > 0
+            before = calls()
+            assert [ask() for _ in range(50)] == 50 * [504]
+            assert calls() - before < 10
+        assert stats(server)["scheduler"]["queued"] == 2, "runs are too short for this test"
+        for each in (first, *waiting):
+            each.socket.close()
+    finally:
+        assert server.stop()[0] == 0

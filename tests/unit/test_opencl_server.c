@@ -9,6 +9,7 @@
 
 #include "base/os.h"
 #include "polestar/server.h"
+#include "server/devices.h"
 #include "test_temp_dir.h"
 
 #define WAIT_S 30
@@ -323,6 +324,17 @@ static void test_instance_group(void **state) {
     ps_snprintf(file, sizeof file, "%s/m.onnx", folder);
 }
 
+/* Two runs for each card: as many as the host has cores would share its time out in small batches. */
+static void test_runs_at_once(void **state) {
+    ps_used_devices d = { .n = 1, .all[0].own_memory = true };
+    assert_int_equal(ps_used_devices_runs(&d), 2);
+    d.n = 3;
+    d.all[1].own_memory = d.all[2].own_memory = true;
+    assert_int_equal(ps_used_devices_runs(&d), 6);
+    d.all[1].own_memory = false;
+    assert_int_equal(ps_used_devices_runs(&d), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_and_runs),
@@ -333,6 +345,7 @@ int main(void) {
         cmocka_unit_test(test_giving_up),
         cmocka_unit_test(test_with_the_processor),
         cmocka_unit_test(test_instance_group),
+        cmocka_unit_test(test_runs_at_once),
     };
     lose_want_devices();
     return lose_two_there() ? cmocka_run_group_tests(tests, setup, teardown) : OPENCL_SKIPPED;

@@ -33,6 +33,10 @@
     X(clEnqueueFillBuffer)                                                                                             \
     X(clEnqueueReadBuffer)                                                                                             \
     X(clEnqueueWriteBuffer)                                                                                            \
+    X(clEnqueueMapBuffer)                                                                                              \
+    X(clEnqueueUnmapMemObject)                                                                                         \
+    X(clWaitForEvents)                                                                                                 \
+    X(clReleaseEvent)                                                                                                  \
     X(clFlush)                                                                                                         \
     X(clFinish)
 

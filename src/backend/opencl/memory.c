@@ -1,5 +1,5 @@
 /* memory.c - buffers in a device's memory, and streams: one in-order queue a session. */
-#include "backend/opencl/opencl_int.h"
+#include "backend/opencl/staging.h"
 
 /* ---- buffers ---- */
 
@@ -7,6 +7,10 @@ typedef struct ocl_buffer {
     cl_mem mem;
     size_t bytes;
 } ocl_buffer;
+
+cl_mem ocl_buffer_mem(const void *buffer) {
+    return ((const ocl_buffer *)buffer)->mem;
+}
 
 static ps_status check_room(ocl_device *d, size_t bytes, ps_error *err) {
     PS_FAIL_IF(bytes > d->largest, err, NO_MEMORY, "device '%s' gives at most %zu bytes at once, %zu are needed",
@@ -68,23 +72,33 @@ static void buffer_free(ps_device *device, void *buffer) {
     ps_free(device->alloc, b);
 }
 
+static ps_status buffer_write(ps_device *device, void *buffer, const void *content, size_t bytes, ps_error *err) {
+    ocl_device *d = ocl_of(device);
+    PS_TRY(ocl_still_there(d, err));
+    if (!bytes) return PS_OK;
+    cl_int code = touch(d, ((const ocl_buffer *)buffer)->mem, content, bytes);
+    return code == CL_SUCCESS ? PS_OK : ocl_fail_running(d, "clEnqueueWriteBuffer", code, err);
+}
+
 /* ---- streams ---- */
 
 static void stream_free(ps_stream *s) {
     if (!s) return;
     ocl_device *d = s->device;
+    ocl_staging_free(s->staging);
     if (s->flag) d->api.clReleaseMemObject(s->flag);
     if (s->queue) d->api.clReleaseCommandQueue(s->queue);
     ps_free(d->base.alloc, s);
 }
 
-static ps_status stream_new(ps_device *device, ps_stream **ret, ps_error *err) {
+static ps_status stream_new(ps_device *device, int threads, ps_stream **ret, ps_error *err) {
     ocl_device *d = ocl_of(device);
     cl_int code, zero = 0;
     PS_TRY(ocl_still_there(d, err));
     ps_stream *s = ps_alloc_zero(device->alloc, sizeof *s);
     if (!s) return PS_FAIL_NOMEM(err, "a stream");
     s->device = d;
+    s->threads = threads;
     s->queue = d->api.clCreateCommandQueue(d->context, d->id, 0, &code);
     if (s->queue)
         s->flag =
@@ -97,19 +111,32 @@ static ps_status stream_new(ps_device *device, ps_stream **ret, ps_error *err) {
     return PS_OK;
 }
 
+/* By way of pinned memory? Made with the first large copy; few models' inputs are. */
+static bool is_staged(ps_stream *s, size_t bytes) {
+    if (bytes < OCL_STAGED_LEAST) return false;
+    if (!s->staging && !s->unstaged) s->staging = ocl_staging_new(s->device, s->queue, s->threads);
+    s->unstaged = !s->staging;
+    return s->staging;
+}
+
 static ps_status upload(ps_stream *s, const ps_region *dst, const void *src, size_t bytes, ps_error *err) {
     ocl_device *d = s->device;
+    const cl_mem mem = ocl_buffer_mem(dst->buffer);
     if (!bytes) return PS_OK;
-    cl_int code = d->api.clEnqueueWriteBuffer(s->queue, ((const ocl_buffer *)dst->buffer)->mem, CL_FALSE, dst->offset,
-                                              bytes, src, 0, NULL, NULL);
+    cl_int code =
+        is_staged(s, bytes)
+            ? ocl_staging_send(s->staging, mem, dst->offset, src, bytes)
+            : d->api.clEnqueueWriteBuffer(s->queue, mem, CL_FALSE, dst->offset, bytes, src, 0, NULL, NULL);
     return code == CL_SUCCESS ? PS_OK : ocl_fail_running(d, "clEnqueueWriteBuffer", code, err);
 }
 
 static ps_status download(ps_stream *s, void *dst, const ps_region *src, size_t bytes, ps_error *err) {
     ocl_device *d = s->device;
+    const cl_mem mem = ocl_buffer_mem(src->buffer);
     if (!bytes) return PS_OK;
-    cl_int code = d->api.clEnqueueReadBuffer(s->queue, ((const ocl_buffer *)src->buffer)->mem, CL_FALSE, src->offset,
-                                             bytes, dst, 0, NULL, NULL);
+    cl_int code = is_staged(s, bytes)
+                      ? ocl_staging_fetch(s->staging, dst, mem, src->offset, bytes)
+                      : d->api.clEnqueueReadBuffer(s->queue, mem, CL_FALSE, src->offset, bytes, dst, 0, NULL, NULL);
     return code == CL_SUCCESS ? PS_OK : ocl_fail_running(d, "clEnqueueReadBuffer", code, err);
 }
 
@@ -130,12 +157,9 @@ static ps_status sync(ps_stream *s, ps_error *err) {
     ocl_device *d = s->device;
     cl_int code = d->api.clFinish(s->queue);
     s->waiting = 0;
+    if (s->staging) ocl_staging_finish(s->staging, code != CL_SUCCESS);
     if (code != CL_SUCCESS) return ocl_fail_running(d, "clFinish", code, err);
     return s->check ? look_at_flag(s, err) : PS_OK;
-}
-
-cl_mem ocl_buffer_mem(const void *buffer) {
-    return ((const ocl_buffer *)buffer)->mem;
 }
 
 static bool lost(ps_device *device) {
@@ -146,5 +170,5 @@ static ps_status measure(ps_device *device, double *ret_flops, double *ret_bytes
     return ocl_measure(ocl_of(device), ret_flops, ret_bytes, err);
 }
 
-const ps_memory_ops ocl_memory_ops = { buffer_new, buffer_free, stream_new, stream_free, upload,
-                                       download,   sync,        lost,       ocl_reopen,  measure };
+const ps_memory_ops ocl_memory_ops = { buffer_new, buffer_free, buffer_write, stream_new, stream_free, upload,
+                                       download,   sync,        lost,         ocl_reopen, measure };

@@ -41,6 +41,7 @@ typedef struct pack_job {
     int threads;
     const void *from; /* src's content in the panels' type */
     void *to;
+    ocl_device *device; /* of place */
 } pack_job;
 
 /* Of the panels: entry k of a column that has k1_n * k2_n. */
@@ -132,6 +133,30 @@ static ps_status pack_halves(void *ctx, void *dst, ps_error *err) {
         pack_narrowed(j, j->w->form == OCL_FORM_F16 ? PS_DTYPE_F16 : PS_DTYPE_BF16);
     }
     return PS_OK;
+}
+
+/* ---- the same by the device ---- */
+
+/* Elements that the device has only to bring into order. */
+static bool can_place(const pack_job *j) {
+    const size_t bits = j->w->form == OCL_FORM_F32 ? 32 : 16;
+    const bool as_is = j->w->form == OCL_FORM_F32 || (j->w->form < OCL_FORM_U8 && j->src->narrow);
+    return as_is && ocl_places(j->device) && j->w->bytes / (bits / 8) <= INT32_MAX &&
+           ps_tensor_count(j->src) <= INT32_MAX;
+}
+
+static ps_status place(void *ctx, const void *content, void *dst, ps_error *err) {
+    static const size_t local[2] = { 32, 2 }; /* for 32 x 32 elements */
+    const pack_job *j = ctx;
+    const ocl_panels *p = j->p;
+    const cl_int numbers[16] = { (cl_int)p->k1_n,     (cl_int)p->k2_n,       (cl_int)room(p),
+                                 (cl_int)p->n,        (cl_int)j->w->rows,    (cl_int)j->w->columns,
+                                 p->column != 1,      0,                     (cl_int)p->group,
+                                 (cl_int)p->k1,       (cl_int)p->k2,         (cl_int)p->column };
+    const int64_t size[3] = { up(j->w->columns, 32), up(j->w->rows, 32) / 16, p->groups };
+    return ocl_place(j->device, "panels", j->w->form == OCL_FORM_F32 ? "-DENTRY=0 -DELEMENT=uint"
+                                                                     : "-DENTRY=0 -DELEMENT=ushort",
+                     content, dst, numbers, size, local, err);
 }
 
 /* ---- codes ----
@@ -376,12 +401,16 @@ static ps_status choose_form(ps_device *device, const ps_lowering *l, const ps_t
 static ps_status take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, ocl_weights *w,
                       ps_error *err) {
     char key[320];
-    pack_job job = { p, l->node->in[index]->constant, w, l->threads, NULL, NULL };
+    pack_job job = { p, l->node->in[index]->constant, w, l->threads, NULL, NULL, ocl_of(device) };
+    const ps_packing packing = { .size = w->bytes,
+                                 .pack = w->form == OCL_FORM_F32  ? pack
+                                         : w->form < OCL_FORM_U8 ? pack_halves
+                                                                 : pack_codes,
+                                 .place = can_place(&job) ? place : NULL,
+                                 .ctx = &job,
+                                 .narrow = w->form != OCL_FORM_F32 };
     name_form(key, sizeof key, p, w);
-    if (w->form == OCL_FORM_F32)
-        return ps_weights_take_on(l, device, index, key, w->bytes, pack, &job, &w->buffer, err);
-    return ps_weights_take_narrow_on(l, device, index, key, w->bytes, w->form < OCL_FORM_U8 ? pack_halves : pack_codes,
-                                     &job, &w->buffer, err);
+    return ps_weights_take_on(l, device, index, key, &packing, &w->buffer, err);
 }
 
 ps_status ocl_weights_take(ps_device *device, ps_lowering *l, uint32_t index, const ocl_panels *p, ocl_weights *ret,
@@ -412,7 +441,7 @@ ps_status ocl_panels_take(ps_device *device, ps_lowering *l, uint32_t index, con
 
 ps_status ocl_weights_own(ocl_kernel *k, const ps_lowering *l, uint32_t index, const ocl_panels *p, ocl_weights *ret,
                           ps_error *err) {
-    pack_job job = { p, l->node->in[index]->constant, ret, l->threads, NULL, NULL };
+    pack_job job = { p, l->node->in[index]->constant, ret, l->threads, NULL, NULL, NULL };
     *ret = (ocl_weights) { .form = OCL_FORM_F32 };
     PS_TRY(measure(p, ret, err));
     PS_TRY(ps_tensor_need(job.src, err));

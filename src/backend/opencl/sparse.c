@@ -175,7 +175,8 @@ ps_status ocl_sparse_take(ps_device *device, ps_lowering *l, uint32_t index, con
     measure(p, &v, ret);
     ps_snprintf(kind, sizeof kind, "sparse %d %d", (int)v.form, (int)v.strip);
     name(key, sizeof key, kind, p);
-    return ps_weights_take_narrow_on(l, device, index, key, ret->bytes, pack, &j, &ret->buffer, err);
+    const ps_packing packing = { ret->bytes, pack, NULL, &j, true };
+    return ps_weights_take_on(l, device, index, key, &packing, &ret->buffer, err);
 }
 
 /* ---- planning ---- */

@@ -137,7 +137,7 @@ static ps_status begin(trial *t, size_t largest, ps_error *err) {
     const bool half = t->l->out_half[0];
     size_t bytes, stored;
     if (!bytes_of(t->l->node->out[0], false, &bytes) || !bytes_of(t->l->node->out[0], half, &stored)) return PS_OK;
-    PS_TRY(ocl_memory_ops.stream_new(&t->device->base, &t->stream, err));
+    PS_TRY(ocl_memory_ops.stream_new(&t->device->base, 1, &t->stream, err));
     PS_TRY(make_inputs(t, largest, err));
     PS_TRY(new_region(t, &t->regions[PS_LOWER_MAX], stored, NULL, err));
     t->out[0] = &t->regions[PS_LOWER_MAX];

@@ -96,6 +96,7 @@ typedef struct pack_job {
     const winograd *w;
     const ps_tensor *src; /* [out][in][3][3] */
     int threads;
+    ocl_device *device;
     float *to;
 } pack_job;
 
@@ -135,6 +136,17 @@ static ps_status pack(void *ctx, void *dst, ps_error *err) {
     return PS_OK;
 }
 
+/* By the device, in f32: what a transformed weight is off by is nothing beside what F(4x4) does to sums. */
+static ps_status place(void *ctx, const void *content, void *dst, ps_error *err) {
+    static const size_t local[2] = { 64, 1 };
+    const pack_job *job = ctx;
+    const winograd *w = job->w;
+    const int64_t columns = w->g.ldb, rows = w->g.step[3] / columns;
+    const cl_int numbers[16] = { (cl_int)w->c->in_channels, (cl_int)w->c->out_channels, (cl_int)rows, (cl_int)columns };
+    return ocl_place(job->device, "transformed", w->tile == 2 ? "-DENTRY=1 -DTILE=2" : "-DENTRY=1 -DTILE=4", content,
+                     dst, numbers, (int64_t[]) { columns, rows, 1 }, local, err);
+}
+
 /* Of the kernel's own, for one that is only tried. */
 static ps_status own_weights(ocl_kernel *k, const ps_lowering *l, pack_job *job, size_t bytes, void **ret,
                              ps_error *err) {
@@ -151,12 +163,13 @@ static ps_status take_weights(ps_device *device, ps_lowering *l, const winograd 
                               void **ret, ps_error *err) {
     char key[64];
     size_t bytes;
-    pack_job job = { w, l->node->in[1]->constant, l->threads, NULL };
+    pack_job job = { w, l->node->in[1]->constant, l->threads, ocl_of(device), NULL };
     PS_FAIL_IF(!ps_dtype_bytes(PS_DTYPE_F32, w->g.inner * w->g.step[3], &bytes), err, LIMIT,
                "weights are too large to pack");
     if (tried) return own_weights(k, l, &job, bytes, ret, err);
     ps_snprintf(key, sizeof key, "opencl.winograd %d", w->tile);
-    return ps_weights_take_on(l, device, 1, key, bytes, pack, &job, ret, err);
+    const ps_packing packing = { bytes, pack, ocl_places(job.device) ? place : NULL, &job, false };
+    return ps_weights_take_on(l, device, 1, key, &packing, ret, err);
 }
 
 /* ---- launches ---- */
