@@ -35,19 +35,19 @@ typedef struct ocl_device {
     cl_device_type type;
     size_t index; /* among OpenCL's devices: its name */
     cl_context context;
-    bool gpu;               /* else a processor, which compiles unrolled loops for minutes and gains nothing */
-    ocl_family family;      /* whose table of tiles and costs (family.c) */
-    bool shares_memory;     /* with the host */
-    int test_tile;          /* of tests: ocl_test_tile(n), whatever it costs, and from 2 on depthwise by four pixels */
-    int test_winograd;      /* of tests: F(2x2) or F(4x4) wherever it is right, -1: nowhere; 0: where it costs less */
-    int test_halves;        /* of tests: bits: 1: inputs as halves, 2: outputs, 4: of inputs the even ones alone */
-    int test_attention;     /* of tests: 1: in one launch wherever it can be, -1: nowhere; 0: where it costs less */
-    int test_place;         /* of tests: 1: weights are packed by the device, -1: by the host; 0: by a graphics card */
-    int test_staging;       /* of tests: 1: large copies go through pinned memory, -1: none; 0: to memory of a card */
-    size_t largest;         /* bytes of one buffer */
-    size_t most_items;      /* of a work-group */
-    int64_t units;          /* compute units as work-groups come to them, at least 1: of Intel's eight are one */
-    int filled;             /* items that fill one: the table's, or as the driver says */
+    bool gpu;           /* else a processor, which compiles unrolled loops for minutes and gains nothing */
+    ocl_family family;  /* whose table of tiles and costs (family.c) */
+    bool shares_memory; /* with the host */
+    int test_tile;      /* of tests: ocl_test_tile(n), whatever it costs, and from 2 on depthwise by four pixels */
+    int test_winograd;  /* of tests: F(2x2) or F(4x4) wherever it is right, -1: nowhere; 0: where it costs less */
+    int test_halves;    /* of tests: bits: 1: inputs as halves, 2: outputs, 4: of inputs the even ones alone */
+    int test_attention; /* of tests: 1: in one launch wherever it can be, -1: nowhere; 0: where it costs less */
+    int test_place;     /* of tests: 1: weights are packed by the device, -1: by the host; 0: by a graphics card */
+    int test_staging;   /* of tests: 1: large copies go through pinned memory, -1: none; 0: to memory of a card */
+    size_t largest;     /* bytes of one buffer */
+    size_t most_items;  /* of a work-group */
+    int64_t units;      /* compute units as work-groups come to them, at least 1: of Intel's eight are one */
+    int filled;         /* items that fill one: the table's, or as the driver says */
     cl_command_queue queue; /* uploads of weights; guarded by lock */
     cl_mem probe;           /* an int, to see whether the device answers */
     atomic_bool lost;       /* for good: all that is asked of it fails; the engine opens another in its place */
@@ -110,10 +110,10 @@ ps_status ocl_measure(ocl_device *d, double *ret_flops, double *ret_bytes, ps_er
 struct ps_stream {
     ocl_device *device;
     cl_command_queue queue;
-    cl_mem flag;                 /* an int that a kernel sets to tell that an index was out of range */
-    bool check;                  /* such a kernel has run since the last wait */
-    int waiting;                 /* launches since the queue was last flushed */
-    int threads;                 /* of the session's */
+    cl_mem flag; /* an int that a kernel sets to tell that an index was out of range */
+    bool check;  /* such a kernel has run since the last wait */
+    int waiting; /* launches since the queue was last flushed */
+    int threads; /* of the session's */
     struct ocl_staging *staging; /* NULL before the first large copy, and where there is none (unstaged) */
     bool unstaged;
 };
