@@ -25,13 +25,25 @@ const char *__lsan_default_suppressions(void)
 #else
 #define OPENCL_FIRST_TURN 0
 #endif
+/* Whose table has it (ocl_test_tile): kernels have options of their families, too. */
+static inline ocl_family opencl_family_of_tile(const ocl_tile *tile)
+{
+    for (int f = 0; f < OCL_FAMILIES; f++) {
+        const ocl_table *t = ocl_table_of((ocl_family)f);
+        if (tile >= t->tiles && tile < t->tiles + t->n_tiles) return (ocl_family)f;
+    }
+    return OCL_OTHER;
+}
+
 static inline void opencl_take_turns(int threads)
 {
     static const ocl_family turns[] = { OCL_CPU, OCL_GCN, OCL_CPU, OCL_GCN, OCL_CPU, OCL_RDNA, OCL_CPU, OCL_INTEL };
     static size_t turn = OPENCL_FIRST_TURN;
     ps_device *d = NULL;
     if (threads != 1 || ps_engine_device(cmp_engine, cmp_device, &d, NULL) != PS_OK || ocl_of(d)->gpu) return;
-    const ocl_family family = turns[turn++ % (sizeof turns / sizeof *turns)];
+    const ocl_tile *tile = ocl_of(d)->test_tile ? ocl_test_tile(ocl_of(d)->test_tile) : NULL;
+    const ocl_family family =
+        tile ? opencl_family_of_tile(tile) : turns[turn++ % (sizeof turns / sizeof *turns)];
     ocl_of(d)->family = family;
     ocl_of(d)->filled = ocl_table_of(family)->filled;
 }

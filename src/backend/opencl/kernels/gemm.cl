@@ -10,8 +10,8 @@
  * TWICE 1: two buffers of local memory, filled in turn: one barrier a step
  * SLICES: so many times the items share a tile: each takes every SLICESth step, and at the end they add up through local
  *     memory and store a share of the rows. Not for weights that are codes
- * PIECEWISE 1: fours that may end before their fourth are read one by one: Intel's compiler (IGC 1.0.12504 of Debian 12)
- *     recurses until its stack ends where two in a loop are read at once if they can be
+ * PIECEWISE 1: for Intel's compiler (IGC 1.0.12504 of Debian 12), which recurses until its stack ends over two loads in a
+ *     loop that branches decide: fours that may end early are read one by one, columns of A always
  * An item alone in its work-group (BM = ROWS, BN = 8; for processors) has no local memory and no barriers
  *
  * While a tile of depth BK is multiplied from local memory, the next is under way to registers. Rows and columns out of
@@ -183,7 +183,7 @@ view view_of(__global const A1 *a, int m, int M, __global const int4 *taps, int8
 
 #define AT_BYTE(v, tap) ((__global const A1 *)((__global const char *)(v).at + (uint)(tap).x))
 #if WIDE_A
-#if ROWS == 8
+#if ROWS == 8 || PIECEWISE
 #define AT_TAP(v, tap) (((v).inside & (tap).y) == (tap).y ? FOURTH(A4, AT_BYTE(v, tap)) : (A4)(0))
 #else /* one address or the other: two instructions less, which tell among half as many multiply-adds */
 #define AT_TAP(v, tap) FOURTH(A4, ((v).inside & (tap).y) == (tap).y ? AT_BYTE(v, tap) : zeros_at)
@@ -226,9 +226,19 @@ A4 window4(__global const A1 *a, const spot *s, __global const int4 *taps, int k
 #endif
 #define BEGIN_A(i)                                                                                                     \
     pa[i] = a + (first + MINE + A_K(lid + (i) * ITEMS)) * lda + min(m0 + A_M(lid + (i) * ITEMS), LAST_M)
+#if PIECEWISE && WIDE_A /* a branch less: the first four in its place */
+#define FETCH_A(i, check)                                                                                              \
+    {                                                                                                                  \
+        const bool in = !check || to + MINE + A_K(lid + (i) * ITEMS) < K;                                              \
+        const A4 v = FOURTH(A4, in ? pa[i] : a);                                                                       \
+        ra[i] = in ? v : (A4)(0);                                                                                      \
+        pa[i] += STEP * lda;                                                                                           \
+    }
+#else
 #define FETCH_A(i, check)                                                                                              \
     ra[i] = !check || to + MINE + A_K(lid + (i) * ITEMS) < K ? FROM_A(i) : (A4)(0);                                    \
     pa[i] += STEP * lda
+#endif
 #define STEP_A
 #else
 #if WIDE_A
@@ -454,7 +464,7 @@ __kernel __attribute__((reqd_work_group_size(SLICES * ITEMS, 1, 1))) void gemm(_
     for (int i = 0; i < B_LOADS; i++)
         BEGIN_B(i);
 #if BITS
-#if WIDE_A && ROWS != 8
+#if WIDE_A && ROWS != 8 && !PIECEWISE
     __global const A1 *zeros_at = (__global const A1 *)(taps + window.s6 + lid % 2);
 #endif
     taps += window.s6 + 2 + (first + MINE + A_K(lid)) / 4;
