@@ -11,6 +11,8 @@
 #define GUARD_LEAST 0.01
 #define GUARD_MOST 0.25
 #define MISS_SHARE 0.01
+#define TRY_NS INT64_C(1000000000)
+#define TRY_DUE_NS (PS_SCHED_LATE / 2) /* never hopeless: whoever runs it stops at its deadline */
 #define TURN_WEIGHT 0.0625 /* of a batch in the means of what passes between runs */
 enum { GUARD_ANSWERS = 200, SENT = 8, OURS = 4 /* parts of its time, of which its way may take one */ };
 
@@ -254,13 +256,23 @@ static bool make_room(ps_sched *s, const ps_sched_bucket *b) {
     return victim && m->queued < m->max_queue && s->queued < s->max_queue;
 }
 
+/* Nothing runs or waits, and this shape has not run for a while. What is known of its times may be past, for other
+ * programs have left the machine since, and as long as all is refused nothing would ever tell. */
+static bool may_try(const ps_sched *s, ps_sched_bucket *b, int64_t now) {
+    if (!b->tried_ns) b->tried_ns = now;
+    return s->running == 0 && s->queued == 0 && now - b->tried_ns >= TRY_NS;
+}
+
 /* What the policy says of a request that has been filled in. */
-static ps_sched_reason ask_policy(ps_sched *s, ps_sched_bucket *b, const ps_sched_request *r, int64_t now,
+static ps_sched_reason ask_policy(ps_sched *s, ps_sched_bucket *b, ps_sched_request *r, int64_t now,
                                   ps_sched_verdict *verdict) {
     if (r->deadline_ns && r->deadline_ns <= now) return PS_SCHED_TOO_LATE;
     bool behind = r->sequence && r->sequence->busy;
     if (b->model->paused || behind || !s->policy->admit) return PS_SCHED_OK;
-    return s->policy->admit(s, b, r, now, verdict);
+    const ps_sched_reason reason = s->policy->admit(s, b, r, now, verdict);
+    if (reason != PS_SCHED_TOO_LATE || !may_try(s, b, now)) return reason;
+    r->due_ns = TRY_DUE_NS;
+    return PS_SCHED_OK;
 }
 
 static ps_sched_verdict refuse_late(ps_sched_model *m, ps_sched_verdict v, const ps_sched_request *r, int64_t now) {
@@ -282,6 +294,7 @@ ps_sched_verdict ps_sched_admit(ps_sched *s, ps_sched_model *m, ps_sched_request
     v.reason = ask_policy(s, b, r, now_ns, &v);
     if (v.reason != PS_SCHED_OK) return refuse_late(m, v, r, now_ns);
     r->expected_ns = v.finish_ns;
+    if (r->due_ns == TRY_DUE_NS) b->tried_ns = now_ns;
     b->held++;
     m->stats.admitted++;
     count_queued(s, r, 1);
@@ -546,6 +559,7 @@ void ps_sched_complete(ps_sched *s, ps_sched_batch *batch, int64_t measured_ns, 
     if (measured_ns > 0) {
         count_end(s, measured_ns, now_ns);
         ps_profile_add(&b->profile, batch->items, measured_ns);
+        b->tried_ns = now_ns;
         m->virtual_ns += (double)(measured_ns - batch->charged_ns) / m->weight;
         m->stats.run_ns += (uint64_t)measured_ns;
         if (s->policy->learn) s->policy->learn(s, batch, measured_ns, now_ns);

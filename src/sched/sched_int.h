@@ -40,6 +40,7 @@ struct ps_sched_bucket {
     uint32_t since_aged;              /* items run since the last such seat */
     bool mixed;                       /* the queue's order is not that of due_ns */
     int64_t used_ns;                  /* last admission */
+    int64_t tried_ns;                 /* last run that was measured, or tried against the prediction; 0: neither yet */
     ps_sched_bucket *chain;           /* same hash */
     ps_sched_bucket *next, *previous; /* of s->active, while something is queued */
 };

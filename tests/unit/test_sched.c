@@ -474,6 +474,48 @@ static void test_refusal_beforehand(void **state) {
     ps_sched_free(f.s);
 }
 
+/* Of requests that come every 100 ms for `seconds`, each with 100 ms of time, how many run to their end if a run takes
+ * so long; it is stopped at the deadline, as the server does. */
+static int answered_in_time(fixture *f, int64_t *now, int seconds, int64_t run_ns) {
+    int n = 0;
+    for (int i = 0; i < seconds * 10; i++, *now += 100 * MS) {
+        ps_sched_request r = request(*now, *now + 100 * MS);
+        if (ps_sched_admit(f->s, f->m, &r, *now).reason != PS_SCHED_OK) continue;
+        if (ps_sched_next(f->s, *now, &f->batch, &f->until) != PS_SCHED_RUN) {
+            assert_null(ps_sched_take_dropped(f->s)->next);
+            continue;
+        }
+        const bool whole = run_ns <= 100 * MS;
+        ps_sched_complete(f->s, &f->batch, whole ? run_ns : 0, *now + (whole ? run_ns : 100 * MS));
+        n += whole;
+    }
+    return n;
+}
+
+/* While another program has the machine, runs take half a second, and what has a deadline is refused. Once it is gone,
+ * somebody has to find out; as long as it is not, trying costs one request a second. */
+static void test_past_times_are_tried_again(void **state) {
+    static const ps_sched_model_options alone = { .target_ns = 100 * MS, .max_batch = 1 };
+    ps_sched_options o = { .policy = NULL };
+    fixture f = { .s = create(&o) };
+    f.m = add_model(f.s, &alone);
+    ps_sched_stats before, after;
+    int64_t now = 10 * MS;
+    for (int i = 0; i < 40; i++, now += 500 * MS) {
+        ps_sched_request slow = request(now, 0);
+        admit_ok(&f, &slow);
+        assert_int_equal(ps_sched_next(f.s, now, &f.batch, &f.until), PS_SCHED_RUN);
+        run_for(&f, now, 500 * MS);
+    }
+    ps_sched_model_stats(f.m, &before);
+    assert_int_equal(answered_in_time(&f, &now, 20, 500 * MS), 0);
+    ps_sched_model_stats(f.m, &after);
+    assert_in_range(after.admitted - before.admitted, 17, 20);
+    assert_in_range(answered_in_time(&f, &now, 20, 5 * MS), 120, 200);
+    assert_int_equal(answered_in_time(&f, &now, 20, 5 * MS), 200);
+    ps_sched_free(f.s);
+}
+
 /* What cannot end in time is dropped before it runs; without a deadline it runs late instead. */
 static void test_early_drop(void **state) {
     fixture f = start(NULL, NULL);
@@ -948,6 +990,7 @@ int main(void) {
         cmocka_unit_test(test_priority_before_deadline),
         cmocka_unit_test(test_admission),
         cmocka_unit_test(test_refusal_beforehand),
+        cmocka_unit_test(test_past_times_are_tried_again),
         cmocka_unit_test(test_early_drop),
         cmocka_unit_test(test_transit),
         cmocka_unit_test(test_time_between_runs),
