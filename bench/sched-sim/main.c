@@ -240,7 +240,7 @@ static int run_check(options *o, const sim_model *models, int n) {
         { NULL, "poisson", 0.8, 0, 0, 1 },
         { NULL, "bursts", 1.5, 0, 0, 1 },
     };
-    int failed = 0;
+    int failed = sim_check_bound();
     ps_error err = PS_ERROR_INIT;
     o->quick = true;
     o->seconds = 5;

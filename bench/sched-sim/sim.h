@@ -84,6 +84,9 @@ ps_status sim_models_read(const char *path, sim_model *ret, int *ret_n, ps_error
 /* What no scheduler can exceed: device time, at full batches, of requests in time. */
 double sim_bound_ns(const sim_model *models, int n_models, const sim_trace *t, double warm_seconds);
 
+/* exhaust.c: 1 if a bound is below the optimum of a small trace, or that below the default policy */
+int sim_check_bound(void);
+
 /* engine.c */
 ps_status sim_run(const sim_model *models, int n_models, const sim_trace *t, const sim_config *config, sim_result *ret,
                   ps_error *err);

@@ -53,6 +53,7 @@ typedef struct ps_device_info {
     const char *driver;   /* "oneDNN 2.6.3 (AVX512_CORE_VNNI)" */
     uint64_t memory;      /* bytes usable, 0 if unknown */
     int units;            /* threads or compute units */
+    const char *defaults; /* of OpenCL devices: the family whose tables of kernels are used, "GCN"; else NULL */
 } ps_device_info;
 
 /* Of a device with memory of its own ("gpu": the first such): what models and sessions hold there, and the most that

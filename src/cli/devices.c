@@ -4,9 +4,9 @@
 #include "cli.h"
 
 static json_t *device_json(const ps_device_info *d) {
-    return json_pack("{s:o, s:o, s:o, s:I, s:i}", "name", cli_json_text(d->name), "hardware",
+    return json_pack("{s:o, s:o, s:o, s:I, s:i, s:s?}", "name", cli_json_text(d->name), "hardware",
                      cli_json_text(d->hardware), "driver", cli_json_text(d->driver), "memory", (json_int_t)d->memory,
-                     "units", d->units);
+                     "units", d->units, "defaults", d->defaults);
 }
 
 /* Of devices that can be measured: "cpu" and "ref" cannot. What fails is said, and is no failure of the list. */
@@ -48,9 +48,10 @@ static int run_devices(const cli_args *args) {
         ps_engine_device_info(engine, i, &d);
         json_t *row = device_json(&d);
         if (!args->json)
-            printf("%-10s %s, %d %s, %s, %s\n", d.name, d.hardware, d.units,
+            printf("%-10s %s, %d %s, %s, %s%s%s\n", d.name, d.hardware, d.units,
                    strcmp(d.name, "cpu") == 0 || strcmp(d.name, "ref") == 0 ? "threads" : "units",
-                   d.memory ? cli_bytes_text((double)d.memory, memory, sizeof memory) : "memory unknown", d.driver);
+                   d.memory ? cli_bytes_text((double)d.memory, memory, sizeof memory) : "memory unknown", d.driver,
+                   d.defaults ? ", defaults for " : "", d.defaults ? d.defaults : "");
         if (cli_has(args, "measure")) measure(args, engine, d.name, row);
         json_array_append_new(list, row);
     }

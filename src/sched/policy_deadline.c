@@ -1,10 +1,11 @@
 /* policy_deadline.c - the default: earliest deadline first, in the largest batch that the deadlines allow.
  *
  * For each bucket a candidate is made: the front of its queue in the largest efficient batch whose predicted end meets
- * the front's due time. Candidates then compete: a model may not run ahead of its share; a batch that wastes a scarce
- * device waits until it is fuller; of the rest, the one goes first that has to start soonest. "Scarce" is a number from
- * 0 to 1, taken from what arrivals ask for: at 0 nothing is skipped and no batch waits, at 1 device time has its full
- * price. README.md has the reasons and the sources. */
+ * the front's due time. Candidates then compete: a model may not run ahead of its share; a batch is worth what it
+ * serves less what others lose while they wait for it; one that wastes a scarce device waits until it is fuller; of the
+ * rest, the one goes first that has to start soonest. "Scarce" is a number from 0 to 1, taken from what arrivals ask
+ * for: at 0 nothing is skipped and no batch waits, at 1 device time has its full price. README.md has the reasons and
+ * the sources. */
 #include "sched/sched_int.h"
 
 #define SCARCE_FROM 0.85 /* offered load at which device time begins to have a price */
@@ -12,6 +13,7 @@
 #define LOSS_WEIGHT 10      /* a model whose requests are lost by a tenth finds device time scarce */
 #define GATE 0.90           /* at full price: efficiency below which a batch waits for company, if another can run */
 #define AHEAD_NS 70000000.0 /* device time, by weight, that a model may be ahead of the one that is most behind */
+#define HARM_WEIGHT 0.7     /* of what others lose by waiting: who comes later takes some of the seats of the lost */
 #define SKIP_COST 0.02      /* of a request left out, in items, when all is scarce */
 #define NEAR_BEST 0.99      /* of the best rate: nothing to gain by leaving some out */
 #define SPLIT_COST 1.03     /* of the device time of one batch, that two may take for the same requests */
@@ -22,6 +24,8 @@ typedef struct candidate {
     uint32_t skip, items;
     int64_t run_ns, latest_ns; /* with margin; when it must have started */
     double efficiency;         /* of full batches' rate */
+    double load;               /* of its model */
+    double harm, worth;        /* what others lose while it runs, ns; what it serves less that, of its time */
     uint32_t rank;
     bool aged;
 } candidate;
@@ -250,6 +254,30 @@ static candidate make_candidate(ps_sched *s, ps_sched_bucket *b, double scarce, 
 
 /* ---- between buckets ---- */
 
+/* What is lost of `other`, in device time, if the device is taken until `run` from now: whatever is due within the time
+ * by which its batch starts too late. What is queued is taken to be due evenly until its newest one is; a burst is due
+ * all at once. What is to come is due after that. */
+static double lost_by_waiting(const candidate *other, double run, int64_t now) {
+    double slack = other->latest_ns > now ? (double)(other->latest_ns - now) : 0, over = run - slack;
+    if (over <= 0 || other->latest_ns == PS_SCHED_NEVER) return 0;
+    const ps_sched_bucket *b = other->bucket;
+    double queued = b->backlog_ns * (b->queue.count - b->n_late) / b->queue.count;
+    double span = (double)(b->queue.newest->due_ns - other->latest_ns - other->run_ns);
+    if (span < 0) span = 0;
+    return over < span ? queued * over / span : queued + other->load * (over - span);
+}
+
+/* A long batch makes requests with short targets late. The order of due times does not see it: it says
+ * who has to start first, not who is lost then. */
+static void weigh(candidate *c, const candidate *list, int n, double scarce, int64_t now) {
+    double run = (double)c->run_ns / c->bucket->model->sched->slots;
+    c->harm = 0;
+    for (int i = 0; i < n; i++) {
+        if (list[i].bucket->model != c->bucket->model) c->harm += lost_by_waiting(&list[i], run, now);
+    }
+    c->worth = scarce * c->efficiency - (c->harm > 0 ? HARM_WEIGHT * c->harm / run : 0);
+}
+
 static bool is_better(const candidate *a, const candidate *b, double gate, double behind) {
     if (a->bucket->model == b->bucket->model) { /* classes are a model's own */
         if (a->aged != b->aged) return a->aged;
@@ -260,6 +288,7 @@ static bool is_better(const candidate *a, const candidate *b, double gate, doubl
     bool a_share = a->bucket->model->virtual_ns <= behind + AHEAD_NS;
     bool b_share = b->bucket->model->virtual_ns <= behind + AHEAD_NS;
     if (a_share != b_share) return a_share;
+    if ((a->harm > 0 || b->harm > 0) && (a->worth < b->worth || a->worth > b->worth)) return a->worth > b->worth;
     bool a_full = a->efficiency >= gate, b_full = b->efficiency >= gate;
     if (a_full != b_full) return a_full;
     return a->latest_ns < b->latest_ns;
@@ -300,6 +329,12 @@ static bool pick(ps_sched *s, int64_t now, candidate *ret) {
     }
     if (n == 0) return false;
     const candidate *best = &list[0];
+    for (int i = 0; n > 1 && i < n; i++) {
+        const ps_sched_model *m = list[i].bucket->model;
+        list[i].load = ps_sched_decayed(m->load, m->load_ns, now);
+    }
+    for (int i = 0; n > 1 && i < n; i++)
+        weigh(&list[i], list, n, scarce, now);
     for (int i = 1; i < n; i++) {
         if (is_better(&list[i], best, scarce * GATE, behind)) best = &list[i];
     }

@@ -158,6 +158,7 @@ def test_devices(tool):
     for device in document(tool("devices", "--json", "--measure"))["devices"]:
         measured = "flops" in device and "bytes_per_second" in device
         assert measured == device["name"].startswith("opencl:"), device
+        assert (device["defaults"] is not None) == measured, device
         assert not measured or (device["flops"] > 1e6 and device["bytes_per_second"] > 1e6), device
     assert tool("devices").out.startswith("cpu ")
 

@@ -2,7 +2,7 @@
  * --check asks, for it predicts from the same choices. Needs no OpenCL. A question a line of standard input:
  *   product CARD UNITS M N K BATCH SHARE   answer: tile's rows, columns, depth, slices, and parts of the depth
  *   conv CARD UNITS BATCH SIZE IN OUT      answer: the side of Winograd's tile or 0, and the same of its products
- * CARD is gcn or nvidia; SHARE is 1 where the depth may be shared out. */
+ * CARD is gcn, nvidia, rdna, intel, cpu or other; SHARE is 1 where the depth may be shared out. */
 #include <stdio.h>
 
 #include "backend/opencl/conv.h"
@@ -33,11 +33,22 @@ static void conv(const ocl_device *d, const long long *v) {
     print(&g);
 }
 
+static ocl_family family_of(const char *card) {
+    static const char *const names[OCL_FAMILIES] = { "other", "gcn", "nvidia", "rdna", "intel", "cpu" };
+    int f = 0;
+    while (f < OCL_FAMILIES - 1 && strcmp(card, names[f]) != 0)
+        f++;
+    return (ocl_family)f;
+}
+
 int main(void) {
     char kind[16], card[16];
     long long units, v[5];
     while (scanf("%15s %15s %lld", kind, card, &units) == 3) {
-        const ocl_device d = { .gpu = true, .nvidia = strcmp(card, "nvidia") == 0, .most_items = 256, .units = units };
+        const ocl_family family = family_of(card);
+        const ocl_device d = {
+            .gpu = true, .family = family, .filled = ocl_table_of(family)->filled, .most_items = 256, .units = units
+        };
         const bool is_conv = strcmp(kind, "conv") == 0;
         for (int i = 0; i < (is_conv ? 4 : 5); i++)
             if (scanf("%lld", &v[i]) != 1) return 1;

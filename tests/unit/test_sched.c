@@ -379,6 +379,36 @@ static void test_largest_batch_in_time(void **state) {
     ps_sched_free(f.s);
 }
 
+/* A batch that has to start soonest, but takes so long that another model's requests would all be late behind it, waits
+ * for theirs, which is short: then both are in time. */
+static void test_short_batch_before_long(void **state) {
+    static const ps_sched_model_options quick = { .target_ns = 15 * MS };
+    fixture f = start(NULL, NULL);
+    ps_sched_model *slow = f.m, *short_target = add_model(f.s, &quick);
+    ps_sched_request r[20], q[30];
+    int64_t now = 50 * MS;
+    for (uint32_t b = 1; b <= 32; b++)
+        assert_int_equal(ps_sched_seed(f.s, short_target, 0, 1, b, 1000, MS + b * 10000, 0, NULL), PS_OK);
+    for (int i = 0; i < 20; i++) { /* 24 ms: to start within 2 ms */
+        r[i] = request(now, now + 26 * MS);
+        admit_ok(&f, &r[i]);
+    }
+    f.m = short_target;
+    for (int i = 0; i < 30; i++) { /* 1.3 ms: to start within 13.7 ms */
+        q[i] = request(now, now + 15 * MS);
+        admit_ok(&f, &q[i]);
+    }
+    assert_int_equal(ps_sched_next(f.s, now, &f.batch, &f.until), PS_SCHED_RUN);
+    assert_ptr_equal(f.batch.model, short_target);
+    assert_int_equal(f.batch.requests, 30);
+    run_for(&f, now, 13 * MS / 10);
+    assert_int_equal(ps_sched_next(f.s, now + 13 * MS / 10, &f.batch, &f.until), PS_SCHED_RUN);
+    assert_ptr_equal(f.batch.model, slow);
+    assert_int_equal(f.batch.requests, 20);
+    run_for(&f, now + 13 * MS / 10, 24 * MS);
+    ps_sched_free(f.s);
+}
+
 static void test_priority_before_deadline(void **state) {
     ps_sched_model_options one = { .max_batch = 1, .target_ns = 500 * MS };
     ps_sched_options o = { 0 };
@@ -987,6 +1017,7 @@ int main(void) {
         cmocka_unit_test(test_any_trace),
         cmocka_unit_test(test_idle_device_runs_at_once),
         cmocka_unit_test(test_largest_batch_in_time),
+        cmocka_unit_test(test_short_batch_before_long),
         cmocka_unit_test(test_priority_before_deadline),
         cmocka_unit_test(test_admission),
         cmocka_unit_test(test_refusal_beforehand),

@@ -134,8 +134,9 @@ ps_status ps_device_new_cpu(ps_alloc_state *alloc, ps_device **ret, ps_error *er
 #else
     ps_snprintf(d->base.driver, sizeof d->base.driver, "own kernels %s", d->simd->name);
 #endif
-    d->base.info = (ps_device_info) { sizeof d->base.info, d->base.name,      d->base.hardware,
-                                      d->base.driver,      ps_memory_total(), ps_cpu_count() };
+    d->base.info =
+        (ps_device_info) { sizeof d->base.info, d->base.name, d->base.hardware, d->base.driver, ps_memory_total(),
+                           ps_cpu_count(),      NULL };
     *ret = &d->base;
     return PS_OK;
 }

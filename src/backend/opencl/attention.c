@@ -117,9 +117,9 @@ static double fused_cost(const ocl_device *d, const attention *t) {
 }
 
 /* On NVIDIA's cards launches follow each other closely and caches hold the scores: one launch took 5 % longer for all
- * of BERT-base (H100, batch 1), so that it is for what cannot be kept. */
+ * of BERT-base (H100, batch 1), so that it is for what cannot be kept. Processors have products without barriers. */
 static bool gains(const ocl_device *d, const attention *t, const ocl_gemm *scores, const ocl_gemm *sum) {
-    return !d->nvidia && fused_cost(d, t) < apart_cost(d, scores, sum);
+    return d->family != OCL_NVIDIA && d->family != OCL_CPU && fused_cost(d, t) < apart_cost(d, scores, sum);
 }
 
 static ps_status fused_launch(ocl_kernel *k, const attention *t, float scale, bool mask, bool in_half, bool out_half,

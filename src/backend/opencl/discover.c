@@ -91,6 +91,28 @@ static void find_all(search *s) {
 
 const ps_caps ps_devices_found_caps = { true, true, true, true, PS_MAX_POSTS, true, false, true, true };
 
+#define SIMDS_OF_UNIT_AMD 0x4040 /* CL_DEVICE_SIMD_PER_COMPUTE_UNIT_AMD */
+#define WAVE_WIDTH_AMD 0x4043    /* CL_DEVICE_WAVEFRONT_WIDTH_AMD */
+#define INTEL_UNITS 8            /* that a work-group is spread over: a subslice's */
+
+/* Family, and units with what fills them. AMD's drivers count RDNA's units in pairs, with four SIMDs each, Mesa one by
+ * one, and does not say. */
+static void find_family(ocl_device *d) {
+    const ocl_api *api = &d->api;
+    char maker[128];
+    text_of(api, d->id, CL_DEVICE_VENDOR, maker, sizeof maker);
+    const uint32_t vendor = (uint32_t)number_of(api, d->id, CL_DEVICE_VENDOR_ID);
+    const ocl_facts facts = { d->gpu, vendor, (uint32_t)number_of(api, d->id, WAVE_WIDTH_AMD), d->base.hardware,
+                              maker };
+    d->family = ocl_family_of(&facts);
+    d->filled = ocl_table_of(d->family)->filled;
+    d->units = (int64_t)(number_of(api, d->id, CL_DEVICE_MAX_COMPUTE_UNITS) & 0xffff);
+    const uint64_t simds = d->family == OCL_RDNA ? number_of(api, d->id, SIMDS_OF_UNIT_AMD) & 0xff : 0;
+    if (simds) d->filled = 32 * (int)simds;
+    if (d->family == OCL_INTEL) d->units /= INTEL_UNITS;
+    if (d->units < 1) d->units = 1;
+}
+
 static void describe(ocl_device *d) {
     const ocl_api *api = &d->api;
     char platform[128] = "", driver[64];
@@ -104,15 +126,14 @@ static void describe(ocl_device *d) {
     d->largest = (size_t)number_of(api, d->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
     d->most_items = (size_t)number_of(api, d->id, CL_DEVICE_MAX_WORK_GROUP_SIZE);
     d->shares_memory = number_of(api, d->id, CL_DEVICE_HOST_UNIFIED_MEMORY) != 0;
-    d->nvidia = number_of(api, d->id, CL_DEVICE_VENDOR_ID) == 0x10de;
-    const uint64_t units = number_of(api, d->id, CL_DEVICE_MAX_COMPUTE_UNITS) & 0xffff;
-    d->units = units ? (int64_t)units : 1;
+    find_family(d);
     base->info = (ps_device_info) { sizeof base->info,
                                     base->name,
                                     base->hardware,
                                     base->driver,
                                     number_of(api, d->id, CL_DEVICE_GLOBAL_MEM_SIZE),
-                                    (int)number_of(api, d->id, CL_DEVICE_MAX_COMPUTE_UNITS) };
+                                    (int)number_of(api, d->id, CL_DEVICE_MAX_COMPUTE_UNITS),
+                                    ocl_table_of(d->family)->name };
     base->caps = ps_devices_found_caps;
     d->dot = ocl_find_dot(d);
     base->caps.int8 = d->dot != OCL_DOT_NONE;

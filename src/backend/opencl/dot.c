@@ -34,8 +34,8 @@ static bool is_accelerated(const ocl_device *d) {
 
 ocl_dot ocl_find_dot(const ocl_device *d) {
     cl_uint major = 0, minor = 0;
-    if (!d->gpu) return OCL_DOT_NONE;
-    if (d->nvidia) {
+    if (!d->gpu || d->family == OCL_INTEL) return OCL_DOT_NONE; /* whose registers qgemm.c has no tile for */
+    if (d->family == OCL_NVIDIA) {
         const bool known =
             ask(d, CAPABILITY_MAJOR, sizeof major, &major) && ask(d, CAPABILITY_MINOR, sizeof minor, &minor);
         return known && (major > 6 || (major == 6 && minor >= 1)) ? OCL_DOT_NVIDIA : OCL_DOT_NONE;

@@ -7,24 +7,12 @@ static int64_t up(int64_t n, int64_t unit) {
     return (n + unit - 1) / unit * unit;
 }
 
-/* ---- tiles ----
- *
- * GCN: 64 x 64 by one wave of 64, so that no barrier waits for another wave, and registers for two waves a SIMD
- * (tools/gfx803); 32 x 64 where that leaves SIMDs idle or with one wave, and up to four waves that share a tile's
- * depth. Speeds of the latter are what instructions of the loop and barriers between waves suggest (tools/gpu-model).
- * NVIDIA: deeper, wider tiles; speeds as measured on an H200 at 4096^3 and in ResNet-50. Other cards take GCN's. A
- * processor runs an item's loop as it stands: any tile will do. */
+/* ---- tiles ---- */
 
-static const ocl_tile all_tiles[] = { { 64, 64, 8, false, 1, 8, 1 },    { 32, 64, 8, false, 0.99, 4, 1 },
-                                      { 32, 64, 8, false, 0.94, 4, 2 }, { 32, 64, 8, false, 0.94, 4, 4 },
-                                      { 64, 128, 16, false, 1, 8, 1 },  { 128, 64, 8, false, 0.94, 8, 1 },
-                                      { 64, 64, 8, true, 0.9, 8, 1 } };
-#define OF_GCN 4 /* tiles; the others are NVIDIA's */
-
-static void table_of(const ocl_device *d, const ocl_tile **ret, size_t *ret_n) {
-    const size_t all = sizeof all_tiles / sizeof *all_tiles, test = (size_t)d->test_tile;
-    *ret = test ? all_tiles + (test - 1) % all : d->nvidia ? all_tiles + OF_GCN : all_tiles;
-    *ret_n = test ? 1 : d->nvidia ? all - OF_GCN : d->gpu ? OF_GCN : 1;
+static void tiles_of(const ocl_device *d, const ocl_tile **ret, size_t *ret_n) {
+    const ocl_table *table = ocl_table_of(d->family);
+    *ret = d->test_tile ? ocl_test_tile(d->test_tile) : table->tiles;
+    *ret_n = d->test_tile ? 1 : table->n_tiles;
 }
 
 #define LONE 1.2       /* a SIMD with one wave waits more than one with two */
@@ -50,43 +38,31 @@ static int items_of(const ocl_tile *t) {
     return t->m * t->n / (8 * t->rows) * t->slices;
 }
 
-/* A scale a step: the last tile of NVIDIA's takes all blocks, and GCN's first, for small ones have fewer multiply-adds
- * to a scale. Slices take no codes, for the last of them may begin behind the last zero point. */
+/* A scale a step. Tiles with fewer results an item than the table's first take no blocks, for they have fewer
+ * multiply-adds to a scale. Slices take no codes, for the last of them may begin behind the last zero point. */
 static bool tile_fits(const ocl_device *d, const ocl_gemm *g, const ocl_tile *t) {
     if (t->slices > 1 && (g->weights.form >= OCL_FORM_U8 || (size_t)items_of(t) > d->most_items)) return false;
-    return g->weights.block % t->depth == 0 && (t->rows == 8 || !g->weights.block);
-}
-
-/* Multiply-adds of the card in the time that its memory moves a float. */
-static double macs_a_float(const ocl_device *d) {
-    return d->nvidia ? 24 : 48;
-}
-
-/* Multiply-adds of one unit in the time that a launch takes that others wait for: 7 us and 5 us. */
-static double macs_a_launch(const ocl_device *d) {
-    return d->nvidia ? 1e6 : 3.5e5;
+    return g->weights.block % t->depth == 0 && (t->rows >= ocl_table_of(d->family)->tiles->rows || !g->weights.block);
 }
 
 double ocl_traffic_cost(const ocl_device *d, double floats) {
-    return floats * macs_a_float(d) / (double)d->units + macs_a_launch(d);
+    return floats * ocl_table_of(d->family)->macs_a_float / (double)d->units + ocl_launch_cost(d);
 }
 
-/* Items that give each SIMD of a unit a wave. */
-static double filled(const ocl_device *d) {
-    return d->nvidia ? 4 * 32 : 4 * 64;
-}
-
-/* Groups come to units in turn, so that the busiest has one more than the others; a unit with few items is not filled.
- * A wave of GCN stays on its SIMD. */
+/* Groups come to units in turn, so that the busiest has one more than the others; a unit with few items is not
+ * filled. */
 double ocl_busy_items(const ocl_device *d, double groups, int items) {
+    const double filled = d->filled;
     double busy = ceil(groups / (double)d->units) * items;
-    if (!d->nvidia) busy = ceil(busy / filled(d)) * filled(d);
-    if (busy < filled(d)) busy = filled(d);
-    return busy < 2 * filled(d) ? busy * LONE : busy;
+    if (ocl_table_of(d->family)->whole_waves) busy = ceil(busy / filled) * filled;
+    if (busy < filled) busy = filled;
+    return busy < 2 * filled ? busy * LONE : busy;
 }
 
+/* A unit that the driver counts for two does twice as much in that time. */
 double ocl_launch_cost(const ocl_device *d) {
-    return macs_a_launch(d);
+    const ocl_table *t = ocl_table_of(d->family);
+    return t->macs_a_launch * d->filled / t->filled;
 }
 
 double ocl_gemm_cost(const ocl_device *d, const ocl_gemm *g) {
@@ -97,7 +73,7 @@ double ocl_gemm_cost(const ocl_device *d, const ocl_gemm *g) {
     const int64_t slices = g->tile.slices, all = depth_of_part(g);
     const int64_t depth = slices > 1 ? up((all + slices - 1) / slices, g->tile.depth) + ADDING : all;
     const double macs = busy * 8 * g->tile.rows * (double)(depth + ENDS) / g->tile.speed;
-    return macs + macs_a_launch(d) + (g->parts ? ocl_traffic_cost(d, (double)((2 * g->parts + 1) * g->m * g->n)) : 0);
+    return macs + ocl_launch_cost(d) + (g->parts ? ocl_traffic_cost(d, (double)((2 * g->parts + 1) * g->m * g->n)) : 0);
 }
 
 static void choose_parts(const ocl_device *d, ocl_gemm *g, double *best) {
@@ -115,7 +91,7 @@ int ocl_gemm_plan(const ocl_device *d, ocl_gemm *g, bool may_share) {
     const ocl_tile *table;
     size_t n;
     double best = INFINITY;
-    table_of(d, &table, &n);
+    tiles_of(d, &table, &n);
     if (g->weights.strip) return ocl_sparse_plan(d, g);
     if (may_share && ocl_gemv_fits(g)) return ocl_gemv_plan(d, g);
     for (size_t i = 0; i < n; i++) {
@@ -142,7 +118,7 @@ static const ocl_tile tried_tiles[] = { { 64, 64, 8, false, 1, 8, 1 },    { 64, 
 
 static bool is_same(const ocl_gemm *a, const ocl_gemm *b) {
     return a->parts == b->parts && a->tile.m == b->tile.m && a->tile.n == b->tile.n && a->tile.depth == b->tile.depth &&
-           a->tile.twice == b->tile.twice && a->tile.slices == b->tile.slices;
+           a->tile.twice == b->tile.twice && a->tile.rows == b->tile.rows && a->tile.slices == b->tile.slices;
 }
 
 /* Into ret[1 ...], which stays sorted by cost and has room for OCL_MOST_VARIANTS. */
@@ -163,6 +139,21 @@ static void add_variant(const ocl_device *d, const ocl_gemm *g, ocl_gemm *ret, s
     costs[at] = cost;
 }
 
+/* A tile with all of the depth, and with it shared out. */
+static void add_shares(const ocl_device *d, const ocl_gemm *g, const ocl_tile *tile, ocl_gemm *ret, size_t *n,
+                       double *costs) {
+    ocl_gemm try = *g;
+    try.tile = *tile;
+    if ((size_t)items_of(tile) > d->most_items || !tile_fits(d, g, tile)) return;
+    for (int64_t parts = 1; parts <= MOST_PARTS && (parts == 1 || parts * LEAST_DEPTH <= g->k);
+         parts += 1 + parts / 3) {
+        if (parts > 1 && !can_share(g, parts)) break;
+        try.parts = parts > 1 ? parts : 0;
+        if (parts > 1) try.parts = (g->k + depth_of_part(&try) - 1) / depth_of_part(&try); /* none is empty */
+        if (try.parts != 1) add_variant(d, &try, ret, n, costs);
+    }
+}
+
 void ocl_gemm_variants(const ocl_device *d, const ocl_gemm *g, ocl_gemm *ret, size_t *ret_n) {
     double costs[OCL_MOST_VARIANTS] = { 0 };
     ret[0] = *g;
@@ -171,18 +162,12 @@ void ocl_gemm_variants(const ocl_device *d, const ocl_gemm *g, ocl_gemm *ret, si
         ocl_gemv_variants(d, g, ret, ret_n);
         return;
     }
-    for (size_t i = 0; i < sizeof tried_tiles / sizeof *tried_tiles; i++) {
-        ocl_gemm try = *g;
-        try.tile = tried_tiles[i];
-        if ((size_t)items_of(&try.tile) > d->most_items || !tile_fits(d, g, &try.tile)) continue;
-        for (int64_t parts = 1; parts <= MOST_PARTS && (parts == 1 || parts * LEAST_DEPTH <= g->k);
-             parts += 1 + parts / 3) {
-            if (parts > 1 && !can_share(g, parts)) break;
-            try.parts = parts > 1 ? parts : 0;
-            if (parts > 1) try.parts = (g->k + depth_of_part(&try) - 1) / depth_of_part(&try); /* none is empty */
-            if (try.parts != 1) add_variant(d, &try, ret, ret_n, costs);
-        }
-    }
+    const ocl_table *table = ocl_table_of(d->family);
+    /* Others are nothing for Intel's registers (family.c). */
+    for (size_t i = 0; d->family != OCL_INTEL && i < sizeof tried_tiles / sizeof *tried_tiles; i++)
+        add_shares(d, g, &tried_tiles[i], ret, ret_n, costs);
+    for (size_t i = 0; i < table->n_tiles; i++)
+        add_shares(d, g, &table->tiles[i], ret, ret_n, costs);
 }
 
 size_t ocl_gemm_workspace(const ocl_gemm *g) {
@@ -250,7 +235,7 @@ static void widths(const ocl_gemm *g, bool *a, bool *b, bool *c) {
 static ps_status product_launch(ocl_kernel *k, int i, const ocl_gemm *g, const char *posts, const ps_chain *chain,
                                 int64_t columns, ps_error *err) {
     const ocl_tile *t = &g->tile;
-    char options[384], form[80];
+    char options[416], form[80];
     bool a, b, c;
     ocl_launch *l;
     if (g->weights.strip) return ocl_sparse_launch(k, i, g, posts, chain, columns, err);
@@ -260,9 +245,10 @@ static ps_status product_launch(ocl_kernel *k, int i, const ocl_gemm *g, const c
     ps_snprintf(
         options, sizeof options,
         "-DA_MODE=%d -DB_MODE=%d -DBIAS=%d -DBITS=%d -DWIDE_A=%d -DWIDE_B=%d -DWIDE_C=%d -DBM=%d -DBN=%d -DBK=%d "
-        "-DROWS=%d -DSLICES=%d -DTWICE=%d -DUNROLL=%d -DPARTS=%d%s%s%s",
+        "-DROWS=%d -DSLICES=%d -DTWICE=%d -DUNROLL=%d -DPARTS=%d%s%s%s%s",
         (int)g->a_mode, (int)g->b_mode, g->has_bias, g->bits, a, b, c, t->m, t->n, t->depth, t->rows, t->slices,
-        t->twice, k->device->gpu, g->parts > 0, ocl_halves(g->a_half, g->c_half), g->b_half ? " -DB_HALF=1" : "",
+        t->twice, k->device->gpu || items == 1, g->parts > 0, ocl_halves(g->a_half, g->c_half),
+        g->b_half ? " -DB_HALF=1" : "", k->device->family == OCL_INTEL ? " -DPIECEWISE=1" : "",
         ocl_weights_options(&g->weights, form, sizeof form));
     PS_TRY(ocl_launch_init(k, i, "gemm", options, posts, "gemm", &l, err));
     gemm_args(l, g);

@@ -9,15 +9,6 @@
 #define OCL_GEMM_MOST_DEPTH 16 /* of a tile */
 #define OCL_GEMM_MOST_STEP 32  /* of all its slices */
 
-/* What one work-group computes, m x n results from steps of `depth` (kernels/gemm.cl). */
-typedef struct ocl_tile {
-    int m, n, depth;
-    bool twice;   /* two buffers of local memory */
-    double speed; /* of its multiply-adds, the device's best tile having 1 */
-    int rows;     /* of results an item, eight columns wide: 8 or 4 */
-    int slices;   /* of each step along k: so many times the items work on one tile */
-} ocl_tile;
-
 typedef enum ocl_a_mode { OCL_A_ROWS, OCL_A_COLUMNS, OCL_A_WINDOWS, OCL_A_SPREAD } ocl_a_mode;
 typedef enum ocl_b_mode { OCL_B_ROWS, OCL_B_COLUMNS, OCL_B_PANELS } ocl_b_mode;
 

@@ -9,10 +9,12 @@
 #define COPIED (64u << 20) /* bytes, beyond most caches */
 #define MACS_A_ROUND 32
 
-/* The device's query knows units and clock; the lanes of a unit only its maker. */
+/* The device's query knows units and clock; the lanes of a unit only its maker: of RDNA's and Intel's as many as fill
+ * it. */
 static double lanes(const ocl_device *d) {
     cl_uint major = 0, minor = 0;
-    if (!d->nvidia) return 64;
+    if (d->family == OCL_RDNA || d->family == OCL_INTEL) return d->filled;
+    if (d->family != OCL_NVIDIA) return 64;
     d->api.clGetDeviceInfo(d->id, 0x4000, sizeof major, &major, NULL); /* CL_DEVICE_COMPUTE_CAPABILITY_MAJOR_NV */
     d->api.clGetDeviceInfo(d->id, 0x4001, sizeof minor, &minor, NULL);
     return major == 7 || (major == 8 && minor == 0) || (major == 6 && minor == 0) ? 64 : 128;

@@ -3,6 +3,7 @@
  *   api.h       OpenCL, loaded while the program runs
  *   discover.c  platforms and devices
  *   advice.c    what keeps a card from being used
+ *   family.c    families of devices, their tables of tiles and costs
  *   device.c    the device and its implementation list
  *   memory.c    buffers and streams
  *   staging.c   large copies through pinned memory
@@ -18,6 +19,7 @@
 #include "backend/backend.h"
 #include "backend/chain.h"
 #include "backend/opencl/api.h"
+#include "backend/opencl/family.h"
 #include "base/cache.h"
 #include "base/map.h"
 
@@ -43,10 +45,9 @@ typedef struct ocl_device {
     size_t index; /* among OpenCL's devices: its name */
     cl_context context;
     bool gpu;           /* else a processor, which compiles unrolled loops for minutes and gains nothing */
-    bool nvidia;        /* which table of tiles (gemm.c) */
+    ocl_family family;  /* whose table of tiles and costs (family.c) */
     bool shares_memory; /* with the host */
-    int test_tile;      /* of tests: tile n of all tables, from 1 on, whatever it costs, and from 2 on depthwise by four
-                           pixels */
+    int test_tile;      /* of tests: ocl_test_tile(n), whatever it costs, and from 2 on depthwise by four pixels */
     int test_winograd;  /* of tests: F(2x2) or F(4x4) wherever it is right, -1: nowhere; 0: where it costs less */
     int test_halves;    /* of tests: bits: 1: inputs as halves, 2: outputs, 4: of inputs the even ones alone */
     int test_attention; /* of tests: 1: in one launch wherever it can be, -1: nowhere; 0: where it costs less */
@@ -55,7 +56,8 @@ typedef struct ocl_device {
     int test_staging;   /* of tests: 1: large copies go through pinned memory, -1: none; 0: to memory of a card */
     size_t largest;     /* bytes of one buffer */
     size_t most_items;  /* of a work-group */
-    int64_t units;      /* compute units, at least 1 */
+    int64_t units;      /* compute units as work-groups come to them, at least 1: of Intel's eight are one */
+    int filled;         /* items that fill one: the table's, or as the driver says */
     cl_command_queue queue; /* uploads of weights; guarded by lock */
     cl_mem probe;           /* an int, to see whether the device answers */
     atomic_bool lost;       /* for good: all that is asked of it fails; the engine opens another in its place */

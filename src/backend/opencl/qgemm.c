@@ -358,7 +358,7 @@ static void try_tile(product *p, const ocl_tile *tile, double *best) {
 
 static void plan(product *p) {
     const ocl_device *d = p->device;
-    const size_t all = sizeof all_tiles / sizeof *all_tiles, n = d->nvidia ? all : OF_ALL;
+    const size_t all = sizeof all_tiles / sizeof *all_tiles, n = d->family == OCL_NVIDIA ? all : OF_ALL;
     double best = 1e300;
     p->g = (ocl_gemm) { .m = p->m, .n = p->n, .k = p->words, .ldc = p->outputs, .outer = 1, .inner = p->groups };
     if (d->test_tile) {

@@ -108,7 +108,8 @@ ps_status ps_device_new_ref(ps_alloc_state *alloc, ps_device **ret, ps_error *er
     ps_snprintf(d->name, sizeof d->name, "ref");
     ps_cpu_model(d->hardware, sizeof d->hardware);
     ps_snprintf(d->driver, sizeof d->driver, "reference kernels");
-    d->info = (ps_device_info) { sizeof d->info, d->name, d->hardware, d->driver, ps_memory_total(), ps_cpu_count() };
+    d->info =
+        (ps_device_info) { sizeof d->info, d->name, d->hardware, d->driver, ps_memory_total(), ps_cpu_count(), NULL };
     *ret = d;
     return PS_OK;
 }

@@ -10,6 +10,9 @@
  * TWICE 1: two buffers of local memory, filled in turn: one barrier a step
  * SLICES: so many times the items share a tile: each takes every SLICESth step, and at the end they add up through local
  *     memory and store a share of the rows. Not for weights that are codes
+ * PIECEWISE 1: for Intel's compiler (IGC 1.0.12504 of Debian 12), which recurses until its stack ends over two loads in a
+ *     loop that branches decide: fours that may end early are read one by one, columns of A always
+ * An item alone in its work-group (BM = ROWS, BN = 8; for processors) has no local memory and no barriers
  *
  * While a tile of depth BK is multiplied from local memory, the next is under way to registers. Rows and columns out of
  * range read the last one that is in range, and are not stored: only the last tiles along k are checked.
@@ -20,6 +23,13 @@
 #endif
 #define ITEMS ((BM / ROWS) * (BN / 8)) /* of a slice */
 #define STEP (SLICES * BK)
+#if SLICES * ITEMS == 1 /* alone: what it puts aside is its own, and nobody waits */
+#define SHARED __private
+#define WAIT
+#else
+#define SHARED __local
+#define WAIT barrier(CLK_LOCAL_MEM_FENCE);
+#endif
 #if SLICES == 1
 #define MINE 0 /* the slice's place in a step */
 #else
@@ -73,13 +83,23 @@ float4 of_halves(ushort4 v) { return vload_half4(0, (const half *)&v); }
 #define B4 float4
 #define OF_B(v) (v)
 #endif
+#if PIECEWISE
+#define ALL_FOUR(p)                                                                                                    \
+    if (n > 3) v.w = p[3];
+#define AT_ONCE(p)
+#else
+#define ALL_FOUR(p)
+#define AT_ONCE(p)                                                                                                     \
+    if (n >= 4) return vload4(0, p);
+#endif
 #define LOAD4(name, one, four)                                                                                         \
     four name(__global const one *p, int n) {                                                                          \
-        if (n >= 4) return vload4(0, p);                                                                               \
+        AT_ONCE(p)                                                                                                     \
         four v = (four)(0);                                                                                            \
         if (n > 0) v.x = p[0];                                                                                         \
         if (n > 1) v.y = p[1];                                                                                         \
         if (n > 2) v.z = p[2];                                                                                         \
+        ALL_FOUR(p)                                                                                                    \
         return v;                                                                                                      \
     }
 LOAD4(load_a, A1, A4)
@@ -163,7 +183,7 @@ view view_of(__global const A1 *a, int m, int M, __global const int4 *taps, int8
 
 #define AT_BYTE(v, tap) ((__global const A1 *)((__global const char *)(v).at + (uint)(tap).x))
 #if WIDE_A
-#if ROWS == 8
+#if ROWS == 8 || PIECEWISE
 #define AT_TAP(v, tap) (((v).inside & (tap).y) == (tap).y ? FOURTH(A4, AT_BYTE(v, tap)) : (A4)(0))
 #else /* one address or the other: two instructions less, which tell among half as many multiply-adds */
 #define AT_TAP(v, tap) FOURTH(A4, ((v).inside & (tap).y) == (tap).y ? AT_BYTE(v, tap) : zeros_at)
@@ -183,10 +203,15 @@ A4 window4(__global const A1 *a, const spot *s, __global const int4 *taps, int k
 /* The next tile's loads. `check` is 0 where all of it lies before K. */
 #if BITS
 #define BEGIN_A(i) views[i] = view_of(a, m0 + A_M(lid + (i) * ITEMS), M, taps, image, window)
+#if ITEMS % (BK / 4) == 0 /* all loads of an item are of one k */
 #define FETCH_A(i, check) ra[i] = AT_TAP(views[i], tap)
 #define STEP_A                                                                                                         \
     taps += STEP / 4;                                                                                                  \
     tap = taps->xy;
+#else
+#define FETCH_A(i, check) ra[i] = AT_TAP(views[i], taps[(A_K(lid + (i) * ITEMS) - A_K(lid)) / 4])
+#define STEP_A taps += STEP / 4;
+#endif
 #elif A_MODE >= 2
 #define BEGIN_A(i) spots[i] = spot_of(m0 + A_M(lid + (i) * ITEMS), M, image, window)
 #define FETCH_A(i, check) ra[i] = window4(a, &spots[i], taps, to + MINE + A_K(lid + (i) * ITEMS), image, window)
@@ -201,9 +226,19 @@ A4 window4(__global const A1 *a, const spot *s, __global const int4 *taps, int k
 #endif
 #define BEGIN_A(i)                                                                                                     \
     pa[i] = a + (first + MINE + A_K(lid + (i) * ITEMS)) * lda + min(m0 + A_M(lid + (i) * ITEMS), LAST_M)
+#if PIECEWISE && WIDE_A /* a branch less: the first four in its place */
+#define FETCH_A(i, check)                                                                                              \
+    {                                                                                                                  \
+        const bool in = !check || to + MINE + A_K(lid + (i) * ITEMS) < K;                                              \
+        const A4 v = FOURTH(A4, in ? pa[i] : a);                                                                       \
+        ra[i] = in ? v : (A4)(0);                                                                                      \
+        pa[i] += STEP * lda;                                                                                           \
+    }
+#else
 #define FETCH_A(i, check)                                                                                              \
     ra[i] = !check || to + MINE + A_K(lid + (i) * ITEMS) < K ? FROM_A(i) : (A4)(0);                                    \
     pa[i] += STEP * lda
+#endif
 #define STEP_A
 #else
 #if WIDE_A
@@ -246,8 +281,13 @@ A4 window4(__global const A1 *a, const spot *s, __global const int4 *taps, int k
 #if FORM == 0
 #define BEGIN_B(i)                                                                                                     \
     pb[i] = b + (first + MINE + B_K(lid + (i) * ITEMS)) * ldb + min(n0 + B_N(lid + (i) * ITEMS), LAST_N)
-#else /* blocks of scales are of whole tiles; all loads of an item are of one column */
-#define BEGIN_B(i) pb[i] = (first + MINE + B_K(lid + (i) * ITEMS)) * ldb + column
+#else /* blocks of scales are of whole tiles; all loads of an item are of one column, but for an item's that is alone */
+#if ITEMS % (BN / 4) == 0
+#define COLUMN(i) column
+#else
+#define COLUMN(i) min(n0 + B_N(lid + (i) * ITEMS), LAST_N)
+#endif
+#define BEGIN_B(i) pb[i] = (first + MINE + B_K(lid + (i) * ITEMS)) * ldb + COLUMN(i)
 #endif
 #if FORM >= 3 /* codes stay what they are until they are put: fewer registers */
 #define FETCH_B(i, check)                                                                                              \
@@ -273,7 +313,7 @@ A4 window4(__global const A1 *a, const spot *s, __global const int4 *taps, int k
 #define TURNED(buffer, what, k, at, stride)                                                                            \
     {                                                                                                                  \
         const float4 v = what;                                                                                         \
-        __local float *in = (__local float *)(buffer) + (k) * (stride) + (at);                                         \
+        SHARED float *in = (SHARED float *)(buffer) + (k) * (stride) + (at);                                           \
         in[0] = v.x;                                                                                                   \
         in[stride] = v.y;                                                                                              \
         in[2 * (stride)] = v.z;                                                                                        \
@@ -287,7 +327,7 @@ A4 window4(__global const A1 *a, const spot *s, __global const int4 *taps, int k
 #if B_MODE == 1
 #define PUT_B(i) TURNED(bs_now, OF_B(rb[i]), B_K(lid + (i) * ITEMS), B_N(lid + (i) * ITEMS), B_STRIDE)
 #elif FORM >= 3
-#define PUT_B(i) bs_now[lid + (i) * ITEMS] = DECODED(of_raw4(rb[i]), (to - BK) / BLOCK * ldb + column);
+#define PUT_B(i) bs_now[lid + (i) * ITEMS] = DECODED(of_raw4(rb[i]), (to - BK) / BLOCK * ldb + COLUMN(i));
 #else
 #define PUT_B(i) bs_now[lid + (i) * ITEMS] = OF_B(rb[i]);
 #endif
@@ -299,7 +339,7 @@ A4 window4(__global const A1 *a, const spot *s, __global const int4 *taps, int k
     as_now = as + MINE_OF(A_STRIDE) + turn * (BK * A_STRIDE / 4);                                                      \
     bs_now = bs + MINE_OF(B_STRIDE) + turn * (BK * B_STRIDE / 4);
 #else
-#define BEFORE_PUT barrier(CLK_LOCAL_MEM_FENCE);
+#define BEFORE_PUT WAIT
 #define AFTER_USE
 #endif
 #define PUT                                                                                                            \
@@ -308,7 +348,7 @@ A4 window4(__global const A1 *a, const spot *s, __global const int4 *taps, int k
         PUT_A(i)                                                                                                       \
     for (int i = 0; i < B_LOADS; i++)                                                                                  \
         PUT_B(i)                                                                                                       \
-    barrier(CLK_LOCAL_MEM_FENCE);
+    WAIT
 
 #define MAC(r, v)                                                                                                      \
     acc[r][0] = (v) * y0 + acc[r][0];                                                                                  \
@@ -362,7 +402,7 @@ __kernel __attribute__((reqd_work_group_size(SLICES * ITEMS, 1, 1))) void gemm(_
                                                                      int8 image, int8 window
 #endif
                                                                          WEIGHT_PARAMS POST_PARAMS) {
-    __local float4 as[(1 + TWICE) * STEP * A_STRIDE / 4], bs[(1 + TWICE) * STEP * B_STRIDE / 4];
+    SHARED float4 as[(1 + TWICE) * STEP * A_STRIDE / 4], bs[(1 + TWICE) * STEP * B_STRIDE / 4];
     const int M = sizes.s0, N = sizes.s1, lda = sizes.s3, ldb = sizes.s4, ldc = sizes.s5;
 #if PARTS
     const int first = get_group_id(2) * sizes.s7, K = min(sizes.s2, first + sizes.s7), zi = 0, zo = 0;
@@ -382,7 +422,7 @@ __kernel __attribute__((reqd_work_group_size(SLICES * ITEMS, 1, 1))) void gemm(_
 #else
     const int tx = lid % (BN / 8), ty = lid / (BN / 8);
 #endif
-    __local float4 *as_now = as + MINE_OF(A_STRIDE), *bs_now = bs + MINE_OF(B_STRIDE);
+    SHARED float4 *as_now = as + MINE_OF(A_STRIDE), *bs_now = bs + MINE_OF(B_STRIDE);
     float4 acc[ROWS][2];
     A4 ra[A_LOADS];
 #if FORM >= 3
@@ -415,18 +455,22 @@ __kernel __attribute__((reqd_work_group_size(SLICES * ITEMS, 1, 1))) void gemm(_
     __global const B1 *pb[B_LOADS];
 #else
     int pb[B_LOADS];
+#if ITEMS % (BN / 4) == 0
     const int column = min(n0 + B_N(lid), LAST_N);
+#endif
 #endif
     for (int i = 0; i < A_LOADS; i++)
         BEGIN_A(i);
     for (int i = 0; i < B_LOADS; i++)
         BEGIN_B(i);
 #if BITS
-#if WIDE_A && ROWS != 8
+#if WIDE_A && ROWS != 8 && !PIECEWISE
     __global const A1 *zeros_at = (__global const A1 *)(taps + window.s6 + lid % 2);
 #endif
     taps += window.s6 + 2 + (first + MINE + A_K(lid)) / 4;
+#if ITEMS % (BK / 4) == 0
     int2 tap = taps->xy;
+#endif
 #endif
     POST_BEGIN
     for (int r = 0; r < ROWS; r++)
