@@ -3,8 +3,10 @@
  *
  *     build/release/tests/gpu_time [DEVICE] [SECONDS] [CASES] [f16]       defaults: gpu, 2 a case, all, f32
  *     CASES: rows, sparse, products, resnet, mobilenet, bert; copies: with inputs and outputs in host memory, by the
- *     driver alone and through pinned memory, and two sessions at once; steps: each step of the networks
- *     f16: what lies between the operators
+ *     driver alone and through pinned memory, and two sessions at once; int8: square products and ResNet-50 with
+ * operands of 8 bits, on codes (where the device has a dot product for them), in f32 (as they run where it has not),
+ * and beside them what was never quantised; steps, int8-steps: each step of the networks f16: what lies between the
+ * operators
  *
  * FLOPs are counted as two a multiply-accumulate of the direct algorithm. A run is timed from the call to the outputs
  * in host memory. The network's input lies on the device ("resident"), as far as nothing else is said: a number that
@@ -238,6 +240,65 @@ static void bert_base(net *t, int batch, int sequence) {
     ps_str_printf(&t->text, "  y = ReduceMean(v%d, i64[1]{1}) {keepdims=0}\n}\n", x);
 }
 
+/* ---- the same with operands of 8 bits: QuantizeLinear and DequantizeLinear around all that is read ---- */
+
+/* d<name>: as scale (codes - 128) */
+static void coded(ps_str *text, const char *name, const char *scale) {
+    ps_str_printf(text, "  q%s = QuantizeLinear(%s, %s, z)\n  d%s = DequantizeLinear(q%s, %s, z)\n", name, name, scale,
+                  name, name, scale);
+}
+
+/* v<n> = Relu(Conv(v<from>)), or without the Relu, from codes to codes. */
+static int conv8(net *t, int from, int in, int out, int kernel, int stride, bool relu) {
+    const int n = ++t->n, pad = kernel / 2;
+    char name[16];
+    ps_str_printf(&t->text,
+                  "  w%d: i8[%d,%d,%d,%d] = random(%d)\n  t%d: f32 = {%.9g}\n  k%d = DequantizeLinear(w%d, t%d)\n"
+                  "  b%d: f32[%d] = random(%d)\n",
+                  n, out, in, kernel, kernel, n, n, sqrt(6.0 / (in * kernel * kernel)) / 128, n, n, n, n, out, n + 100);
+    ps_str_printf(&t->text, "  c%d = Conv(dv%d, k%d, b%d) {strides=[%d,%d], pads=[%d,%d,%d,%d]}\n", n, from, n, n,
+                  stride, stride, pad, pad, pad, pad);
+    ps_str_printf(&t->text, relu ? "  v%d = Relu(c%d)\n" : "  v%d = Identity(c%d)\n", n, n);
+    ps_snprintf(name, sizeof name, "v%d", n);
+    coded(&t->text, name, "sc");
+    return n;
+}
+
+static int bottleneck8(net *t, int x, int in, int mid, int stride) {
+    char name[16];
+    int y = conv8(t, x, in, mid, 1, 1, true);
+    y = conv8(t, y, mid, mid, 3, stride, true);
+    y = conv8(t, y, mid, 4 * mid, 1, 1, false);
+    const int shortcut = stride > 1 || in != 4 * mid ? conv8(t, x, in, 4 * mid, 1, stride, false) : x, n = ++t->n;
+    ps_str_printf(&t->text, "  a%d = Add(dv%d, dv%d)\n  v%d = Relu(a%d)\n", n, y, shortcut, n, n);
+    ps_snprintf(name, sizeof name, "v%d", n);
+    coded(&t->text, name, "sc");
+    return n;
+}
+
+static void resnet50_int8(net *t, int batch) {
+    static const int stages[][3] = { { 64, 3, 1 }, { 128, 4, 2 }, { 256, 6, 2 }, { 512, 3, 2 } };
+    char dims[64];
+    ps_snprintf(dims, sizeof dims, "%d,3,224,224", batch);
+    begin(t, true, dims);
+    ps_str_printf(&t->text, "  sc: f32 = {0.04}\n  z: u8 = {128}\n");
+    coded(&t->text, "v0", "sc");
+    int at = conv8(t, 0, 3, 64, 7, 2, true), in = 64;
+    const int pool = ++t->n;
+    ps_str_printf(&t->text, "  v%d = MaxPool(dv%d) {kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]}\n", pool, at);
+    ps_str_printf(&t->text, "  qv%d = QuantizeLinear(v%d, sc, z)\n  dv%d = DequantizeLinear(qv%d, sc, z)\n", pool, pool,
+                  pool, pool);
+    at = pool;
+    for (size_t i = 0; i < 4; i++) {
+        for (int k = 0; k < stages[i][1]; k++, in = 4 * stages[i][0])
+            at = bottleneck8(t, at, in, stages[i][0], k ? 1 : stages[i][2]);
+    }
+    ps_str_printf(&t->text, "  g = GlobalAveragePool(dv%d)\n", at);
+    coded(&t->text, "g", "sc");
+    ps_str_printf(&t->text, "  f = Flatten(dg)\n  w: i8[2048,1000] = random(1)\n  u: f32 = {0.0003}\n"
+                            "  k = DequantizeLinear(w, u)\n  y = MatMul(f, k)\n}\n");
+}
+
 /* ---- cases ---- */
 
 typedef enum network { RESNET50, MOBILENETV2, BERT_BASE } network;
@@ -282,6 +343,60 @@ static ps_status time_product(ps_engine *e, const char *device, int n, double se
                 n, n, n, n);
     PS_TRY(time_graph(e, device, name, text, seconds, err));
     return time_steps(e, device, text, "opencl.matmul", false, seconds, err);
+}
+
+/* ---- operands of 8 bits ---- */
+
+static ps_status time_product_int8(ps_engine *e, const char *device, int n, bool codes, double seconds, ps_error *err) {
+    char name[64], text[640];
+    ps_snprintf(name, sizeof name, "gemm %d^3 %s", n, codes ? "int8" : "int8 as f32");
+    ps_snprintf(text, sizeof text,
+                "graph (s: f32[1]) -> (y) opset 17 {\n  i: f32[%d,%d] = random(2)\n  v = Add(i, s)\n  t: f32 = {0.01}\n"
+                "  z: u8 = {128}\n  qv = QuantizeLinear(v, t, z)\n  dv = DequantizeLinear(qv, t, z)\n"
+                "  w: i8[%d,%d] = random(1)\n  k = DequantizeLinear(w, t)\n  c = MatMul(dv, k)\n"
+                "  y = ReduceMax(c) {axes=[0], keepdims=0}\n}\n",
+                n, n, n, n);
+    PS_TRY(time_graph(e, device, name, text, seconds, err));
+    return time_steps(e, device, text, codes ? "opencl.int8 matmul" : "opencl.matmul", false, seconds, err);
+}
+
+static ps_status time_resnet_int8(ps_engine *e, const char *device, int batch, bool codes, bool steps, double seconds,
+                                  ps_error *err) {
+    char name[64];
+    net t = { .n = 0 };
+    ps_str_init(&t.text, &e->alloc);
+    resnet50_int8(&t, batch);
+    ps_snprintf(name, sizeof name, "resnet50 b%d %s", batch, codes ? "int8" : "int8 as f32");
+    ps_status status = t.text.failed ? PS_FAIL_NOMEM(err, "a network") : PS_OK;
+    if (status == PS_OK && steps) printf("%s, step by step\n", name);
+    if (status == PS_OK)
+        status = steps ? time_steps(e, device, t.text.data, "", true, seconds, err)
+                       : time_graph(e, device, name, t.text.data, seconds, err);
+    ps_str_release(&t.text);
+    return status;
+}
+
+/* By codes, where the device has a dot product, and in f32 as it would run where it has none. */
+static ps_status time_int8(ps_engine *e, const char *device, bool steps, double seconds, ps_error *err) {
+    static const int sizes[] = { 512, 1024, 2048, 4096 }, batches[] = { 1, 8, 32 };
+    ps_device *d;
+    PS_TRY(ps_engine_device(e, device, &d, err));
+    const bool has = d->caps.int8;
+    if (!has) printf("(no dot product of codes: in f32 alone)\n");
+    if (steps) {
+        PS_TRY(time_resnet_int8(e, device, 32, has, true, seconds, err));
+        return time_resnet_int8(e, device, 1, has, true, seconds, err);
+    }
+    for (int codes = has; codes >= 0; codes--) { /* that caps say so decides when a model is loaded */
+        d->caps.int8 = codes;
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+            PS_TRY(time_product_int8(e, device, sizes[i], codes, seconds, err));
+        for (size_t i = 0; i < sizeof batches / sizeof *batches; i++)
+            PS_TRY(time_resnet_int8(e, device, batches[i], codes, false, seconds, err));
+    }
+    d->caps.int8 = has;
+    PS_TRY(time_product(e, device, 4096, seconds, err));
+    return time_networks(e, device, RESNET50, seconds, err);
 }
 
 static ps_status print_peak(ps_device *d, ps_error *err) {
@@ -490,6 +605,8 @@ static ps_status time_all(ps_engine *e, ps_device *d, const char *device, int ar
         PS_TRY(time_product(e, device, sizes[i], seconds, err));
     for (int i = 0; i < 3; i++)
         if (wanted(argc, argv, nets[i])) PS_TRY(time_networks(e, device, (network)i, seconds, err));
+    if (wanted(argc, argv, "int8")) PS_TRY(time_int8(e, device, false, seconds, err));
+    if (argc >= 4 && strcmp(argv[3], "int8-steps") == 0) PS_TRY(time_int8(e, device, true, seconds, err));
     for (int i = 0; i < 3 && argc >= 4 && strcmp(argv[3], "steps") == 0; i++) {
         PS_TRY(time_network(e, device, (network)i, i == BERT_BASE ? 8 : 32, true, true, seconds, err));
         PS_TRY(time_network(e, device, (network)i, 1, true, true, seconds, err));

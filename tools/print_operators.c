@@ -15,8 +15,10 @@ static bool seen_before(const ps_impl *impls, size_t i) {
 static void print_opencl(ps_str *text) {
     size_t n, column = 0;
     const ps_impl *impls = ps_opencl_operators(&n);
-    ps_str_append(text, "\n## on OpenCL devices\n\nKernels for f32 (moves: any type of whole bytes), in the forms that "
-                        "exporters write; everything else runs\non the CPU (docs/gpu.md):\n");
+    ps_str_append(text,
+                  "\n## on OpenCL devices\n\nKernels for f32 (moves: any type of whole bytes), in the forms that "
+                  "exporters write, and for 8-bit\ncodes (QLinear..., Lookup, pools) where the card has a dot product "
+                  "of them; everything else runs\non the CPU (docs/gpu.md):\n");
     for (size_t i = 0; i < n; i++) {
         if (seen_before(impls, i)) continue;
         const bool wrap = !column || column + strlen(impls[i].op) > 118;

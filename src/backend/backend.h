@@ -184,7 +184,7 @@ ps_status ps_devices_create(ps_alloc_state *alloc, ps_device **ret, size_t max, 
 /* Before the first ps_devices_discover, on a thread beside which no other reads the environment, as far as that can be:
  * drivers may want a variable set. */
 void ps_devices_prepare(void);
-/* What each device that is found so can do: known before any is. */
+/* What each device that is found so can do at least, known before any is: int8 only some can. */
 extern const ps_caps ps_devices_found_caps;
 /* Appends the devices that are slow to find: drivers are loaded. cache: for compiled programs; NULL, or as long as
  * they. What keeps a card of this machine from being used is appended to advice, a line each. A machine without any is

@@ -15,6 +15,7 @@ typedef struct ps_caps {
     bool widen_half;     /* has no arithmetic in f16 and bf16: computes in f32 */
     bool int8;           /* products and elementwise operators on 8-bit codes ("polestar" QLinearConv ...) */
     bool coded_weights;  /* products take constant weights as codes of 4 or 8 bits (ps_tensor.codes) */
+    bool fixed_int8;     /* with int8: only where weights, scales and zero points are constants */
 } ps_caps;
 
 #endif

@@ -223,9 +223,15 @@ static ps_status widen_weight(ps_rw *rw, ps_node *n) {
     return PS_OK;
 }
 
+/* Weights of 8 bits, which a product with codes may take as they are: until it is known that it does not. */
+static bool may_meet_codes(const ps_rw *rw, const ps_node *n) {
+    return rw->caps->int8 && !rw->late && ps_is(n, "DequantizeLinear") && ps_dtype_size(n->in[0]->dtype) == 1 &&
+           !ps_attr_int(n, "block_size", 0);
+}
+
 static ps_status fold_node(ps_rw *rw, ps_node *n) {
     const size_t before = rw->changes;
-    if (rw->caps->coded_weights) PS_TRY(ps_code_weight(rw, n));
+    if (rw->caps->coded_weights && !may_meet_codes(rw, n)) PS_TRY(ps_code_weight(rw, n));
     if (rw->changes != before) return PS_OK;
     /* Shapes may be known only now that an earlier node of this sweep was folded. */
     if (inputs_known(n) && output_bytes(n) == 0) PS_TRY(ps_ops_infer_node(n, rw->err));

@@ -64,6 +64,10 @@ bool ps_is_coded_constant(const ps_value *v, ps_coded *ret) {
     return s->shape.rank == 1 && s->shape.dims[0] == count && (!z || (z->shape.rank == 1 && z->shape.dims[0] == count));
 }
 
+bool ps_codes_suit(const ps_rw *rw, const ps_value *scale, const ps_value *zero) {
+    return !rw->caps->fixed_int8 || ((!scale || ps_const(scale)) && (!zero || ps_const(zero)));
+}
+
 bool ps_is_coding(const ps_node *n) {
     return is_linear(n, "QuantizeLinear") && ps_one_number(n->in[1]) && (!ps_in(n, 2) || ps_one_number(n->in[2]));
 }

@@ -14,6 +14,8 @@ typedef struct ps_coded {
 bool ps_is_coded(const ps_value *v, ps_coded *ret);
 /* Constant codes with constant scales and zero points, one for all or a list along an axis. */
 bool ps_is_coded_constant(const ps_value *v, ps_coded *ret);
+/* Does the device take it by these numbers? Some want them as constants (ps_caps.fixed_int8); absent ones are. */
+bool ps_codes_suit(const ps_rw *rw, const ps_value *scale, const ps_value *zero);
 /* n is a QuantizeLinear to u8 or i8 with one scale. */
 bool ps_is_coding(const ps_node *n);
 /* The zero point of a node that has it at input `index`, else a new constant 0 of that type. */

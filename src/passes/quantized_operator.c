@@ -45,6 +45,7 @@ static ps_status gemm(ps_rw *rw, ps_node *n) {
     const ps_gemm_params *p = n->params;
     ps_value *in[9], *c = ps_in(n, 6);
     if (!is_ms(n, "QGemm") || p->alpha != 1 || p->transA || !is_matrix(n->in[3])) return PS_OK;
+    if (!ps_codes_suit(rw, n->in[1], n->in[2]) || !ps_codes_suit(rw, ps_in(n, 7), ps_in(n, 8))) return PS_OK;
     const int64_t columns = n->in[3]->shape.dims[p->transB ? 0 : 1];
     if (c && (!ps_const(c) || c->shape.rank != 1 || c->shape.dims[0] != columns)) return PS_OK;
     for (size_t i = 0; i < 6; i++)
@@ -65,7 +66,7 @@ static ps_status gemm(ps_rw *rw, ps_node *n) {
 static ps_status to_float(ps_rw *rw, ps_node *n) {
     if (!is_ms(n, "MatMulIntegerToFloat") || !is_matrix(n->in[1]) || !is_float(n->in[2])) return PS_OK;
     const int64_t columns = n->in[1]->shape.dims[1];
-    if (n->in[0]->shape.rank < 2 || !ps_one_number(n->in[2])) return PS_OK;
+    if (n->in[0]->shape.rank < 2 || !ps_one_number(n->in[2]) || !ps_codes_suit(rw, n->in[2], ps_in(n, 4))) return PS_OK;
     if (!is_list(n->in[3], columns) || !is_list(ps_in(n, 5), columns) || !is_list(ps_in(n, 6), columns)) return PS_OK;
     if (ps_in(n, 6) && n->in[6]->shape.rank != 1) return PS_OK;
     ps_value *in[9] = { n->in[0], n->in[2], ps_in(n, 4), n->in[1], n->in[3], ps_in(n, 5), NULL, NULL, ps_in(n, 6) };
@@ -75,6 +76,7 @@ static ps_status to_float(ps_rw *rw, ps_node *n) {
 static ps_status dynamic(ps_rw *rw, ps_node *n) {
     ps_value *codes[3];
     ps_node *q;
+    if (rw->caps->fixed_int8) return PS_OK;
     if (!is_ms(n, "DynamicQuantizeMatMul") || !is_matrix(n->in[1]) || !is_float(n->in[0])) return PS_OK;
     const int64_t columns = n->in[1]->shape.dims[1];
     if (n->in[0]->shape.rank < 2 || !is_list(n->in[2], columns) || !is_list(ps_in(n, 3), columns)) return PS_OK;
@@ -121,6 +123,7 @@ static ps_status scaled_product(ps_rw *rw, ps_node *n) {
         ps_node *p = integer_product(n->in[i], n->graph);
         ps_value *x, *w;
         if (!p || !split_scales(n->in[1 - i], &x, &w)) continue;
+        if (!ps_codes_suit(rw, x, ps_in(p, 2))) return PS_OK;
         const bool conv = ps_is(p, "ConvInteger");
         const int64_t columns = p->in[1]->shape.dims[conv ? 0 : 1];
         if (conv ? !ps_one_number(w) : !is_list(w, columns)) return PS_OK;

@@ -33,6 +33,8 @@ ps_status ps_quantize_pair(ps_rw *rw, ps_node *n, ps_node *pair, const ps_code_r
     bool ok[2];
     if ((!add && !mul) || ps_node_attr(pair, "broadcast")) return PS_OK;
     if (!ps_is_coded(pair->in[0], &c[0]) || !ps_is_coded(pair->in[1], &c[1])) return PS_OK;
+    for (int i = 0; i < 2; i++)
+        if (!ps_codes_suit(rw, c[i].scale, c[i].zero) || !ps_codes_suit(rw, n->in[1], ps_in(n, 2))) return PS_OK;
     if (!ps_shape_fits(&c[1].codes->shape, &c[0].codes->shape)) {
         const ps_coded first = c[0];
         if (!ps_shape_fits(&c[0].codes->shape, &c[1].codes->shape)) return PS_OK;
@@ -61,6 +63,7 @@ ps_status ps_quantize_pool(ps_rw *rw, ps_node *n, ps_node *pool) {
     ps_node *made;
     if (!global && (!ps_is(pool, "AveragePool") || ps_node_attr(pool, "dilations"))) return PS_OK;
     if (!ps_is_coded(pool->in[0], &c) || c.codes->dtype != n->out[0]->dtype) return PS_OK;
+    if (!ps_codes_suit(rw, c.scale, c.zero) || !ps_codes_suit(rw, n->in[1], ps_in(n, 2))) return PS_OK;
     ps_value *in[5] = { c.codes, c.scale, NULL, n->in[1], NULL };
     PS_TRY(ps_zero_or_new(rw, n->graph, c.zero, c.codes->dtype, &in[2]));
     PS_TRY(ps_zero_or_new(rw, n->graph, ps_in(n, 2), c.codes->dtype, &in[4]));

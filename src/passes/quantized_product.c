@@ -167,6 +167,12 @@ const char *ps_why_not_quantized(const ps_node *n) {
 
 /* ---- making it ---- */
 
+static bool suits(const ps_rw *rw, const ps_node *n, const product *p, bool to_codes) {
+    if (rw->caps->fixed_int8 && !ps_const(p->w.codes)) return false;
+    return ps_codes_suit(rw, p->x.scale, p->x.zero) && ps_codes_suit(rw, p->w.scale, p->w.zero) &&
+           (!to_codes || ps_codes_suit(rw, n->in[1], ps_in(n, 2)));
+}
+
 static ps_status make(ps_rw *rw, ps_node *n, const ps_node *from, product *p, const char *op,
                       const ps_code_range *range, const int64_t *pads) {
     ps_value *in[9] = { p->x.codes, p->x.scale, p->x.zero, p->w.codes, p->w.scale, p->w.zero, NULL, NULL, p->bias };
@@ -202,6 +208,7 @@ ps_status ps_quantize_product(ps_rw *rw, ps_node *n, ps_node *from, const ps_cod
     if (!from || !from->op || from->graph != n->graph || from->out[0]->dtype != PS_DTYPE_F32) return PS_OK;
     const bool conv = conv_operands(from, &p);
     if (!conv && !matrix_operands(from, &p, &flip)) return PS_OK;
+    if (!suits(rw, n, &p, range != NULL)) return PS_OK;
     const ps_shape *w = &p.w.codes->shape;
     if (sum_length(from, &p, flip) > MAX_SUM || w->rank > 5) return PS_OK;
     const int64_t channels = conv || flip ? w->dims[0] : w->dims[w->rank - 1];

@@ -77,7 +77,8 @@ static ps_status adopt_weights(ps_model *m, const char *path, ps_error *err) {
 /* ---- the device ----
  *
  * Finding one loads drivers, which takes longer than reading most models: the two go on at once. What the passes ask of
- * it is known before. An error of the device is told before all others, as if it had been waited for. */
+ * it is known before, but for products of codes: a graph that might have such waits for the device before it is
+ * optimised. An error of the device is told before all others, as if it had been waited for. */
 
 typedef struct opening {
     ps_engine *engine;
@@ -97,7 +98,6 @@ static void open_device(void *ctx) {
 static void use_device(ps_model *m, ps_device *device) {
     m->device = device;
     m->host = device->ops->memory ? m->engine->devices[0] : device;
-    m->caps = device->caps;
 }
 
 static void begin_device(ps_model *m, opening *o) {
@@ -105,7 +105,9 @@ static void begin_device(ps_model *m, opening *o) {
     if (ps_engine_device_waits(o->engine, o->name)) o->started = ps_thread_start(&o->thread, "device", open_device, o);
     if (o->started) return;
     open_device(o);
-    if (o->status == PS_OK) use_device(m, o->device);
+    if (o->status != PS_OK) return;
+    use_device(m, o->device);
+    m->caps = o->device->caps;
 }
 
 /* status: what became of the rest, which needs no m where it failed. */
@@ -118,6 +120,21 @@ static ps_status end_device(ps_model *m, opening *o, ps_status status, ps_error 
     }
     if (status == PS_OK && !m->device) use_device(m, o->device);
     return status;
+}
+
+/* Operators on 8-bit codes, or that make floats of them. */
+static bool has_codes(const ps_graph *g) {
+    for (const ps_node *n = g->first; n; n = n->next)
+        if (strstr(n->op_type, "uantize") || n->op_type[0] == 'Q' || strstr(n->op_type, "Integer")) return true;
+    return false;
+}
+
+/* What the device that was found can do counts from here on, where that matters. */
+static ps_status learn_device(ps_model *m, opening *o, ps_error *err) {
+    if (m->device || !has_codes(m->graph)) return PS_OK;
+    PS_TRY(end_device(m, o, PS_OK, err));
+    m->caps = m->device->caps;
+    return PS_OK;
 }
 
 static ps_status setup(ps_model *m, const ps_model_options *o, ps_error *err) {
@@ -188,12 +205,13 @@ static ps_status read_source(ps_model *m, ps_model_source *from, ps_error *err) 
 
 /* What the cache has is not read and optimised again; whatever is wrong with it is no matter of the caller. Where it
  * finds no memory, the file would need more. */
-static ps_status make_graph(ps_model *m, ps_model_source *from, ps_error *err) {
+static ps_status make_graph(ps_model *m, ps_model_source *from, opening *open, ps_error *err) {
     ps_error why = PS_ERROR_INIT;
     const ps_status kept = from->path && m->cache_name ? ps_model_recall(m, &why) : PS_NOT_FOUND;
     if (kept == PS_NO_MEMORY && err) *err = why;
     if (kept == PS_OK || kept == PS_NO_MEMORY) return kept;
     PS_TRY(read_source(m, from, err));
+    PS_TRY(learn_device(m, open, err));
     return optimize(m, err);
 }
 
@@ -247,7 +265,7 @@ ps_status ps_model_make(ps_engine *engine, ps_model_source *from, const ps_model
     opening open = { .engine = engine, .err = PS_ERROR_INIT };
     PS_TRY(new_model(engine, o, face, &open, &m, err));
     ps_status status = ps_weights_new(m->alloc, &m->weights, err);
-    if (status == PS_OK) status = make_graph(m, from, err);
+    if (status == PS_OK) status = make_graph(m, from, &open, err);
     status = end_device(m, &open, status, err);
     if (status == PS_OK) status = check_device(m, err);
     if (status == PS_OK) status = adopt_weights(m, from->path, err);

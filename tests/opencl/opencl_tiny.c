@@ -116,6 +116,44 @@ static void test_rest(void **state) {
                              "  t = QuantizeLinear(x, s, z)\n  y = DequantizeLinear(t, s, z)\n}");
 }
 
+/* Products of 8-bit codes, in plain C: rows, windows and single channels; with and without zero points of weights, a
+ * sum, a depth that is shared; and what lies between them. */
+static void test_codes(void **state) {
+    ps_device *d = NULL;
+    assert_int_equal(ps_engine_device(cmp_engine, cmp_device, &d, NULL), PS_OK);
+    ocl_of(d)->dot = OCL_DOT_PLAIN;
+    d->caps.int8 = true;
+    for (int tile = 0; tile <= 3; tile++) {
+        ocl_of(d)->test_tile = tile;
+        check("opencl.int8 matmul",
+              "graph (x: u8[3,%d]) -> (z) opset 17, polestar 1 {\n xs: f32 = {0.02}\n xz: u8 = {131}\n"
+              " w: i8[%d,5] = random(5)\n ws: f32[5] = random(7)\n wz: i8[5] = random(9)\n ys: f32 = {1.7}\n"
+              " yz: u8 = {60}\n z = polestar.QLinearMatMul(x, xs, xz, w, ws, wz, ys, yz)\n}",
+              tile ? 35 : 1040, tile ? 35 : 1040);
+        check("opencl.int8 conv add",
+              "graph (x: u8[1,%d,4,3], o: i8[1,%d,4,3]) -> (z) opset 17, polestar 1 {\n xs: f32 = {0.02}\n xz: u8 = "
+              "{120}\n"
+              " w: i8[%d,%d,3,3] = random(5)\n cs: f32 = {0.9}\n cz: i8 = {-9}\n"
+              " c = polestar.QLinearConv(x, xs, xz, w, xs, _, cs, cz) {pads=[1,1,1,1]}\n"
+              " z = polestar.QLinearAdd(c, cs, cz, o, cs, cz, cs, cz)\n}",
+              tile == 2 ? 16 : 3 + tile, 6 + tile, 6 + tile, tile == 2 ? 16 : 3 + tile);
+    }
+    ocl_of(d)->test_tile = 0;
+    for (int c = 3; c <= 4; c++)
+        check("opencl.int8 depthwise conv",
+              "graph (x: i8[1,%d,4,3]) -> (y) opset 17, polestar 1, com.microsoft 1 {\n xs: f32 = {0.02}\n xz: i8 = "
+              "{-9}\n"
+              " w: u8[%d,1,3,2] = random(5)\n ys: f32 = {0.5}\n"
+              " v = polestar.QLinearConv(x, xs, xz, w, xs, _, ys, xz) {group=%d, pads=[1,1,1,0]}\n"
+              " m = MaxPool(v) {kernel_shape=[2,2]}\n t: i8[256] = random(3)\n l = polestar.Lookup(m, t)\n"
+              " a = com.microsoft.QLinearAveragePool(l, xs, xz, xs, xz) {kernel_shape=[2,2], pads=[1,0,0,0]}\n"
+              " g = com.microsoft.QLinearGlobalAveragePool(a, xs, xz, xs, xz)\n"
+              " b = polestar.QLinearMul(a, xs, xz, g, xs, xz, xs, xz)\n"
+              " k = polestar.QLinearAdd(b, xs, xz, a, xs, xz, xs, xz)\n"
+              " s: f32[4] = {1, 1, 2, 1.5}\n y = Resize(k, _, s) {mode=\"nearest\"}\n}",
+              c, c, c);
+}
+
 /* Values as f16. */
 static void store_halves(int threads) {
     ps_device *d = NULL;
@@ -136,6 +174,6 @@ static void test_halves(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = { CMP_TEST(test_products), CMP_TEST(test_asked_for), CMP_TEST(test_placed),
                                         CMP_TEST(test_weights),  CMP_TEST(test_sparse),    CMP_TEST(test_rest),
-                                        CMP_TEST(test_halves) };
+                                        CMP_TEST(test_codes),    CMP_TEST(test_halves) };
     return opencl_there() ? cmocka_run_group_tests(tests, NULL, NULL) : OPENCL_SKIPPED;
 }

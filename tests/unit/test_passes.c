@@ -977,6 +977,29 @@ static void codes_of_products(void **state) {
                    "DequantizeLinear MatMul");
 }
 
+/* A device that wants constants leaves what is made at run time to other paths. */
+static void codes_of_constants(void **state) {
+    static const ps_caps fixed = { true, true, true, true, 16, true, true, true, true };
+    static const char *const activations = "graph (a: u8[2,6], b: u8[6,3]) -> (y) opset 17 {\n" CODES
+                                           " fa = DequantizeLinear(a, s, z) fb = DequantizeLinear(b, s, z)\n"
+                                           " c = MatMul(fa, fb) y = QuantizeLinear(c, s, z)\n}";
+    static const char *const dynamic = "graph (x: f32[6,8]) -> (y) opset 17 {\n w: i8[8,5] = random(5)\n"
+                                       " ws: f32 = {0.01} wz: i8 = {0}\n q, s, z = DynamicQuantizeLinear(x)\n"
+                                       " i = MatMulInteger(q, w, z, wz) f = Cast(i) {to=1}\n m = Mul(s, ws)\n"
+                                       " y = Mul(f, m)\n}";
+    (void)state;
+    check_ops_caps(&int8_caps, activations, "QLinearMatMul");
+    check_ops_caps(&fixed, activations, "DequantizeLinear DequantizeLinear MatMul QuantizeLinear");
+    check_ops_caps(&int8_caps, dynamic, "DynamicQuantizeLinear QLinearMatMul");
+    check_ops_caps(&fixed, dynamic, "DynamicQuantizeLinear DequantizeLinear Mul MatMul+Mul");
+    /* constants are taken as ever, and weights of products that have no codes beside them are coded */
+    check_ops_caps(&fixed,
+                   "graph (x: u8[1,3,6,6]) -> (y) opset 17 {\n" CONV_CODES
+                   " xf = DequantizeLinear(x, s, z)\n c = Conv(xf, wf)\n y = QuantizeLinear(c, ys, yz)\n}",
+                   "QLinearConv");
+    check_ops_caps(&fixed, "graph (x: f32[1,3,6,6]) -> (y) opset 17 {\n" CONV_CODES " y = Conv(x, wf)\n}", "Conv");
+}
+
 static void codes_of_pairs_and_tables(void **state) {
     (void)state;
     check_ops_caps(&int8_caps,
@@ -1100,6 +1123,7 @@ int main(void) {
         cmocka_unit_test(fuses_pointwise),
         cmocka_unit_test(symbolic_shapes),
         cmocka_unit_test(codes_of_products),
+        cmocka_unit_test(codes_of_constants),
         cmocka_unit_test(codes_of_pairs_and_tables),
         cmocka_unit_test(codes_of_operators),
         cmocka_unit_test(codes_survive_allocation_failure),

@@ -89,7 +89,7 @@ static void find_all(search *s) {
 
 /* ---- devices ---- */
 
-const ps_caps ps_devices_found_caps = { true, true, true, true, PS_MAX_POSTS, true, false, true };
+const ps_caps ps_devices_found_caps = { true, true, true, true, PS_MAX_POSTS, true, false, true, true };
 
 #define SIMDS_OF_UNIT_AMD 0x4040 /* CL_DEVICE_SIMD_PER_COMPUTE_UNIT_AMD */
 #define WAVE_WIDTH_AMD 0x4043    /* CL_DEVICE_WAVEFRONT_WIDTH_AMD */
@@ -135,6 +135,8 @@ static void describe(ocl_device *d) {
                                     (int)number_of(api, d->id, CL_DEVICE_MAX_COMPUTE_UNITS),
                                     ocl_table_of(d->family)->name };
     base->caps = ps_devices_found_caps;
+    d->dot = ocl_find_dot(d);
+    base->caps.int8 = d->dot != OCL_DOT_NONE;
 }
 
 static ps_status open_device(ocl_device *d, ps_error *err) {

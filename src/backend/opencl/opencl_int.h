@@ -11,6 +11,7 @@
  *   launch.c    a kernel of the plan as a list of launches
  *   place.c     weights packed by the device
  *   post.c      chains of post-operations as OpenCL C
+ *   dot.c       which dot product of codes a device has, and what their kernels share
  *   gemm.c conv.c pointwise.c …   one file per operator family: lower functions */
 #ifndef PS_BACKEND_OPENCL_INT_H
 #define PS_BACKEND_OPENCL_INT_H
@@ -26,6 +27,14 @@ typedef struct ocl_program {
     cl_program handle;
     char *key; /* name, options and generated text */
 } ocl_program;
+
+/* How four products of 8-bit codes come to a sum in kernels/qgemm.cl: its DOT is one less. */
+typedef enum ocl_dot {
+    OCL_DOT_NONE,      /* not at all: the passes leave products in f32 (ps_caps.int8 is false) */
+    OCL_DOT_PLAIN,     /* in plain C, which gains nothing: for tests, who set caps.int8 too */
+    OCL_DOT_EXTENSION, /* cl_khr_integer_dot_product, where it says that this is one instruction */
+    OCL_DOT_NVIDIA,    /* dp4a, from compute capability 6.1 on */
+} ocl_dot;
 
 typedef struct ocl_device {
     ps_device base;
@@ -43,6 +52,7 @@ typedef struct ocl_device {
     int test_halves;    /* of tests: bits: 1: inputs as halves, 2: outputs, 4: of inputs the even ones alone */
     int test_attention; /* of tests: 1: in one launch wherever it can be, -1: nowhere; 0: where it costs less */
     int test_place;     /* of tests: 1: weights are packed by the device, -1: by the host; 0: by a graphics card */
+    ocl_dot dot;        /* what the device has (dot.c); OCL_DOT_PLAIN: of tests */
     int test_staging;   /* of tests: 1: large copies go through pinned memory, -1: none; 0: to memory of a card */
     size_t largest;     /* bytes of one buffer */
     size_t most_items;  /* of a work-group */
@@ -100,6 +110,24 @@ bool ocl_places(const ocl_device *d);
  * x, y and z, in work-groups of local[0] x local[1]. */
 ps_status ocl_place(ocl_device *d, const char *entry, const char *options, const void *from, void *to,
                     const cl_int numbers[16], const int64_t size[3], const size_t local[2], ps_error *err);
+
+/* ---- products of codes (dot.c) ---- */
+ocl_dot ocl_find_dot(const ocl_device *d);
+extern const char ocl_no_dot[]; /* why it leaves operators on codes to the CPU */
+/* Numbers that a kernel on codes takes when a plan is made: input i is a constant of one number, or absent. */
+typedef struct ocl_linear {
+    float scale;
+    int zero;
+} ocl_linear;
+/* Scale at input i, zero point at i + 1. false: not known when a plan is made, or of another form. */
+bool ocl_linear_at(const ps_node *n, size_t i, ocl_linear *ret);
+/* A sum of codes a fa + (b fb + shift), in the order of the reference kernels. */
+typedef struct ocl_code_sum {
+    float fa, fb, shift, low, high;
+} ocl_code_sum;
+ocl_code_sum ocl_code_sum_of(ocl_linear a, ocl_linear b, ocl_linear y, ps_dtype codes, ps_code_range range);
+/* The ends of a range of codes. */
+void ocl_code_ends(ps_dtype codes, ps_code_range range, float *ret_low, float *ret_high);
 
 /* ---- what it reaches (measure.c) ---- */
 double ocl_flops_by_query(const ocl_device *d); /* units, clock and lanes */
@@ -265,6 +293,13 @@ ps_status ocl_lower_resize(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_lower_cast(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_lower_quantize(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_lower_dequantize(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_qconv(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_qmatmul(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_qadd(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_qmul(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_lookup(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_qglobal_pool(ps_device *device, ps_lowering *l, ps_error *err);
+ps_status ocl_lower_qpool(ps_device *device, ps_lowering *l, ps_error *err);
 ps_status ocl_reorder(ps_device *device, ps_dtype dtype, const ps_shape *shape, ps_form from, ps_form to, int threads,
                       ps_alloc_state *alloc, ps_kernel **ret, ps_error *err);
 

@@ -1,5 +1,5 @@
-/* resize.c - Resize of images, nearest and linear, channels-last; Cast, QuantizeLinear and DequantizeLinear: one
- * element an item. */
+/* resize.c - Resize of images, nearest (of 8-bit codes too) and linear, channels-last; Cast, QuantizeLinear and
+ * DequantizeLinear: one element an item. */
 #include <math.h>
 
 #include "backend/opencl/opencl_int.h"
@@ -33,7 +33,8 @@ static bool fill_taps(const ps_resize_params *p, const ps_resize_axis *a, bool l
 static const char *check(const ps_node *n, bool *ret_linear) {
     const ps_resize_params *p = n->params;
     *ret_linear = strcmp(p->mode, "linear") == 0 || strcmp(p->mode, "bilinear") == 0;
-    if (n->in[0]->dtype != PS_DTYPE_F32) return "not f32";
+    const bool codes = n->in[0]->dtype == PS_DTYPE_U8 || n->in[0]->dtype == PS_DTYPE_I8;
+    if (n->in[0]->dtype != PS_DTYPE_F32 && (!codes || *ret_linear)) return "not f32";
     if (n->in[0]->shape.rank != 4) return "no pictures";
     if (!*ret_linear && strcmp(p->mode, "nearest") != 0) return "neither nearest nor linear";
     if (p->antialias || p->exclude_outside || strcmp(p->coordinate_transformation_mode, "tf_crop_and_resize") == 0)
@@ -50,7 +51,8 @@ static ps_status resize_launch(ps_lowering *l, ocl_kernel *k, const ps_resize_ax
     const int64_t n = ps_shape_product(out, 0, out->rank);
     const int64_t sizes[8] = { axes[1].in, axes[2].in, axes[3].in, axes[2].out, axes[3].out };
     PS_TRY(ocl_kernel_table(k, taps, (size_t)(axes[2].out + axes[3].out) * sizeof *taps, &table, err));
-    ps_snprintf(options, sizeof options, "-DLINEAR=%d%s", linear, ocl_halves(l->in_half[0], l->out_half[0]));
+    ps_snprintf(options, sizeof options, "-DLINEAR=%d%s", linear,
+                l->node->in[0]->dtype == PS_DTYPE_F32 ? ocl_halves(l->in_half[0], l->out_half[0]) : " -DCODES=1");
     PS_TRY(ocl_launch_init(k, 0, "resize", options, "", "resize", &launch, err));
     ocl_arg_in(launch, 0);
     ocl_arg_out(launch, 0);

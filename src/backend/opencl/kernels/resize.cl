@@ -1,4 +1,14 @@
 /* Resize, channels-last. taps: of each output row, then of each column: position, the next, the share of the next. */
+#if CODES /* of 8 bits, which only move */
+#undef IN
+#undef OUT
+#undef IN1
+#undef PUT1
+#define IN uchar
+#define OUT uchar
+#define IN1(p) (*(p))
+#define PUT1(v, p) *(p) = v
+#endif
 float mix_of(float a, float b, float share) { return (b - a) * share + a; }
 
 __kernel void resize(__global const IN *x, ulong xo, __global OUT *y, ulong yo, __global const int4 *taps,
