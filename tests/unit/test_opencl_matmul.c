@@ -70,7 +70,7 @@ static void test_matmul_tiles(void **state) {
         assert_int_equal(ps_engine_device(cmp_engine, cmp_device, &d, NULL), PS_OK);
         ocl_of(d)->test_tile = tile;
         for (int form = 0; form < 8; form++) {
-            if (ocl_test_tile(tile)->m == 32 && form % 3 != tile % 3) continue; /* small ones: each form in one */
+            if (tile > 1 && form % 3 != tile % 3) continue; /* they compile for long: each form in some */
             const int a = form & 1, b = form >> 1 & 1, odd = form >> 2;
             const int m = 140 + odd, k = 52 + odd, n = 132 + odd;
             check("opencl.gemm",
