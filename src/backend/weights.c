@@ -187,12 +187,13 @@ static ps_status pack_on_device(ps_weights *w, const request *r, void **ret, ps_
     return status;
 }
 
+/* Where the device's memory is short, it may last without what is there for packing, this weight's or an earlier one's.
+ */
 static ps_status bring_to_device(ps_weights *w, const request *r, void **ret, ps_error *err) {
-    if (r->there && r->there->place && content_of(r)->bytes <= MOST_CONTENT) {
-        ps_status status = pack_on_device(w, r, ret, err);
-        if (status != PS_NO_MEMORY) return status;
-        drop_content(w); /* it may last for the packed form alone */
-    }
+    const bool placed = r->there && r->there->place && content_of(r)->bytes <= MOST_CONTENT;
+    ps_status status = placed ? pack_on_device(w, r, ret, err) : pack_for_device(w, r, ret, err);
+    if (status != PS_NO_MEMORY || (!placed && !w->content)) return status;
+    drop_content(w);
     return pack_for_device(w, r, ret, err);
 }
 
