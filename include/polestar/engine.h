@@ -72,7 +72,8 @@ PS_API ps_status ps_engine_measure_device(ps_engine *engine, const char *device,
                                           double *ret_bytes, ps_error *reterr);
 
 /* "cpu" and "ref" are always there. The others are looked for when they are first asked for (here, or by a model that
- * names one), because that loads drivers. */
+ * names one), because that loads drivers. PS_INVALID: ret_info->size is not this library's; PS_NOT_FOUND: there are not
+ * so many. */
 PS_API size_t ps_engine_device_count(ps_engine *engine);
 PS_API ps_status ps_engine_device_info(ps_engine *engine, size_t index, ps_device_info *ret_info);
 /* Of the device that a model with this ps_model_options.device would be on: NULL, "auto" and "gpu" too, no list. */

@@ -294,6 +294,7 @@ size_t ps_engine_device_count(ps_engine *e) {
 }
 
 ps_status ps_engine_device_info(ps_engine *e, size_t index, ps_device_info *ret) {
+    if (!e || !ret || ret->size != sizeof *ret) return PS_INVALID;
     if (index >= OWN_DEVICES) discover(e);
     if (index >= e->n_devices) return PS_NOT_FOUND;
     ps_mutex_lock(&e->discover_lock);
