@@ -53,18 +53,6 @@ static bool pair_numbers(const ps_node *n, pair *p) {
     return true;
 }
 
-/* Channels-last as soon as one input of the full shape lies so. */
-static ps_layout pair_layout(const ps_lowering *l) {
-    static const uint32_t operands[] = { A, B };
-    for (int i = 0; i < 2; i++) {
-        const ps_value *v = l->node->in[operands[i]];
-        if (l->in_layout[operands[i]] == PS_LAYOUT_CHANNELS_LAST && !ps_layout_same(&v->shape) &&
-            ps_shape_equal(&v->shape, &l->node->out[0]->shape))
-            return PS_LAYOUT_CHANNELS_LAST;
-    }
-    return PS_LAYOUT_PLAIN;
-}
-
 /* false: they do not broadcast plainly, or have more than eight dims. */
 static bool pair_strides(const ps_lowering *l, ps_layout layout, pair *p) {
     const ps_node *n = l->node;
@@ -114,12 +102,9 @@ static ps_status lower_pair(ps_device *device, ps_lowering *l, bool multiply, ps
         return ocl_decline(l, "operands of several types");
     if (!pair_numbers(n, &p)) return ocl_decline(l, run_time_scale);
     if (!ocl_sizes_fit(l)) return PS_OK;
-    const ps_layout layout = pair_layout(l);
-    for (uint32_t i = 0; i < n->n_in; i++) {
-        const bool full = (i == A || i == B) && n->in[i]->shape.rank == n->out[0]->shape.rank;
-        l->in_layout[i] = full ? layout : PS_LAYOUT_PLAIN;
+    const ps_layout layout = ps_chain_layout(l);
+    for (uint32_t i = 0; i < n->n_in; i++)
         if (i != A && i != B) l->taken |= UINT64_C(1) << i;
-    }
     if (!pair_strides(l, layout, &p)) return ocl_decline(l, "operands do not broadcast plainly");
     PS_TRY(ocl_kernel_new(device, l, 1, multiply ? "opencl.int8 mul" : "opencl.int8 add", &k, err));
     l->out_layout[0] = layout;
