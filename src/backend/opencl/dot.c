@@ -5,9 +5,6 @@
 #define DOT_CAPABILITIES 0x1073 /* CL_DEVICE_INTEGER_DOT_PRODUCT_CAPABILITIES_KHR */
 #define DOT_PACKED 1            /* CL_DEVICE_INTEGER_DOT_PRODUCT_INPUT_4x8BIT_PACKED_KHR */
 #define DOT_SPEED_PACKED 0x1075 /* CL_DEVICE_INTEGER_DOT_PRODUCT_ACCELERATION_PROPERTIES_4x8BIT_PACKED_KHR */
-/* Of cl_nv_device_attribute_query. */
-#define CAPABILITY_MAJOR 0x4000
-#define CAPABILITY_MINOR 0x4001
 
 const char ocl_no_dot[] = "the device has no dot product of codes";
 
@@ -33,13 +30,8 @@ static bool is_accelerated(const ocl_device *d) {
 }
 
 ocl_dot ocl_find_dot(const ocl_device *d) {
-    cl_uint major = 0, minor = 0;
     if (!d->gpu || d->family == OCL_INTEL) return OCL_DOT_NONE; /* whose registers qgemm.c has no tile for */
-    if (d->family == OCL_NVIDIA) {
-        const bool known =
-            ask(d, CAPABILITY_MAJOR, sizeof major, &major) && ask(d, CAPABILITY_MINOR, sizeof minor, &minor);
-        return known && (major > 6 || (major == 6 && minor >= 1)) ? OCL_DOT_NVIDIA : OCL_DOT_NONE;
-    }
+    if (d->family == OCL_NVIDIA) return ocl_capability(d) >= 61 ? OCL_DOT_NVIDIA : OCL_DOT_NONE;
     return has_extension(d, "cl_khr_integer_dot_product") && is_accelerated(d) ? OCL_DOT_EXTENSION : OCL_DOT_NONE;
 }
 

@@ -9,15 +9,21 @@
 #define COPIED (64u << 20) /* bytes, beyond most caches */
 #define MACS_A_ROUND 32
 
+int ocl_capability(const ocl_device *d) {
+    cl_uint major = 0, minor = 0; /* CL_DEVICE_COMPUTE_CAPABILITY_MAJOR_NV, …_MINOR_NV */
+    if (d->api.clGetDeviceInfo(d->id, 0x4000, sizeof major, &major, NULL) != CL_SUCCESS ||
+        d->api.clGetDeviceInfo(d->id, 0x4001, sizeof minor, &minor, NULL) != CL_SUCCESS)
+        return 0;
+    return (int)(10 * major + minor);
+}
+
 /* The device's query knows units and clock; the lanes of a unit only its maker: of RDNA's and Intel's as many as fill
  * it. */
 static double lanes(const ocl_device *d) {
-    cl_uint major = 0, minor = 0;
     if (d->family == OCL_RDNA || d->family == OCL_INTEL) return d->filled;
     if (d->family != OCL_NVIDIA) return 64;
-    d->api.clGetDeviceInfo(d->id, 0x4000, sizeof major, &major, NULL); /* CL_DEVICE_COMPUTE_CAPABILITY_MAJOR_NV */
-    d->api.clGetDeviceInfo(d->id, 0x4001, sizeof minor, &minor, NULL);
-    return major == 7 || (major == 8 && minor == 0) || (major == 6 && minor == 0) ? 64 : 128;
+    const int capability = ocl_capability(d);
+    return capability / 10 == 7 || capability == 80 || capability == 60 ? 64 : 128;
 }
 
 double ocl_flops_by_query(const ocl_device *d) {

@@ -130,6 +130,7 @@ ocl_code_sum ocl_code_sum_of(ocl_linear a, ocl_linear b, ocl_linear y, ps_dtype 
 void ocl_code_ends(ps_dtype codes, ps_code_range range, float *ret_low, float *ret_high);
 
 /* ---- what it reaches (measure.c) ---- */
+int ocl_capability(const ocl_device *d); /* of NVIDIA's cards: 61 for 6.1; 0: it does not say */
 double ocl_flops_by_query(const ocl_device *d); /* units, clock and lanes */
 /* FLOP/s of multiply-adds in registers, bytes/s read and written by a copy: a few tens of milliseconds. */
 ps_status ocl_measure(ocl_device *d, double *ret_flops, double *ret_bytes, ps_error *err);
