@@ -309,6 +309,18 @@ static void write_network(net *t, network which, int batch, bool resident) {
     if (which == BERT_BASE) bert_base(t, batch, 128);
 }
 
+/* Releases the text. */
+static ps_status time_net(ps_engine *e, const char *device, const char *name, net *t, bool steps, double seconds,
+                          ps_error *err) {
+    ps_status status = t->text.failed ? PS_FAIL_NOMEM(err, "a network") : PS_OK;
+    if (status == PS_OK && steps) printf("%s, step by step\n", name);
+    if (status == PS_OK)
+        status = steps ? time_steps(e, device, t->text.data, "", true, seconds, err)
+                       : time_graph(e, device, name, t->text.data, seconds, err);
+    ps_str_release(&t->text);
+    return status;
+}
+
 static ps_status time_network(ps_engine *e, const char *device, network which, int batch, bool resident, bool steps,
                               double seconds, ps_error *err) {
     static const char *const names[] = { "resnet50", "mobilenetv2", "bert-base 128" };
@@ -317,13 +329,7 @@ static ps_status time_network(ps_engine *e, const char *device, network which, i
     ps_str_init(&t.text, &e->alloc);
     write_network(&t, which, batch, resident);
     ps_snprintf(name, sizeof name, "%s b%d%s", names[which], batch, resident ? "" : " + copy");
-    ps_status status = t.text.failed ? PS_FAIL_NOMEM(err, "a network") : PS_OK;
-    if (status == PS_OK && steps) printf("%s, step by step\n", name);
-    if (status == PS_OK)
-        status = steps ? time_steps(e, device, t.text.data, "", true, seconds, err)
-                       : time_graph(e, device, name, t.text.data, seconds, err);
-    ps_str_release(&t.text);
-    return status;
+    return time_net(e, device, name, &t, steps, seconds, err);
 }
 
 static ps_status time_networks(ps_engine *e, const char *device, network which, double seconds, ps_error *err) {
@@ -367,13 +373,7 @@ static ps_status time_resnet_int8(ps_engine *e, const char *device, int batch, b
     ps_str_init(&t.text, &e->alloc);
     resnet50_int8(&t, batch);
     ps_snprintf(name, sizeof name, "resnet50 b%d %s", batch, codes ? "int8" : "int8 as f32");
-    ps_status status = t.text.failed ? PS_FAIL_NOMEM(err, "a network") : PS_OK;
-    if (status == PS_OK && steps) printf("%s, step by step\n", name);
-    if (status == PS_OK)
-        status = steps ? time_steps(e, device, t.text.data, "", true, seconds, err)
-                       : time_graph(e, device, name, t.text.data, seconds, err);
-    ps_str_release(&t.text);
-    return status;
+    return time_net(e, device, name, &t, steps, seconds, err);
 }
 
 /* By codes, where the device has a dot product, and in f32 as it would run where it has none. */
