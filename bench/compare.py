@@ -28,6 +28,8 @@ from pathlib import Path
 
 import numpy as np
 
+from windows import busy_seconds, own_seconds
+
 TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP / "bench"))
 ISA = {"native": None, "avx512_core": "AVX512_CORE", "avx2": "AVX2", "sse41": "SSE41"}
@@ -170,22 +172,6 @@ ENGINES = {"polestar": Polestar, "ort": OnnxRuntime, "openvino": OpenVino, "fp32
 
 
 # ---- measuring ------------------------------------------------------------------------------------------------------
-def busy_seconds(cpus):
-    """Seconds the given CPUs have been anything but idle since boot."""
-    tick, total = os.sysconf("SC_CLK_TCK"), 0
-    for line in Path("/proc/stat").read_text().splitlines():
-        words = line.split()
-        if words[0].startswith("cpu") and words[0][3:].isdigit() and int(words[0][3:]) in cpus:
-            values = list(map(int, words[1:9]))
-            total += sum(values) - values[3] - values[4]
-    return total / tick
-
-
-def own_seconds():
-    times = os.times()
-    return times.user + times.system
-
-
 def window(engine, seconds, cpus):
     """(median ms of a run, cores that others used) over at least `seconds` and three runs."""
     engine.run()

@@ -31,9 +31,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import windows
+
 TOP = Path(__file__).resolve().parent.parent
 BINARY = Path(os.environ.get("POLESTAR", TOP / "build/release/bin/polestar"))
-TICK = os.sysconf("SC_CLK_TCK")
 MODEL, VALUES = "tiny", [1.0, 2.0, 3.0, 4.0]
 CONFIG = '''name: "tiny" backend: "native" max_batch_size: 8
 input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ 4 ] } ]
@@ -106,8 +107,7 @@ class Server:
 
     def cpu(self):
         """Seconds of all threads so far."""
-        words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / TICK
+        return windows.process_seconds(self.process.pid)
 
     def resident_mb(self):
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -182,12 +182,6 @@ def start_triton(folder, options):
 
 
 # ---- one window of load ---------------------------------------------------------------------------------------------
-def machine_busy():
-    """Seconds that all CPUs were not idle, since the machine started."""
-    words = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
-    return (words[0] + words[1] + words[2] + words[5] + words[6]) / TICK
-
-
 def milliseconds(text):
     number, unit = re.fullmatch(r"([\d.]+)(us|ms|s)", text).groups()
     return float(number) * {"us": 1e-3, "ms": 1, "s": 1e3}[unit]
@@ -228,11 +222,11 @@ def client_cpu():
 
 def window(server, protocol, files, at_once, seconds):
     """What one window of load shows, and how many cores others used meanwhile."""
-    before = machine_busy(), server.cpu(), client_cpu(), time.monotonic(), server.answered()
+    before = windows.busy_seconds(), server.cpu(), client_cpu(), time.monotonic(), server.answered()
     load = run_h2load if protocol == "grpc" else run_wrk
     count, rate, p50, p99 = load(server, files[protocol], *at_once, seconds)
     server_used, client_used, elapsed = server.cpu() - before[1], client_cpu() - before[2], time.monotonic() - before[3]
-    others = (machine_busy() - before[0] - server_used - client_used) / elapsed
+    others = (windows.busy_seconds() - before[0] - server_used - client_used) / elapsed
     answered = server.answered() - before[4]
     if not count <= answered <= count + at_once[0] * at_once[1]:  # those that were in flight when the client stopped
         sys.exit(f"front_end: {server.label} counts {answered} requests, its client {count} over {protocol}")

@@ -6,14 +6,19 @@
 
 The server has one core (--runners 1 --threads 1), the driver another (open_loop: arrivals drawn beforehand, latency from the
 scheduled send, every answer compared with that to the same request alone). C = max b / l(b) over batches with 2 l(b) <= target,
-l(b) measured by `polestar bench` on the server's core before and after. Rivals are the policy 'triton' with all of batch 1, 2, 4,
-8, 16, 32 x delay 0, 1, 2, 5, 10, 20 ms x queue timeout none, target / 2, target. Ours has no setting; its requests say their
-timeout. "unset" is the same server whose requests say nothing.
+l(b) measured by `polestar bench` on the server's core before (the best of three) and after. Rivals are the policy 'triton' with
+all of batch 1, 2, 4, 8, 16, 32 x delay 0, 1, 2, 5, 10, 20 ms x queue timeout none, target / 2, target. Ours has no
+setting; its requests say their timeout. "unset" is the same server whose requests say nothing.
 
 `--grid pruned` tries every rival shortly with Poisson arrivals at 1.5 C, and the best of them on/off; the best of both are
 compared at length, at every load, taking turns with ours. `--grid full` gives every rival the whole time at every load. A rival
 that the trials do not show among the best may still be the best by less than they can tell; `--finalists` takes more of them
 along.
+
+A run counts that stands between two in which C's batch took as long as at best, while others used less than a tenth of a core
+and the driver sent in time; otherwise it is thrown away and made again (windows.py). A neighbour may come and go within a run:
+of a contestant's rounds at a load those are left out in which its batches took longer, size by size, than in its fastest round by
+more than --slower. What is printed are medians over the other rounds; the largest p99 is the largest of such medians.
 """
 
 import argparse
@@ -31,6 +36,8 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+
+from windows import Steady
 
 TOP = Path(__file__).resolve().parent.parent
 BINARY = Path(os.environ.get("POLESTAR", TOP / "build/release/bin/polestar"))
@@ -66,10 +73,10 @@ def find_model(name):
     return models.MODELS[name](CACHE) if name in models.MODELS else None
 
 
-def run_time(o, path, dims, batch):
+def run_time(o, path, dims, batch, seconds=None):
     """Milliseconds of a run of so many rows."""
-    command = ["taskset", "-c", str(o.server_core), BINARY, "bench", path, "--threads", "1", "--seconds", str(o.bench_seconds),
-               "--json"]
+    command = ["taskset", "-c", str(o.server_core), BINARY, "bench", path, "--threads", "1", "--seconds",
+               str(seconds or o.bench_seconds), "--json"]
     for name, rest in dims.items():
         command += ["--shape", f"{name}={batch}x{rest}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -78,8 +85,10 @@ def run_time(o, path, dims, batch):
     return json.loads(done.stdout)["results"][0]["median_ms"]
 
 
-def run_times(o, path, dims):
-    return {batch: run_time(o, path, dims, batch) for batch in BATCHES}
+def run_times(o, path, dims, batches, passes):
+    """{batch: milliseconds}, the best of so many passes: a neighbour only ever makes it longer."""
+    made = [{batch: run_time(o, path, dims, batch) for batch in batches} for _ in range(passes)]
+    return {batch: min(times[batch] for times in made) for batch in batches}
 
 
 def capacity(times, target):
@@ -125,6 +134,13 @@ class Server:
             except OSError:  # it still takes leave of the connections of that load
                 pass
             time.sleep(0.01)
+
+    def batches(self):
+        """{size: (how many ran, their seconds)} since it started."""
+        with urllib.request.urlopen(f"http://{self.address}/v2/models/m/stats", timeout=10) as reply:
+            stats = json.load(reply)["model_stats"][0]
+        runs = {one["batch_size"]: one["compute_infer"] for one in stats["batch_stats"]}
+        return {size: (run["count"], run["ns"] / 1e9) for size, run in runs.items()}
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -181,12 +197,32 @@ class Contestant:
     def __init__(self, name, options=(), timeout=False, rival=None):
         self.name, self.options, self.timeout, self.rival = name, options, timeout, rival
         self.trials, self.runs, self.server = {}, {}, None
+        self.left_out = 0
         self.keys = None  # (pattern, load) at which it is compared; None: all
 
-    def mean(self, key, figure="good"):
+    def leave_out(self, slower):
+        """The rounds in which the machine was slower than in another one."""
+        for key, runs in self.runs.items():
+            usual = min(r["slowness"] for r in runs)
+            self.runs[key] = [r for r in runs if r["slowness"] <= usual * (1 + slower)]
+            self.left_out += len(runs) - len(self.runs[key])
+
+    def median(self, key, figure="good"):
         """-1: it was not compared there."""
         runs = self.runs.get(key)
-        return sum(r[figure] * r["seconds"] for r in runs) / sum(r["seconds"] for r in runs) if runs else -1
+        return statistics.median(r[figure] for r in runs) if runs else -1
+
+    def share(self, key):
+        """Of what was offered."""
+        return statistics.median(r["good"] / r["offered"] if r["offered"] else 1.0 for r in self.runs[key])
+
+    def beside(self, other, key):
+        return ratio(self.median(key), other.median(key))
+
+
+def ratio(ours, theirs):
+    """Nothing beside nothing shows nothing."""
+    return ours / theirs if theirs > 0 else float("inf") if ours > 0 else 0.0
 
 
 def rivals(target, batches, delays):
@@ -208,24 +244,26 @@ def log(o, text):
         print(text, file=sys.stderr, flush=True)
 
 
-def try_some(o, path, load, some, pattern, c):
+def try_some(o, path, load, some, pattern, c, steady):
     """A short run of each, at 1.5 C."""
     for i, rival in enumerate(some):
         server = Server(o, path, *rival.options)
-        got = load.put(server, 1.5 * c, pattern, o.trial_seconds, o.trial_warmup, 7, False, o.trial_seconds / 2, True)
+        got, _ = steady.window(
+            lambda: load.put(server, 1.5 * c, pattern, o.trial_seconds, o.trial_warmup, 7, False, o.trial_seconds / 2, True),
+            [server.process.pid])
         rival.trials[pattern] = got["good"]
         server.stop()
         log(o, f"  trial {i + 1}/{len(some)}, {pattern}: {rival.name}: {got['good']:.1f}/s")
 
 
-def choose(o, path, load, everyone, c):
+def choose(o, path, load, everyone, c, steady):
     """The best of either pattern. The best without a queue timeout and the best of batch 1 are compared where that is asked."""
     def best_of(some, pattern, n):
         return sorted(some, key=lambda r: -r.trials[pattern])[:n]
 
-    try_some(o, path, load, everyone, "poisson", c)
+    try_some(o, path, load, everyone, "poisson", c, steady)
     hopeful = best_of(everyone, "poisson", 4 * o.finalists)
-    try_some(o, path, load, hopeful, "onoff", c)
+    try_some(o, path, load, hopeful, "onoff", c, steady)
     chosen = list(dict.fromkeys(best_of(hopeful, "poisson", o.finalists) + best_of(hopeful, "onoff", o.finalists)))
     for some in ([r for r in everyone if r.rival[2] is None], [r for r in everyone if r.rival[0] == 1]):
         for rival in best_of(some, "poisson", 1):
@@ -241,7 +279,26 @@ def warm(o, server, load, c):
         load.put(server, max(factor * c, 100 / o.warm_seconds), "poisson", o.warm_seconds / 4, 0, 3, False)
 
 
-def compare(o, path, load, contestants, c):
+def is_punctual(got):
+    """A driver with too little of its core makes every server look slow. One without a free connection has a slow server."""
+    return (got["good"] == 0 or got["peak_connections"] >= CONNECTIONS
+            or got["sent_late"] <= 0.01 * max(1, got["offered"] * got["seconds"]))
+
+
+def slowness(before, after, times):
+    """What the batches between the two took, of what the model's runs of these sizes take alone."""
+    ran = {size: (n - before.get(size, (0, 0))[0], s - before.get(size, (0, 0))[1]) for size, (n, s) in after.items()}
+    alone = sum(n * times[size] / 1e3 for size, (n, _) in ran.items())
+    return sum(s for _, s in ran.values()) / alone if alone else 1.0
+
+
+def put_once(o, load, one, rate, pattern, round_, times):
+    before = one.server.batches()
+    got = load.put(one.server, rate, pattern, o.seconds, o.settle, 100 + round_, one.timeout)
+    return got | {"slowness": slowness(before, one.server.batches(), times)}
+
+
+def compare(o, path, load, contestants, c, times, steady):
     """All take turns at every load. Those that run at once idle while they are not asked."""
     for one in contestants:
         one.server = Server(o, path, *one.options)
@@ -251,10 +308,15 @@ def compare(o, path, load, contestants, c):
             for factor in LOADS:
                 present = [one for one in contestants if one.keys is None or (pattern, factor) in one.keys]
                 for one in present:
-                    got = load.put(one.server, factor * c, pattern, o.seconds, o.settle, 100 + round_, one.timeout)
+                    got, stands = steady.window(
+                        lambda: put_once(o, load, one, factor * c, pattern, round_, times),
+                        [each.server.process.pid for each in contestants], is_punctual)
                     one.runs.setdefault((pattern, factor), []).append(got)
+                    if not stands:
+                        log(o, f"  warning: {one.name}, {pattern} {factor:g} C: disturbed {o.tries} times, the last run counts")
+                last = [(one.name, one.runs[pattern, factor][-1]) for one in present]
                 log(o, f"  round {round_ + 1} {pattern} {factor:g} C: " +
-                    ", ".join(f"{one.name} {one.runs[pattern, factor][-1]['good']:.1f}/s" for one in present))
+                    ", ".join(f"{name} {got['good']:.1f}/s ({got['slowness']:.2f})" for name, got in last))
     for one in contestants:
         one.server.stop()
 
@@ -270,13 +332,8 @@ class Claim:
         return {"claim": self.text, "ratio": value, "least": self.least, "holds": self.holds, "detail": self.detail}
 
 
-def ratio(ours, theirs):
-    """Nothing beside nothing shows nothing."""
-    return ours / theirs if theirs > 0 else float("inf") if ours > 0 else 0.0
-
-
 def best(contestants, key):
-    return max(contestants, key=lambda r: r.mean(key))
+    return max(contestants, key=lambda r: r.median(key))
 
 
 def claims(o, c, times, ours, unset, those):
@@ -284,38 +341,38 @@ def claims(o, c, times, ours, unset, those):
     made = []
     for factor in LOADS[:2]:
         key = ("poisson", factor)
-        made.append(Claim(f"{factor:g} C: share of what is offered", ours.mean(key) / ours.mean(key, "offered"), 0.98))
+        made.append(Claim(f"{factor:g} C: share of what is offered", ours.share(key), 0.98))
     no_timeout = [r for r in those if r.rival[2] is None]
     ones = [r for r in those if r.rival[0] == 1]
     for factor in LOADS[2:]:
         key = ("poisson", factor)
-        made.append(Claim(f"{factor:g} C: share of C", ours.mean(key) / c, 0.85))
+        made.append(Claim(f"{factor:g} C: share of C", ours.median(key) / c, 0.85))
         rival = best(those, key)
-        made.append(Claim(f"{factor:g} C: beside the best rival", ratio(ours.mean(key), rival.mean(key)), 1, rival.name))
+        made.append(Claim(f"{factor:g} C: beside the best rival", ours.beside(rival, key), 1, rival.name))
         rival = best(no_timeout, key)
         # a rival that answers next to nothing in time would make a ratio of any size
-        made.append(Claim(f"{factor:g} C: beside the best without queue timeout", ours.mean(key) / max(rival.mean(key), 0.01 * c),
-                          1.2, rival.name))
+        made.append(Claim(f"{factor:g} C: beside the best without queue timeout",
+                          ours.median(key) / max(rival.median(key), 0.01 * c), 1.2, rival.name))
         rival = best(ones, key)
         gain = c / (1e3 / times[1])
         made.append(Claim(f"{factor:g} C: over batch 1, as a share of the model's own gain of {gain:.2f}",
-                          ratio(ours.mean(key), rival.mean(key) * gain), 0.85, rival.name))
+                          ratio(ours.median(key), rival.median(key) * gain), 0.85, rival.name))
     for pattern in PATTERNS:
         for factor in LOADS:
             key = (pattern, factor)
             rival = best(those, key)
             for one, least, what in ((ours, 0.95, ""), (unset, 0.9, "nothing set, ")):
-                made.append(Claim(f"{pattern} {factor:g} C: {what}beside the best rival", ratio(one.mean(key), rival.mean(key)),
+                made.append(Claim(f"{pattern} {factor:g} C: {what}beside the best rival", one.beside(rival, key),
                                   least, rival.name))
-    worst = max((r["p99_ms"] for runs in ours.runs.values() for r in runs if r["p99_ms"]), default=float("inf"))
-    made.append(Claim("target over the largest p99 of what was answered", o.target / worst, 1, f"{worst:.1f} ms"))
+    worst = max(statistics.median(r["p99_ms"] or float("inf") for r in runs) for runs in ours.runs.values())
+    made.append(Claim("target over the largest p99 of a cell's answers", o.target / worst, 1, f"{worst:.1f} ms"))
     wrong = sum(r["wrong"] for one in [ours, unset, *those] for runs in one.runs.values() for r in runs)
     made.append(Claim("no answer differs from that alone (1: none)", 1.0 if wrong == 0 else 0.0, 1, f"{wrong} wrong"))
     return made
 
 
 def cell(one, key):
-    mean = one.mean(key)
+    mean = one.median(key)
     return "-" if mean < 0 else f"{mean:.1f}"
 
 
@@ -332,16 +389,6 @@ def print_model(name, target, times, after, c, batch, contestants, made):
               (f" ({claim.detail})" if claim.detail else ""))
 
 
-def check_driver(o, contestants, c):
-    """Warnings: a driver with too little of its core makes every server look slow."""
-    for one in contestants:
-        for (pattern, factor), runs in one.runs.items():
-            for r in runs:
-                late = r["sent_late"] / max(1, r["offered"] * r["seconds"])
-                if late > 0.01 and r["peak_connections"] < CONNECTIONS:
-                    log(o, f"  warning: {one.name}, {pattern} {factor:g} C: {100 * late:.0f} % were sent late")
-
-
 def judge(o, name):
     path = find_model(name)
     if path is None:
@@ -349,28 +396,34 @@ def judge(o, name):
         return None
     dims = KNOWN[name][1]
     started = time.monotonic()
-    times = run_times(o, path, dims)
+    times = run_times(o, path, dims, BATCHES, 3)
     c, batch = capacity(times, o.target)
+    every = run_times(o, path, dims, range(1, BATCHES[-1] + 1), 1)
+    steady = Steady(lambda: run_time(o, path, dims, batch, 0.2), times[batch], o.slack, o.noise, o.tries)
     log(o, f"{name}: C = {c:.1f}/s in batches of {batch}")
     load = Load(o, name)
     those = rivals(o.target, o.batches, o.delays)
     if o.grid == "pruned":
-        those = choose(o, path, load, those, c)
+        those = choose(o, path, load, those, c, steady)
     ours, unset = Contestant("ours", timeout=True), Contestant("ours, unset")
     contestants = [ours, unset, *those]
     if o.grid == "pruned":
-        compare(o, path, load, contestants, c)
+        compare(o, path, load, contestants, c, every, steady)
     else:
         for rival in those:  # each beside ours: as many servers at once would not fit in memory
-            compare(o, path, load, [ours, unset, rival], c)
-    after = run_times(o, path, dims)
+            compare(o, path, load, [ours, unset, rival], c, every, steady)
+    after = run_times(o, path, dims, BATCHES, 1)
+    for one in contestants:
+        one.leave_out(o.slower)
     made = claims(o, c, times, ours, unset, those)
-    check_driver(o, contestants, c)
-    if not o.json:
+    left_out = sum(one.left_out for one in contestants)
+    log(o, f"  {steady.thrown_away} disturbed runs thrown away, {left_out} slower ones left out")
+    if o.json != "-":
         print_model(name, o.target, times, after, c, batch, contestants, made)
     return {"model": name, "target_ms": o.target, "run_ms": times, "run_ms_after": after, "capacity_per_second": c,
-            "capacity_batch": batch, "seconds": round(time.monotonic() - started, 1),
-            "goodput_per_second": {one.name: {f"{p} {f:g}": round(one.mean((p, f)), 2) for p, f in one.runs}
+            "capacity_batch": batch, "thrown_away": steady.thrown_away, "left_out": left_out,
+            "seconds": round(time.monotonic() - started, 1),
+            "goodput_per_second": {one.name: {f"{p} {f:g}": round(one.median((p, f)), 2) for p, f in one.runs}
                                    for one in contestants},
             "p99_ms": {one.name: {f"{p} {f:g}": statistics.median(r["p99_ms"] or 0 for r in runs)
                                   for (p, f), runs in one.runs.items()} for one in contestants},
@@ -396,9 +449,13 @@ def arguments():
     p.add_argument("--trial-warmup", type=float, default=0.2)
     p.add_argument("--warm-seconds", type=float, default=3)
     p.add_argument("--bench-seconds", type=float, default=0.5)
+    p.add_argument("--slack", type=float, default=0.08, help="how much slower than at best the machine may be around a run")
+    p.add_argument("--slower", type=float, default=0.05, help="by how much the batches of a round may be slower than at best")
+    p.add_argument("--noise", type=float, default=0.1, help="cores that others may use in a run")
+    p.add_argument("--tries", type=int, default=6, help="of a run that is disturbed")
     p.add_argument("--server-core", type=int, default=0)
     p.add_argument("--driver-core", type=int, default=1)
-    p.add_argument("--json", metavar="FILE", help="write a document instead of the table; - for standard output")
+    p.add_argument("--json", metavar="FILE", help="write a document too; - for standard output, without the table")
     p.add_argument("--quiet", action="store_true", help="no progress on standard error")
     return p.parse_args()
 
