@@ -55,8 +55,8 @@ static const char *function_of(ps_post_kind kind) {
         [PS_POST_SUB] = "x - y",
         [PS_POST_RSUB] = "y - x",
         [PS_POST_MUL] = "x * y",
-        [PS_POST_DIV] = "x / y",
-        [PS_POST_RDIV] = "y / x",
+        [PS_POST_DIV] = "post_div(x, y)",
+        [PS_POST_RDIV] = "post_div(y, x)",
         [PS_POST_MAX] = "post_max(x, y)",
         [PS_POST_MIN] = "post_min(x, y)",
     };

@@ -85,12 +85,6 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void mean(__global cons
 }
 
 #else
-/* Rounded to nearest, which a driver's own division need not be: where a mean is near a tie, that decides. */
-float divided(float a, float b) {
-    const float q = a / b;
-    return fma(fma(-q, b, a), 1.0f / b, q);
-}
-
 /* Windowed pools, channels-last. MAX 1: the largest code; else the mean, numbers: input's zero point and scale, result's
  * scale and zero point, least, largest, 0. PADDED 1: padding counts. */
 __kernel void pool(__global const CODE *x, ulong xo, __global CODE *y, ulong yo, __global const float *numbers,
@@ -131,8 +125,8 @@ __kernel void pool(__global const CODE *x, ulong xo, __global CODE *y, ulong yo,
 #if MAX
     *y = AS_CODE(most);
 #else
-    const float mean = count ? divided(sum, (float)count) : 0.0f;
-    *y = AS_CODE(clamp(rint(divided(mean, numbers[2]) + numbers[3]), numbers[4], numbers[5]));
+    const float mean = count ? post_div(sum, (float)count) : 0.0f;
+    *y = AS_CODE(clamp(rint(post_div(mean, numbers[2]) + numbers[3]), numbers[4], numbers[5]));
 #endif
 }
 #endif

@@ -42,6 +42,12 @@ float post_min(float x, float y) { return x < y || x != x ? x : y; }
 float post_relu(float x) { return post_max(x, 0.0f); }
 float post_leaky_relu(float x, float a) { return x < 0.0f ? a * x : x; }
 float post_clip(float x, float low, float high) { return post_min(post_max(x, low), high); }
+/* Rounded to nearest, which a driver's own division need not be: where a code is made of it, a tie decides. fma is slow
+ * on Polaris, and there is one such division for each element that goes through memory. */
+float post_div(float a, float b) {
+    const float q = a / b, r = fma(fma(-q, b, a), 1.0f / b, q);
+    return isfinite(r) ? r : q;
+}
 float post_sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
 float post_gelu(float x) { return 0.5f * x * (1.0f + erf(x * 0.70710678118654752f)); }
 float post_gelu_tanh(float x) {

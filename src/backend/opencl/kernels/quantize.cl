@@ -12,7 +12,7 @@ __kernel void quantize(__global const IN *x, ulong xo, __global const float *sca
     const int o = get_global_id(0), e = o / inner % channels;
     if (o >= n) return;
     const float zero_point = ZERO_AT(e), low = LOW - zero_point, high = HIGH - zero_point;
-    float v = rint(IN1(ATC(IN, x, xo) + o) / ATC(float, scale, so)[e]);
+    float v = rint(post_div(IN1(ATC(IN, x, xo) + o), ATC(float, scale, so)[e]));
     v = v > low ? v : low;
     v = v < high ? v : high;
     AT(CODE, y, yo)[o] = (CODE)(int)(v + zero_point);
