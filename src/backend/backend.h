@@ -151,6 +151,11 @@ typedef struct ps_memory_ops {
     ps_status (*reopen)(ps_device *device, ps_device **ret, ps_error *err);
     /* FLOP/s of multiply-adds; bytes/s read and written by a copy. */
     ps_status (*measure)(ps_device *device, double *ret_flops, double *ret_bytes, ps_error *err);
+    /* Of a device that shares the host's memory: from here on *buffer is that memory itself, and copies between the two
+     * cost nothing. A buffer is made where *buffer is NULL; freeing it leaves the memory. host: as the caller wrote it,
+     * his until the buffer is aimed elsewhere or freed, while nothing uses it; NULL: at nothing. False: it could not
+     * be, and the buffer, if there is one, is of no use. */
+    bool (*buffer_aim)(ps_device *device, void **buffer, void *host, size_t bytes);
 } ps_memory_ops;
 
 typedef struct ps_device_ops {
@@ -174,6 +179,7 @@ struct ps_device {
     ps_alloc_state *alloc;
     ps_caps caps;
     ps_device_info info;
+    bool shares_memory;        /* with the host: buffer_aim is worth a try */
     atomic_size_t held, limit; /* of memory of its own: bytes given out, and the most; 0: all there is */
     char name[32], hardware[96], driver[96];
 };

@@ -51,6 +51,7 @@ void ps_plan_state_free(ps_session *s, ps_plan_state *st) {
         const ps_kernel *k = p->steps[i].kernel;
         if (st->kernel_states[i]) k->ops->state_free(k, s->alloc, st->kernel_states[i]);
     }
+    ps_ends_free(s, st);
     void *blocks[] = { st->ptrs,          st->args,    st->kernel_states, st->regions,
                        st->resolved_ends, st->step_ns, st->step_calls };
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
@@ -184,10 +185,12 @@ ps_status ps_plan_exec(ps_session *s, ps_plan_state *st, ps_slot *const *in, ps_
     ps_status status = PS_OK;
     for (int64_t slice = 0; slice < p->slices && status == PS_OK; slice++) {
         if (!still_resolved(s, st, in, out, slice)) resolve(s, st, in, out, slice);
-        status = run_steps(s, st, err);
+        status = ps_ends_aim(s, st, err);
+        if (status == PS_OK) status = run_steps(s, st, err);
     }
     if (!s->stream) return status;
-    /* Copies under way use memory of the caller, whatever happened. */
+    /* What is under way uses memory of the caller, whatever happened. */
     ps_status end = sync(s, status == PS_OK ? err : NULL);
+    ps_ends_let_go(s, st);
     return status == PS_OK ? end : status;
 }

@@ -15,7 +15,7 @@ uint32_t ps_storage_find(const ps_plan *p, uint32_t s) {
 
 static bool may_merge(const ps_storage *in, const ps_storage *out, int32_t step) {
     if (in->space != out->space || in->kind != PS_ST_ARENA || in->bytes != out->bytes || in->last != step ||
-        out->first != step)
+        out->first != step || in->end != PS_NONE)
         return false;
     return out->kind == PS_ST_ARENA || out->kind == PS_ST_OUTPUT;
 }

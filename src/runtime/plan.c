@@ -48,7 +48,7 @@ typedef struct compiler {
 
 static ps_status new_storage(compiler *c, ps_storage_kind kind, ps_space space, uint32_t index, size_t bytes,
                              const void *data, uint32_t *ret) {
-    ps_storage s = { kind, space, index, PS_NONE, bytes, 0, (void *)data, INT32_MAX, -1, -1 };
+    ps_storage s = { kind, space, index, PS_NONE, PS_NONE, bytes, 0, (void *)data, INT32_MAX, -1, -1 };
     *ret = (uint32_t)c->storages.size;
     if (!ps_vec_push(c->alloc, &c->storages, s)) return PS_FAIL_NOMEM(c->err, "a plan");
     return PS_OK;
@@ -609,6 +609,7 @@ static ps_status finish(compiler *c) {
     if (!p->storages || (p->n_shows && !p->shows)) return PS_FAIL_NOMEM(c->err, "a plan");
     lifetimes(p);
     find_transfers(p);
+    PS_TRY(ps_plan_ends(p, c->err));
     PS_TRY(ps_plan_memory(p, c->alloc, c->err));
     PS_TRY(check_memory(c));
     PS_TRY(ps_plan_weights(p, c->err));

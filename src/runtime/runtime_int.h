@@ -165,6 +165,7 @@ typedef struct ps_storage {
     ps_space space; /* inputs and outputs are in host memory */
     uint32_t index;
     uint32_t same; /* merged into that storage, or PS_NONE */
+    uint32_t end;  /* input, or n_inputs + output, in whose memory a storage of the device may lie; or PS_NONE */
     size_t bytes, offset;
     void *data;            /* of a constant: its elements, or the device's buffer */
     int32_t first, last;   /* steps, inclusive */
@@ -222,6 +223,8 @@ struct ps_plan {
     size_t n_outputs;
     ps_plan_show *shows; /* in the order of steps */
     size_t n_shows;
+    uint32_t *ends; /* storages of the device that may lie in the memory of an input or output */
+    size_t n_ends;
     size_t n_reorders, n_transfers;
     int64_t macs;
     size_t bytes;   /* of the plan and its kernels */
@@ -234,6 +237,8 @@ ps_status ps_plan_compile(ps_model *model, ps_graph *g, int threads, size_t show
 void ps_plan_free(ps_plan *plan);
 /* weights.c: the constants that this plan's runs read as they are stay; those that its kernels took go. */
 ps_status ps_plan_weights(ps_plan *plan, ps_error *err);
+/* ends.c: finds the inputs and outputs that a device that shares the host's memory may use where they lie. */
+ps_status ps_plan_ends(ps_plan *plan, ps_error *err);
 /* Merges in-place pairs and lays out one arena a memory; fills offsets, arena_bytes, no_reuse_bytes. */
 ps_status ps_plan_memory(ps_plan *plan, ps_alloc_state *alloc, ps_error *err);
 uint32_t ps_storage_find(const ps_plan *plan, uint32_t s);
@@ -396,6 +401,7 @@ typedef struct ps_plan_state {
     void **args; /* of every step, in the order of steps[].args */
     void **kernel_states;
     ps_region *regions;    /* of every storage in a device's memory, for ptrs to point at */
+    void **aimed;          /* buffers of plan->ends; NULL before the first run that could use one */
     void *resolved_arena;  /* ptrs and args are valid for this arena, */
     void *resolved_device; /* this one of the device, */
     void **resolved_ends;  /* and these ends: inputs, then outputs */
@@ -469,6 +475,10 @@ void ps_session_forget_shown(ps_session *s);
 bool ps_session_one_plan(const ps_session *s);
 ps_status ps_plan_state_new(ps_session *s, const ps_plan *plan, ps_plan_state **ret, ps_error *err);
 void ps_plan_state_free(ps_session *s, ps_plan_state *st);
+/* ends.c: around a run whose ends are resolved. Nothing is under way when they are let go. */
+ps_status ps_ends_aim(ps_session *session, ps_plan_state *st, ps_error *err);
+void ps_ends_let_go(ps_session *session, ps_plan_state *st);
+void ps_ends_free(ps_session *session, ps_plan_state *st);
 /* Runs a plan: one slot per input, one per output. */
 ps_status ps_plan_exec(ps_session *s, ps_plan_state *st, ps_slot *const *in, ps_slot *const *out, ps_error *err);
 

@@ -40,6 +40,7 @@ static void run_all(int threads, int way) {
     static const size_t shapes[][2] = { { 1, 65536 }, { 1, 65535 }, { 257, 1021 }, { 64, 4096 }, { 3, 5 },
                                         { 911, 1741 }, { 1024, 1024 } };
     device()->test_staging = way;
+    device()->base.shares_memory = false; /* else nothing would be copied */
     ps_model *m = fixture_model(cmp_engine,
                                 "graph (x: f32[n,m], r: f32[n,m]) -> (y, t) opset 17 {\n  y = Add(x, r)\n"
                                 "  t = Transpose(x) {perm=[1,0]}\n}",
@@ -64,6 +65,7 @@ static void test_unstaged(void **state) {
 /* A run that ends early leaves copies under way; the session goes on with the next one. */
 static void test_after_a_stop(void **state) {
     device()->test_staging = 1;
+    device()->base.shares_memory = false;
     ps_model *m = fixture_model(cmp_engine,
                                 "graph (x: f32[n,m], r: f32[n,m]) -> (y, t) opset 17 {\n  y = Add(x, r)\n"
                                 "  t = Transpose(x) {perm=[1,0]}\n}",

@@ -125,7 +125,7 @@ static void describe(ocl_device *d) {
     ps_snprintf(d->target, sizeof d->target, "%s, %s, %s", base->hardware, platform, driver);
     d->largest = (size_t)number_of(api, d->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
     d->most_items = (size_t)number_of(api, d->id, CL_DEVICE_MAX_WORK_GROUP_SIZE);
-    d->shares_memory = number_of(api, d->id, CL_DEVICE_HOST_UNIFIED_MEMORY) != 0;
+    d->base.shares_memory = number_of(api, d->id, CL_DEVICE_HOST_UNIFIED_MEMORY) != 0;
     find_family(d);
     base->info = (ps_device_info) { sizeof base->info,
                                     base->name,

@@ -1,11 +1,14 @@
 /* memory.c - buffers in a device's memory, and streams: one in-order queue a session. */
 #include "backend/opencl/staging.h"
 
+#define AIMED_LEAST ((size_t)64 << 10) /* bytes that are copied no faster than a buffer is made */
+
 /* ---- buffers ---- */
 
 typedef struct ocl_buffer {
     cl_mem mem;
     size_t bytes;
+    char *host; /* the host's memory that it is; NULL: it is the device's */
 } ocl_buffer;
 
 cl_mem ocl_buffer_mem(const void *buffer) {
@@ -67,8 +70,8 @@ static ps_status buffer_new(ps_device *device, size_t bytes, const void *content
 static void buffer_free(ps_device *device, void *buffer) {
     ocl_buffer *b = buffer;
     if (!b) return;
-    ocl_of(device)->api.clReleaseMemObject(b->mem);
-    atomic_fetch_sub(&device->held, b->bytes);
+    if (b->mem) ocl_of(device)->api.clReleaseMemObject(b->mem);
+    if (!b->host) atomic_fetch_sub(&device->held, b->bytes);
     ps_free(device->alloc, b);
 }
 
@@ -78,6 +81,42 @@ static ps_status buffer_write(ps_device *device, void *buffer, const void *conte
     if (!bytes) return PS_OK;
     cl_int code = touch(d, ((const ocl_buffer *)buffer)->mem, content, bytes);
     return code == CL_SUCCESS ? PS_OK : ocl_fail_running(d, "clEnqueueWriteBuffer", code, err);
+}
+
+/* Vectors are loaded at multiples of their size, and drivers use memory in place by cache lines. */
+static bool can_be_aimed_at(const ocl_device *d, const void *host, size_t bytes) {
+    return d->base.shares_memory && bytes >= AIMED_LEAST && bytes <= d->largest && (uintptr_t)host % PS_ALIGN == 0;
+}
+
+static bool buffer_aim(ps_device *device, void **buffer, void *host, size_t bytes) {
+    ocl_device *d = ocl_of(device);
+    ocl_buffer *b = *buffer;
+    cl_int code;
+    if (b && b->mem) d->api.clReleaseMemObject(b->mem);
+    if (b) *b = (ocl_buffer) { .bytes = 0 };
+    if (!host || !can_be_aimed_at(d, host, bytes)) return false;
+    if (!b) *buffer = b = ps_alloc_zero(device->alloc, sizeof *b);
+    if (!b) return false;
+    b->mem = d->api.clCreateBuffer(d->context, CL_MEM_READ_WRITE | CL_MEM_USE_HOST_PTR, bytes, host, &code);
+    if (b->mem) b->host = host;
+    return b->mem;
+}
+
+/* Is this where a copy would bring it? */
+static bool is_there(const ps_region *r, const void *host) {
+    const ocl_buffer *b = r->buffer;
+    return b->host && b->host + r->offset == (const char *)host;
+}
+
+/* Kernels wrote it where the host wants it. Mapped, it is what the host will see; nobody writes to it before the
+ * sync. */
+static cl_int show_host(ps_stream *s, const ps_region *r, size_t bytes) {
+    const ocl_api *api = &s->device->api;
+    const cl_mem mem = ocl_buffer_mem(r->buffer);
+    cl_int code;
+    void *seen =
+        api->clEnqueueMapBuffer(s->queue, mem, CL_FALSE, CL_MAP_READ, r->offset, bytes, 0, NULL, NULL, &code);
+    return seen ? api->clEnqueueUnmapMemObject(s->queue, mem, seen, 0, NULL, NULL) : code;
 }
 
 /* ---- streams ---- */
@@ -122,7 +161,7 @@ static bool is_staged(ps_stream *s, size_t bytes) {
 static ps_status upload(ps_stream *s, const ps_region *dst, const void *src, size_t bytes, ps_error *err) {
     ocl_device *d = s->device;
     const cl_mem mem = ocl_buffer_mem(dst->buffer);
-    if (!bytes) return PS_OK;
+    if (!bytes || is_there(dst, src)) return PS_OK;
     cl_int code =
         is_staged(s, bytes)
             ? ocl_staging_send(s->staging, mem, dst->offset, src, bytes)
@@ -134,6 +173,10 @@ static ps_status download(ps_stream *s, void *dst, const ps_region *src, size_t 
     ocl_device *d = s->device;
     const cl_mem mem = ocl_buffer_mem(src->buffer);
     if (!bytes) return PS_OK;
+    if (is_there(src, dst)) {
+        const cl_int shown = show_host(s, src, bytes);
+        return shown == CL_SUCCESS ? PS_OK : ocl_fail_running(d, "clEnqueueMapBuffer", shown, err);
+    }
     cl_int code = is_staged(s, bytes)
                       ? ocl_staging_fetch(s->staging, dst, mem, src->offset, bytes)
                       : d->api.clEnqueueReadBuffer(s->queue, mem, CL_FALSE, src->offset, bytes, dst, 0, NULL, NULL);
@@ -171,4 +214,5 @@ static ps_status measure(ps_device *device, double *ret_flops, double *ret_bytes
 }
 
 const ps_memory_ops ocl_memory_ops = { buffer_new, buffer_free, buffer_write, stream_new, stream_free, upload,
-                                       download,   sync,        lost,         ocl_reopen, measure };
+                                       download,   sync,        lost,         ocl_reopen, measure,
+                                       buffer_aim };

@@ -46,7 +46,6 @@ typedef struct ocl_device {
     cl_context context;
     bool gpu;           /* else a processor, which compiles unrolled loops for minutes and gains nothing */
     ocl_family family;  /* whose table of tiles and costs (family.c) */
-    bool shares_memory; /* with the host */
     int test_tile;      /* of tests: ocl_test_tile(n), whatever it costs, and from 2 on depthwise by four pixels */
     int test_winograd;  /* of tests: F(2x2) or F(4x4) wherever it is right, -1: nowhere; 0: where it costs less */
     int test_halves;    /* of tests: bits: 1: inputs as halves, 2: outputs, 4: of inputs the even ones alone */

@@ -23,7 +23,7 @@ struct ocl_staging {
 };
 
 static bool suits(const ocl_device *d) {
-    return d->test_staging ? d->test_staging > 0 : d->gpu && !d->shares_memory;
+    return d->test_staging ? d->test_staging > 0 : d->gpu && !d->base.shares_memory;
 }
 
 ocl_staging *ocl_staging_new(ocl_device *d, cl_command_queue queue, int threads) {
