@@ -1,5 +1,5 @@
 /* Inputs and outputs that a device with the host's memory uses where they lie: no copy is made of them (counted), what
- * cannot be used so is copied, and neither changes a value.
+ * cannot be used so is copied, and neither changes a value. A card is told to do the same: its driver then copies.
  *
  * Tolerance: none; the operators are exact. */
 #include "opencl_compare.h"
@@ -66,7 +66,8 @@ typedef struct bench {
     ps_tensor *out[2];
 } bench;
 
-static void open_bench(bench *b, const char *text) {
+static void open_bench(bench *b, const char *text, bool shared) {
+    device()->base.shares_memory = shared;
     *b = (bench) { .model = fixture_model(cmp_engine, text, cmp_device) };
     b->session = fixture_session(b->model, 1);
     b->memory = aligned_alloc(PS_ALIGN, 3 * (N + 64) * sizeof(float));
@@ -117,7 +118,7 @@ static void assert_sum_and_turn(const bench *b) {
 
 static void test_nothing_is_copied(void **state) {
     bench b;
-    open_bench(&b, SUM_AND_TURN);
+    open_bench(&b, SUM_AND_TURN, true);
     start_counting();
     for (int round = 0; round < 3; round++) {
         fill(b.in[0], round);
@@ -132,7 +133,7 @@ static void test_nothing_is_copied(void **state) {
 
 static void test_memory_that_does_not_suit(void **state) {
     bench b;
-    open_bench(&b, SUM_AND_TURN);
+    open_bench(&b, SUM_AND_TURN, true);
     start_counting();
     b.in[1] += 1;
     fill(b.in[0], 1);
@@ -155,8 +156,7 @@ static void test_memory_that_does_not_suit(void **state) {
 
 static void test_a_device_of_its_own_memory(void **state) {
     bench b;
-    device()->base.shares_memory = false;
-    open_bench(&b, SUM_AND_TURN);
+    open_bench(&b, SUM_AND_TURN, false);
     start_counting();
     fill(b.in[0], 1);
     fill(b.in[1], 2);
@@ -165,14 +165,13 @@ static void test_a_device_of_its_own_memory(void **state) {
     assert_asked(2, 2, 0);
     stop_counting();
     close_bench(&b);
-    device()->base.shares_memory = true;
 }
 
 /* Kernels may overwrite what they read last: not what is the caller's. */
 static void test_inputs_stay(void **state) {
     bench b;
     open_bench(&b, "graph (x: f32[128,256], r: f32[128,256]) -> (y, z) opset 17 {\n  t = Transpose(r) {perm=[1,0]}\n"
-                   "  y = Neg(x)\n  u = Abs(t)\n  z = Neg(u)\n}");
+                   "  y = Neg(x)\n  u = Abs(t)\n  z = Neg(u)\n}", true);
     start_counting();
     for (int round = 0; round < 2; round++) {
         float *kept = malloc(N * sizeof *kept);
@@ -197,7 +196,7 @@ static void test_inputs_stay(void **state) {
  * have it before the run ends; and one that is asked for twice. */
 static void test_outputs_that_are_read(void **state) {
     bench b;
-    open_bench(&b, "graph (x: f32[128,256]) -> (y, z) opset 17 {\n  y = Neg(x)\n  z = Abs(y)\n}");
+    open_bench(&b, "graph (x: f32[128,256]) -> (y, z) opset 17 {\n  y = Neg(x)\n  z = Abs(y)\n}", true);
     fill(b.in[0], 1);
     run(&b, 1, 2);
     for (size_t i = 0; i < N; i++)
@@ -205,14 +204,14 @@ static void test_outputs_that_are_read(void **state) {
     close_bench(&b);
 
     open_bench(&b, "graph (x: f32[128,256]) -> (y, z) opset 17 {\n  k: i64[] = {1}\n  y = Neg(x)\n"
-                   "  h = CumSum(y, k)\n  z = Neg(h)\n}");
+                   "  h = CumSum(y, k)\n  z = Neg(h)\n}", true);
     fill(b.in[0], 2);
     run(&b, 1, 2);
     for (size_t i = 0; i < N; i += COLUMNS)
         if (output(&b, 0)[i] != -b.in[0][i] || output(&b, 1)[i] != b.in[0][i]) fail_msg("row at %zu", i);
     close_bench(&b);
 
-    open_bench(&b, "graph (x: f32[128,256]) -> (y, y) opset 17 {\n  y = Neg(x)\n}");
+    open_bench(&b, "graph (x: f32[128,256]) -> (y, y) opset 17 {\n  y = Neg(x)\n}", true);
     fill(b.in[0], 3);
     run(&b, 1, 2);
     for (size_t i = 0; i < N; i++)

@@ -130,6 +130,7 @@ static void first_result(ps_model *m, float ret[96]) {
 static void each_call_fails(const char *function, cl_int code, ps_status want) {
     float result[96];
     ocl_device *d = device();
+    d->test_place = -1; /* where a card cannot pack weights, the host does, and nothing has failed */
     ps_model *old = fixture_model(cmp_engine, NET, "gpu");
     user before;
     first_result(old, result);
@@ -193,6 +194,7 @@ static void test_compiler_without_memory(void **state) {
         assert_int_equal(ps_engine_create(&o, &cmp_engine, &err), PS_OK);
         ps_model *m = fixture_model(cmp_engine, NET, "gpu");
         ocl_device *d = device();
+        d->test_place = -1;
         start(&u, m);
         replace(d, "clBuildProgram");
         at = n;
