@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Correct answers per second within a latency target: the default batch policy beside the same server with fixed settings.
 
-    tools/python bench/goodput.py                        mlp-wide, lstm-rows and, if it is there, minilm; some 4 minutes each
+    tools/python bench/goodput.py                        mlp-wide, lstm-rows and, if there, minilm; 3 minutes and 2 a round each
     ... bench/goodput.py --models minilm --grid full --rounds 3 --seconds 8 --json result.json
 
 The server has one core (--runners 1 --threads 1), the driver another (open_loop: arrivals drawn beforehand, latency from the
