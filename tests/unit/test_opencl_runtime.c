@@ -5,6 +5,7 @@
 #include "base/os.h"
 #include "test_temp_dir.h"
 
+#include <float.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -47,6 +48,40 @@ static void test_fallback_says_why(void **state) {
     }
     for (int i = 0; i < 2; i++)
         ps_tensor_release(in[i]);
+    ps_session_free(s);
+    ps_model_release(m);
+}
+
+/* Rounded to nearest, whatever the driver's own division does: bit for bit what the host computes, zeros with their sign.
+ * Denormals may be zero, so there are none. */
+static void test_quotients(void **state) {
+    enum { EDGES = 9, N = 8192 };
+    static const float edges[EDGES] = { 0.0f, -0.0f, 1, -1, 3, INFINITY, -INFINITY, NAN, FLT_MAX };
+    static float a[N], b[N];
+    ps_tensor *out[1] = { NULL };
+    ps_error err = PS_ERROR_INIT;
+    for (uint32_t i = 0, r = 1; i < N; i++) {
+        r = r * 1664525u + 1013904223u;
+        a[i] = i < EDGES * EDGES ? edges[i / EDGES] : (float)(r >> 8) - 8388608.0f;
+        r = r * 1664525u + 1013904223u;
+        b[i] = i < EDGES * EDGES ? edges[i % EDGES] : (float)(r >> 8) + 1.0f;
+    }
+    ps_model *m = fixture_model(
+        cmp_engine, "graph (a: f32[8192], b: f32[8192]) -> (y) opset 17 {\n  y = Div(a, b)\n}", cmp_device);
+    ps_session *s = fixture_session(m, 1);
+    ps_tensor *in[2] = { fixture_wrap(cmp_engine, PS_DTYPE_F32, 1, DIMS(N), a),
+                         fixture_wrap(cmp_engine, PS_DTYPE_F32, 1, DIMS(N), b) };
+    if (ps_session_run(s, (const ps_tensor *const *)in, 2, out, 1, NULL, &err) != PS_OK) fail_msg("%s", err.msg);
+    const float *y = ps_tensor_data(out[0]);
+    for (size_t i = 0; i < N; i++) {
+        const float want = a[i] / b[i];
+        if (fabsf(want) > 0 && fabsf(want) < FLT_MIN) continue;
+        if (isnan(want) ? !isnan(y[i]) : memcmp(&want, &y[i], sizeof want) != 0)
+            fail_msg("%.9g / %.9g is %.9g, not %.9g", (double)a[i], (double)b[i], (double)want, (double)y[i]);
+    }
+    ps_tensor_release(out[0]);
+    ps_tensor_release(in[0]);
+    ps_tensor_release(in[1]);
     ps_session_free(s);
     ps_model_release(m);
 }
@@ -336,6 +371,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         CMP_TEST(test_devices_take_turns),
         CMP_TEST(test_fallback_says_why),
+        CMP_TEST(test_quotients),
         CMP_TEST(test_control_flow),
         CMP_TEST(test_sessions_of_one_model),
         CMP_TEST(test_device_memory),

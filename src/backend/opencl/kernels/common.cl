@@ -46,7 +46,7 @@ float post_clip(float x, float low, float high) { return post_min(post_max(x, lo
  * on Polaris, and there is one such division for each element that goes through memory. */
 float post_div(float a, float b) {
     const float q = a / b, r = fma(fma(-q, b, a), 1.0f / b, q);
-    return isfinite(r) ? r : q;
+    return q != 0.0f && isfinite(r) ? r : q; /* a zero keeps its sign */
 }
 float post_sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
 float post_gelu(float x) { return 0.5f * x * (1.0f + erf(x * 0.70710678118654752f)); }
