@@ -40,7 +40,7 @@ static ocl_device *device(void) {
 
 static void start_counting(void) {
     static ocl_api kept;
-    kept = device()->api;
+    if (!real_api) kept = device()->api; /* a test that failed has not stopped */
     real_api = &kept;
     device()->api.clEnqueueWriteBuffer = count_write;
     device()->api.clEnqueueReadBuffer = count_read;
@@ -62,7 +62,7 @@ static void assert_asked(int writes, int reads, int aimed) {
 typedef struct bench {
     ps_model *model;
     ps_session *session;
-    float *memory, *in[2]; /* 64 bytes apart from where they could not be used in place */
+    float *memory, *in[2]; /* in[1] may be moved by up to 64 floats */
     ps_tensor *out[2];
 } bench;
 
@@ -70,7 +70,7 @@ static void open_bench(bench *b, const char *text, bool shared) {
     device()->base.shares_memory = shared;
     *b = (bench) { .model = fixture_model(cmp_engine, text, cmp_device) };
     b->session = fixture_session(b->model, 1);
-    b->memory = aligned_alloc(PS_ALIGN, 3 * (N + 64) * sizeof(float));
+    b->memory = aligned_alloc(PS_ALIGN, 2 * (N + 64) * sizeof(float));
     b->in[0] = b->memory;
     b->in[1] = b->memory + N + 64;
 }
@@ -192,7 +192,7 @@ static void test_inputs_stay(void **state) {
     close_bench(&b);
 }
 
-/* An output that is read on: by the device, where it overwrites what it reads last; by the host (Hardmax), which has to
+/* An output that is read on: by the device, where it overwrites what it reads last; by the host (CumSum), which has to
  * have it before the run ends; and one that is asked for twice. */
 static void test_outputs_that_are_read(void **state) {
     bench b;
