@@ -313,7 +313,7 @@ def compare(o, path, load, contestants, c, times, steady):
                         [each.server.process.pid for each in contestants], is_punctual)
                     one.runs.setdefault((pattern, factor), []).append(got)
                     if not stands:
-                        log(o, f"  warning: {one.name}, {pattern} {factor:g} C: disturbed {o.tries} times, the last run counts")
+                        log(o, f"  warning: {one.name}, {pattern} {factor:g} C: disturbed every time, the last run counts")
                 last = [(one.name, one.runs[pattern, factor][-1]) for one in present]
                 log(o, f"  round {round_ + 1} {pattern} {factor:g} C: " +
                     ", ".join(f"{name} {got['good']:.1f}/s ({got['slowness']:.2f})" for name, got in last))

@@ -39,7 +39,8 @@ class Steady:
 
     def __init__(self, probe, best_ms, slack, noise, tries):
         self.probe, self.best_ms, self.slack, self.noise, self.tries = probe, best_ms, slack, noise, tries
-        self.fresh = False  # the last probe was fast, and nothing was waited for since
+        self.fresh = False  # the last probe was fast
+        self.patience = 600.0  # seconds, all in all: a machine that became slower for good is measured as it is
         self.thrown_away = 0
 
     def is_fast(self):
@@ -48,9 +49,10 @@ class Steady:
 
     def wait(self):
         """For a fast moment; a minute at most."""
-        deadline = time.monotonic() + 60
-        while not self.fresh and not self.is_fast() and time.monotonic() < deadline:
+        start = time.monotonic()
+        while not self.fresh and self.patience > 0 and not self.is_fast() and time.monotonic() < start + 60:
             pass
+        self.patience -= time.monotonic() - start
 
     def window(self, put, pids, accept=lambda got: True):
         """(what put() returned, whether the window stands); pids: living processes whose time is not others'."""
@@ -62,4 +64,6 @@ class Steady:
             if self.is_fast() and others <= self.noise * (time.monotonic() - start) and accept(got):
                 return got, True
             self.thrown_away += 1
+            if self.patience <= 0:
+                break
         return got, False
