@@ -52,8 +52,8 @@ static void test_fallback_says_why(void **state) {
     ps_model_release(m);
 }
 
-/* Rounded to nearest, whatever the driver's own division does: bit for bit what the host computes, zeros with their sign.
- * Denormals may be zero, so there are none. */
+/* Rounded to nearest, whatever the driver's own division does: bit for bit what the host computes, zeros with their
+ * sign. Denormals may be zero, so there are none. */
 static void test_quotients(void **state) {
     enum { EDGES = 9, N = 8192 };
     static const float edges[EDGES] = { 0.0f, -0.0f, 1, -1, 3, INFINITY, -INFINITY, NAN, FLT_MAX };
