@@ -78,11 +78,13 @@ static inline bool opencl_there(void)
     ps_engine *e = NULL;
     ps_device *d = NULL;
     ps_error err = PS_ERROR_INIT;
+    ps_engine_options o = PS_ENGINE_OPTIONS_INIT;
+    o.cache_dir = "";
 #if defined(__SANITIZE_THREAD__)
     print_message("skipped: a driver's threads are no threads that this sanitizer knows\n");
     return false;
 #endif
-    bool there = ps_engine_create(NULL, &e, &err) == PS_OK && ps_engine_device(e, "gpu", &d, &err) == PS_OK;
+    bool there = ps_engine_create(&o, &e, &err) == PS_OK && ps_engine_device(e, "gpu", &d, &err) == PS_OK;
     if (!there) print_message("skipped: %s\n", err.msg);
     ps_engine_free(e);
     cmp_device = "gpu";

@@ -12,12 +12,15 @@
 
 #include "runtime/runtime_int.h"
 
+/* Without a cache on disk: tests find what they make themselves, and PoCL compiles a kernel a second time when it is
+ * asked for a program's binary. */
 static inline ps_engine *fixture_engine(int threads, const ps_allocator *allocator)
 {
     ps_engine *e = NULL;
     ps_error err = PS_ERROR_INIT;
     ps_engine_options o = PS_ENGINE_OPTIONS_INIT;
     o.threads = threads;
+    o.cache_dir = "";
     o.allocator = allocator;
     if (ps_engine_create(&o, &e, &err) != PS_OK) fail_msg("%s", err.msg);
     return e;
