@@ -42,6 +42,16 @@ static ps_sched_bucket *longest_idle(const ps_sched_model *m) {
     return oldest;
 }
 
+/* Keeps to max_shapes, but for shapes that requests have: these are no more than a queue holds, and what runs. After a
+ * time of many shapes two go for each that comes. */
+static void forget_idle(ps_sched_model *m) {
+    for (int i = 0; i < 2 && m->n_buckets >= m->max_shapes; i++) {
+        ps_sched_bucket *idle = longest_idle(m);
+        if (!idle) return;
+        free_bucket(m, idle);
+    }
+}
+
 static double ratio(uint64_t a, uint64_t b) {
     return a && b ? (double)a / (double)b : 1;
 }
@@ -69,11 +79,7 @@ ps_sched_bucket *ps_sched_bucket_get(ps_sched_model *m, uint64_t shape, uint64_t
         b->used_ns = now;
         return b;
     }
-    if (m->n_buckets >= m->max_shapes) {
-        ps_sched_bucket *idle = longest_idle(m);
-        if (!idle) return NULL;
-        free_bucket(m, idle);
-    }
+    forget_idle(m);
     b = ps_alloc_zero(alloc, sizeof *b);
     if (!b || !ps_profile_init(&b->profile, alloc, m->max_batch)) {
         ps_free(alloc, b);

@@ -34,7 +34,8 @@ double ps_sched_decayed(double load, int64_t since_ns, int64_t now) {
 }
 
 bool ps_sched_is_aged(const ps_sched *s, const ps_sched_bucket *b, int64_t now) {
-    return b->since_aged >= PS_SCHED_AGED_EVERY && now - b->queue.oldest->arrival_ns > s->ageing_ns;
+    if (now - b->queue.oldest->arrival_ns <= s->ageing_ns) return false;
+    return b->since_aged >= PS_SCHED_AGED_EVERY || !b->ran_ns || now - b->ran_ns > s->ageing_ns;
 }
 
 void ps_sched_count_lost(const ps_sched_request *r, int64_t now) {
@@ -83,11 +84,13 @@ static void activate(ps_sched *s, ps_sched_bucket *b) {
     b->previous = s->active_last;
     *(s->active_last ? &s->active_last->next : &s->active) = b;
     s->active_last = b;
+    s->n_active++;
 }
 
 static void deactivate(ps_sched *s, ps_sched_bucket *b) {
     *(b->previous ? &b->previous->next : &s->active) = b->next;
     *(b->next ? &b->next->previous : &s->active_last) = b->previous;
+    s->n_active--;
 }
 
 /* Counts a request that came (1) or went (-1), wherever it waits. */
@@ -280,10 +283,17 @@ static ps_sched_verdict refuse_late(ps_sched_model *m, ps_sched_verdict v, const
     return refuse(m, v, v.reason);
 }
 
+/* A shape without elements may have any number of rows. */
+static void limit_items(ps_sched_request *r) {
+    if (r->items < 1) r->items = 1;
+    if (r->items > PS_SCHED_MOST_ITEMS) r->items = PS_SCHED_MOST_ITEMS;
+}
+
 ps_sched_verdict ps_sched_admit(ps_sched *s, ps_sched_model *m, ps_sched_request *r, int64_t now_ns) {
     ps_sched_verdict v = { .reason = PS_SCHED_OK };
+    limit_items(r);
     ps_sched_bucket *b = ps_sched_bucket_get(m, r->shape, r->work, now_ns);
-    if (!b) return refuse(m, v, m->n_buckets >= m->max_shapes ? PS_SCHED_FULL : PS_SCHED_NO_MEMORY);
+    if (!b) return refuse(m, v, PS_SCHED_NO_MEMORY);
     m->last = b;
     count_load(s, b, r, now_ns);
     fill(s, b, r);
@@ -311,6 +321,7 @@ bool ps_sched_refuses(ps_sched *s, ps_sched_model *m, ps_sched_request *r, int64
     ps_sched_verdict v = { .reason = PS_SCHED_OK };
     ps_sched_bucket *b = r->deadline_ns ? ps_sched_bucket_get(m, r->shape, r->work, now_ns) : NULL;
     if (!b) return false;
+    limit_items(r);
     fill(s, b, r);
     v.reason = ask_policy(s, b, r, now_ns, &v);
     if (v.reason == PS_SCHED_OK) return false;
@@ -440,10 +451,15 @@ static void start_requests(ps_sched *s, ps_sched_batch *batch, ps_sched_request 
     }
 }
 
+/* What the profile says of the batch; 0: nothing. */
+static int64_t mean_of(const ps_sched_batch *batch) {
+    const uint32_t most = batch->model->max_batch, size = batch->items < most ? batch->items : most;
+    return ps_profile_mean(&batch->bucket->profile, size);
+}
+
 static void charge(ps_sched *s, ps_sched_batch *batch) {
     ps_sched_model *m = batch->model;
-    uint32_t size = batch->items < m->max_batch ? batch->items : m->max_batch;
-    batch->predicted_ns = ps_profile_mean(&batch->bucket->profile, size);
+    batch->predicted_ns = mean_of(batch);
     batch->charged_ns = batch->predicted_ns;
     s->virtual_ns = m->virtual_ns > s->virtual_ns ? m->virtual_ns : s->virtual_ns;
     m->virtual_ns += (double)batch->charged_ns / m->weight;
@@ -490,6 +506,7 @@ static void count_batch(ps_sched_batch *batch) {
     stats->items += batch->items;
     stats->sizes[histogram_bin(batch->items)]++;
     *since = *since < PS_SCHED_AGED_EVERY ? *since + batch->items : *since;
+    batch->bucket->ran_ns = batch->start_ns;
 }
 
 static void start_batch(ps_sched *s, const ps_sched_choice *choice, int64_t now, ps_sched_batch *batch) {
@@ -558,7 +575,7 @@ void ps_sched_complete(ps_sched *s, ps_sched_batch *batch, int64_t measured_ns, 
     unlink_batch(s, batch);
     if (measured_ns > 0) {
         count_end(s, measured_ns, now_ns);
-        ps_profile_add(&b->profile, batch->items, measured_ns);
+        if (!batch->cut || measured_ns > mean_of(batch)) ps_profile_add(&b->profile, batch->items, measured_ns);
         b->tried_ns = now_ns;
         m->virtual_ns += (double)(measured_ns - batch->charged_ns) / m->weight;
         m->stats.run_ns += (uint64_t)measured_ns;

@@ -103,7 +103,7 @@ static int64_t longest_late_run(const ps_sched *s, const ps_sched_bucket *b) {
 /* Items to choose from: what is late only fills up a batch that stays short, and waits for its age while the device is
  * scarce. */
 static uint32_t available(const ps_sched *s, const ps_sched_bucket *b, double scarce) {
-    uint32_t late = b->n_late, all = b->queue.items;
+    uint32_t late = b->n_late, all = b->queue.items < UINT32_MAX ? (uint32_t)b->queue.items : UINT32_MAX;
     if (late == 0) return all;
     uint32_t in_time = late < b->queue.count ? all - late : 0;
     if (in_time > 0 && scarce > 0.5) return in_time;
@@ -318,10 +318,10 @@ static bool pick(ps_sched *s, int64_t now, candidate *ret) {
     candidate list[PS_SCHED_LOOK];
     int n = 0, budget = SETTLE;
     double scarce = scarcity(s, now), behind = 0;
-    ps_sched_bucket *next;
-    for (ps_sched_bucket *b = s->active; b && n < PS_SCHED_LOOK; b = next) {
-        next = b->next;
-        if (b->model->paused) continue;
+    ps_sched_bucket *looked[PS_SCHED_LOOK];
+    const int n_looked = ps_sched_look(s, looked);
+    for (int i = 0; i < n_looked; i++) {
+        ps_sched_bucket *b = looked[i];
         settle(s, b, now, &budget);
         if (b->queue.count == 0) continue;
         if (n == 0 || b->model->virtual_ns < behind) behind = b->model->virtual_ns;

@@ -27,12 +27,12 @@ static void ready(ps_sched *s, ps_sched_bucket *b, int64_t now, uint32_t *ret_it
     ps_sched_drop_waited(s, b, now, 0);
     estimate(b, &slope, &offset, &wait);
     while (q->count > 1 && b->model->memory.fitted_ns && q->oldest->deadline_ns &&
-           (double)(now - q->oldest->arrival_ns) + slope * q->items + offset >= target)
+           (double)(now - q->oldest->arrival_ns) + slope * (double)q->items + offset >= target)
         ps_sched_drop(s, q->oldest, PS_SCHED_TOO_LATE);
     if (q->count == 0) return;
     double newest = (double)(now - q->newest->arrival_ns);
     if (b->model->memory.fitted_ns && q->items < b->model->max_batch &&
-        q->items * (newest + (double)TICK_NS + slope) <= wait * DECAY)
+        (double)q->items * (newest + (double)TICK_NS + slope) <= wait * DECAY)
         *ret_until_ns = now + TICK_NS;
     else
         *ret_items = b->model->max_batch;

@@ -11,7 +11,8 @@ typedef struct ps_sched_queue {
     ps_sched_request *link[PS_SCHED_QUEUE_LEVELS]; /* of the place before the first */
     uint32_t width[PS_SCHED_QUEUE_LEVELS];         /* steps along the lowest level that a link spans */
     ps_sched_request *oldest, *newest;             /* by the time at which they came here */
-    uint32_t count, items;
+    uint32_t count;
+    uint64_t items;
     uint32_t random;
 } ps_sched_queue;
 

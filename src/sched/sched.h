@@ -94,7 +94,9 @@ typedef struct ps_sched_batch {
     ps_sched_model *model;
     uint64_t shape;
     ps_sched_request *first; /* linked by `next`, in order of the queue */
-    uint32_t requests, items;
+    uint32_t requests;
+    uint32_t items; /* the worker lowers it where fewer ran than were to */
+    bool cut;       /* the worker's: the run was stopped at its deadline, and would have taken longer */
     int64_t start_ns, predicted_ns; /* how long it will take; 0: nothing was known */
 
     ps_sched_bucket *bucket; /* the scheduler's, like all below */
@@ -188,7 +190,8 @@ bool ps_sched_refuses(ps_sched *s, ps_sched_model *m, ps_sched_request *r, int64
 bool ps_sched_cancel(ps_sched *s, ps_sched_request *r);
 /* RUN fills *batch; WAIT fills *ret_until_ns. */
 ps_sched_action ps_sched_next(ps_sched *s, int64_t now_ns, ps_sched_batch *batch, int64_t *ret_until_ns);
-/* The batch ended, well or not. measured_ns 0: it teaches nothing (it failed, or was no plain run). Its requests are
+/* The batch ended, well or not. measured_ns 0: it teaches nothing (it failed, or was no plain run). Of a batch that was
+ * cut it is the time until then, which is charged to its model, and teaches where less was expected. Its requests are
  * the caller's; they stay linked from `first`. */
 void ps_sched_complete(ps_sched *s, ps_sched_batch *batch, int64_t measured_ns, int64_t now_ns);
 /* Those that were dropped since the last call, linked by `next`, with `reason`; NULL: none. */

@@ -6,8 +6,9 @@
 
 #define PS_SCHED_NEVER INT64_MAX
 #define PS_SCHED_LATE (INT64_MAX / 4) /* added to order_ns of what is late */
-#define PS_SCHED_LOOK 16              /* buckets that one decision looks at, longest unserved first */
+#define PS_SCHED_LOOK 16              /* buckets that one decision looks at */
 #define PS_SCHED_AGED_EVERY 8         /* items between two seats for requests that waited for too long */
+#define PS_SCHED_MOST_ITEMS 65536     /* that a request is counted with: sums of them stay within 32 bits */
 #define PS_SCHED_RECENT 50            /* batches that 'linear' fits its line to */
 
 struct ps_sched_tenant {
@@ -37,7 +38,8 @@ struct ps_sched_bucket {
     double backlog_ns;                /* device time of what is queued */
     uint32_t held;                    /* requests that point here */
     uint32_t n_late;                  /* of the queue */
-    uint32_t since_aged;              /* items run since the last such seat */
+    uint32_t since_aged;              /* items run since the last seat for one that waited for too long */
+    int64_t ran_ns;                   /* when a batch started last; 0: never */
     bool mixed;                       /* the queue's order is not that of due_ns */
     int64_t used_ns;                  /* last admission */
     int64_t tried_ns;                 /* last run that was measured, or tried against the prediction; 0: neither yet */
@@ -57,6 +59,8 @@ struct ps_sched_model {
     uint32_t table_mask, n_buckets;
     const ps_sched_bucket *last; /* used last, for statistics; NULL: none */
     uint32_t queued, running;
+    ps_sched_bucket *urgent; /* within ps_sched_look */
+    ps_sched_model *next_urgent;
     bool paused;
     int64_t give_up_ns;
     double virtual_ns; /* device time used, by weight (start-time fair queueing) */
@@ -82,6 +86,7 @@ struct ps_sched {
     uint64_t serial;
     uint32_t queued, running;
     ps_sched_bucket *active, *active_last; /* with something queued; longest unserved first */
+    uint32_t n_active;
     ps_sched_batch *batches;               /* that run */
     ps_sched_request *dropped, **dropped_end;
     double backlog_ns, virtual_ns;
@@ -122,7 +127,8 @@ int64_t ps_sched_target(const ps_sched_bucket *b); /* in force */
 uint32_t ps_sched_limit(const ps_sched_bucket *b);
 /* Of the decayed sums `load` and `lost`. */
 double ps_sched_decayed(double load, int64_t since_ns, int64_t now);
-/* The oldest request has waited for longer than the bound, and it is its turn. */
+/* The oldest request has waited for longer than the bound, and it is its turn: PS_SCHED_AGED_EVERY items have run
+ * since it was such a one's, or nothing of its bucket has started for as long as the bound. */
 bool ps_sched_is_aged(const ps_sched *s, const ps_sched_bucket *b, int64_t now);
 void ps_sched_count_lost(const ps_sched_request *r, int64_t now);
 /* Device time for each time of a run, where one batch follows the other: what passes between them is in no profile. */
@@ -133,6 +139,11 @@ static inline bool ps_sched_is_full(const ps_sched *s) {
     return s->running == s->slots;
 }
 
+/* All that have something queued, models that load apart; of more than PS_SCHED_LOOK the half of so many that was not
+ * served for longest, and of each model the most urgent one of the others, as far as there is room. Returns the number.
+ */
+int ps_sched_look(ps_sched *s, ps_sched_bucket **ret);
+
 /* The model-wise rules: *ret_items to run now (0: not yet), else *ret_until_ns when to look again. */
 typedef void (*ps_sched_ready_fn)(ps_sched *s, ps_sched_bucket *b, int64_t now, uint32_t *ret_items,
                                   int64_t *ret_until_ns);
@@ -141,7 +152,7 @@ void ps_sched_choose_oldest(ps_sched *s, int64_t now, ps_sched_ready_fn ready, p
 /* Drops from the front what has waited longer than timeout_ns, 0: nothing, and what has passed its deadline. */
 void ps_sched_drop_waited(ps_sched *s, ps_sched_bucket *b, int64_t now, int64_t timeout_ns);
 
-/* The bucket of a shape; makes it, or takes an idle one's place. NULL: out of memory, or all are in use. */
+/* The bucket of a shape; makes it, in an idle one's place if there are many. NULL: out of memory. */
 ps_sched_bucket *ps_sched_bucket_find(const ps_sched_model *m, uint64_t shape);
 ps_sched_bucket *ps_sched_bucket_get(ps_sched_model *m, uint64_t shape, uint64_t work, int64_t now);
 void ps_sched_bucket_free_all(ps_sched_model *m);

@@ -12,9 +12,18 @@
 
 /* ---- what is alike ---- */
 
+/* Rows of the first input there is; 0: it cannot share a run. */
+static int64_t rows_of(const ps_infer *infer) {
+    for (size_t i = 0; i < infer->n_tensors; i++) {
+        const ps_shape *s = infer->tensors[i] ? ps_tensor_shape(infer->tensors[i]) : NULL;
+        if (s) return s->rank > 0 && s->dims[0] > 0 ? s->dims[0] : 0;
+    }
+    return 0;
+}
+
 uint64_t ps_batch_shape(const ps_infer *infer) {
     int first = infer->served->max_batch > 1 ? 1 : 0;
-    uint64_t hash = 0;
+    uint64_t hash = first && rows_of(infer) == 0; /* which shares no run, and takes no time */
     for (size_t i = 0; i < infer->n_tensors; i++) {
         const ps_tensor *t = infer->tensors[i];
         const ps_shape *s = t ? ps_tensor_shape(t) : NULL;
@@ -23,15 +32,6 @@ uint64_t ps_batch_shape(const ps_infer *infer) {
         if (rank > first) hash = ps_hash_bytes(s->dims + first, (size_t)(rank - first) * sizeof *s->dims, hash);
     }
     return hash;
-}
-
-/* Rows of the first input there is; 0: it cannot share a run. */
-static int64_t rows_of(const ps_infer *infer) {
-    for (size_t i = 0; i < infer->n_tensors; i++) {
-        const ps_shape *s = infer->tensors[i] ? ps_tensor_shape(infer->tensors[i]) : NULL;
-        if (s) return s->rank > 0 && s->dims[0] > 0 ? s->dims[0] : 0;
-    }
-    return 0;
 }
 
 uint32_t ps_batch_items(const ps_infer *infer, uint64_t *ret_work) {
@@ -208,6 +208,12 @@ static ps_status encode(ps_infer *infer, ps_error *err) {
     return status;
 }
 
+static void note_cut(ps_batch_run *run, ps_status status, int64_t after_ns) {
+    if (status != PS_DEADLINE) return;
+    run->cut = true;
+    run->measured_ns = after_ns;
+}
+
 /* The outputs are the session's: encoding comes before it is given back. */
 static ps_status run_one(ps_batch_run *run, ps_session *session, ps_infer *infer, ps_error *err) {
     const ps_served *s = infer->served;
@@ -219,8 +225,10 @@ static ps_status run_one(ps_batch_run *run, ps_session *session, ps_infer *infer
     options.deadline_ns = earlier(infer->deadline_ns, run->stop_ns);
     PS_TRY(prepare(infer, err));
     int64_t bound = ps_clock_ns();
-    PS_TRY(run_session(s, session, infer->tensors, outputs, &options, err));
+    ps_status status = run_session(s, session, infer->tensors, outputs, &options, err);
     int64_t ran = ps_clock_ns();
+    note_cut(run, status, ran - start);
+    PS_TRY(status);
     PS_TRY(collect(infer, outputs, 0, -1, err));
     PS_TRY(encode(infer, err));
     if (infer->route.shadow) ps_shadow_copy(run->shadow, infer);
@@ -285,19 +293,20 @@ static void encode_all(const ps_batch_run *run, joined *j, ps_tensor *const *out
 }
 
 /* False: nothing came of it, and each is to be run alone. */
-static bool run_joined(ps_batch_run *run, ps_session *session, joined *j) {
+static bool run_joined(ps_batch_run *run, ps_session *session, joined *j, int64_t start) {
     ps_error err = PS_ERROR_INIT;
     ps_run_options options = PS_RUN_OPTIONS_INIT;
     ps_served *s = j->infers[0]->served;
     ps_stats_sample common = { 0 };
-    int64_t start = ps_clock_ns();
     ps_tensor **outputs = ps_arena_array(&j->infers[0]->arena, s->n_outputs + 1, sizeof *outputs);
     options.cancel = run->cancel;
     options.deadline_ns = last_deadline(j);
     if (!outputs || join(j, run->room, &err) != PS_OK) return false;
     int64_t bound = ps_clock_ns();
-    if (run_session(s, session, j->in, outputs, &options, &err) != PS_OK) return false;
+    ps_status status = run_session(s, session, j->in, outputs, &options, &err);
     int64_t ran = ps_clock_ns();
+    note_cut(run, status, ran - start);
+    if (status != PS_OK) return false;
     if (!has_rows(outputs, s->n_outputs, j->rows)) return false;
     common.input = bound - start;
     common.infer = ran - bound;
@@ -306,12 +315,13 @@ static bool run_joined(ps_batch_run *run, ps_session *session, joined *j) {
     return true;
 }
 
-static bool run_together(ps_batch_run *run, joined *j) {
+/* start: when their inputs were begun to be prepared. */
+static bool run_together(ps_batch_run *run, joined *j, int64_t start) {
     ps_served_session taken;
     ps_error err = PS_ERROR_INIT;
     ps_served *s = j->infers[0]->served;
     if (!can_join(j) || ps_served_take_session(s, run->kind, &taken, &err) != PS_OK) return false;
-    bool done = run_joined(run, taken.session, j);
+    bool done = run_joined(run, taken.session, j, start);
     for (size_t i = 0; j->in && i < j->n_in; i++)
         ps_tensor_release(j->in[i]);
     (void)ps_served_put_session(s, &taken);
@@ -330,18 +340,46 @@ static size_t prepare_all(ps_batch_run *run, ps_infer **infers, size_t n, ps_inf
     return left;
 }
 
-void ps_batch_run_all(ps_batch_run *run, ps_infer **infers, size_t n) {
-    ps_infer **ready = n > 1 ? ps_arena_array(&infers[0]->arena, n, sizeof *ready) : NULL;
-    run->measured_ns = 0;
-    if (ready) {
-        joined j = { .infers = ready };
-        j.n = n = prepare_all(run, infers, n, ready);
-        infers = ready;
-        if (n == 0 || run_together(run, &j)) return; /* 0: all are too late, or given up */
+/* Returns false if one of them has no rows: it takes no time, and tells nothing of others. */
+static bool count_items(ps_batch_run *run, ps_infer *const *infers, size_t n) {
+    bool rows = true;
+    run->items = 0;
+    for (size_t k = 0; k < n; k++) {
+        run->items += infers[k]->request.items;
+        rows = rows && (infers[k]->served->max_batch < 2 || rows_of(infers[k]) > 0);
     }
+    return rows;
+}
+
+static void run_each(ps_batch_run *run, ps_infer **infers, size_t n) {
     for (size_t k = 0; k < n; k++)
         run_alone(run, infers[k]);
-    if (n > 1) run->measured_ns = 0;
+    if (n == 1) return;
+    run->cut = false;
+    run->measured_ns = 0;
+}
+
+void ps_batch_run_all(ps_batch_run *run, ps_infer **infers, size_t n) {
+    const int64_t start = ps_clock_ns();
+    ps_infer **ready = n > 1 ? ps_arena_array(&infers[0]->arena, n, sizeof *ready) : NULL;
+    run->measured_ns = 0;
+    run->cut = false;
+    if (ready) {
+        n = prepare_all(run, infers, n, ready);
+        infers = ready;
+    }
+    const bool tells = count_items(run, infers, n);
+    joined j = { .infers = ready, .n = n };
+    if (n == 0 || (ready && run_together(run, &j, start))) return; /* 0: all are too late, or given up */
+    const int64_t cut_ns = run->cut ? run->measured_ns : 0; /* then each is too late now */
+    run_each(run, infers, n);
+    if (cut_ns) {
+        run->cut = true;
+        run->measured_ns = cut_ns;
+    } else if (run->measured_ns) {
+        if (ready) run->measured_ns = ps_clock_ns() - start; /* the others took time before they failed, too */
+        if (!tells) run->measured_ns = 0;
+    }
 }
 
 void ps_batch_room_release(ps_alloc_state *alloc, ps_batch_room *room) {

@@ -21,6 +21,8 @@ typedef struct ps_batch_run {
     struct ps_shadow *shadow; /* gets copies; may be NULL */
     int64_t stop_ns;     /* of ps_clock_ns: the run ends with PS_DEADLINE then, as at a request's own deadline; 0 */
     int64_t measured_ns; /* set: time from the first input to the last reply if all went as one, well; else 0 */
+    uint32_t items;      /* set: what the scheduler counts of those that ran */
+    bool cut;            /* set: it was stopped at its deadline after measured_ns */
 } ps_batch_run;
 
 /* What makes two requests alike: presence, type and all dims but the first of each input (of a model that is not

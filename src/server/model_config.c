@@ -242,8 +242,9 @@ static ps_status read_preferred(reader *r, const ps_config_node *node, ps_error 
     int64_t size;
     size_t n = 0;
     PS_TRY(ps_config_int(node, 1, INT32_MAX, &size, err));
-    while (n < PS_SCHED_MAX_PREFERRED && list[n])
+    while (n < PS_SCHED_MAX_PREFERRED && list[n] && list[n] != size)
         n++;
+    if (n < PS_SCHED_MAX_PREFERRED && list[n]) return PS_OK; /* said twice */
     if (n + 1 >= PS_SCHED_MAX_PREFERRED) return unsupported(r, node, err);
     for (; n > 0 && list[n - 1] > size; n--)
         list[n] = list[n - 1];

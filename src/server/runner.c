@@ -220,7 +220,7 @@ static size_t list_infers(worker *w, const ps_sched_batch *batch) {
     return w->infers.size;
 }
 
-static void run_batch(worker *w, const ps_sched_batch *batch, bool alone, int64_t *ret_measured) {
+static void run_batch(worker *w, ps_sched_batch *batch, bool alone, int64_t *ret_measured) {
     ps_runner *runner = w->runner;
     ps_batch_run run = { .cancel = &runner->cancel, .room = &w->room, .shadow = runner->options.shadow };
     /* A request that is alone gets all threads of the engine; runs that share the machine get one each. */
@@ -228,6 +228,8 @@ static void run_batch(worker *w, const ps_sched_batch *batch, bool alone, int64_
     size_t n = list_infers(w, batch);
     if (n) ps_batch_run_all(&run, w->infers.data, n);
     *ret_measured = run.measured_ns;
+    if (run.measured_ns) batch->items = run.items;
+    batch->cut = run.cut;
 }
 
 /* Those that their version failed, by the one that is to try instead: here, as they have been admitted once. */

@@ -77,7 +77,7 @@ ps_status ps_schedule_given_up(const ps_infer *infer, ps_error *err) {
 /* ---- models ---- */
 
 static ps_cache_key profile_key(const ps_served *s, char *target, size_t size) {
-    ps_snprintf(target, size, "%s%s %d", s->device, s->activations == PS_DTYPE_F16 ? " f16" : "", ps_cpu_count());
+    ps_snprintf(target, size, "%016" PRIx64 " %s%s", s->setup, s->device, s->activations == PS_DTYPE_F16 ? " f16" : "");
     return (ps_cache_key) { "latency", s->digest, sizeof s->digest, ps_version(), target };
 }
 
@@ -89,10 +89,15 @@ void ps_schedule_recall(ps_served *s) {
     if (ps_cache_get(s->cache, &key, &text, &s->profiles_size, &ignored) == PS_OK) s->profiles = text;
 }
 
+/* As many as its configuration allows, and all models together may have. */
+static uint32_t most_queued(const ps_served *s) {
+    return s->config.queue_size < PS_RUNNER_MAX_QUEUE ? (uint32_t)s->config.queue_size : PS_RUNNER_MAX_QUEUE;
+}
+
 ps_status ps_schedule_model(ps_sched *sched, int64_t target_ns, ps_runner *runner, ps_served *s, ps_error *err) {
     ps_sched_model_options options = { .max_batch = s->max_batch,
                                        .target_ns = target_ns,
-                                       .max_queue = (uint32_t)s->config.queue_size,
+                                       .max_queue = most_queued(s),
                                        .knobs = s->config.knobs };
     ps_error ignored = PS_ERROR_INIT;
     if (s->schedule) return PS_OK;

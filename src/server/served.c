@@ -178,6 +178,7 @@ static ps_status fill(ps_served *s, ps_engine *engine, const ps_served_options *
     PS_TRY(ps_used_devices_choose(o->devices, &s->config.devices, &s->arena, &s->device, &s->elsewhere, err));
     options.device = s->device;
     options.activations = s->activations = o->activations;
+    s->setup = o->setup;
     PS_TRY(read_memory_limit(s, &options.memory_limit, err));
     if (!options.memory_limit) s->relieve = o->relieve; /* its own limit is no matter of what others hold */
     s->relieve_ctx = o->relieve_ctx;

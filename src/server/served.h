@@ -58,6 +58,7 @@ typedef struct ps_served {
     bool may_keep;       /* the verdict is of the model, not of what memory there was */
     ps_cache *cache;    /* keeps what is learnt of the model's times; NULL: nothing is kept */
     uint64_t digest[2]; /* of the model file, if there is a cache */
+    uint64_t setup;     /* of ps_served_options */
     const char *device; /* never NULL; in the arena: the name of one, or a list of several */
     ps_dtype activations;
     bool elsewhere;     /* its configuration asks for devices, and the server uses none of them */
@@ -94,6 +95,7 @@ typedef struct ps_served_options {
     const char *config; /* the model's config.pbtxt or config.json */
     uint32_t max_batch; /* 1: no batching; else the most rows of a run, if the model allows it (probe.h) */
     ps_cache *cache;    /* may be NULL; outlives the model */
+    uint64_t setup;     /* a hash of what times depend on beside the model: devices, runners, threads */
     bool (*relieve)(void *ctx); /* of the model, from the start: see ps_served */
     void *relieve_ctx;
 } ps_served_options;

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/map.h"
 #include "base/os.h"
 #include "base/thread.h"
 #ifdef PS_WITH_GRPC
@@ -230,15 +231,33 @@ static ps_status start_http(ps_server *s, const ps_server_options *o, ps_error *
     return PS_OK;
 }
 
+static int runner_threads(const ps_server *s, const ps_server_options *o) {
+    return o->runners ? o->runners : ps_used_devices_runs(s->devices);
+}
+
+/* Another card, or processor, and runs that share it with others take other times: what was learnt is not theirs. */
+static uint64_t setup_of(const ps_server *s, const ps_server_options *o) {
+    const int counts[] = { runner_threads(s, o), ps_engine_threads(s->engine), ps_cpu_count() };
+    uint64_t hash = ps_hash_bytes(counts, sizeof counts, 0);
+    for (size_t i = 0; i < s->devices->n; i++) {
+        ps_device_info info = { .size = sizeof info };
+        if (ps_engine_find_device(s->engine, s->devices->all[i].name, &info, NULL) != PS_OK) continue;
+        hash = ps_hash_bytes(info.hardware, strlen(info.hardware), hash);
+        hash = ps_hash_bytes(info.driver, strlen(info.driver), hash);
+    }
+    return hash;
+}
+
 static ps_served_options served_options(const ps_server *s, const ps_server_options *o) {
     return (ps_served_options) { .devices = s->devices,
                                  .activations = o->activations,
                                  .max_batch = (uint32_t)(o->max_batch ? o->max_batch : DEFAULT_BATCH),
-                                 .cache = s->cache };
+                                 .cache = s->cache,
+                                 .setup = setup_of(s, o) };
 }
 
 static ps_status start_runner(ps_server *s, const ps_server_options *o, ps_error *err) {
-    ps_runner_options options = { .threads = o->runners ? o->runners : ps_used_devices_runs(s->devices),
+    ps_runner_options options = { .threads = runner_threads(s, o),
                                   .policy = o->batch_policy,
                                   .target_ns = o->latency_target_ms * INT64_C(1000000),
                                   .trace = s->trace,

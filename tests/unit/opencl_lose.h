@@ -1,7 +1,8 @@
-/* opencl_lose.h - several OpenCL devices, one of which can be lost; and a model's file. For tests. */
+/* opencl_lose.h - several OpenCL devices, one of which can be lost. For tests. */
 #ifndef PS_TEST_OPENCL_LOSE_H
 #define PS_TEST_OPENCL_LOSE_H
 
+#include "onnx_file.h"
 #include "opencl_compare.h"
 
 #include <stdatomic.h>
@@ -64,81 +65,5 @@ static inline ocl_device *lose_prepare(ps_engine *engine, int i) {
 }
 
 /* ---- a model's file, as the bytes of its protobuf ---- */
-
-typedef struct lose_bytes {
-    uint8_t data[1024];
-    size_t n;
-} lose_bytes;
-
-static inline void lose_put(lose_bytes *to, int field, const void *data, size_t size) {
-    to->data[to->n++] = (uint8_t)(field << 3 | 2);
-    to->data[to->n++] = (uint8_t)(size % 128 | (size < 128 ? 0 : 128));
-    if (size >= 128) to->data[to->n++] = (uint8_t)(size / 128);
-    memcpy(to->data + to->n, data, size);
-    to->n += size;
-}
-
-static inline void lose_put_text(lose_bytes *to, int field, const char *text) {
-    lose_put(to, field, text, strlen(text));
-}
-
-static inline void lose_put_in(lose_bytes *to, int field, const lose_bytes *inner) {
-    lose_put(to, field, inner->data, inner->n);
-}
-
-static inline void lose_put_number(lose_bytes *to, int field, int value) { /* below 128 */
-    to->data[to->n++] = (uint8_t)(field << 3);
-    to->data[to->n++] = (uint8_t)value;
-}
-
-/* f32 [n, 8] */
-static inline void lose_put_end(lose_bytes *graph, int field, const char *name) {
-    lose_bytes extent[2] = { { .n = 0 } }, shape = { .n = 0 }, tensor = { .n = 0 }, type = { .n = 0 }, end = { .n = 0 };
-    lose_put_text(&extent[0], 2, "n");
-    lose_put_number(&extent[1], 1, 8);
-    for (int i = 0; i < 2; i++)
-        lose_put_in(&shape, 1, &extent[i]);
-    lose_put_number(&tensor, 1, 1);
-    lose_put_in(&tensor, 2, &shape);
-    lose_put_in(&type, 1, &tensor);
-    lose_put_text(&end, 1, name);
-    lose_put_in(&end, 2, &type);
-    lose_put_in(graph, field, &end);
-}
-
-/* y = Relu(x · w), x [n, 8], w [8, 8] with `scale` in its diagonal. */
-static inline void lose_write_model(const char *path, float scale) {
-    lose_bytes product = { .n = 0 }, relu = { .n = 0 }, w = { .n = 0 }, graph = { .n = 0 }, opset = { .n = 0 };
-    lose_bytes model = { .n = 0 };
-    float data[64] = { 0 };
-    for (int i = 0; i < 8; i++)
-        data[9 * i] = scale;
-    lose_put_text(&product, 1, "x");
-    lose_put_text(&product, 1, "w");
-    lose_put_text(&product, 2, "t");
-    lose_put_text(&product, 4, "MatMul");
-    lose_put_text(&relu, 1, "t");
-    lose_put_text(&relu, 2, "y");
-    lose_put_text(&relu, 4, "Relu");
-    lose_put_number(&w, 1, 8);
-    lose_put_number(&w, 1, 8);
-    lose_put_number(&w, 2, 1);
-    lose_put_text(&w, 8, "w");
-    lose_put(&w, 9, data, sizeof data);
-    lose_put_in(&graph, 1, &product);
-    lose_put_in(&graph, 1, &relu);
-    lose_put_text(&graph, 2, "g");
-    lose_put_in(&graph, 5, &w);
-    lose_put_end(&graph, 11, "x");
-    lose_put_end(&graph, 12, "y");
-    lose_put_number(&opset, 2, 17);
-    lose_put_number(&model, 1, 8);
-    lose_put_in(&model, 7, &graph);
-    lose_put_in(&model, 8, &opset);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(model.data, 1, model.n, f), model.n);
-    fclose(f);
-}
 
 #endif

@@ -222,7 +222,7 @@ static void test_loss_of_files(void **state) {
     char folder[256], path[300];
     assert_true(ps_test_temp_dir(folder, sizeof folder));
     ps_snprintf(path, sizeof path, "%s/model.onnx", folder);
-    lose_write_model(path, 3);
+    onnx_write_model(path, 3);
     for (int from_memory = 0; from_memory < 2; from_memory++) {
         ps_model *m = NULL;
         ps_error err = PS_ERROR_INIT;

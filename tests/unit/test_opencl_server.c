@@ -131,7 +131,7 @@ static int setup(void **state) {
     (void)cmp_teardown;
     if (!ps_mutex_init(&log_lock) || !ps_test_temp_dir(folder, sizeof folder)) return -1;
     ps_snprintf(file, sizeof file, "%s/m.onnx", folder);
-    lose_write_model(file, 3);
+    onnx_write_model(file, 3);
     return 0;
 }
 
@@ -303,7 +303,7 @@ static void test_instance_group(void **state) {
     ps_snprintf(config, sizeof config, "%s/repository/m", folder);
     assert_int_equal(mkdir(config, 0700), 0);
     ps_snprintf(model, sizeof model, "%s/repository/m/model.onnx", folder);
-    lose_write_model(model, 3);
+    onnx_write_model(model, 3);
     ps_snprintf(config, sizeof config, "%s/repository/m/config.pbtxt", folder);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         FILE *f = fopen(config, "w");

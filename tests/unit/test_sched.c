@@ -92,18 +92,6 @@ static void took_dropped(world *w) {
     }
 }
 
-/* All shapes that the model keeps are in use. */
-static bool shapes_full(const world *w, int model, uint64_t shape) {
-    uint32_t used = 0, n = 0;
-    for (size_t i = 0; i < w->n; i++) {
-        const item *it = &w->all[i];
-        if (it->model == model && (it->at == HERE || it->at == RUNS)) used |= 1u << it->r.shape;
-    }
-    for (uint32_t bits = used; bits; bits &= bits - 1)
-        n++;
-    return n >= MAX_SHAPES && !(used >> shape & 1);
-}
-
 static void admit_one(world *w) {
     item *it = &w->all[w->n++];
     it->model = (int)draw(w, MODELS);
@@ -123,6 +111,7 @@ static void admit_one(world *w) {
     if (v.reason == PS_SCHED_OK) {
         it->at = HERE;
         w->here++;
+        took_dropped(w); /* it may have another's place */
         assert_true(w->here <= MAX_QUEUE);
         return;
     }
@@ -131,7 +120,7 @@ static void admit_one(world *w) {
     if (v.reason == PS_SCHED_TOO_LATE)
         assert_true(it->r.deadline_ns != 0);
     else
-        assert_true(v.reason == PS_SCHED_FULL && (w->here >= MAX_QUEUE / 2 || shapes_full(w, it->model, it->r.shape)));
+        assert_true(v.reason == PS_SCHED_FULL && w->here >= MAX_QUEUE / 2);
 }
 
 static void cancel_one(world *w) {
@@ -516,7 +505,8 @@ static int answered_in_time(fixture *f, int64_t *now, int seconds, int64_t run_n
             continue;
         }
         const bool whole = run_ns <= 100 * MS;
-        ps_sched_complete(f->s, &f->batch, whole ? run_ns : 0, *now + (whole ? run_ns : 100 * MS));
+        f->batch.cut = !whole;
+        run_for(f, *now, whole ? run_ns : 100 * MS);
         n += whole;
     }
     return n;
@@ -544,6 +534,25 @@ static void test_past_times_are_tried_again(void **state) {
     assert_in_range(answered_in_time(&f, &now, 20, 5 * MS), 120, 200);
     assert_int_equal(answered_in_time(&f, &now, 20, 5 * MS), 200);
     ps_sched_free(f.s);
+}
+
+/* Runs that are stopped at their deadlines tell how long they take at least, whether nothing was known before or less:
+ * then nobody is let in to be stopped as well, but one a second. They are charged, too: another model gets its half. */
+static void test_stopped_runs_count(void **state) {
+    static const ps_sched_model_options alone = { .target_ns = 100 * MS, .max_batch = 1 };
+    for (int known = 0; known < 2; known++) {
+        ps_sched_options o = { .policy = NULL };
+        fixture f = { .s = create(&o) };
+        f.m = add_model(f.s, &alone);
+        ps_sched_stats stats;
+        int64_t now = 10 * MS;
+        if (known) assert_int_equal(ps_sched_seed(f.s, f.m, 0, 1, 1, 1000, 20 * MS, 0, NULL), PS_OK);
+        assert_int_equal(answered_in_time(&f, &now, 3, 200 * MS), 0);
+        ps_sched_model_stats(f.m, &stats);
+        assert_in_range(stats.admitted, 1, 10);
+        assert_true(stats.run_ns >= 100 * MS * stats.batches);
+        ps_sched_free(f.s);
+    }
 }
 
 /* What cannot end in time is dropped before it runs; without a deadline it runs late instead. */
@@ -676,6 +685,52 @@ static void test_ageing(void **state) {
     free(r);
 }
 
+/* One late request of its own kind (a shape, or a model) beside others that always have some in time, and fill the
+ * device: it waits no longer than the bound, though nothing of its kind has run that it could be counted after. */
+static void check_rare_kind(bool other_model, int floods) {
+    enum { N = 4000 };
+    ps_sched_options o = { .ageing_ns = 300 * MS };
+    ps_sched_model_options mo = { .max_batch = 2, .target_ns = 50 * MS };
+    fixture f = { .s = create(&o) };
+    f.m = add_model(f.s, &mo);
+    ps_sched_model_options wide = { .max_batch = 32, .target_ns = 50 * MS };
+    ps_sched_model *its = other_model ? add_model(f.s, &wide) : f.m; /* a batch of one wastes the device */
+    ps_sched_request *r = calloc(N, sizeof *r), rare = request(MS, 0);
+    assert_non_null(r);
+    rare.shape = 7;
+    int64_t now = 80 * MS, waited = 0;
+    for (uint32_t b = 1; b <= 2; b++) {
+        assert_int_equal(ps_sched_seed(f.s, f.m, 0, 1, b, 1000, (2 + b) * MS, 0, NULL), PS_OK);
+        assert_int_equal(ps_sched_seed(f.s, its, 8, 1, b, 1000, (2 + b) * MS, 0, NULL), PS_OK);
+    }
+    for (uint32_t b = 1; b <= (other_model ? 32 : 2); b++)
+        assert_int_equal(ps_sched_seed(f.s, its, 7, 1, b, 1000, (2 + b) * MS, 0, NULL), PS_OK);
+    assert_int_equal(ps_sched_admit(f.s, its, &rare, now).reason, PS_SCHED_OK);
+    for (int i = 0; i < N && !waited; i++, now += MS) {
+        const bool second = floods > 1 && i % 2;
+        r[i] = request(now, 0);
+        r[i].priority = !other_model;
+        r[i].shape = second ? 8 : 0;
+        assert_int_equal(ps_sched_admit(f.s, second ? its : f.m, &r[i], now).reason, PS_SCHED_OK);
+        if (i % 4 != 3) continue;
+        assert_int_equal(ps_sched_next(f.s, now, &f.batch, &f.until), PS_SCHED_RUN);
+        if (f.batch.first == &rare) waited = now - rare.arrival_ns;
+        run_for(&f, now, 4 * MS - 1000);
+    }
+    assert_in_range(waited, 1, 300 * MS + 8 * MS);
+    ps_sched_remove_model(f.s, f.m);
+    if (other_model) ps_sched_remove_model(f.s, its);
+    ps_sched_take_dropped(f.s);
+    ps_sched_free(f.s);
+    free(r);
+}
+
+static void test_no_kind_starves(void **state) {
+    check_rare_kind(false, 1);
+    check_rare_kind(true, 1);
+    check_rare_kind(true, 2);
+}
+
 /* Two models that both ask for all of the device get it by weight; within 5 %, the quantum's share of the run. */
 static void test_shares_of_models(void **state) {
     ps_sched_options o = { 0 };
@@ -789,6 +844,69 @@ static void test_items(void **state) {
         run_for(&f, now, 30 * MS);
     }
     ps_sched_free(f.s);
+}
+
+/* Rows without elements cost nothing to send: their number is no measure of anything. */
+static void test_very_many_items(void **state) {
+    static const uint32_t items[] = { UINT32_MAX, 1, 3 };
+    ps_sched_model_options mo = { .target_ns = 10000 * MS };
+    ps_sched_options o = { .policy = NULL };
+    fixture f = { .s = create(&o) };
+    f.m = add_model(f.s, &mo);
+    ps_sched_request r[3];
+    int done = 0;
+    assert_int_equal(ps_sched_seed(f.s, f.m, 0, 1, 1, 1000, 5 * MS, 0, NULL), PS_OK);
+    for (int i = 0; i < 3; i++) {
+        r[i] = request(MS, 0);
+        r[i].items = items[i];
+        admit_ok(&f, &r[i]);
+    }
+    for (int64_t now = 2 * MS; done < 3; now += 5 * MS) {
+        assert_int_equal(ps_sched_next(f.s, now, &f.batch, &f.until), PS_SCHED_RUN);
+        assert_in_range(f.batch.items, 1, 1 << 20);
+        done += (int)f.batch.requests;
+        run_for(&f, now, 5 * MS);
+    }
+    ps_sched_free(f.s);
+}
+
+/* However many shapes wait: the first class, the earliest deadline and another model are seen, and a shape is no reason
+ * to refuse. */
+static void test_many_shapes(void **state) {
+    enum { N = 1000 };
+    ps_sched_model_options mo = { .target_ns = 10000 * MS };
+    ps_sched_options o = { .policy = NULL };
+    fixture f = { .s = create(&o) };
+    f.m = add_model(f.s, &mo);
+    ps_sched_model *other = add_model(f.s, &mo);
+    ps_sched_request *r = calloc(N, sizeof *r), urgent[3];
+    assert_non_null(r);
+    for (int i = 0; i < N; i++) {
+        r[i] = request(MS, 0);
+        r[i].shape = 100 + (uint64_t)i;
+        admit_ok(&f, &r[i]);
+    }
+    for (int i = 100; i < N; i++)
+        assert_true(ps_sched_cancel(f.s, &r[i]));
+    for (int i = 0; i < 3; i++) {
+        urgent[i] = request(2 * MS, i == 1 ? 200 * MS : i == 2 ? 300 * MS : 0);
+        urgent[i].shape = (uint64_t)i;
+        urgent[i].priority = i == 0;
+        assert_int_equal(ps_sched_admit(f.s, i == 2 ? other : f.m, &urgent[i], 2 * MS).reason, PS_SCHED_OK);
+    }
+    int64_t now = 3 * MS;
+    int seen = 0;
+    for (int i = 0; i < 3; i++, now += 5 * MS) {
+        assert_int_equal(ps_sched_next(f.s, now, &f.batch, &f.until), PS_SCHED_RUN);
+        for (int k = 0; k < 3; k++)
+            seen |= (f.batch.first == &urgent[k]) << k;
+        run_for(&f, now, 5 * MS);
+    }
+    assert_int_equal(seen, 7);
+    ps_sched_remove_model(f.s, f.m);
+    ps_sched_take_dropped(f.s);
+    ps_sched_free(f.s);
+    free(r);
 }
 
 static void test_triton(void **state) {
@@ -1022,6 +1140,7 @@ int main(void) {
         cmocka_unit_test(test_admission),
         cmocka_unit_test(test_refusal_beforehand),
         cmocka_unit_test(test_past_times_are_tried_again),
+        cmocka_unit_test(test_stopped_runs_count),
         cmocka_unit_test(test_early_drop),
         cmocka_unit_test(test_transit),
         cmocka_unit_test(test_time_between_runs),
@@ -1029,10 +1148,13 @@ int main(void) {
         cmocka_unit_test(test_loading),
         cmocka_unit_test(test_sequence),
         cmocka_unit_test(test_ageing),
+        cmocka_unit_test(test_no_kind_starves),
         cmocka_unit_test(test_shares_of_models),
         cmocka_unit_test(test_shares_of_tenants),
         cmocka_unit_test(test_shapes_do_not_mix),
         cmocka_unit_test(test_items),
+        cmocka_unit_test(test_very_many_items),
+        cmocka_unit_test(test_many_shapes),
         cmocka_unit_test(test_triton),
         cmocka_unit_test(test_fixed),
         cmocka_unit_test(test_aimd),
