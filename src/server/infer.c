@@ -58,16 +58,30 @@ void ps_core_count_refusal(ps_infer *infer, ps_status status) {
 
 /* ---- its model ---- */
 
+/* When the answer is of no use any more, as far as is known before the model is; 0: never. */
+static int64_t latest(const ps_infer *infer) {
+    const int64_t until = infer->timeout_us ? infer->arrived_ns + infer->timeout_us * 1000 : 0;
+    return until && (!infer->deadline_ns || until < infer->deadline_ns) ? until : infer->deadline_ns;
+}
+
 ps_status ps_core_acquire(ps_repository *repo, ps_infer *infer, const char *name, const char *version, ps_served **ret,
                           ps_error *err) {
-    bool routed;
-    ps_status status = ps_repository_acquire(repo, name, version, ret, &routed, err);
+    bool routed = false;
+    ps_load_wait *w = &infer->wait;
+    ps_status status = PS_UNAVAILABLE;
+    w->in_order = *infer->sequence_id && w->over && !w->until_ns && ps_repository_waits(repo);
+    if (!w->in_order) status = ps_repository_acquire(repo, name, version, ret, &routed, err);
     infer->route = (ps_routed) { .repo = routed ? repo : NULL };
-    if (infer->wait.until_ns) infer->loaded_ns = ps_clock_ns();
-    if (status != PS_UNAVAILABLE || !infer->wait.over) return status;
+    if (w->until_ns) infer->loaded_ns = ps_clock_ns();
+    if (status != PS_UNAVAILABLE || !w->over) return status;
+    w->given_up = &infer->abandoned;
+    w->most_ns = latest(infer);
+    PS_FAIL_IF(w->most_ns && ps_clock_ns() >= w->most_ns, err, DEADLINE,
+               "model '%.255s': the request's timeout of %lld microseconds passed while the model was being loaded",
+               name, (long long)((w->most_ns - infer->arrived_ns) / 1000));
     if (infer->park) infer->park(infer); /* first: once it waits, another thread may have it at once */
     infer->park = NULL;
-    status = ps_repository_await(repo, name, version, &infer->wait, ret, &routed, err);
+    status = ps_repository_await(repo, name, version, w, ret, &routed, err);
     if (status == PS_OK && *ret && routed) infer->route.repo = repo; /* else it may be another thread's already */
     return status;
 }
@@ -219,7 +233,6 @@ ps_status ps_core_submit(ps_runner *runner, ps_infer *infer, ps_served *take_ser
     }
     int64_t most = infer->served->config.timeout_us;
     if (most && (!infer->timeout_us || most < infer->timeout_us)) infer->timeout_us = most;
-    int64_t until = infer->timeout_us ? infer->arrived_ns + infer->timeout_us * 1000 : 0;
-    if (until && (!infer->deadline_ns || until < infer->deadline_ns)) infer->deadline_ns = until;
+    infer->deadline_ns = latest(infer);
     return ps_runner_submit(runner, infer, err);
 }

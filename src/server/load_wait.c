@@ -3,13 +3,21 @@
 #include "base/os.h"
 #include "base/thread.h"
 
+/* A key whose waiters are just being told; on the stack of whoever does. */
+typedef struct telling {
+    const void *key;
+    struct telling *next;
+} telling;
+
 struct ps_load_waits {
     ps_alloc_state *alloc;
+    atomic_size_t n; /* that wait or are being told */
     ps_thread thread; /* ends the wait of those that waited for too long */
     ps_mutex lock;
     ps_cond changed;
     ps_load_wait *first, *last; /* in order of arrival; guarded by lock, like all below */
-    int64_t awake_ns;           /* when the thread looks again */
+    telling *told;
+    int64_t awake_ns; /* when the thread looks again */
     bool stopping;
 };
 
@@ -22,12 +30,13 @@ static void unlink_wait(ps_load_waits *waits, ps_load_wait *w) {
     w->key = NULL;
 }
 
-/* Takes those out that wait for key (NULL: any) and were to wait until then at most. Returns them linked by `next`. */
-static ps_load_wait *take(ps_load_waits *waits, const void *key, int64_t until_ns) {
+/* Takes those out that wait for key (NULL: any) and were to wait until then at most; or of these those that joined.
+ * Returns them linked by `next`. */
+static ps_load_wait *take(ps_load_waits *waits, const void *key, int64_t until_ns, bool joined) {
     ps_load_wait *taken = NULL, **end = &taken;
     for (ps_load_wait *w = waits->first, *next; w; w = next) {
         next = w->next;
-        if ((key && w->key != key) || w->until_ns > until_ns) continue;
+        if ((key && w->key != key) || w->until_ns > until_ns || (joined && !w->joined)) continue;
         unlink_wait(waits, w);
         *end = w;
         end = &w->next;
@@ -44,11 +53,12 @@ static int64_t first_end(const ps_load_waits *waits) {
 
 /* ---- without the lock ---- */
 
-static void end_all(ps_load_wait *w) {
+static void end_all(ps_load_waits *waits, ps_load_wait *w) {
     for (ps_load_wait *next; w; w = next) {
         next = w->next;
         w->next = NULL;
         w->over(w);
+        atomic_fetch_sub(&waits->n, 1);
     }
 }
 
@@ -56,10 +66,10 @@ static void watch_time(void *arg) {
     ps_load_waits *waits = arg;
     ps_mutex_lock(&waits->lock);
     while (!waits->stopping) {
-        ps_load_wait *late = take(waits, NULL, ps_clock_ns());
+        ps_load_wait *late = take(waits, NULL, ps_clock_ns(), false);
         if (late) {
             ps_mutex_unlock(&waits->lock);
-            end_all(late);
+            end_all(waits, late);
             ps_mutex_lock(&waits->lock);
         } else if ((waits->awake_ns = first_end(waits)) < INT64_MAX) {
             (void)ps_cond_wait_until(&waits->changed, &waits->lock, waits->awake_ns);
@@ -97,31 +107,80 @@ void ps_load_waits_free(ps_load_waits *waits) {
     ps_free(waits->alloc, waits);
 }
 
-void ps_load_waits_add(ps_load_waits *waits, const void *key, ps_load_wait *w) {
-    ps_mutex_lock(&waits->lock);
+/* Called with the lock held. */
+static void link_wait(ps_load_waits *waits, const void *key, ps_load_wait *w, bool joined) {
     w->key = key;
+    w->joined = joined;
     w->next = NULL;
     w->previous = waits->last;
     *(waits->last ? &waits->last->next : &waits->first) = w;
     waits->last = w;
+    atomic_fetch_add(&waits->n, 1);
     if (w->until_ns < waits->awake_ns) {
         waits->awake_ns = w->until_ns;
         ps_cond_signal(&waits->changed);
     }
+}
+
+static bool is_given_up(const ps_load_wait *w) {
+    return w->given_up && atomic_load_explicit(w->given_up, memory_order_relaxed); /* the lock orders it */
+}
+
+bool ps_load_waits_add(ps_load_waits *waits, const void *key, ps_load_wait *w) {
+    ps_mutex_lock(&waits->lock);
+    const bool wanted = !is_given_up(w);
+    if (wanted) link_wait(waits, key, w, false);
     ps_mutex_unlock(&waits->lock);
+    return wanted;
+}
+
+/* Called with the lock held. */
+static bool has_others(const ps_load_waits *waits, const void *key) {
+    for (const telling *t = waits->told; t; t = t->next)
+        if (!t->key || t->key == key) return true;
+    for (const ps_load_wait *w = waits->first; w; w = w->next)
+        if (w->key == key) return true;
+    return false;
+}
+
+bool ps_load_waits_join(ps_load_waits *waits, const void *key, ps_load_wait *w) {
+    ps_mutex_lock(&waits->lock);
+    const bool joins = has_others(waits, key) && !is_given_up(w);
+    if (joins) link_wait(waits, key, w, true);
+    ps_mutex_unlock(&waits->lock);
+    return joins;
+}
+
+bool ps_load_waits_any(const ps_load_waits *waits) {
+    return atomic_load(&waits->n) > 0;
 }
 
 bool ps_load_waits_remove(ps_load_waits *waits, ps_load_wait *w) {
     ps_mutex_lock(&waits->lock);
     bool waited = w->key != NULL;
-    if (waited) unlink_wait(waits, w);
+    if (waited) {
+        unlink_wait(waits, w);
+        atomic_fetch_sub(&waits->n, 1);
+    }
     ps_mutex_unlock(&waits->lock);
     return waited;
 }
 
 void ps_load_waits_end(ps_load_waits *waits, const void *key) {
+    telling mine = { .key = key };
     ps_mutex_lock(&waits->lock);
-    ps_load_wait *taken = take(waits, key, INT64_MAX);
+    mine.next = waits->told;
+    waits->told = &mine;
+    ps_load_wait *taken = take(waits, key, INT64_MAX, false);
+    while (taken) { /* who is told may wait anew at once: only those that joined are next */
+        ps_mutex_unlock(&waits->lock);
+        end_all(waits, taken);
+        ps_mutex_lock(&waits->lock);
+        taken = take(waits, key, INT64_MAX, true);
+    }
+    telling **at = &waits->told;
+    while (*at != &mine)
+        at = &(*at)->next;
+    *at = mine.next;
     ps_mutex_unlock(&waits->lock);
-    end_all(taken);
 }

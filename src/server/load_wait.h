@@ -6,6 +6,8 @@
 #ifndef PS_SERVER_LOAD_WAIT_H
 #define PS_SERVER_LOAD_WAIT_H
 
+#include <stdatomic.h>
+
 #include "base/alloc.h"
 #include "base/error.h"
 
@@ -17,18 +19,28 @@ struct ps_load_wait {
     /* Called once for each ps_load_waits_add, without a lock, on any thread: it waits no longer, and asks again. */
     void (*over)(ps_load_wait *w);
     int64_t until_ns; /* of ps_clock_ns; 0: it never waited */
-    const void *key;  /* guarded by the lock, like the links; NULL: it does not wait */
+    int64_t most_ns;  /* the latest until_ns that makes sense; 0: none is too late */
+    const atomic_bool *given_up; /* NULL, or set before ps_load_waits_remove by whoever does not want it to wait */
+    bool in_order;               /* not before those that wait for the same, if they are just being told */
+    const void *key;  /* guarded by the lock, like all below; NULL: it does not wait */
+    bool joined;
     ps_load_wait *previous, *next;
 };
 
 ps_status ps_load_waits_create(ps_alloc_state *alloc, ps_load_waits **ret, ps_error *err);
 void ps_load_waits_free(ps_load_waits *waits); /* nothing waits any more; NULL is allowed */
 
-/* Until ps_load_waits_end for the key, or w->until_ns, which is set. */
-void ps_load_waits_add(ps_load_waits *waits, const void *key, ps_load_wait *w);
+/* Until ps_load_waits_end for the key, or w->until_ns, which is set. False: it is given up, and does not wait. */
+bool ps_load_waits_add(ps_load_waits *waits, const void *key, ps_load_wait *w);
+/* The same, if others wait for the key, or have not all been told yet that the wait is over: then it is told after
+ * them. False: there are none, and it does not wait. */
+bool ps_load_waits_join(ps_load_waits *waits, const void *key, ps_load_wait *w);
+/* Does anybody wait, or is being told? Without a lock: of those that came before on the calling thread it is true. */
+bool ps_load_waits_any(const ps_load_waits *waits);
 /* True: it waits no longer, and `over` is not called. */
 bool ps_load_waits_remove(ps_load_waits *waits, ps_load_wait *w);
-/* Those of the key (NULL: all) wait no longer: their `over` is called on this thread. */
+/* Those of the key (NULL: all) wait no longer: their `over` is called on this thread, in order, and that of those that
+ * join meanwhile. */
 void ps_load_waits_end(ps_load_waits *waits, const void *key);
 
 #endif

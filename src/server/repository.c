@@ -300,15 +300,30 @@ ps_status ps_repository_peek(ps_repository *repo, const char *name, const char *
     return status;
 }
 
+static void set_end(ps_load_wait *w, int64_t until_ns) {
+    if (w->until_ns) return; /* it has waited before */
+    w->until_ns = w->most_ns && w->most_ns < until_ns ? w->most_ns : until_ns;
+}
+
+/* Behind earlier ones that wait for the model still, though it may be there. */
+static bool join(ps_repository *repo, const char *name, ps_load_wait *w) {
+    const ps_entry *e = ps_repository_find(repo, name);
+    if (!e || !w->in_order || w->until_ns) return false;
+    set_end(w, ps_clock_ns() + repo->options.load_timeout_ns);
+    const bool joins = ps_load_waits_join(repo->waits, e, w); /* then it may be another thread's already */
+    if (!joins) w->until_ns = 0;
+    return joins;
+}
+
 /* Called with the lock held: the model's state does not change in between. */
 static ps_status await(ps_repository *repo, const ps_entry *e, ps_load_wait *w, ps_error *err) {
     int64_t now = ps_clock_ns(), timeout_ns = repo->options.load_timeout_ns;
     PS_FAIL_IF(atomic_load(&repo->stop_loading), err, UNAVAILABLE, "the server is shutting down");
-    if (!w->until_ns) w->until_ns = now + timeout_ns;
+    set_end(w, now + timeout_ns);
     PS_FAIL_IF(now >= w->until_ns, err, UNAVAILABLE,
                "model '%s' is still being loaded after %lld s, which is as long as a request waits for that", e->name,
                (long long)(timeout_ns / 1000000000));
-    ps_load_waits_add(repo->waits, e, w);
+    PS_FAIL_IF(!ps_load_waits_add(repo->waits, e, w), err, CANCELLED, "the client gave the request up");
     return PS_OK;
 }
 
@@ -317,7 +332,12 @@ ps_status ps_repository_await(ps_repository *repo, const char *name, const char 
     ps_entry *loading;
     ps_error reason = PS_ERROR_INIT;
     *ret = NULL;
+    *ret_routed = false;
     ps_mutex_lock(&repo->lock);
+    if (join(repo, name, w)) {
+        ps_mutex_unlock(&repo->lock);
+        return PS_OK;
+    }
     ps_status status = acquire(repo, name, version, true, ret, &loading, ret_routed, &reason);
     if (loading && repo->options.load_timeout_ns) {
         reason = (ps_error)PS_ERROR_INIT;
@@ -326,6 +346,10 @@ ps_status ps_repository_await(ps_repository *repo, const char *name, const char 
     ps_mutex_unlock(&repo->lock);
     if (status != PS_OK && err) *err = reason;
     return status;
+}
+
+bool ps_repository_waits(const ps_repository *repo) {
+    return ps_load_waits_any(repo->waits);
 }
 
 bool ps_repository_leave(ps_repository *repo, ps_load_wait *w) {

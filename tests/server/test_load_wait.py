@@ -113,6 +113,18 @@ def test_they_do_not_wait_for_ever(start):
         assert time.monotonic() - begin < WAIT
 
 
+def test_a_timeout_ends_the_wait(start):
+    """A request that says how long its answer is of use does not wait for its model for longer."""
+    server = start()
+    with client.InferenceServerClient(server.grpc) as c:
+        begin = time.monotonic()
+        with pytest.raises(InferenceServerException, match="timeout of 200000 microseconds passed while the model was being"):
+            c.infer("second", [tensor(X)], timeout=200_000)
+        took = time.monotonic() - begin
+    assert not server.loaded(), "it loads too fast for this test"
+    assert 0.2 <= took < 2
+
+
 def test_they_need_not_wait(start):
     server = start("--load-timeout", 0)
     reply = server.ask()

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -69,6 +70,73 @@ static void test_waits(void **state) {
     assert_int_equal(ps_load_waits_create(&alloc, &waits, NULL), PS_NO_MEMORY);
 }
 
+/* ---- order ---- */
+
+typedef struct ordered {
+    ps_load_wait wait; /* first */
+    ps_load_waits *waits;
+    struct ordered *comes; /* while this one is told */
+    bool again, joins;
+    char *order, name;
+} ordered;
+
+static void note(ps_load_wait *w) {
+    ordered *o = (ordered *)w;
+    o->order[strlen(o->order)] = o->name;
+    if (o->comes) {
+        assert_true(ps_load_waits_any(o->waits));
+        o->comes->joins = ps_load_waits_join(o->waits, o->order, &o->comes->wait);
+    }
+    if (o->again) assert_true(ps_load_waits_add(o->waits, o->order, w)); /* its model is not there after all */
+}
+
+/* Who comes while those before it are being told is told after them, and does not go ahead; who waits anew is not told
+ * twice. */
+static void test_order(void **state) {
+    ps_alloc_state alloc;
+    ps_load_waits *waits;
+    char order[9] = "", other[9] = "";
+    ordered a = { .name = 'a' }, b = { .name = 'b', .again = true }, c = { .name = 'c' }, d = { .name = 'd' };
+    ordered *all[] = { &a, &b, &c, &d };
+    ps_alloc_state_init(&alloc, NULL);
+    assert_int_equal(ps_load_waits_create(&alloc, &waits, NULL), PS_OK);
+    for (int i = 0; i < 4; i++) {
+        all[i]->wait = (ps_load_wait) { .over = note, .until_ns = INT64_MAX - 1 };
+        all[i]->waits = waits;
+        all[i]->order = order;
+    }
+    a.comes = &c;
+    c.comes = &d;
+    assert_false(ps_load_waits_any(waits));
+    assert_false(ps_load_waits_join(waits, order, &a.wait));
+    assert_true(ps_load_waits_add(waits, order, &a.wait));
+    assert_false(ps_load_waits_join(waits, other, &b.wait));
+    assert_true(ps_load_waits_join(waits, order, &b.wait));
+    ps_load_waits_end(waits, order);
+    assert_string_equal(order, "abcd");
+    assert_true(c.joins && d.joins);
+    assert_true(ps_load_waits_remove(waits, &b.wait));
+    assert_false(ps_load_waits_any(waits));
+    ps_load_waits_free(waits);
+}
+
+/* Given up before it waits: nobody would take it out. */
+static void test_given_up(void **state) {
+    ps_alloc_state alloc;
+    ps_load_waits *waits;
+    atomic_bool gone = true;
+    request a = { 0 };
+    int key;
+    ps_alloc_state_init(&alloc, NULL);
+    assert_int_equal(ps_load_waits_create(&alloc, &waits, NULL), PS_OK);
+    a.wait.given_up = &gone;
+    a.wait.until_ns = INT64_MAX - 1;
+    assert_false(ps_load_waits_remove(waits, &a.wait));
+    assert_false(ps_load_waits_add(waits, &key, &a.wait));
+    assert_false(ps_load_waits_any(waits));
+    ps_load_waits_free(waits);
+}
+
 typedef struct race {
     ps_load_waits *waits;
     request all[MANY];
@@ -116,6 +184,7 @@ static void test_each_ends_once(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_waits), cmocka_unit_test(test_each_ends_once) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_waits), cmocka_unit_test(test_order),
+                                        cmocka_unit_test(test_given_up), cmocka_unit_test(test_each_ends_once) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -103,6 +103,7 @@ static ps_status submit(ps_grpc *g, ps_infer *infer, const ps_message *m, const 
 }
 
 bool ps_grpc_give_up(ps_grpc *g, ps_infer *infer) {
+    atomic_store(&infer->abandoned, true); /* first: it may be about to wait */
     return ps_repository_leave(g->options.repository, &infer->wait) || ps_runner_give_up(g->options.runner, infer);
 }
 

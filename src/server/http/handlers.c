@@ -100,6 +100,7 @@ static ps_status encode(ps_infer *infer, ps_error *err) {
 
 static bool give_up(void *ctx) {
     ps_exchange *x = ctx;
+    atomic_store(&x->infer.abandoned, true); /* first: it may be about to wait */
     return ps_repository_leave(x->http->options.repository, &x->infer.wait) ||
            ps_runner_give_up(x->http->options.runner, &x->infer);
 }
