@@ -74,12 +74,15 @@ typedef struct ps_server_options {
     size_t device_limit_count;
     int device_tries; /* to open a device that was lost anew, before its models are given up; 0: 10, -1: none */
     ps_dtype activations; /* of all models, as ps_model_options.activations */
+    /* "NAME=WEIGHT,...", weights from 1 to 1000: what requests with the parameter `tenant` get of the device beside
+     * each other, those with none or another name together as one of weight 1. NULL: all are alike. */
+    const char *tenants;
 } ps_server_options;
 
 #define PS_SERVER_OPTIONS_INIT                                                                                         \
     {                                                                                                                  \
         sizeof(ps_server_options), 0, 8000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8001, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, 0, PS_DTYPE_UNDEFINED                                                                                \
+            0, 0, 0, PS_DTYPE_UNDEFINED, 0                                                                             \
     }
 
 PS_API ps_status ps_server_start(ps_engine *engine, const ps_server_options *options, ps_server **ret_server,

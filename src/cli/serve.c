@@ -61,6 +61,7 @@ static bool read_batching(const cli_args *args, ps_server_options *o) {
     const char *target = cli_get(args, "latency-target");
     bool automatic = !target || strcmp(target, "auto") == 0;
     o->batch_policy = cli_get(args, "batch-policy");
+    o->tenants = cli_get(args, "tenants");
     return (automatic || cli_get_int(args, "latency-target", 1, 1 << 20, &o->latency_target_ms)) &&
            cli_get_int(args, "max-batch", 1, 1024, &o->max_batch) &&
            cli_get_int(args, "batch-size", 1, 1024, &o->batch_size) &&
@@ -282,6 +283,8 @@ static const cli_option options[] = {
     { "batch-size", CLI_TEXT, "N", "policies fixed and triton: the size", "--max-batch" },
     { "batch-delay", CLI_TEXT, "MS", "policies fixed and triton: longest wait for a full batch", "0" },
     { "queue-timeout", CLI_TEXT, "MS", "policies fixed and triton: longest wait in the queue", "none" },
+    { "tenants", CLI_TEXT, "NAME=WEIGHT,...",
+      "shares of the device for requests whose parameter 'tenant' says so; weights from 1 to 1000", "none" },
     { "load-timeout", CLI_TEXT, "S", "how long a request waits for its model to be loaded; 0: it is refused", "30" },
     { "client-seconds", CLI_TEXT, "S", "patience with slow clients", "30" },
     { "shared-memory", CLI_WORDS, "auto|on|off",

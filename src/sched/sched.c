@@ -174,6 +174,7 @@ void ps_sched_model_stats(const ps_sched_model *m, ps_sched_stats *ret) {
     *ret = m->stats;
     ret->queued = m->queued;
     ret->running = m->running;
+    ret->weight = m->weight;
     ret->guard = m->guard;
     ret->stretch = ps_sched_stretch(m->sched);
     ret->transit_ns = m->sched->transit_ns;

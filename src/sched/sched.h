@@ -149,6 +149,7 @@ typedef struct ps_sched_stats {
     uint64_t run_ns;   /* sum over batches */
     uint64_t sizes[PS_SCHED_HISTOGRAM];
     uint32_t queued, running; /* now; requests, batches */
+    double weight;            /* of ps_sched_model_options */
     double error;             /* mean of |measured - predicted| / predicted, of the shape used last */
     double guard;             /* share by which predictions are raised against misses */
     double stretch;           /* of the device: time per time of a run; above 1 by what passes between two runs */

@@ -64,6 +64,7 @@ struct ps_infer {
     const char *sequence_id;
     bool sequence_start, sequence_end;
     const char *routing_key; /* NULL: none; requests with equal keys go to one version, where versions share traffic */
+    const char *tenant;      /* NULL: none */
     uint32_t priority;       /* 1 runs first; 0, for none, runs after all others */
     int64_t timeout_us;      /* from arrival until the run must end; 0: none */
     bool want_binary;        /* `binary` of outputs that are not listed */

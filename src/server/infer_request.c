@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "server/tenants.h"
 #include "server/tensor_raw.h"
 
 /* ---- parameters ---- */
@@ -32,6 +33,12 @@ ps_status ps_infer_set_routing_key(ps_infer *infer, const char *key, ps_error *e
 static ps_status check_at_most(const char *name, uint64_t value, uint64_t max, ps_error *err) {
     PS_FAIL_IF(value > max, err, INVALID, "%s is %" PRIu64 ", allowed are 0 to %" PRIu64, name, value, max);
     return PS_OK;
+}
+
+ps_status ps_infer_set_tenant(ps_infer *infer, const char *name, ps_error *err) {
+    PS_FAIL_IF(strlen(name) > PS_TENANT_NAME_MAX, err, INVALID, "tenant is longer than %d bytes", PS_TENANT_NAME_MAX);
+    infer->tenant = *name ? ps_arena_strdup(&infer->arena, name) : NULL;
+    return *name && !infer->tenant ? PS_FAIL_NOMEM(err, "a tenant's name") : PS_OK;
 }
 
 ps_status ps_infer_set_priority(ps_infer *infer, uint64_t priority, ps_error *err) {

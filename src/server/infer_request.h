@@ -17,6 +17,7 @@ ps_status ps_infer_set_sequence_number(ps_infer *infer, uint64_t id, ps_error *e
 ps_status ps_infer_set_sequence_text(ps_infer *infer, const char *id, ps_error *err);
 /* "" is no key. */
 ps_status ps_infer_set_routing_key(ps_infer *infer, const char *key, ps_error *err);
+ps_status ps_infer_set_tenant(ps_infer *infer, const char *name, ps_error *err); /* "" is none */
 ps_status ps_infer_set_priority(ps_infer *infer, uint64_t priority, ps_error *err);
 ps_status ps_infer_set_timeout(ps_infer *infer, uint64_t microseconds, ps_error *err);
 ps_status ps_infer_set_classes(ps_infer_want *want, int64_t classes, ps_error *err);

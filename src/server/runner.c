@@ -3,6 +3,7 @@
 #include "base/os.h"
 #include "server/batch.h"
 #include "server/schedule.h"
+#include "server/tenants.h"
 
 typedef struct worker {
     ps_runner *runner;
@@ -19,6 +20,7 @@ struct ps_runner {
     ps_runner_options options;
     ps_mutex lock;
     ps_sched *sched;      /* guarded by lock, like all below */
+    ps_tenants *tenants;  /* not guarded: does not change */
     worker *idle;         /* last in, first out: the thread whose caches are warm */
     atomic_size_t queued; /* admitted and not yet taken to run or dropped; may be read without the lock */
     int busy, leaving;    /* leaving: requests that were given up and are being answered by whoever did that */
@@ -318,7 +320,7 @@ static void work(void *ctx) {
 static ps_status enqueue(ps_infer *infer, ps_error *err) {
     ps_runner *runner = infer->runner;
     ps_sched_verdict verdict = { .reason = PS_SCHED_REMOVED };
-    ps_schedule_fill(infer, runner->options.target_ns);
+    ps_schedule_fill(infer, runner->options.target_ns, runner->tenants);
     ps_mutex_lock(&runner->lock);
     ps_status status = PS_OK;
     if (!runner->stopping)
@@ -343,7 +345,7 @@ static bool refused_at_once(ps_infer *infer, ps_status *ret, ps_error *err) {
     ps_sched_verdict verdict;
     bool refused = false;
     if (*infer->sequence_id || !atomic_load_explicit(&runner->queued, memory_order_relaxed)) return false;
-    ps_schedule_fill(infer, runner->options.target_ns);
+    ps_schedule_fill(infer, runner->options.target_ns, runner->tenants);
     ps_mutex_lock(&runner->lock);
     if (!runner->stopping && infer->served->schedule && infer->request.deadline_ns) {
         ps_sched_set_transit(runner->sched, transit(runner));
@@ -448,6 +450,8 @@ static ps_status start(ps_runner *runner, ps_error *err) {
                            .knobs = runner->options.knobs };
     if (o.slots > PS_SCHED_MAX_SLOTS) o.slots = PS_SCHED_MAX_SLOTS;
     PS_TRY(ps_sched_create(runner->alloc, &o, &runner->sched, err));
+    PS_TRY(ps_tenants_create(runner->alloc, runner->sched, runner->options.tenants, &runner->tenants, err));
+    runner->options.tenants = NULL;
     runner->workers = ps_alloc_zero(runner->alloc, (size_t)runner->n_workers * sizeof *runner->workers);
     if (!runner->workers) return PS_FAIL_NOMEM(err, "the runners");
     for (int i = 0; i < runner->n_workers; i++) {
@@ -504,6 +508,7 @@ void ps_runner_free(ps_runner *runner) {
         ps_vec_release(runner->alloc, &runner->workers[i].infers);
         ps_cond_destroy(&runner->workers[i].wake);
     }
+    ps_tenants_free(runner->tenants);
     ps_sched_free(runner->sched);
     ps_cond_destroy(&runner->left);
     ps_mutex_destroy(&runner->lock);

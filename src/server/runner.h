@@ -18,6 +18,7 @@ typedef struct ps_runner_options {
                                  steers batch sizes and refuses nothing */
     ps_trace *trace;          /* outlives the runner, like the next */
     struct ps_shadow *shadow; /* may be NULL */
+    const char *tenants;      /* of ps_server_options; until ps_runner_create returns */
 } ps_runner_options;
 
 ps_status ps_runner_create(ps_alloc_state *alloc, const ps_runner_options *options, ps_runner **ret, ps_error *err);

@@ -21,10 +21,11 @@ static const char *const reason_names[PS_SCHED_REASONS] = {
 
 /* ---- requests ---- */
 
-void ps_schedule_fill(ps_infer *infer, int64_t target_ns) {
+void ps_schedule_fill(ps_infer *infer, int64_t target_ns, const ps_tenants *tenants) {
     ps_sched_request *r = &infer->request; /* its state may be looked at, under the runner's lock */
     r->arrival_ns = infer->loaded_ns ? infer->loaded_ns : infer->arrived_ns; /* a load counts against no target */
     r->priority = infer->priority;
+    r->tenant = ps_tenants_find(tenants, infer->tenant);
     if (!infer->deadline_ns && target_ns) infer->deadline_ns = r->arrival_ns + target_ns;
     r->deadline_ns = infer->deadline_ns;
     r->shape = ps_batch_shape(infer);
@@ -98,6 +99,7 @@ ps_status ps_schedule_model(ps_sched *sched, int64_t target_ns, ps_runner *runne
     ps_sched_model_options options = { .max_batch = s->max_batch,
                                        .target_ns = target_ns,
                                        .max_queue = most_queued(s),
+                                       .weight = s->weight,
                                        .knobs = s->config.knobs };
     ps_error ignored = PS_ERROR_INIT;
     if (s->schedule) return PS_OK;
@@ -155,9 +157,9 @@ void ps_schedule_write_stats(const ps_sched_stats *s, ps_str *out) {
                   ",\"on_time\":%" PRIu64 ",\"late\":%" PRIu64 ",\"batches\":%" PRIu64 ",\"items\":%" PRIu64,
                   s->queued, s->running, s->admitted, s->completed, s->on_time, s->late, s->batches, s->items);
     ps_str_printf(out,
-                  ",\"queue_ns\":%" PRIu64 ",\"run_ns\":%" PRIu64 ",\"target_ns\":%" PRId64
+                  ",\"weight\":%g,\"queue_ns\":%" PRIu64 ",\"run_ns\":%" PRIu64 ",\"target_ns\":%" PRId64
                   ",\"prediction_error\":%.4f,\"guard\":%.4f,\"stretch\":%.4f,\"transit_ns\":%" PRId64,
-                  s->queue_ns, s->run_ns, s->target_ns, s->error, s->guard, s->stretch, s->transit_ns);
+                  s->weight, s->queue_ns, s->run_ns, s->target_ns, s->error, s->guard, s->stretch, s->transit_ns);
     write_reasons("refused", s->refused, out);
     write_reasons("dropped", s->dropped, out);
     write_sizes(s->sizes, out);

@@ -4,9 +4,10 @@
 #define PS_SERVER_SCHEDULE_H
 
 #include "server/runner.h"
+#include "server/tenants.h"
 
 /* Fills the caller's part of infer->request. target_ns: a deadline for requests that bring none; 0: none. */
-void ps_schedule_fill(ps_infer *infer, int64_t target_ns);
+void ps_schedule_fill(ps_infer *infer, int64_t target_ns, const ps_tenants *tenants);
 /* Reads what an earlier server learnt of the model's times from its cache into s->profiles; at load, without a lock. */
 void ps_schedule_recall(ps_served *s);
 /* Makes s->schedule if it is not there, with what was recalled. Under the runner's lock, from then on given back by

@@ -134,6 +134,14 @@ static ps_status read_memory_limit(const ps_served *s, size_t *ret, ps_error *er
     return PS_OK;
 }
 
+static ps_status read_weight(ps_served *s, ps_error *err) {
+    const char *text = ps_model_config_parameter(&s->config, "weight");
+    s->weight = 1;
+    PS_FAIL_IF(text && !ps_weight_read(text, NULL, &s->weight), err, FORMAT,
+               "model '%s': the parameter weight is '%.32s', not a number from 1 to 1000", s->name, text);
+    return PS_OK;
+}
+
 static ps_status load_model(ps_served *s, ps_engine *engine, const char *path, const ps_model_options *options,
                             ps_error *err) {
     ps_status status = ps_model_load(engine, path, options, &s->model, err);
@@ -180,6 +188,7 @@ static ps_status fill(ps_served *s, ps_engine *engine, const ps_served_options *
     options.activations = s->activations = o->activations;
     s->setup = o->setup;
     PS_TRY(read_memory_limit(s, &options.memory_limit, err));
+    PS_TRY(read_weight(s, err));
     if (!options.memory_limit) s->relieve = o->relieve; /* its own limit is no matter of what others hold */
     s->relieve_ctx = o->relieve_ctx;
     char name[33] = "";

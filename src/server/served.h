@@ -58,6 +58,7 @@ typedef struct ps_served {
     bool may_keep;       /* the verdict is of the model, not of what memory there was */
     ps_cache *cache;    /* keeps what is learnt of the model's times; NULL: nothing is kept */
     uint64_t digest[2]; /* of the model file, if there is a cache */
+    int weight;         /* share of the devices beside other models, 1 to 1000 */
     uint64_t setup;     /* of ps_served_options */
     const char *device; /* never NULL; in the arena: the name of one, or a list of several */
     ps_dtype activations;

@@ -259,6 +259,7 @@ static ps_served_options served_options(const ps_server *s, const ps_server_opti
 static ps_status start_runner(ps_server *s, const ps_server_options *o, ps_error *err) {
     ps_runner_options options = { .threads = runner_threads(s, o),
                                   .policy = o->batch_policy,
+                                  .tenants = o->tenants,
                                   .target_ns = o->latency_target_ms * INT64_C(1000000),
                                   .trace = s->trace,
                                   .shadow = s->shadow };

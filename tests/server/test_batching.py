@@ -1,6 +1,7 @@
 """Requests that share a run: answers equal those alone, only equal shapes meet, and what cannot be batched is not."""
 
 import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 import requests
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
-from conftest import Server, slow_model
+from conftest import BINARY, Server, slow_model
 from onnx import TensorProto, helper, numpy_helper
 
 RTOL, ATOL = 1e-3, 1e-5  # as `polestar verify`: a batched product may sum in another order
@@ -236,6 +237,51 @@ def test_a_crowd_is_read_in_groups(tmp_path):
                 np.testing.assert_array_equal(w.result(), x)
     finally:
         assert server.stop()[0] == 0
+
+
+def test_weights_and_tenants(tmp_path):
+    """Two tenants ask for more than twice of what can be in time: the one of weight 8 gets most of it."""
+    slow_model(tmp_path / "slow.onnx", layers=3)
+    for bad in ("a", "a=0", "=1", "a=1,a=2", "a=1001", "a=1.5", "a=1,,b=2"):
+        done = subprocess.run([BINARY, "serve", "--http-port", "0", "--grpc-port", "-1", "--tenants", bad,
+                               tmp_path / "slow.onnx"], capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode != 0 and "tenant" in done.stderr, bad
+    (tmp_path / "slow.config.pbtxt").write_text('parameters { key: "weight" value { string_value: "0" } }')
+    server = Server(tmp_path / "slow.onnx")
+    with pytest.raises(triton.InferenceServerException, match="the parameter weight is '0', not a number from 1 to 1000"):
+        ask(server, "slow", "x", np.ones((1, 1024), np.float32))
+    assert server.stop()[0] == 0
+    (tmp_path / "slow.config.pbtxt").write_text('parameters { key: "weight" value { string_value: "3" } }')
+    server = Server(tmp_path / "slow.onnx", "--runners", "1", "--max-batch", "1", "--tenants", "light=1,heavy=8")
+    over_grpc = triton_grpc.InferenceServerClient(server.grpc)
+    answered = {"light": 0, "heavy": 0}
+    try:
+        rows, took = 64, 0
+        while took < 0.01:  # long beside what it takes to send it
+            rows *= 2
+            x = np.ones((rows, 1024), np.float32)
+            for _ in range(4):
+                begin = time.monotonic()
+                ask(server, "slow", "x", x)
+                took = time.monotonic() - begin
+        value = triton_grpc.InferInput("x", x.shape, "FP32")
+        value.set_data_from_numpy(x)
+
+        def put(tenant):
+            try:
+                over_grpc.infer("slow", [value], parameters={"tenant": tenant}, timeout=int(20e6 * took))
+            except triton.InferenceServerException:
+                return tenant, 0
+            return tenant, 1
+
+        with ThreadPoolExecutor(60) as pool:
+            for done in [pool.submit(put, "light" if i % 2 else "heavy") for i in range(60)]:
+                tenant, one = done.result()
+                answered[tenant] += one
+        assert stats(server, "slow")["scheduler"]["weight"] == 3
+    finally:
+        assert server.stop()[0] == 0
+    assert answered["heavy"] > 2 * answered["light"], answered
 
 
 def test_what_was_learnt_of_a_model_outlives_the_server(tmp_path):

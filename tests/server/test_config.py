@@ -63,7 +63,8 @@ def test_every_option_is_a_key(tmp_path, model):
               "max-connections": 10, "max-body": "1M",
               "http-threads": 1, "runners": 1, "drain-seconds": 1, "device": "ref", "threads": 1,
               "shared-memory": "off", "client-seconds": 5, "latency-target": "auto", "max-batch": 8, "batch-policy": "fixed",
-              "batch-size": 4, "batch-delay": 2, "queue-timeout": 50, "load-timeout": 5, "activations": "f32", "device-tries": 3,
+              "batch-size": 4, "batch-delay": 2, "queue-timeout": 50, "tenants": "a=1,b=3", "load-timeout": 5,
+              "activations": "f32", "device-tries": 3,
               "model-control": "poll", "memory-limit": "1G", "max-models": 3, "cache-size": "100M"}
     options = set(re.findall(r"^ *--([a-z-]+)", text, re.M)) - {"config", "check-config", "help"}
     flags = options - set(values)

@@ -144,6 +144,10 @@ static ps_status set_request_param(reader *r, const param *p, ps_error *err) {
         PS_TRY(param_text(r, p, "routing_key", &text, err));
         return ps_infer_set_routing_key(infer, text, err);
     }
+    if (key_is(p, "tenant")) {
+        PS_TRY(param_text(r, p, "tenant", &text, err));
+        return ps_infer_set_tenant(infer, text, err);
+    }
     if (key_is(p, "priority")) {
         PS_TRY(param_uint(p, "priority", &number, err));
         return ps_infer_set_priority(infer, number, err);

@@ -275,6 +275,10 @@ static ps_status read_schedule(parser *p, const ps_string *key, bool *ret_known,
         PS_TRY(ps_json_cstring(&p->json, &text, err));
         return ps_infer_set_routing_key(infer, text, err);
     }
+    if (ps_json_key_is(key, "tenant")) {
+        PS_TRY(ps_json_cstring(&p->json, &text, err));
+        return ps_infer_set_tenant(infer, text, err);
+    }
     if (ps_json_key_is(key, "priority")) {
         PS_TRY(ps_json_uint(&p->json, &number, err));
         return ps_infer_set_priority(infer, number, err);
