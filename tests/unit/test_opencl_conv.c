@@ -146,6 +146,17 @@ static void test_winograd(void **state) {
           "  t = Conv(x, w) {pads=[1,1,1,1]}\n  u = Add(t, r)\n  y = Relu(u)\n}");
 }
 
+/* One picture deep, and one result deep, which lies in the padding before it: the bias, and nothing of the picture. */
+static void test_depth_in_padding(void **state) {
+    static const char attrs[] = "strides=[3,1,1], pads=[1,1,1,1,1,1]";
+    char own[96];
+    device()->test_winograd = 2;
+    conv("opencl.conv gemm", "1,8,1,9,11", "12,8,1,3,3", 12, attrs);
+    device()->test_tile = 2;
+    snprintf(own, sizeof own, "group=8, %s", attrs);
+    conv("opencl.conv depthwise", "1,8,1,9,11", "8,1,1,3,3", 8, own);
+}
+
 /* Where it costs less it is chosen: many tiles of many channels, large and small images. */
 static void test_winograd_is_chosen(void **state) {
     cmp_scaled = true;
@@ -170,6 +181,7 @@ int main(void) {
         CMP_TEST(test_conv_tiles),
         CMP_TEST(test_depthwise_pixels),
         CMP_TEST(test_winograd),
+        CMP_TEST(test_depth_in_padding),
         CMP_TEST(test_winograd_is_chosen),
     };
     return opencl_there() ? cmocka_run_group_tests(tests, NULL, NULL) : OPENCL_SKIPPED;

@@ -59,6 +59,11 @@ ps_status ocl_conv_take(ps_lowering *l, bool transposed, ocl_conv *ret, ps_chain
     return chain_of(l, ret_chain, ret_ok);
 }
 
+bool ocl_conv_is_flat(const ocl_conv *c) {
+    const ps_window *d = &c->w[0];
+    return d->kernel == 1 && d->in == 1 && d->out == 1 && d->pad_begin == 0;
+}
+
 void ocl_conv_layouts(ps_lowering *l) {
     l->in_layout[0] = l->out_layout[0] = PS_LAYOUT_CHANNELS_LAST;
     l->in_layout[1] = l->in_layout[2] = PS_LAYOUT_PLAIN;
@@ -286,8 +291,7 @@ static int64_t channels_an_item(const ocl_conv *c) {
  * window. */
 static bool can_have_four(const ocl_conv *c) {
     const ps_window *w = &c->w[2];
-    const bool flat = c->w[0].kernel == 1 && c->w[0].in == 1 && c->w[0].out == 1;
-    return channels_an_item(c) == 4 && flat && w->dilation == 1 && w->kernel <= 5 && w->stride <= 2;
+    return channels_an_item(c) == 4 && ocl_conv_is_flat(c) && w->dilation == 1 && w->kernel <= 5 && w->stride <= 2;
 }
 
 static bool many_items(const ocl_device *d, const ocl_conv *c) {

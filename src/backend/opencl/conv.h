@@ -16,6 +16,9 @@ typedef struct ocl_conv {
  */
 ps_status ocl_conv_take(ps_lowering *l, bool transposed, ocl_conv *ret, ps_chain *ret_chain, bool *ret_ok,
                         ps_error *err);
+/* Has it one picture of depth 1, and is every window's place along depth that picture? With padding in front the only
+ * result may lie beside it. */
+bool ocl_conv_is_flat(const ocl_conv *c);
 /* For ocl_trials: the convolution, and the source of the program in question. */
 void ocl_conv_digest(const ocl_conv *c, const char *program, uint64_t ret[2]);
 /* The layouts of what a kernel reads and writes, once it is sure to be the lowering's. */

@@ -16,9 +16,9 @@ typedef struct winograd {
 } winograd;
 
 static bool suits(const ocl_conv *c) {
-    const ps_window *d = &c->w[0], *h = &c->w[1], *w = &c->w[2];
-    return c->groups == 1 && d->kernel == 1 && d->in == 1 && d->out == 1 && h->kernel == 3 && w->kernel == 3 &&
-           h->stride == 1 && w->stride == 1 && h->dilation == 1 && w->dilation == 1;
+    const ps_window *h = &c->w[1], *w = &c->w[2];
+    return c->groups == 1 && ocl_conv_is_flat(c) && h->kernel == 3 && w->kernel == 3 && h->stride == 1 &&
+           w->stride == 1 && h->dilation == 1 && w->dilation == 1;
 }
 
 static int64_t up(int64_t n, int64_t unit) {
