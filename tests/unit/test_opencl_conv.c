@@ -157,6 +157,18 @@ static void test_depth_in_padding(void **state) {
     conv("opencl.conv depthwise", "1,8,1,9,11", "8,1,1,3,3", 8, own);
 }
 
+/* Numbers that are legal, and more than a kernel's int holds: the CPU's. */
+static void test_numbers_beyond_int(void **state) {
+    check("cpu|ref|onednn", "graph (x: f32[1,1,1]) -> (y) opset 17 {\n  w: f32[1,1,2] = random(3)\n"
+                            "  y = Conv(x, w) {dilations=[4294967296], pads=[0,4294967296]}\n}");
+    check("cpu|ref|onednn", "graph (x: f32[1,8,3,1]) -> (y) opset 17 {\n  w: f32[8,1,3,2] = random(3)\n"
+                            "  y = Conv(x, w) {group=8, dilations=[1,4294967296], pads=[0,0,0,4294967296]}\n}");
+    check("cpu|ref|onednn", "graph (x: f32[1,4,1]) -> (y) opset 17 {\n  w: f32[4,4,2] = random(3)\n"
+                            "  y = ConvTranspose(x, w) {strides=[4294967296]}\n}");
+    check("opencl.conv gemm", "graph (x: f32[1,1,2]) -> (y) opset 17 {\n  w: f32[1,1,2] = random(3)\n"
+                              "  y = Conv(x, w) {dilations=[134217725], pads=[0,134217724]}\n}");
+}
+
 /* Where it costs less it is chosen: many tiles of many channels, large and small images. */
 static void test_winograd_is_chosen(void **state) {
     cmp_scaled = true;
@@ -182,6 +194,7 @@ int main(void) {
         CMP_TEST(test_depthwise_pixels),
         CMP_TEST(test_winograd),
         CMP_TEST(test_depth_in_padding),
+        CMP_TEST(test_numbers_beyond_int),
         CMP_TEST(test_winograd_is_chosen),
     };
     return opencl_there() ? cmocka_run_group_tests(tests, NULL, NULL) : OPENCL_SKIPPED;

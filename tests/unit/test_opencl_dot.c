@@ -256,6 +256,15 @@ static void test_pools(void **state) {
     }
 }
 
+/* Windows whose numbers are beyond a kernel's int, or whose taps are too many for one item. */
+static void test_windows_declined(void **state) {
+    check("cpu|ref", "graph (x: u8[1,4,1]) -> (z) opset 17 {\n s: f32 = {0.02}\n z0: u8 = {120}\n"
+                     " w: i8[4,4,2] = random(5)\n ws: f32 = {0.1}\n wz: i8 = {0}\n"
+                     " z = QLinearConv(x, s, z0, w, ws, wz, s, z0) {dilations=[4294967296], pads=[0,4294967296]}\n}");
+    check("cpu|ref", "graph (x: u8[1,1,1]) -> (y) opset 17 { y = MaxPool(x) {kernel_shape=[2097153], "
+                     "pads=[1048576,1048576]} }");
+}
+
 /* What is made at run time runs as it does where there is no dot product, and what has no such path by the CPU. */
 static void test_declined(void **state) {
     check("opencl.matmul",
@@ -328,7 +337,7 @@ int main(void) {
         DOT_TEST(test_conv),       DOT_TEST(test_tiles),   DOT_TEST(test_extremes), DOT_TEST(test_result_f32),
         DOT_TEST(test_result_f16), DOT_TEST(test_range),   DOT_TEST(test_scales),   DOT_TEST(test_conv_add),
         DOT_TEST(test_matmul),     DOT_TEST(test_pairs),   DOT_TEST(test_lookup),   DOT_TEST(test_pools),
-        DOT_TEST(test_declined),   DOT_TEST(test_network),
+        DOT_TEST(test_declined),   DOT_TEST(test_network), DOT_TEST(test_windows_declined),
     };
     if (!opencl_there()) return OPENCL_SKIPPED;
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,6 +19,11 @@ static void test_pools(void **state) {
     check("opencl.maxpool", "graph (x: f32[1,3,20]) -> (y) opset 19 {\n  y = MaxPool(x) {kernel_shape=[4]}\n}");
     check("opencl.avgpool", "graph (x: f32[1,3,5,6,7]) -> (y) opset 19 {\n"
                             "  y = AveragePool(x) {kernel_shape=[2,2,3], pads=[0,1,1,0,0,1]}\n}");
+    /* more taps than one item should walk through, and numbers beyond a kernel's int */
+    check("cpu.avgpool", "graph (x: f32[1,1,1]) -> (y) opset 19 {\n"
+                         "  y = AveragePool(x) {kernel_shape=[2097153], pads=[1048576,1048576]}\n}");
+    check("cpu.maxpool", "graph (x: f32[1,1,1]) -> (y) opset 19 {\n"
+                         "  y = MaxPool(x) {kernel_shape=[2], dilations=[4294967296], pads=[0,4294967296]}\n}");
     cmp_values = CMP_SPECIAL;
     check("opencl.maxpool", "graph (x: f32[2,5,11,9]) -> (y) opset 19 {\n  y = MaxPool(x) {kernel_shape=[2,2]}\n}");
 }

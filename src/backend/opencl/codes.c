@@ -232,8 +232,7 @@ ps_status ocl_lower_qpool(ps_device *device, ps_lowering *l, ps_error *err) {
     if (l->why && !max) return PS_OK;
     if (n->in[0]->shape.rank > 5 || !ocl_sizes_fit(l)) return PS_OK;
     PS_TRY(ps_pool_windows(n, w, &count, err));
-    for (int i = 0; i < 3; i++)
-        all[i] = i < 3 - count ? (ps_window) { 1, 1, 1, 1, 1, 0, 0 } : w[i - (3 - count)];
+    if (!ocl_windows_take(l, w, count, all) || !ocl_taps_fit(l, all)) return PS_OK;
     if (!max) {
         const float of[] = { (float)x.zero, x.scale, y.scale, (float)y.zero };
         memcpy(numbers, of, sizeof of);

@@ -10,7 +10,8 @@ static const char *check(const ps_node *n) {
     return n->in[1]->constant ? NULL : "weights made at run time";
 }
 
-static ps_status describe(const ps_node *n, bool transposed, ocl_conv *c, ps_error *err) {
+static ps_status describe(ps_lowering *l, bool transposed, ocl_conv *c, bool *ret_ok, ps_error *err) {
+    const ps_node *n = l->node;
     const ps_conv_params *p = n->params;
     ps_window w[PS_MAX_SPATIAL];
     int count;
@@ -22,9 +23,8 @@ static ps_status describe(const ps_node *n, bool transposed, ocl_conv *c, ps_err
                       .taps = 1,
                       .transposed = transposed,
                       .has_bias = ps_has_in(n, 2) };
-    for (int i = 0; i < 3; i++)
-        c->w[i] = i < 3 - count ? (ps_window) { 1, 1, 1, 1, 1, 0, 0 } : w[i - (3 - count)];
-    for (int i = 0; i < 3; i++)
+    *ret_ok = ocl_windows_take(l, w, count, c->w);
+    for (int i = 0; i < 3 && *ret_ok; i++)
         c->taps *= c->w[i].kernel;
     return PS_OK;
 }
@@ -52,7 +52,8 @@ ps_status ocl_conv_take(ps_lowering *l, bool transposed, ocl_conv *ret, ps_chain
     *ret_ok = false;
     l->why = check(l->node);
     if (l->why || !ocl_sizes_fit(l)) return PS_OK;
-    PS_TRY(describe(l->node, transposed, ret, err));
+    PS_TRY(describe(l, transposed, ret, ret_ok, err));
+    if (!*ret_ok) return PS_OK;
     ret->in_half = l->in_half[0];
     ret->out_half = l->out_half[0];
     l->in_half[1] = l->in_half[2] = false;

@@ -223,3 +223,34 @@ bool ocl_sizes_fit_first(ps_lowering *l, uint32_t n_in) {
         if (n->out[i] && !value_fits(l, n->out[i])) return false;
     return true;
 }
+
+/* Sums of two stay below 2^28, which is where kernels look for what lies outside of every image. */
+#define MOST_EXTENT (INT64_C(1) << 27)
+#define MOST_TAPS (INT64_C(1) << 20)
+
+static bool window_fits(const ps_window *w) {
+    const int64_t all[] = { w->in,       w->out,           w->kernel,      w->stride,
+                            w->dilation, w->pad_begin,     w->pad_end,     w->in + w->pad_end,
+                            -w->pad_end, -w->pad_begin, (w->kernel - 1) * w->dilation };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i] >= MOST_EXTENT) return false;
+    return true;
+}
+
+bool ocl_windows_take(ps_lowering *l, const ps_window *w, int count, ps_window ret[3]) {
+    for (int i = 0; i < 3; i++) {
+        ret[i] = i < 3 - count ? (ps_window) { 1, 1, 1, 1, 1, 0, 0 } : w[i - (3 - count)];
+        if (window_fits(&ret[i])) continue;
+        l->why = "a window that reaches 2^27 elements or more";
+        return false;
+    }
+    return true;
+}
+
+bool ocl_taps_fit(ps_lowering *l, const ps_window w[3]) {
+    int64_t taps = 1;
+    for (int i = 0; i < 3; i++)
+        taps *= taps > MOST_TAPS ? 1 : w[i].kernel; /* below 2^47 */
+    if (taps > MOST_TAPS) l->why = "a window of more than 2^20 elements";
+    return taps <= MOST_TAPS;
+}

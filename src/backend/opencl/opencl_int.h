@@ -220,6 +220,11 @@ void ocl_skip_inputs(ps_lowering *l, uint32_t from);
 bool ocl_sizes_fit(ps_lowering *l);
 /* The same of the first n_in inputs: those behind them are not read when the kernel runs, and may be empty. */
 bool ocl_sizes_fit_first(ps_lowering *l, uint32_t n_in);
+/* Depth, height and width of `count` <= 3 windows; missing leading ones are 1. false: their numbers, which may be up to
+ * 2^40, are not for a kernel's int (l->why). */
+bool ocl_windows_take(ps_lowering *l, const ps_window *w, int count, ps_window ret[3]);
+/* Has a window few enough taps for one work-item to walk through all of them? Where not, l->why says so. */
+bool ocl_taps_fit(ps_lowering *l, const ps_window w[3]);
 static inline ps_status ocl_decline(ps_lowering *l, const char *why) {
     l->why = why;
     return PS_OK;

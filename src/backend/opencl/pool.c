@@ -40,8 +40,7 @@ ps_status ocl_lower_pool(ps_device *device, ps_lowering *l, ps_error *err) {
     if (ps_has_out(n, 1)) return ocl_decline(l, "the places of the largest are wanted");
     if (n->in[0]->shape.rank > 5 || !ocl_sizes_fit(l)) return PS_OK;
     PS_TRY(ps_pool_windows(n, w, &count, err));
-    for (int i = 0; i < 3; i++)
-        all[i] = i < 3 - count ? (ps_window) { 1, 1, 1, 1, 1, 0, 0 } : w[i - (3 - count)];
+    if (!ocl_windows_take(l, w, count, all) || !ocl_taps_fit(l, all)) return PS_OK;
     PS_TRY(ocl_kernel_new(device, l, 1, max ? "opencl.maxpool" : "opencl.avgpool", &k, err));
     l->in_layout[0] = l->out_layout[0] = PS_LAYOUT_CHANNELS_LAST;
     return ocl_kernel_done(l, k, pool_launch(l, k, all, max, err));

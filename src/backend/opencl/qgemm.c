@@ -140,15 +140,13 @@ static bool is_pixelwise(const product *p) {
     return true;
 }
 
-static ps_status take_windows(product *p, ps_error *err) {
+static ps_status take_windows(ps_lowering *l, product *p, bool *ret_ok, ps_error *err) {
     ps_window w[PS_MAX_SPATIAL];
     int count;
     PS_TRY(ps_qconv_windows(p->node, w, &count, err));
-    p->taps = 1;
-    for (int i = 0; i < 3; i++) {
-        p->window[i] = i < 3 - count ? (ps_window) { 1, 1, 1, 1, 1, 0, 0 } : w[i - (3 - count)];
-        p->taps *= p->window[i].kernel;
-    }
+    *ret_ok = ocl_windows_take(l, w, count, p->window);
+    if (!*ret_ok) return PS_OK;
+    p->taps = p->window[0].kernel * p->window[1].kernel * p->window[2].kernel;
     p->m = p->batch * p->window[0].out * p->window[1].out * p->window[2].out;
     p->windows = !is_pixelwise(p);
     p->depthwise = p->groups > 1 && p->groups == p->channels && p->groups == p->outputs;
@@ -308,7 +306,7 @@ static void fill_taps(const product *p, cl_int *tap) {
         const int64_t x = t % w[2].kernel * w[2].dilation, y = t / w[2].kernel % w[1].kernel * w[1].dilation;
         const int64_t z = t / w[2].kernel / w[1].kernel * w[0].dilation;
         const bool there = t < p->taps;
-        tap[0] = there ? (cl_int)(z * 4 + left - 1) : -(1 << 28);
+        tap[0] = there ? (cl_int)(z * 4 + left - 1) : INT32_MIN / 2;
         tap[1] = (cl_int)(there ? y : 0);
         tap[2] = (cl_int)(there ? x : 0);
         tap[3] = (cl_int)(there ? ((z * w[1].in + y) * w[2].in + x) * p->channels + c : 0);
@@ -536,13 +534,14 @@ static ps_status finish(ps_device *device, ps_lowering *l, product *p, ps_error 
 
 static ps_status lower(ps_device *device, ps_lowering *l, bool conv, ps_error *err) {
     product p = { .node = l->node };
+    bool ok = true;
     if (!device->caps.int8) return ocl_decline(l, ocl_no_dot);
     l->why = check(l->node, &p);
     if (l->why || !ocl_sizes_fit(l)) return PS_OK;
     l->why = conv ? conv_of(l->node, &p) : matrix_of(l->node, &p);
     if (l->why) return PS_OK;
-    if (conv) PS_TRY(take_windows(&p, err));
-    return finish(device, l, &p, err);
+    if (conv) PS_TRY(take_windows(l, &p, &ok, err));
+    return !ok ? PS_OK : finish(device, l, &p, err);
 }
 
 ps_status ocl_lower_qconv(ps_device *device, ps_lowering *l, ps_error *err) {
