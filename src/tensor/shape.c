@@ -41,6 +41,15 @@ int64_t ps_shape_product(const ps_shape *s, int from, int to) {
     return n;
 }
 
+bool ps_shape_is_tail(const ps_shape *t, const ps_shape *s, int from) {
+    for (int i = 1; i <= t->rank || i <= s->rank - from; i++) {
+        const int64_t own = i <= t->rank ? t->dims[t->rank - i] : 1;
+        const int64_t wanted = i <= s->rank - from ? s->dims[s->rank - i] : 1;
+        if (own != wanted) return false;
+    }
+    return true;
+}
+
 void ps_shape_strides(const ps_shape *s, int64_t strides[PS_MAX_RANK]) {
     int64_t n = 1;
     for (int i = s->rank - 1; i >= 0; i--) {

@@ -49,6 +49,8 @@ bool ps_shape_equal(const ps_shape *a, const ps_shape *b);
 bool ps_shape_elements(const ps_shape *s, int64_t *ret);
 /* Product of dims [from, to). The shape must be fixed and known not to overflow. */
 int64_t ps_shape_product(const ps_shape *s, int from, int to);
+/* Are t's dims those of s from `from` on, leading ones aside? Then broadcasting repeats it as it is. Both are fixed. */
+bool ps_shape_is_tail(const ps_shape *t, const ps_shape *s, int from);
 /* Row-major strides in elements. */
 void ps_shape_strides(const ps_shape *s, int64_t strides[PS_MAX_RANK]);
 /* "[1,3,224,224]", "[?,s0]", "[...]" for unknown rank; buf is returned. */

@@ -86,6 +86,8 @@ static void test_weights_made_at_run_time(void **state)
 {
     check(NULL, "graph (x: f32[2,5,7,7], w: f32[6,5,3,3]) -> (y) opset 17 {\n  y = Conv(x, w) {pads=[1,1,1,1]}\n}");
     check(NULL, "graph (x: f32[2,6,7,7], w: f32[6,1,3,3]) -> (y) opset 17 {\n  y = Conv(x, w) {group=6}\n}");
+    check("cpu.avgpool", "graph (x: f32[1,1,2]) -> (y) opset 19 {\n" /* one window sees padding alone */
+                         "  y = AveragePool(x) {kernel_shape=[2], dilations=[3], pads=[1,1]}\n}");
     check(NULL, "graph (x: f32[2,5,7,7], w: f32[6,5,3,3], b: f32[6]) -> (y) opset 17 {\n  y = Conv(x, w, b)\n}");
     check(
         NULL,

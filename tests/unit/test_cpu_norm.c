@@ -59,6 +59,8 @@ static void test_layernorm(void **state)
           "graph (x: f32[3,5,16], g: f32[1], b: f32[16]) -> (y) opset 17 {\n  y = LayerNormalization(x, g, b)\n}");
     check(NULL, "graph (x: f32[3,5,16], g: f32[16], b: f32[1]) -> (y) opset 17 {\n  y = LayerNormalization(x, g, b) "
                 "{axis=1}\n}");
+    /* as many numbers as a row, and another one for each row */
+    check("ref", "graph (x: f32[4,4], g: f32[4,1]) -> (y) opset 17 {\n  y = LayerNormalization(x, g)\n}");
     check(NULL, "graph (x: f32[3,5,16], g: f32[16]) -> (y, m, v) opset 17 {\n  y, m, v = LayerNormalization(x, g)\n}");
     check(NULL, "graph (x: f32[3,0,16], g: f32[16]) -> (y) opset 17 {\n  y = LayerNormalization(x, g)\n}");
     check(NULL, "graph (x: f32[6,1], g: f32[1]) -> (y) opset 17 {\n  y = LayerNormalization(x, g)\n}");

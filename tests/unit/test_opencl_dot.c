@@ -249,6 +249,8 @@ static void test_pools(void **state) {
                 check("opencl.int8 maxpool", "graph (x: %s[2,37,70,50]) -> (y) opset 17 { y = MaxPool(x) {%s} }", t,
                       windows[i]);
         }
+        check("opencl.int8 maxpool", /* corners see padding alone */
+              "graph (x: %s[1,37,70,50]) -> (y) opset 17 { y = MaxPool(x) {kernel_shape=[1,1], pads=[1,1,1,1]} }", t);
         check("opencl.resize nearest",
               "graph (x: %s[2,37,70,50]) -> (y) opset 17 { s: f32[4] = {1, 1, 2, 1.5} y = Resize(x, _, s) "
               "{mode=\"nearest\"} }",

@@ -19,6 +19,9 @@ static void test_pools(void **state) {
     check("opencl.maxpool", "graph (x: f32[1,3,20]) -> (y) opset 19 {\n  y = MaxPool(x) {kernel_shape=[4]}\n}");
     check("opencl.avgpool", "graph (x: f32[1,3,5,6,7]) -> (y) opset 19 {\n"
                             "  y = AveragePool(x) {kernel_shape=[2,2,3], pads=[0,1,1,0,0,1]}\n}");
+    /* windows that see padding alone */
+    check("opencl.avgpool", "graph (x: f32[1,1,2]) -> (y) opset 19 {\n"
+                            "  y = AveragePool(x) {kernel_shape=[2], dilations=[3], pads=[1,1]}\n}");
     /* more taps than one item should walk through, and numbers beyond a kernel's int */
     check("cpu.avgpool", "graph (x: f32[1,1,1]) -> (y) opset 19 {\n"
                          "  y = AveragePool(x) {kernel_shape=[2097153], pads=[1048576,1048576]}\n}");
@@ -48,6 +51,8 @@ static void test_reductions(void **state) {
 
 static void test_rows(void **state) {
     static const int lengths[] = { 1, 3, 64, 65, 200 };
+    /* as many numbers as a row, and another one for each row */
+    check("cpu|ref", "graph (x: f32[4,4], s: f32[4,1]) -> (y) opset 17 {\n  y = LayerNormalization(x, s)\n}");
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         const int n = lengths[i];
         check("opencl.softmax", "graph (x: f32[3,2,%d]) -> (y) opset 17 {\n  y = Softmax(x) {axis=-1}\n}", n);

@@ -88,9 +88,8 @@ ps_status cpu_lower_layernorm(ps_device *device, ps_lowering *l, ps_error *err) 
     row_kernel *k;
     if (n->in[0]->dtype != PS_DTYPE_F32 || ps_has_out(n, 1) || ps_has_out(n, 2)) return PS_OK;
     if (!ps_axis_normalize(p->axis, s->rank, &axis)) return PS_OK;
-    int64_t row = ps_shape_product(s, axis, s->rank);
     for (uint32_t i = 1; i < n->n_in && i < 3; i++) {
-        if (n->in[i] && ps_shape_product(&n->in[i]->shape, 0, n->in[i]->shape.rank) != row) return PS_OK;
+        if (n->in[i] && !ps_shape_is_tail(&n->in[i]->shape, s, axis)) return PS_OK;
     }
     PS_TRY(new_rows(device, l, &ops, "cpu.layernorm", axis, &k, err));
     k->epsilon = p->epsilon;

@@ -82,7 +82,7 @@ static void pool_pixel(const pool_job *j, int64_t n, const int64_t at[3], void *
     if (k->max) return;
     if (k->include_pad)
         count = padded_count(&k->w[0], at[0]) * padded_count(&k->w[1], at[1]) * padded_count(&k->w[2], at[2]);
-    k->simd->scale(y, 1.0f / (float)count, k->channels);
+    k->simd->scale(y, count ? 1.0f / (float)count : 0, k->channels); /* 0: all of it is padding, and y is 0 */
 }
 
 /* One item is a row of output pixels. */

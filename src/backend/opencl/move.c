@@ -346,9 +346,10 @@ static uint16_t half_of(float f) {
 
 static bool pad_value(const ps_node *n, size_t size, bool half, uint64_t *ret) {
     *ret = 0;
+    if (size > sizeof *ret) return false;
     if (!ps_has_in(n, 2)) return true;
     const ps_tensor *t = n->in[2]->constant;
-    if (!t || t->bytes != size || size > 8) return false;
+    if (!t || t->bytes != size) return false;
     memcpy(ret, t->data, size);
     if (half) {
         float f;

@@ -203,7 +203,7 @@ ps_status ocl_lower_layernorm(ps_device *device, ps_lowering *l, ps_error *err) 
     if (!ocl_sizes_fit(l) || !ps_axis_normalize(p->axis, s->rank, &axis)) return PS_OK;
     const int64_t row = ps_shape_product(s, axis, s->rank);
     for (uint32_t i = 1; i < n->n_in && i < 3; i++) {
-        if (n->in[i] && ps_shape_product(&n->in[i]->shape, 0, n->in[i]->shape.rank) != row)
+        if (n->in[i] && !ps_shape_is_tail(&n->in[i]->shape, s, axis))
             return ocl_decline(l, "a scale that broadcasts");
     }
     const norm r = { ps_shape_product(s, 0, axis), row, 1, 0, 1, 1, p->epsilon, ps_has_in(n, 1), ps_has_in(n, 2) };

@@ -236,7 +236,7 @@ static ps_status take_weights(ps_lowering *l, product *p, void **ret, ps_error *
     const void *sums;
     char key[96];
     ps_snprintf(key, sizeof key, "opencl.code sums %s", p->conv ? "windows" : "matrix");
-    PS_TRY(ps_weights_take(l, PS_Q_W, key, (size_t)p->outputs * sizeof(int32_t), pack_sums, p, &sums, err));
+    PS_TRY(ps_weights_get(l->weights, p->w, key, (size_t)p->outputs * sizeof(int32_t), pack_sums, p, &sums, err));
     p->w_sums = sums;
     ps_snprintf(key, sizeof key, "opencl.codes %s %lld", kind, (long long)p->groups);
     return ps_weights_take_on(l, &p->device->base, PS_Q_W, key, &packing, ret, err);

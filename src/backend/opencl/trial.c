@@ -195,6 +195,7 @@ static ps_status try_kernel(trial *t, ocl_kernel *k, float *results, int64_t *re
     if (k->base.workspace) PS_TRY(new_region(t, work, k->base.workspace, NULL, err));
     PS_TRY(k->base.ops->state_new(&k->base, t->l->alloc, &state, err));
     const ps_status status = run_variant(t, &k->base, state, results, ret_ns, err);
+    if (status != PS_OK) (void)ocl_memory_ops.sync(t->stream, NULL); /* what it had asked for may be under way */
     k->base.ops->state_free(&k->base, t->l->alloc, state);
     return status;
 }
@@ -256,12 +257,15 @@ static ps_status compare(trial *t, ps_tuning *tuning, size_t *ret, ps_error *err
     return PS_OK;
 }
 
-static ps_status try_all(trial *t, size_t *ret, ps_error *err) {
+/* *ret_tried: false where there was no memory for it, now. */
+static ps_status try_all(trial *t, size_t *ret, bool *ret_tried, ps_error *err) {
     size_t all, largest;
+    *ret_tried = false;
     if (!count_bytes(t, &all, &largest)) return PS_OK;
     ps_status status = begin(t, largest, err);
     if (status == PS_OK) status = compare(t, t->l->tuning, ret, err);
     end(t);
+    *ret_tried = status == PS_OK;
     return status == PS_NO_MEMORY ? PS_OK : status; /* the default needs less */
 }
 
@@ -280,9 +284,10 @@ ps_status ocl_choose(ps_device *device, ps_lowering *l, const ocl_trials *of, si
     trial *t = ps_alloc_zero(l->alloc, sizeof *t);
     if (!t) return PS_FAIL_NOMEM(err, "trials");
     *t = (trial) { .device = d, .l = l, .of = of };
-    const ps_status status = try_all(t, ret, err);
+    bool tried;
+    const ps_status status = try_all(t, ret, &tried, err);
     const ps_cache_key key = key_of(d, of);
-    if (status == PS_OK && ps_clock_ns() < l->tuning->until_ns)
+    if (tried && ps_clock_ns() < l->tuning->until_ns)
         ps_cache_put(d->cache, &key, id_at(of, *ret), of->id_bytes, NULL);
     ps_free(l->alloc, t);
     return status;

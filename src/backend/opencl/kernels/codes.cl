@@ -97,7 +97,7 @@ __kernel void pool(__global const CODE *x, ulong xo, __global CODE *y, ulong yo,
     const int d0 = pixel / image.s6 / image.s5 % image.s4 * window.s0 - window.s3;
     x = ATC(CODE, x, xo) + pixel / image.s6 / image.s5 / image.s4 * image.s0 * image.s1 * image.s2 * channels + c;
     numbers = ATC(float, numbers, numbers_o);
-    int most = -128, count = 0;
+    int most = (CODE)-1 < (CODE)1 ? -128 : 0, count = 0;
     float sum = 0.0f;
     for (int a = 0; a < taps.s0; a++) {
         const int d = d0 + a * taps.s3;

@@ -36,5 +36,5 @@ __kernel void pool(__global const IN *x, ulong xo, __global OUT *y, ulong yo, in
             }
         }
     }
-    STORE(MAX ? v : v / (float)count, y + o);
+    STORE(MAX ? v : v / (float)max(count, 1), y + o); /* 0: all of it is padding, and v is 0 */
 }
