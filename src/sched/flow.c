@@ -14,6 +14,7 @@
 #define TRY_NS INT64_C(1000000000)
 #define TRY_DUE_NS (PS_SCHED_LATE / 2) /* never hopeless: whoever runs it stops at its deadline */
 #define TURN_WEIGHT 0.0625 /* of a batch in the means of what passes between runs */
+enum { CUTS = 3 }; /* in a row */
 enum { GUARD_ANSWERS = 200, SENT = 8, OURS = 4 /* parts of its time, of which its way may take one */ };
 
 /* ---- helpers of policies ---- */
@@ -569,13 +570,21 @@ static void count_answer(ps_sched_model *m, const ps_sched_batch *batch, ps_sche
     if (!on_time) m->missed++;
 }
 
+/* Does the run say how long such batches take? Stopped ones are the slow ones: to learn from one now and then would
+ * make large batches look slower than they are. Of several in a row, that they take longer than what was expected. */
+static bool tells(const ps_sched_batch *batch, int64_t measured_ns) {
+    ps_sched_bucket *b = batch->bucket;
+    b->cuts = batch->cut ? b->cuts + 1 : 0;
+    return !batch->cut || (b->cuts >= CUTS && measured_ns > mean_of(batch));
+}
+
 void ps_sched_complete(ps_sched *s, ps_sched_batch *batch, int64_t measured_ns, int64_t now_ns) {
     ps_sched_model *m = batch->model;
     ps_sched_bucket *b = batch->bucket;
     unlink_batch(s, batch);
     if (measured_ns > 0) {
         count_end(s, measured_ns, now_ns);
-        if (!batch->cut || measured_ns > mean_of(batch)) ps_profile_add(&b->profile, batch->items, measured_ns);
+        if (tells(batch, measured_ns)) ps_profile_add(&b->profile, batch->items, measured_ns);
         b->tried_ns = now_ns;
         m->virtual_ns += (double)(measured_ns - batch->charged_ns) / m->weight;
         m->stats.run_ns += (uint64_t)measured_ns;

@@ -192,7 +192,7 @@ bool ps_sched_cancel(ps_sched *s, ps_sched_request *r);
 /* RUN fills *batch; WAIT fills *ret_until_ns. */
 ps_sched_action ps_sched_next(ps_sched *s, int64_t now_ns, ps_sched_batch *batch, int64_t *ret_until_ns);
 /* The batch ended, well or not. measured_ns 0: it teaches nothing (it failed, or was no plain run). Of a batch that was
- * cut it is the time until then, which is charged to its model, and teaches where less was expected. Its requests are
+ * cut it is the time until then, which is charged to its model, and teaches if it goes on so. Its requests are
  * the caller's; they stay linked from `first`. */
 void ps_sched_complete(ps_sched *s, ps_sched_batch *batch, int64_t measured_ns, int64_t now_ns);
 /* Those that were dropped since the last call, linked by `next`, with `reason`; NULL: none. */

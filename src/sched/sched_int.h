@@ -39,6 +39,7 @@ struct ps_sched_bucket {
     uint32_t held;                    /* requests that point here */
     uint32_t n_late;                  /* of the queue */
     uint32_t since_aged;              /* items run since the last seat for one that waited for too long */
+    uint32_t cuts;                    /* runs of late that were all stopped */
     int64_t ran_ns;                   /* when a batch started last; 0: never */
     bool mixed;                       /* the queue's order is not that of due_ns */
     int64_t used_ns;                  /* last admission */

@@ -549,7 +549,7 @@ static void test_stopped_runs_count(void **state) {
         if (known) assert_int_equal(ps_sched_seed(f.s, f.m, 0, 1, 1, 1000, 20 * MS, 0, NULL), PS_OK);
         assert_int_equal(answered_in_time(&f, &now, 3, 200 * MS), 0);
         ps_sched_model_stats(f.m, &stats);
-        assert_in_range(stats.admitted, 1, 10);
+        assert_in_range(stats.admitted, 1, 13); /* three in a row, five to be believed; one a second */
         assert_true(stats.run_ns >= 100 * MS * stats.batches);
         ps_sched_free(f.s);
     }
