@@ -61,7 +61,7 @@ typedef enum ps_sched_reason {
 } ps_sched_reason;
 
 struct ps_sched_request {
-    /* The caller's, unchanged from ps_sched_admit until it has the request back. */
+    /* The caller's, unchanged (but `items`, of which 65,536 count at most) from ps_sched_admit until it has it back. */
     int64_t arrival_ns;
     int64_t deadline_ns; /* the answer's latest time; 0: none, the model's target steers instead and refuses nothing */
     uint64_t shape;      /* only equal ones share a batch */

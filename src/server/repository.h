@@ -100,9 +100,9 @@ ps_status ps_repository_acquire(ps_repository *repo, const char *name, const cha
 ps_status ps_repository_await(ps_repository *repo, const char *name, const char *version, ps_load_wait *w,
                               ps_served **ret, bool *ret_routed, ps_error *err);
 /* True: it waits no longer, and `over` is not called. */
+bool ps_repository_leave(ps_repository *repo, ps_load_wait *w);
 /* Is there a request that waits for a model, or has not been told yet that it is there? Without a lock. */
 bool ps_repository_waits(const ps_repository *repo);
-bool ps_repository_leave(ps_repository *repo, ps_load_wait *w);
 /* As ps_repository_acquire, but loads nothing. */
 ps_status ps_repository_peek(ps_repository *repo, const char *name, const char *version, ps_served **ret,
                              ps_error *err);
