@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -64,12 +65,13 @@ typedef struct fixture {
 } fixture;
 
 static void open_model(fixture *f) {
-    const char *file = "/tmp/polestar-unit-batch.onnx";
+    char file[64];
     ps_engine_options options = PS_ENGINE_OPTIONS_INIT;
     ps_server_options server = PS_SERVER_OPTIONS_INIT;
     ps_served_options so = { .name = "m", .version = "1", .path = file, .max_batch = 8 };
     ps_error err = PS_ERROR_INIT;
     *f = (fixture) { .cancel = 0 };
+    ps_snprintf(file, sizeof file, "/tmp/polestar-unit-batch-%ld.onnx", (long)getpid());
     options.cache_dir = "";
     options.threads = 1;
     onnx_write_model(file, 3);
