@@ -4,6 +4,9 @@
 
 #include "sim.h"
 
+#define FAST_NS 2e9 /* mean length of a phase */
+#define SLOW_NS 1e9
+
 typedef struct slot {
     ps_sched_batch batch;
     int64_t end;
@@ -24,8 +27,9 @@ typedef struct run {
     ps_sched_request *requests; /* one for each arrival */
     slot slots[PS_SCHED_MAX_SLOTS];
     uint32_t n_slots;
-    sim_random random;
-    int64_t now, wake;
+    sim_random random, phases;
+    bool slow;
+    int64_t now, wake, phase_end;
     double *latency; /* ms, of the counted answers */
     size_t n_latency;
     sim_result *result;
@@ -91,8 +95,18 @@ static void answer(run *r, slot *s) {
     take_dropped(r);
 }
 
+/* Phases depend on the seed and the time alone: all policies meet the same. */
+static double pace(run *r) {
+    if (!(r->config->slow > 1)) return 1;
+    while (r->phase_end <= r->now) {
+        r->slow = !r->slow;
+        r->phase_end -= (int64_t)(log(sim_uniform(&r->phases)) * (r->slow ? SLOW_NS : FAST_NS));
+    }
+    return r->slow ? r->config->slow : 1;
+}
+
 static double draw_time(run *r, const sim_model *m, uint32_t items) {
-    double ns = sim_time_ns(m, items) * exp(m->noise * sim_normal(&r->random));
+    double ns = sim_time_ns(m, items) * exp(m->noise * sim_normal(&r->random)) * pace(r);
     return m->spikes > 0 && sim_uniform(&r->random) < m->spikes ? ns * m->spike_factor : ns;
 }
 
@@ -219,6 +233,8 @@ ps_status sim_run(const sim_model *models, int n_models, const sim_trace *t, con
                  .config = config,
                  .wake = INT64_MAX,
                  .random = { config->seed },
+                 .phases = { config->seed + 1000 },
+                 .slow = true, /* the first phase is the other one */
                  .result = ret };
     ps_alloc_state_init(&r->alloc, NULL);
     ps_status status = set_up(r, err);

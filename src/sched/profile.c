@@ -1,20 +1,23 @@
 /* profile.c - latency by batch size.
  *
  * Two rules are those of StarPU's performance models: the first sample of a size is discarded, and samples far from the
- * mean are rejected. Several rejections in a row on the same side are no outliers but a new truth. */
+ * mean are rejected. Several rejections in a row on the same side are no outliers but a new truth: of whatever sizes,
+ * of the machine; of one size between others that are as expected, of that size. */
 #include "sched/profile.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { FIRST = 1, STRIKES = 5, WINDOW = 32, TRUSTED = 3, WHILE = 16 };
+enum { FIRST = 1, STRIKES = 2, OWN_STRIKES = 5, WINDOW = 32, TRUSTED = 3, WHILE = 16 };
 
 #define Z 2.0f           /* deviations above the mean that a deadline must survive */
 #define NEW_SPREAD 0.10f /* assumed deviation of a size with few samples, as a share of its mean */
 #define FAR_SPREAD 0.05f /* more of it for each doubling beyond the sizes that were measured */
 #define LEAN_LOSS 0.97
 #define STILL 0.03f /* a size that moved by less, as a share of its mean, leaves the table as it is for a while */
-#define FORGET 0.99 /* weight of the affine fit's past, each sample */
+#define SURE 3.0    /* deviations beyond which a run is not what was expected */
+#define FAR_OFF 0.4 /* logarithm: what is nearer than 1.5 times is no outlier */
+#define DOUBT 1.0   /* deviations by which a size that was run little may be better than it looks */
 
 /* ---- points ---- */
 
@@ -43,10 +46,12 @@ bool ps_profile_init(ps_profile *p, ps_alloc_state *alloc, uint32_t max_batch) {
     p->max_batch = max_batch;
     p->n_points = ps_profile_point_of(max_batch) + 1;
     size_t n = p->n_points;
-    char *block = ps_alloc_zero(alloc, n * (sizeof *p->points + 2 * sizeof(float) + 2 * sizeof(uint16_t)));
+    char *block = ps_alloc_zero(alloc, n * (sizeof *p->points + (n + 2) * sizeof(float) + 2 * sizeof(uint16_t)));
     if (!block) return false;
+    p->spread = NEW_SPREAD;
     p->points = (ps_profile_point *)(void *)block;
-    p->mean = (float *)(void *)(p->points + n);
+    p->covariance = (float *)(void *)(p->points + n);
+    p->mean = p->covariance + n * n;
     p->high = p->mean + n;
     p->best = (uint16_t *)(void *)(p->high + n);
     p->lean = p->best + n;
@@ -60,9 +65,22 @@ void ps_profile_clear(ps_profile *p, ps_alloc_state *alloc) {
 
 /* ---- the table ---- */
 
-/* ns an item of the affine fit; < 0: there is none yet, because one size alone was seen. */
+static float mean_at(const ps_profile *p, uint32_t i) {
+    return (float)exp(p->points[i].log_ns);
+}
+
+/* ns an item of a straight line through the known sizes; < 0: there is none, because only one is. */
 static double slope(const ps_profile *p) {
-    const double *s = p->fit;
+    double s[5] = { 0 };
+    for (uint32_t i = 0; i < p->n_points; i++) {
+        const ps_profile_point *pt = &p->points[i];
+        if (!pt->known) continue;
+        double x = (double)size_at(p, i), t = (double)mean_at(p, i);
+        double w = pt->samples < WINDOW ? 1 + pt->samples : WINDOW;
+        const double terms[5] = { 1, x, t, x * x, x * t };
+        for (int k = 0; k < 5; k++)
+            s[k] += w * terms[k];
+    }
     double spread = s[3] * s[0] - s[1] * s[1];
     if (spread <= 1e-6 * s[3] * s[0]) return -1;
     double a = (s[4] * s[0] - s[1] * s[2]) / spread;
@@ -76,16 +94,17 @@ static float common_spread(const ps_profile *p) {
         const ps_profile_point *pt = &p->points[i];
         float w = (float)(pt->samples < WINDOW ? pt->samples : WINDOW);
         if (pt->samples <= TRUSTED) continue;
-        sum += w * sqrtf(pt->var) / pt->mean;
+        sum += w * sqrtf(pt->var);
         weight += w;
     }
     return weight > 0 ? sum / weight : NEW_SPREAD;
 }
 
-/* A size with few samples is taken to be as noisy as the others. */
-static float spread_of(const ps_profile *p, const ps_profile_point *pt) {
-    float deviation = sqrtf(pt->var), least = pt->samples <= TRUSTED ? p->spread * pt->mean : 0;
-    return deviation > least ? deviation : least;
+/* ns. A size with few samples is taken to be as noisy as the others. */
+static float spread_of(const ps_profile *p, uint32_t i) {
+    const ps_profile_point *pt = &p->points[i];
+    float deviation = sqrtf(pt->var), least = pt->samples ? p->spread : 2 * NEW_SPREAD;
+    return mean_at(p, i) * (pt->samples <= TRUSTED && deviation < least ? least : deviation);
 }
 
 static void put(ps_profile *p, uint32_t i, float mean, float deviation) {
@@ -95,7 +114,7 @@ static void put(ps_profile *p, uint32_t i, float mean, float deviation) {
 
 /* Below the smallest measured size: along the fit, but never cheaper than an even share. */
 static void fill_below(ps_profile *p, uint32_t seen, double a) {
-    float m = p->mean[seen], d = spread_of(p, &p->points[seen]), size = size_at(p, seen);
+    float m = p->mean[seen], d = spread_of(p, seen), size = size_at(p, seen);
     for (uint32_t i = 0; i < seen; i++) {
         float guess = a < 0 ? m : m - (float)a * (size - size_at(p, i)), share = m * size_at(p, i) / size;
         put(p, i, guess > share ? guess : share, d + FAR_SPREAD * m);
@@ -104,7 +123,7 @@ static void fill_below(ps_profile *p, uint32_t seen, double a) {
 
 static void fill_between(ps_profile *p, uint32_t left, uint32_t right) {
     float x0 = size_at(p, left), x1 = size_at(p, right);
-    float d0 = spread_of(p, &p->points[left]), d1 = spread_of(p, &p->points[right]);
+    float d0 = spread_of(p, left), d1 = spread_of(p, right);
     for (uint32_t i = left + 1; i < right; i++) {
         float w = (size_at(p, i) - x0) / (x1 - x0);
         put(p, i, p->mean[left] + w * (p->mean[right] - p->mean[left]), d0 > d1 ? d0 : d1);
@@ -113,7 +132,7 @@ static void fill_between(ps_profile *p, uint32_t left, uint32_t right) {
 
 /* Above the largest measured size: along the fit; with one size known, as if batching gained nothing. */
 static void fill_above(ps_profile *p, uint32_t seen, double a) {
-    float m = p->mean[seen], d = spread_of(p, &p->points[seen]), size = size_at(p, seen), share = m / size;
+    float m = p->mean[seen], d = spread_of(p, seen), size = size_at(p, seen), share = m / size;
     float up = a < 0 || a > (double)share ? share : (float)a;
     for (uint32_t i = seen + 1; i < p->n_points; i++) {
         float x = size_at(p, i), far = (x - size) / size;
@@ -121,28 +140,32 @@ static void fill_above(ps_profile *p, uint32_t seen, double a) {
     }
 }
 
-/* Items a ns, with the benefit of the doubt: a size that was slow once by chance is run again. */
-static double hoped_rate(const ps_profile *p, uint32_t i) {
-    uint32_t n = p->points[i].samples;
-    double doubt = n && n < WINDOW ? 1.5 * (double)p->spread / sqrt((double)n) : 0;
+/* Items a ns, with the benefit of the doubt beside the size that is known best: one that was slow by chance, or when
+ * all were, is run again. */
+static double hoped_rate(const ps_profile *p, uint32_t i, uint32_t surest) {
+    double doubt = p->points[i].samples ? DOUBT * (double)ps_profile_doubt(p, i, surest) : 0;
     return (double)size_at(p, i) / (double)p->mean[i] * (1 + doubt);
 }
 
 static void fill_best(ps_profile *p) {
     double most = 0;
-    uint32_t best = 0, lean = 0;
+    uint32_t best = 0, lean = 0, surest = ps_profile_surest(p);
+    double hoped[PS_PROFILE_MAX_POINTS], most_items = 0;
     for (uint32_t i = 0; i < p->n_points; i++) {
-        double rate = hoped_rate(p, i);
+        double rate = hoped[i] = hoped_rate(p, i, surest);
         if (rate > most) {
             most = rate;
             best = i;
         }
-        if (i == 0 || ps_profile_size_of(i) <= p->largest) p->unit = 1 / most; /* a guess is no measure */
-        while (hoped_rate(p, lean) < LEAN_LOSS * most)
+        double items = (double)size_at(p, i) / (double)p->mean[i];
+        if (i > 0 && (items <= most_items || ps_profile_size_of(i) > p->largest)) items = most_items; /* no measure */
+        most_items = items;
+        while (hoped[lean] < LEAN_LOSS * most)
             lean++;
         p->best[i] = (uint16_t)size_at(p, best);
         p->lean[i] = (uint16_t)size_at(p, lean);
     }
+    p->unit = 1 / most_items;
 }
 
 static void rebuild(ps_profile *p) {
@@ -151,8 +174,8 @@ static void rebuild(ps_profile *p) {
     uint32_t last = UINT32_MAX;
     p->spread = common_spread(p);
     for (uint32_t i = 0; i < p->n_points; i++) {
-        if (!p->points[i].samples) continue;
-        put(p, i, p->points[i].mean, spread_of(p, &p->points[i]));
+        if (!p->points[i].known) continue;
+        put(p, i, mean_at(p, i), spread_of(p, i));
         if (last == UINT32_MAX)
             fill_below(p, i, a);
         else
@@ -167,64 +190,73 @@ static void rebuild(ps_profile *p) {
 
 /* ---- learning ---- */
 
-static void add_to_fit(ps_profile *p, double x, double t, double weight) {
-    const double terms[5] = { 1, x, t, x * x, x * t };
-    for (int i = 0; i < 5; i++)
-        p->fit[i] = FORGET * p->fit[i] + weight * terms[i];
+static bool count_strike(int8_t *strikes, bool slow, int most) {
+    *strikes = (int8_t)(slow ? (*strikes > 0 ? *strikes + 1 : 1) : (*strikes < 0 ? *strikes - 1 : -1));
+    return *strikes >= most || *strikes <= -most;
 }
 
-static void restart(ps_profile_point *pt, float t) {
-    pt->mean = t;
-    pt->var = 0;
-    pt->samples = 1;
-    pt->strikes = 0;
+static void learn_spread(ps_profile_point *pt, double off) {
+    float n = (float)(pt->samples < WINDOW ? pt->samples : WINDOW);
+    pt->var += ((float)(off * off) * n / (n + 1) - pt->var) / n;
 }
 
-/* The machine or the model became another: what other sizes know must be able to follow quickly. */
-static void loosen(ps_profile *p) {
-    for (uint32_t i = 0; i < p->n_points; i++) {
-        if (p->points[i].samples > 1) p->points[i].samples = 1;
-    }
-    for (int i = 0; i < 5; i++)
-        p->fit[i] *= 0.1;
-}
-
-static bool is_outlier(ps_profile *p, ps_profile_point *pt, float t) {
-    float off = fabsf(t - pt->mean), allowed = 4 * sqrtf(pt->var);
-    if (allowed < pt->mean / 2) allowed = pt->mean / 2;
-    if (pt->samples < TRUSTED || off <= allowed) {
-        pt->strikes = 0;
+/* Is it so far from what was expected that it says nothing of the mean, unless it comes again? */
+static bool is_outlier(ps_profile *p, uint32_t i, double log_ns) {
+    ps_profile_point *pt = &p->points[i];
+    double off = log_ns - pt->log_ns, limit = SURE * (double)ps_profile_uncertainty(p, i);
+    if (fabs(off) <= limit) {
+        p->strikes = pt->strikes = 0;
         return false;
     }
-    bool slow = t > pt->mean;
-    pt->strikes = (int8_t)(slow ? (pt->strikes > 0 ? pt->strikes + 1 : 1) : (pt->strikes < 0 ? pt->strikes - 1 : -1));
-    if (pt->strikes < STRIKES && pt->strikes > -STRIKES) {
-        p->rejected++;
-        return true;
+    bool all = count_strike(&p->strikes, off > 0, STRIKES), own = count_strike(&pt->strikes, off > 0, OWN_STRIKES);
+    if (all || own) {
+        pt->strikes = p->strikes = 0;
+        if (all)
+            ps_profile_jump(p, i, log_ns);
+        else
+            ps_profile_set(p, i, log_ns, 1, 0);
+        return false;
     }
-    loosen(p);
-    pt->samples = 0; /* this one starts anew */
-    return false;
+    if (fabs(off) <= FAR_OFF) learn_spread(pt, limit);
+    p->rejected++;
+    return true;
 }
 
-static void learn(ps_profile_point *pt, float t) {
-    if (pt->samples == 0) {
-        restart(pt, t);
+/* A size of which nothing was measured: between two others one knows about what to expect. If it is far from that it
+ * stands for itself, as do those beyond all others. The more of a surprise it is the more it is doubted: the machine
+ * may have become slow just now. */
+static void enter(ps_profile *p, uint32_t i, double log_ns) {
+    uint32_t left = i, right = i;
+    while (left > 0 && !p->points[left].known)
+        left--;
+    while (right + 1 < p->n_points && !p->points[right].known)
+        right++;
+    double off = p->known ? log_ns - log((double)p->mean[i]) : 0;
+    if (!p->points[left].known || !p->points[right].known || fabs(off) > FAR_OFF) {
+        ps_profile_set(p, i, log_ns, 1, (float)(off * off));
         return;
     }
-    pt->samples = pt->samples < UINT32_MAX ? pt->samples + 1 : pt->samples;
-    float share = 1.0f / (float)(pt->samples < WINDOW ? pt->samples : WINDOW), d = t - pt->mean;
-    pt->mean += share * d;
-    pt->var = (1 - share) * (pt->var + share * d * d);
+    float w = (size_at(p, i) - size_at(p, left)) / (size_at(p, right) - size_at(p, left));
+    ps_profile_set_between(p, i, left, right, w, log_ns - off);
+    ps_profile_correct(p, i, log_ns);
+}
+
+static void learn(ps_profile *p, uint32_t i, double log_ns) {
+    ps_profile_point *pt = &p->points[i];
+    if (pt->samples) learn_spread(pt, log_ns - pt->log_ns);
+    if (pt->samples < UINT32_MAX) pt->samples++;
+    if (pt->known)
+        ps_profile_correct(p, i, log_ns);
+    else
+        enter(p, i, log_ns);
 }
 
 /* What the table says of a size known well is near enough what it would say now: requests of microseconds do not pay
  * for a new one each. */
 static bool is_in_table(const ps_profile *p, uint32_t i) {
-    const ps_profile_point *pt = &p->points[i];
-    float most = STILL * pt->mean;
-    return p->known && p->unbuilt < WHILE && pt->samples > WINDOW && fabsf(pt->mean - p->mean[i]) <= most &&
-           fabsf(pt->mean + Z * spread_of(p, pt) - p->high[i]) <= most;
+    float mean = mean_at(p, i), most = STILL * mean;
+    return p->known && p->unbuilt < WHILE && p->points[i].samples > WINDOW && fabsf(mean - p->mean[i]) <= most &&
+           fabsf(mean + Z * spread_of(p, i) - p->high[i]) <= most;
 }
 
 bool ps_profile_add(ps_profile *p, uint32_t size, int64_t ns) {
@@ -236,11 +268,11 @@ bool ps_profile_add(ps_profile *p, uint32_t size, int64_t ns) {
         return false;
     }
     float t = (float)ns;
+    const double log_ns = log((double)ns);
     if (p->known) p->error += (fabs((double)(t - p->mean[i])) / (double)p->mean[i] - p->error) / WINDOW;
-    if (is_outlier(p, pt, t)) return false;
+    if (pt->samples && is_outlier(p, i, log_ns)) return false;
     if (size > p->largest) p->largest = size;
-    learn(pt, t);
-    add_to_fit(p, (double)size, (double)ns, 1);
+    learn(p, i, log_ns);
     p->unbuilt++;
     if (!is_in_table(p, i)) rebuild(p);
     return true;
@@ -248,26 +280,28 @@ bool ps_profile_add(ps_profile *p, uint32_t size, int64_t ns) {
 
 void ps_profile_seed(ps_profile *p, uint32_t size, uint32_t samples, double mean_ns, double deviation_ns) {
     if (size < 1 || size > p->max_batch || samples < 1 || !(mean_ns >= 1) || !(deviation_ns >= 0)) return;
-    ps_profile_point *pt = &p->points[ps_profile_point_of(size)];
-    *pt =
-        (ps_profile_point) { .mean = (float)mean_ns, .var = (float)(deviation_ns * deviation_ns), .samples = samples };
+    uint32_t i = ps_profile_point_of(size);
+    float deviation = deviation_ns < mean_ns ? (float)(deviation_ns / mean_ns) : 1;
+    for (uint32_t k = 0; k < p->n_points; k++)
+        p->points[k].known = p->points[k].samples > 0; /* no guesses beside it */
+    p->points[i] = (ps_profile_point) { .var = deviation * deviation, .samples = samples };
+    ps_profile_set(p, i, log(mean_ns), (float)(samples < WINDOW ? samples : WINDOW), 0);
     if (size > p->largest) p->largest = size;
-    add_to_fit(p, (double)size, mean_ns, 1);
     rebuild(p);
 }
 
 void ps_profile_guess(ps_profile *p, const ps_profile *other, double scale) {
     if (!other->known || p->known) return;
     scale = scale < 0.125 ? 0.125 : scale > 8 ? 8 : scale;
+    p->largest = other->largest < p->max_batch ? other->largest : p->max_batch;
     for (uint32_t i = 0; i < p->n_points; i++) {
         uint32_t size = (uint32_t)size_at(p, i), from = size < other->max_batch ? size : other->max_batch;
-        float mean = (float)scale * (float)ps_profile_mean(other, from) * (float)size / (float)from;
-        put(p, i, mean, 2 * NEW_SPREAD * mean);
-        if (i == 0 || size == other->largest) add_to_fit(p, (double)size, (double)mean, 1);
+        double mean = scale * (double)ps_profile_mean(other, from) * size / from;
+        p->points[i].log_ns = log(mean > 1 ? mean : 1);
+        p->points[i].known = true;
     }
-    p->largest = other->largest < p->max_batch ? other->largest : p->max_batch;
-    p->known = true;
-    fill_best(p);
+    ps_profile_set_guessed(p);
+    rebuild(p);
 }
 
 /* ---- predicting ---- */

@@ -12,10 +12,12 @@
 #define PS_PROFILE_MAX_POINTS 80
 
 typedef struct ps_profile_point {
-    float mean, var;  /* of the accepted samples; ns, ns^2 */
+    double log_ns;    /* natural logarithm of the mean; where `known` */
+    float var;        /* of a run's logarithm around what was expected of it */
     uint32_t samples; /* accepted */
     uint8_t first;    /* discarded so far, as the first of this size */
     int8_t strikes;   /* rejected in a row: > 0 too slow, < 0 too fast */
+    bool known;       /* measured, or guessed from another shape */
 } ps_profile_point;
 
 typedef struct ps_profile {
@@ -23,12 +25,14 @@ typedef struct ps_profile {
     uint32_t largest; /* size that was measured; 0: none */
     uint32_t unbuilt; /* samples that the table does not hold yet */
     bool known;       /* a sample was accepted, or read from text */
+    int8_t strikes;   /* rejected in a row, of whatever size */
     ps_profile_point *points;
+    float *covariance;     /* [n_points][n_points], of the errors of log_ns */
     float *mean, *high;    /* predicted at each point: mean, and mean + z deviations */
     uint16_t *best, *lean; /* the size of most items a second up to each point; the least within 3 % of that */
     float spread;          /* deviation as a share of the mean, of all sizes */
+    float bias, miss;      /* means of the latest errors, and of their magnitudes */
     double unit;           /* ns an item at the most efficient size: what an item costs where batches are full */
-    double fit[5];         /* decayed sums 1, x, t, xx, xt of the affine fit */
     double error;          /* mean of |measured - predicted| / predicted */
     uint64_t rejected;     /* outliers, the first samples of a size not among them */
 } ps_profile;
@@ -57,5 +61,24 @@ uint32_t ps_profile_size_of(uint32_t point);
 /* Takes over what another shape of the model taught, as a guess: `scale` is this shape's work by the other's. Nothing
  * counts as measured here, and the first samples replace it. */
 void ps_profile_guess(ps_profile *p, const ps_profile *other, double scale);
+
+/* ---- profile_filter.c ---- */
+
+/* Point i is known by so many samples, whatever was known before; doubt: variance beyond their noise. */
+void ps_profile_set(ps_profile *p, uint32_t i, double log_ns, float samples, float doubt);
+/* Nothing was measured of point i: it is taken to be between its known neighbours, w of the way to the right one. */
+void ps_profile_set_between(ps_profile *p, uint32_t i, uint32_t left, uint32_t right, float w, double log_ns);
+/* All points are guesses, which may be off together by a lot and by themselves by a little. */
+void ps_profile_set_guessed(ps_profile *p);
+/* A run of a known point: it and the others learn from it. */
+void ps_profile_correct(ps_profile *p, uint32_t i, double log_ns);
+/* The machine became another: all points move as point i did. */
+void ps_profile_jump(ps_profile *p, uint32_t i, double log_ns);
+/* Deviation of a run of a known point from what is expected. */
+float ps_profile_uncertainty(const ps_profile *p, uint32_t i);
+/* The known point of the least error. */
+uint32_t ps_profile_surest(const ps_profile *p);
+/* Deviation of the difference of two points' errors. */
+float ps_profile_doubt(const ps_profile *p, uint32_t i, uint32_t j);
 
 #endif

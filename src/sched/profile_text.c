@@ -16,9 +16,9 @@
 #define MAX_TIME INT64_C(86400000000000)
 enum { READ_SAMPLES = 4 }; /* what was measured in another process is believed until this one knows better */
 
-/* As an integer that the reader takes: f32 rounds. */
-static int64_t to_ns(float ns, int64_t least) {
-    return ns >= (float)MAX_TIME ? MAX_TIME : ns < (float)least ? least : (int64_t)ns;
+/* As an integer that the reader takes. */
+static int64_t to_ns(double ns, int64_t least) {
+    return ns >= (double)MAX_TIME ? MAX_TIME : ns < (double)least ? least : (int64_t)ns;
 }
 
 static void write_bucket(const ps_sched_bucket *b, ps_str *out) {
@@ -29,9 +29,10 @@ static void write_bucket(const ps_sched_bucket *b, ps_str *out) {
         if (!any) ps_str_printf(out, "shape %" PRIu64 " work %" PRIu64 "\n", b->shape, b->work);
         any = true;
         uint32_t size = ps_profile_size_of(i);
+        double mean = exp(pt->log_ns);
         ps_str_printf(out, "size %u samples %u mean %" PRId64 " deviation %" PRId64 "\n",
-                      size < b->profile.max_batch ? size : b->profile.max_batch, pt->samples, to_ns(pt->mean, 1),
-                      to_ns(sqrtf(pt->var), 0));
+                      size < b->profile.max_batch ? size : b->profile.max_batch, pt->samples, to_ns(mean, 1),
+                      to_ns(mean * sqrt((double)pt->var), 0));
     }
 }
 

@@ -150,6 +150,125 @@ static void test_outliers(void **state) {
     ps_profile_clear(&p, &alloc);
 }
 
+/* ---- a machine that changes its pace ---- */
+
+static uint32_t random_state;
+
+/* Within +-10 % of it. */
+static int64_t noisy(double ns) {
+    random_state = random_state * 1664525 + 1013904223;
+    return (int64_t)(ns * (0.9 + 0.2 * (random_state >> 8) / 16777216.0));
+}
+
+static void run_noisy(ps_profile *p, uint32_t size, int times, double pace) {
+    for (int i = 0; i < times; i++)
+        ps_profile_add(p, size, noisy(pace * affine(size)));
+}
+
+/* While a neighbour has the machine everything takes 1.4 times as long, and all sizes are run; then one of them alone
+ * is, and what it shows is true of the others. If it were not learnt by them, that one would be run for ever, here a
+ * size that costs 1.3 times the best one's time an item. */
+static void test_pace(void **state) {
+    for (uint32_t seed = 1; seed <= 20; seed++) {
+        ps_profile p;
+        assert_true(ps_profile_init(&p, &alloc, 32));
+        random_state = seed;
+        for (int round = 0; round < 6; round++)
+            for (uint32_t size = 2; size <= 32; size += 6)
+                run_noisy(&p, size, 2, 1.4);
+        run_noisy(&p, 20, 40, 1);
+        for (uint32_t size = 2; size <= 32; size += 6)
+            assert_near(ps_profile_mean(&p, size), affine(size), 0.15); /* two sizes' noise, of 12 runs each: 6 % */
+        assert_true(ps_profile_best(&p, 32) >= 26);
+        ps_profile_clear(&p, &alloc);
+    }
+}
+
+/* It stands still for others than outliers: twice as slow, twice in a row and of different sizes. */
+static void test_jump(void **state) {
+    ps_profile p;
+    assert_true(ps_profile_init(&p, &alloc, 32));
+    random_state = 7;
+    for (uint32_t size = 2; size <= 32; size += 6)
+        run_noisy(&p, size, 30, 1);
+    for (uint32_t size = 8; size <= 20; size += 6)
+        run_noisy(&p, size, 1, 2);
+    assert_int_equal(p.rejected, 1);
+    for (uint32_t size = 2; size <= 32; size += 6)
+        assert_near(ps_profile_mean(&p, size), 2 * affine(size), 0.12);
+    ps_profile_clear(&p, &alloc);
+}
+
+/* One size that became twice as slow, between others that did not: nothing is true of them. */
+static void test_size_alone(void **state) {
+    ps_profile p;
+    assert_true(ps_profile_init(&p, &alloc, 32));
+    random_state = 7;
+    for (uint32_t size = 2; size <= 32; size += 6)
+        run_noisy(&p, size, 30, 1);
+    for (int i = 0; i < 40; i++) {
+        run_noisy(&p, 8, 1, 2);
+        for (uint32_t size = 14; size <= 32; size += 6)
+            run_noisy(&p, size, 1, 1);
+    }
+    assert_near(ps_profile_mean(&p, 8), 2 * affine(8), 0.08);
+    for (uint32_t size = 14; size <= 32; size += 6)
+        assert_near(ps_profile_mean(&p, size), affine(size), 0.08);
+    ps_profile_clear(&p, &alloc);
+}
+
+/* A size that looks slow, because it was run twice and by chance was slow, is run again; one that was run often enough
+ * to know is not. */
+static void test_bad_luck(void **state) {
+    ps_profile p;
+    assert_true(ps_profile_init(&p, &alloc, 32));
+    random_state = 3;
+    run_noisy(&p, 16, 60, 1);
+    run_thrice(&p, 32, 32 * 1.03 * affine(16) / 16); /* truly 0.77 of the time an item */
+    assert_int_equal(ps_profile_best(&p, 32), 32);
+    run_noisy(&p, 32, 20, 32 * 1.1 * affine(16) / 16 / affine(32));
+    assert_int_equal(ps_profile_best(&p, 32), 16);
+    ps_profile_clear(&p, &alloc);
+}
+
+/* A size that was never run, between two that were, begins with what these say and not with what one run does. */
+static void test_between(void **state) {
+    ps_profile p;
+    assert_true(ps_profile_init(&p, &alloc, 32));
+    random_state = 5;
+    run_noisy(&p, 8, 40, 1);
+    run_noisy(&p, 32, 40, 1);
+    run_noisy(&p, 20, 1, 1);
+    ps_profile_add(&p, 20, (int64_t)(1.25 * affine(20)));
+    assert_near(ps_profile_mean(&p, 20), 1.1 * affine(20), 0.08);
+    run_noisy(&p, 20, 100, 1.25);
+    assert_near(ps_profile_mean(&p, 20), 1.25 * affine(20), 0.05);
+    ps_profile_clear(&p, &alloc);
+}
+
+/* Whatever is measured, the covariance stays one: no variance below 0, no correlation beyond 1. */
+static void test_covariance(void **state) {
+    for (uint32_t seed = 1; seed <= 10; seed++) {
+        ps_profile p;
+        assert_true(ps_profile_init(&p, &alloc, 512));
+        random_state = seed;
+        for (int i = 0; i < 20000; i++) {
+            random_state = random_state * 1664525 + 1013904223;
+            uint32_t size = 1 + (random_state >> 8) % 512;
+            ps_profile_add(&p, size, noisy(affine(size) * (i % 5000 < 2500 ? 1 : 3)));
+        }
+        for (uint32_t i = 0; i < p.n_points; i++) {
+            const float *row = p.covariance + (size_t)i * p.n_points;
+            assert_true(row[i] >= 0 && row[i] < 1);
+            for (uint32_t j = 0; j < p.n_points; j++)
+                assert_true(row[j] * row[j] <= 1.01f * row[i] * p.covariance[j * (p.n_points + 1)] + 1e-12f);
+        }
+        for (uint32_t size = 1; size <= 512; size += 73)
+            assert_near(ps_profile_mean(&p, size), 3 * affine(size), 0.1);
+        ps_profile_clear(&p, &alloc);
+    }
+}
+
 /* The margin covers the noise: of samples drawn within +-10 % nearly all are below `high`. */
 static void test_margin(void **state) {
     ps_profile p;
@@ -288,7 +407,10 @@ int main(void) {
         cmocka_unit_test(test_dip),          cmocka_unit_test(test_outliers),
         cmocka_unit_test(test_margin),       cmocka_unit_test(test_text_round_trip),
         cmocka_unit_test(test_text_hostile), cmocka_unit_test(test_failing_allocations),
-        cmocka_unit_test(test_guess),
+        cmocka_unit_test(test_guess),        cmocka_unit_test(test_pace),
+        cmocka_unit_test(test_jump),         cmocka_unit_test(test_size_alone),
+        cmocka_unit_test(test_bad_luck),     cmocka_unit_test(test_between),
+        cmocka_unit_test(test_covariance),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
