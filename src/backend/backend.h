@@ -172,6 +172,8 @@ typedef struct ps_device_ops {
     /* May this f32 value be stored as halves, as far as that node is concerned, which makes or reads it? A guess: what
      * lowering answers counts. NULL: the device stores none so. */
     bool (*halves)(const ps_device *device, const ps_node *node, const ps_value *value);
+    /* (optional) why the device could not run this kernel of its own, for which lowering then declines; NULL: it can */
+    const char *(*refuses)(const ps_kernel *kernel);
 } ps_device_ops;
 
 struct ps_device {

@@ -107,6 +107,14 @@ static void ask_again(ps_lowering *l, const question *q, ps_halves halves) {
     if (halves & PS_HALVES_WRITE) memcpy(l->out_half, q->out_half, sizeof q->out_half);
 }
 
+static void drop_if_refused(const ps_device *device, ps_lowering *l) {
+    const char *why = l->kernel && device->ops->refuses ? device->ops->refuses(l->kernel) : NULL;
+    if (!why) return;
+    ps_kernel_free(l->kernel);
+    l->kernel = NULL;
+    l->why = why;
+}
+
 ps_status ps_lower_list(ps_device *device, const ps_impl *impls, size_t n, ps_lowering *l, ps_error *err) {
     question asked;
     remember(&asked, l);
@@ -117,10 +125,12 @@ ps_status ps_lower_list(ps_device *device, const ps_impl *impls, size_t n, ps_lo
         l->inplace = -1;
         l->taken = 0;
         PS_TRY(impls[i].lower(device, l, err));
+        drop_if_refused(device, l);
         if (l->kernel) l->kernel->taken = l->taken;
         if (l->kernel || l->alias) return PS_OK;
     }
     ask_again(l, &asked, PS_HALVES_NONE);
+    memset(l->out_layout, 0, sizeof l->out_layout);
     return PS_OK;
 }
 

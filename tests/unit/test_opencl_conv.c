@@ -1,6 +1,8 @@
 /* Convolutions on OpenCL beside the reference kernels: windows, ranks, groups, random shapes. */
 #include "opencl_compare.h"
 
+#include "backend/opencl/conv.h"
+
 static uint32_t seed = 12345;
 
 static int pick(int low, int high) {
@@ -169,6 +171,39 @@ static void test_numbers_beyond_int(void **state) {
                               "  y = Conv(x, w) {dilations=[134217725], pads=[0,134217724]}\n}");
 }
 
+/* 36 transformed weights for each pair of channels, of which there are so many that a kernel's int does not hold where
+ * the last ones are: 4x4 is not asked, where 2x2 or the product can be. */
+static void test_winograd_beyond_int(void **state) {
+    const ps_window one = { 1, 1, 1, 1, 1, 0, 0 }, side = { 24, 24, 3, 1, 1, 1, 1 };
+    ocl_device d = { .gpu = true, .family = OCL_GCN, .filled = 256, .most_items = 256, .units = 32 };
+    for (int64_t channels = 4096; channels <= 16384; channels *= 2) {
+        const ocl_conv c = { .w = { one, side, side },
+                             .groups = 1,
+                             .in_channels = channels,
+                             .out_channels = channels,
+                             .batch = 1,
+                             .taps = 9 };
+        ocl_gemm g;
+        const int tile = ocl_winograd_choice(&d, &c, &g);
+        if (tile) assert_true(g.inner * g.step[3] <= INT32_MAX);
+        assert_int_equal(tile, channels == 4096 ? 4 : channels == 8192 ? 2 : 0);
+    }
+}
+
+/* NVIDIA's driver launches up to 65,535 work-groups in y and z: what needs more is the CPU's, not an error. */
+static void test_too_many_groups(void **state) {
+    static const char pictures[] = "graph (x: f32[3,8,4,4]) -> (y) opset 17 {\n  w: f32[8,8,1,1] = random(3)\n"
+                                   "  y = Conv(x, w)\n}",
+                      products[] = "graph (a: f32[3,8,8], b: f32[3,8,8]) -> (y) opset 17 {\n  y = MatMul(a, b)\n}";
+    device()->most_groups = 3;
+    check("opencl.matmul", products);
+    device()->most_groups = 2;
+    check("cpu|ref|onednn", products);
+    check("opencl.conv gemm|cpu|ref|onednn", pictures); /* by the tile of the turn */
+    device()->most_groups = 0;
+    check("cpu|ref|onednn", pictures);
+}
+
 /* Where it costs less it is chosen: many tiles of many channels, large and small images. */
 static void test_winograd_is_chosen(void **state) {
     cmp_scaled = true;
@@ -195,6 +230,8 @@ int main(void) {
         CMP_TEST(test_winograd),
         CMP_TEST(test_depth_in_padding),
         CMP_TEST(test_numbers_beyond_int),
+        CMP_TEST(test_too_many_groups),
+        CMP_TEST(test_winograd_beyond_int),
         CMP_TEST(test_winograd_is_chosen),
     };
     return opencl_there() ? cmocka_run_group_tests(tests, NULL, NULL) : OPENCL_SKIPPED;

@@ -166,5 +166,5 @@ static void device_free(ps_device *device) {
 }
 
 const ps_device_ops ocl_device_ops = {
-    1, lower, ocl_reorder, device_free, NULL, NULL, &ocl_memory_ops, may_store_halves
+    1, lower, ocl_reorder, device_free, NULL, NULL, &ocl_memory_ops, may_store_halves, ocl_refuses
 };

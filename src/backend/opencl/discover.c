@@ -97,6 +97,8 @@ const ps_caps ps_devices_found_caps = { true, true, true, true, PS_MAX_POSTS, tr
 
 /* Family, and units with what fills them. AMD's drivers count RDNA's units in pairs, with four SIMDs each, Mesa one by
  * one, and does not say. */
+#define MOST_GROUPS_NVIDIA 65535 /* of a CUDA grid in y and z, which the driver's OpenCL does not say */
+
 static void find_family(ocl_device *d) {
     const ocl_api *api = &d->api;
     char maker[128];
@@ -106,6 +108,7 @@ static void find_family(ocl_device *d) {
                               maker };
     d->family = ocl_family_of(&facts);
     d->filled = ocl_table_of(d->family)->filled;
+    d->most_groups = d->family == OCL_NVIDIA ? MOST_GROUPS_NVIDIA : SIZE_MAX;
     d->units = (int64_t)(number_of(api, d->id, CL_DEVICE_MAX_COMPUTE_UNITS) & 0xffff);
     const uint64_t simds = d->family == OCL_RDNA ? number_of(api, d->id, SIMDS_OF_UNIT_AMD) & 0xff : 0;
     if (simds) d->filled = 32 * (int)simds;

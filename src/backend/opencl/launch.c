@@ -109,6 +109,17 @@ ps_status ocl_kernel_new(ps_device *device, ps_lowering *l, int n, const char *l
     return new_kernel(ocl_of(device), l->alloc, n, label, ret, err);
 }
 
+const char *ocl_refuses(const ps_kernel *kernel) {
+    const ocl_kernel *k = (const ocl_kernel *)kernel;
+    const size_t most = k->device->most_groups;
+    for (int i = 0; i < k->n; i++) {
+        const ocl_launch *l = &k->launches[i];
+        if (l->global[1] / l->local[1] > most || l->global[2] > most)
+            return "more work-groups than the driver launches";
+    }
+    return NULL;
+}
+
 ps_status ocl_kernel_done(ps_lowering *l, ocl_kernel *k, ps_status status) {
     if (status != PS_OK)
         ocl_kernel_free(&k->base);

@@ -55,6 +55,7 @@ typedef struct ocl_device {
     int test_staging;   /* of tests: 1: large copies go through pinned memory, -1: none; 0: to memory of a card */
     size_t largest;     /* bytes of one buffer */
     size_t most_items;  /* of a work-group */
+    size_t most_groups; /* in y and in z of a launch */
     int64_t units;      /* compute units as work-groups come to them, at least 1: of Intel's eight are one */
     int filled;         /* items that fill one: the table's, or as the driver says */
     cl_command_queue queue; /* uploads of weights; guarded by lock */
@@ -194,6 +195,8 @@ typedef struct ocl_kernel {
 ps_status ocl_kernel_new(ps_device *device, ps_lowering *l, int n_launches, const char *label, ocl_kernel **ret,
                          ps_error *err);
 void ocl_kernel_free(ps_kernel *kernel);
+/* ps_device_ops.refuses: more work-groups than the driver launches. */
+const char *ocl_refuses(const ps_kernel *kernel);
 /* The kernel is the lowering's answer if status says that it is whole; else it goes. Returns status. */
 ps_status ocl_kernel_done(ps_lowering *l, ocl_kernel *k, ps_status status);
 /* A table that belongs to the kernel. */

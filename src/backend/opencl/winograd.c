@@ -41,7 +41,8 @@ static bool describe(const ocl_device *d, const ocl_conv *c, int tile, winograd 
     w->tiles = c->batch * w->rows * w->columns;
     const int64_t places = w->edge * w->edge,
                   most = c->in_channels > c->out_channels ? c->in_channels : c->out_channels;
-    if (w->tiles > INT32_MAX / places / most) return false;
+    const int64_t panel = up(c->in_channels, OCL_GEMM_DEPTH) * up(c->out_channels, 4);
+    if (w->tiles > INT32_MAX / places / most || panel > INT32_MAX / places) return false;
     const int64_t before = w->tiles * c->in_channels, behind = w->tiles * c->out_channels;
     w->g =
         (ocl_gemm) { .a_mode = OCL_A_ROWS,
@@ -54,7 +55,7 @@ static bool describe(const ocl_device *d, const ocl_conv *c, int tile, winograd 
                      .ldc = c->out_channels,
                      .outer = 1,
                      .inner = places,
-                     .step = { 0, before, 0, up(c->in_channels, OCL_GEMM_DEPTH) * up(c->out_channels, 4), 0, behind },
+                     .step = { 0, before, 0, panel, 0, behind },
                      .a = { OCL_ARG_WORK, { .bytes = 0 }, 0 },
                      .c = { OCL_ARG_WORK, { .bytes = (size_t)up(places * before * 4, PS_ALIGN) }, 0 } };
     ocl_gemm_plan(d, &w->g, false);
