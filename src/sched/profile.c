@@ -46,15 +46,18 @@ bool ps_profile_init(ps_profile *p, ps_alloc_state *alloc, uint32_t max_batch) {
     p->max_batch = max_batch;
     p->n_points = ps_profile_point_of(max_batch) + 1;
     size_t n = p->n_points;
-    char *block = ps_alloc_zero(alloc, n * (sizeof *p->points + (n + 2) * sizeof(float) + 2 * sizeof(uint16_t)));
+    char *block = ps_alloc_zero(alloc, n * (sizeof *p->points + (n + 3) * sizeof(float) + 2 * sizeof(uint16_t)));
     if (!block) return false;
     p->spread = NEW_SPREAD;
     p->points = (ps_profile_point *)(void *)block;
-    p->covariance = (float *)(void *)(p->points + n);
+    p->octave = (float *)(void *)(p->points + n);
+    p->covariance = p->octave + n;
     p->mean = p->covariance + n * n;
     p->high = p->mean + n;
     p->best = (uint16_t *)(void *)(p->high + n);
     p->lean = p->best + n;
+    for (uint32_t i = 0; i < n; i++)
+        p->octave[i] = log2f(size_at(p, i));
     return true;
 }
 

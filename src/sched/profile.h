@@ -27,6 +27,7 @@ typedef struct ps_profile {
     bool known;       /* a sample was accepted, or read from text */
     int8_t strikes;   /* rejected in a row, of whatever size */
     ps_profile_point *points;
+    float *octave;         /* of each point's size, the logarithm to base 2 */
     float *covariance;     /* [n_points][n_points], of the errors of log_ns */
     float *mean, *high;    /* predicted at each point: mean, and mean + z deviations */
     uint16_t *best, *lean; /* the size of most items a second up to each point; the least within 3 % of that */
@@ -72,7 +73,7 @@ void ps_profile_set_between(ps_profile *p, uint32_t i, uint32_t left, uint32_t r
 void ps_profile_set_guessed(ps_profile *p);
 /* A run of a known point: it and the others learn from it. */
 void ps_profile_correct(ps_profile *p, uint32_t i, double log_ns);
-/* The machine became another: all points move as point i did. */
+/* The machine became another: all points move with point i, the more the more they are like it. */
 void ps_profile_jump(ps_profile *p, uint32_t i, double log_ns);
 /* Deviation of a run of a known point from what is expected. */
 float ps_profile_uncertainty(const ps_profile *p, uint32_t i);

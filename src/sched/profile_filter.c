@@ -1,8 +1,9 @@
 /* profile_filter.c - what is known of the sizes' times, and how well, when the machine's speed changes under way.
  *
  * A Kalman filter (Kalman, ASME Journal of Basic Engineering 82, 1960). Its state is the logarithm of each measured
- * size's time; all of them wander together, as the machine's pace does, and each a little by itself. What one size
- * shows is therefore learnt by all, as far as it says something of them. If each had to find out by itself, those that
+ * size's time. They wander together, as the machine's pace does: the more alike they are the more so, because a small
+ * batch may be bound by memory and a large one by computing; and each a little by itself. What one size shows is
+ * therefore learnt by all, as far as it says something of them. If each had to find out by itself, those that
  * ran last while a neighbour had the machine would stay slow in the table for as long as others look better, and so are
  * not run: the luckiest size would win, not the best. For the same reason the doubt about which of two is faster is
  * not that about how fast either is: the pace cancels. */
@@ -14,6 +15,7 @@
 #define LEAST_GAIN 0.25f /* of the filter of the pace */
 #define MOST_GAIN 0.5f
 #define ALONE 0.001f  /* variance by which a size wanders by itself, each run, as a share of the noise's */
+#define ALIKE 16      /* octaves^2 apart, by which sizes share half of what the pace does */
 #define BETWEEN 0.05f /* deviation of a size's time from the line between its neighbours' */
 #define GUESS 0.3f    /* deviation of what another shape tells */
 #define FAR 0.4       /* a jump so far says that it is not known how even runs will be */
@@ -63,11 +65,17 @@ static float wandering(ps_profile *p, float off) {
     return gain * gain / (1 - gain);
 }
 
+/* How much of what the pace does to one size it does to the other: a rational quadratic kernel. */
+static float alike(const ps_profile *p, uint32_t i, uint32_t j) {
+    float octaves = p->octave[i] - p->octave[j];
+    return ALIKE / (ALIKE + octaves * octaves);
+}
+
 static void wander(ps_profile *p, float together, float alone) {
     for (uint32_t i = 0; i < p->n_points; i++) {
         if (!p->points[i].known) continue;
         for (uint32_t j = 0; j < p->n_points; j++)
-            row(p, i)[j] += together;
+            row(p, i)[j] += together * alike(p, i, j);
         row(p, i)[i] += alone;
     }
 }
@@ -91,7 +99,7 @@ void ps_profile_jump(ps_profile *p, uint32_t i, double log_ns) {
     const double off = log_ns - p->points[i].log_ns;
     for (uint32_t j = 0; j < p->n_points; j++) {
         if (!p->points[j].known) continue;
-        p->points[j].log_ns += off;
+        p->points[j].log_ns += off * (double)alike(p, i, j);
         if (fabs(off) > FAR && p->points[j].samples > FEW) p->points[j].samples = FEW;
     }
     wander(p, noise(p), ALONE * noise(p));
