@@ -95,10 +95,10 @@ const ps_caps ps_devices_found_caps = { true, true, true, true, PS_MAX_POSTS, tr
 #define WAVE_WIDTH_AMD 0x4043    /* CL_DEVICE_WAVEFRONT_WIDTH_AMD */
 #define INTEL_UNITS 8            /* that a work-group is spread over: a subslice's */
 
-/* Family, and units with what fills them. AMD's drivers count RDNA's units in pairs, with four SIMDs each, Mesa one by
- * one, and does not say. */
 #define MOST_GROUPS_NVIDIA 65535 /* of a CUDA grid in y and z, which the driver's OpenCL does not say */
 
+/* Family, and units with what fills them. AMD's drivers count RDNA's units in pairs, with four SIMDs each, Mesa one by
+ * one, and does not say. */
 static void find_family(ocl_device *d) {
     const ocl_api *api = &d->api;
     char maker[128];
