@@ -225,6 +225,13 @@ static bool is_outlier(ps_profile *p, uint32_t i, double log_ns) {
     return true;
 }
 
+/* The first run that tells of a size, far from what the others let expect, may have met a moment when the machine was
+ * slow: it counts once another is like it. */
+static bool is_surprise(ps_profile *p, uint32_t i, double log_ns) {
+    double off = log_ns - log((double)p->mean[i]);
+    return fabs(off) > FAR_OFF && !count_strike(&p->points[i].strikes, off > 0, STRIKES);
+}
+
 /* A size of which nothing was measured: between two others one knows about what to expect. If it is far from that it
  * stands for itself, as do those beyond all others. The more of a surprise it is the more it is doubted: the machine
  * may have become slow just now. */
@@ -248,10 +255,12 @@ static void learn(ps_profile *p, uint32_t i, double log_ns) {
     ps_profile_point *pt = &p->points[i];
     if (pt->samples) learn_spread(pt, log_ns - pt->log_ns);
     if (pt->samples < UINT32_MAX) pt->samples++;
-    if (pt->known)
-        ps_profile_correct(p, i, log_ns);
-    else
+    if (!pt->known) {
         enter(p, i, log_ns);
+        return;
+    }
+    ps_profile_may_jump(p, i, log_ns);
+    ps_profile_correct(p, i, log_ns);
 }
 
 /* What the table says of a size known well is near enough what it would say now: requests of microseconds do not pay
@@ -274,6 +283,7 @@ bool ps_profile_add(ps_profile *p, uint32_t size, int64_t ns) {
     const double log_ns = log((double)ns);
     if (p->known) p->error += (fabs((double)(t - p->mean[i])) / (double)p->mean[i] - p->error) / WINDOW;
     if (pt->samples && is_outlier(p, i, log_ns)) return false;
+    if (p->known && !pt->known && is_surprise(p, i, log_ns)) return false;
     if (size > p->largest) p->largest = size;
     learn(p, i, log_ns);
     p->unbuilt++;

@@ -19,6 +19,7 @@
 #define BETWEEN 0.05f /* deviation of a size's time from the line between its neighbours' */
 #define GUESS 0.3f    /* deviation of what another shape tells */
 #define FAR 0.4       /* a jump so far says that it is not known how even runs will be */
+#define JUMP 9        /* square of the noise's deviations, beyond which the pace may have changed all at once */
 enum { FEW = 2 };
 
 static float *row(const ps_profile *p, uint32_t i) {
@@ -77,6 +78,19 @@ static void wander(ps_profile *p, float together, float alone) {
         for (uint32_t j = 0; j < p->n_points; j++)
             row(p, i)[j] += together * alike(p, i, j);
         row(p, i)[i] += alone;
+    }
+}
+
+/* As one vector, not by alike() between all: a smooth kernel goes on with a slope, and what is far from i would be moved
+ * the other way. */
+void ps_profile_may_jump(ps_profile *p, uint32_t i, double log_ns) {
+    const float off = (float)(log_ns - p->points[i].log_ns);
+    if (off * off <= JUMP * noise(p)) return;
+    for (uint32_t j = 0; j < p->n_points; j++) {
+        float part = off * off * alike(p, i, j);
+        if (!p->points[j].known) continue;
+        for (uint32_t k = 0; k < p->n_points; k++)
+            row(p, j)[k] += part * alike(p, i, k);
     }
 }
 

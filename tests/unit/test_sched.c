@@ -493,6 +493,46 @@ static void test_refusal_beforehand(void **state) {
     ps_sched_free(f.s);
 }
 
+/* All arrive at once and have 110 ms, 4.5 times as many as can be answered. Returns how many are in time; *ret_ns: when
+ * the last of them is, from their arrival. */
+static uint32_t flood(fixture *f, int64_t now, int64_t *ret_ns) {
+    enum { MANY = 400 };
+    static ps_sched_request r[MANY];
+    const int64_t arrival = now;
+    uint32_t n = 0;
+    for (int i = 0; i < MANY; i++) {
+        r[i] = request(now, now + 110 * MS);
+        ps_sched_admit(f->s, f->m, &r[i], now);
+    }
+    while (ps_sched_next(f->s, now, &f->batch, &f->until) == PS_SCHED_RUN) {
+        n += f->batch.items;
+        run_for(f, now, (4 + f->batch.items) * MS);
+        now += (4 + f->batch.items) * MS;
+    }
+    while (ps_sched_take_dropped(f->s)) {
+    }
+    *ret_ns = now - arrival;
+    return n;
+}
+
+/* While all is scarce, who is let in leaves a tenth of the time to a machine that becomes slow. That margin is for those
+ * that wait: one that comes to an idle device is let in, or nobody ever would be where it is larger than the target. */
+static void test_reserve(void **state) {
+    static const ps_sched_model_options model = { .target_ns = 110 * MS, .max_batch = 32 };
+    fixture f = start(NULL, &model);
+    int64_t now = 10 * MS, took;
+    for (int i = 0; i < 20; i++, now += 120 * MS) {
+        uint32_t n = flood(&f, now, &took);
+        assert_in_range(n, 48, 96);
+        if (i > 2) assert_in_range(took, 60 * MS, 100 * MS);
+    }
+    ps_sched_request tight = request(now, now + 6 * MS);
+    admit_ok(&f, &tight);
+    assert_int_equal(ps_sched_next(f.s, now, &f.batch, &f.until), PS_SCHED_RUN);
+    run_for(&f, now, 5 * MS);
+    ps_sched_free(f.s);
+}
+
 /* Of requests that come every 100 ms for `seconds`, each with 100 ms of time, how many run to their end if a run takes
  * so long; it is stopped at the deadline, as the server does. */
 static int answered_in_time(fixture *f, int64_t *now, int seconds, int64_t run_ns) {
@@ -1153,6 +1193,7 @@ int main(void) {
         cmocka_unit_test(test_shares_of_tenants),
         cmocka_unit_test(test_shapes_do_not_mix),
         cmocka_unit_test(test_items),
+        cmocka_unit_test(test_reserve),
         cmocka_unit_test(test_very_many_items),
         cmocka_unit_test(test_many_shapes),
         cmocka_unit_test(test_triton),

@@ -248,6 +248,38 @@ static void test_between(void **state) {
     ps_profile_clear(&p, &alloc);
 }
 
+/* The first run that tells of a size takes twice as long as its neighbours let expect: that is believed once the next
+ * one does, too. */
+static void test_first_surprise(void **state) {
+    ps_profile p;
+    assert_true(ps_profile_init(&p, &alloc, 32));
+    random_state = 6;
+    run_noisy(&p, 8, 40, 1);
+    run_noisy(&p, 32, 40, 1);
+    run_noisy(&p, 16, 1, 1); /* is discarded */
+    assert_false(ps_profile_add(&p, 16, (int64_t)(2 * affine(16))));
+    assert_near(ps_profile_mean(&p, 16), affine(16), 0.05);
+    assert_true(ps_profile_add(&p, 16, (int64_t)(2 * affine(16))));
+    assert_near(ps_profile_mean(&p, 16), 2 * affine(16), 0.05);
+    ps_profile_clear(&p, &alloc);
+}
+
+/* The machine becomes fast again while a size runs of which little is known. It would explain that: a size that was
+ * thought to be slow. But then the others would be taken to be slow as before, and not be run. */
+static void test_pace_of_unknown(void **state) {
+    ps_profile p;
+    assert_true(ps_profile_init(&p, &alloc, 32));
+    random_state = 7;
+    run_noisy(&p, 16, 60, 1.35);
+    run_thrice(&p, 8, 1.35 * affine(8));
+    assert_int_equal(ps_profile_best(&p, 16), 16);
+    for (int i = 0; i < 4; i++) /* while requests have little time */
+        run_noisy(&p, 8, 1, 1);
+    assert_near(ps_profile_mean(&p, 16), affine(16), 0.15);
+    assert_int_equal(ps_profile_best(&p, 16), 16);
+    ps_profile_clear(&p, &alloc);
+}
+
 /* Whatever is measured, the covariance stays one: no variance below 0, no correlation beyond 1. */
 static void test_covariance(void **state) {
     for (uint32_t seed = 1; seed <= 2; seed++) {
@@ -412,7 +444,8 @@ int main(void) {
         cmocka_unit_test(test_guess),        cmocka_unit_test(test_pace),
         cmocka_unit_test(test_jump),         cmocka_unit_test(test_size_alone),
         cmocka_unit_test(test_bad_luck),     cmocka_unit_test(test_between),
-        cmocka_unit_test(test_covariance),
+        cmocka_unit_test(test_covariance),   cmocka_unit_test(test_first_surprise),
+        cmocka_unit_test(test_pace_of_unknown),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
