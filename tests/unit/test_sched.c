@@ -515,8 +515,9 @@ static uint32_t flood(fixture *f, int64_t now, int64_t *ret_ns) {
     return n;
 }
 
-/* While all is scarce, who is let in leaves a tenth of the time to a machine that becomes slow. That margin is for those
- * that wait: one that comes to an idle device is let in, or nobody ever would be where it is larger than the target. */
+/* While all is scarce, who is let in leaves a tenth of the time to a machine that becomes slow. That margin is for
+ * those that wait: one that comes to an idle device is let in, or nobody ever would be where it is larger than the
+ * target. */
 static void test_reserve(void **state) {
     static const ps_sched_model_options model = { .target_ns = 110 * MS, .max_batch = 32 };
     fixture f = start(NULL, &model);
