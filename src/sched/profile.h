@@ -74,8 +74,8 @@ void ps_profile_set_guessed(ps_profile *p);
 /* A run of a known point: it and the others learn from it. */
 void ps_profile_correct(ps_profile *p, uint32_t i, double log_ns);
 /* Before a run is learnt that is a surprise: it may be the machine's new pace even where little was known of the size.
- * Else the size would be taken for the only one that became slow, or fast, and hardly be compared with the others again.
- */
+ * Else the size would be taken for the only one that became slow, or fast, and hardly be compared with the others
+ * again. */
 void ps_profile_may_jump(ps_profile *p, uint32_t i, double log_ns);
 /* The machine became another: all points move with point i, the more the more they are like it. */
 void ps_profile_jump(ps_profile *p, uint32_t i, double log_ns);

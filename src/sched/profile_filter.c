@@ -81,8 +81,8 @@ static void wander(ps_profile *p, float together, float alone) {
     }
 }
 
-/* As one vector, not by alike() between all: a smooth kernel goes on with a slope, and what is far from i would be moved
- * the other way. */
+/* As one vector, not by alike() between all: a smooth kernel goes on with a slope, and what is far from i would be
+ * moved the other way. */
 void ps_profile_may_jump(ps_profile *p, uint32_t i, double log_ns) {
     const float off = (float)(log_ns - p->points[i].log_ns);
     if (off * off <= JUMP * noise(p)) return;
