@@ -806,6 +806,36 @@ static void test_shares_of_models(void **state) {
     free(r[1]);
 }
 
+/* Weights hold as well where requests have ten times the model's target: of sixty, of which a third can be in time, those
+ * of the heavy tenant. */
+static void test_shares_of_patient_tenants(void **state) {
+    enum { SENT = 60 };
+    static ps_sched_request r[SENT];
+    static const ps_sched_model_options alone = { .target_ns = 100 * MS, .max_batch = 1 };
+    ps_sched_options o = { .policy = NULL };
+    fixture f = { .s = create(&o) };
+    f.m = add_model(f.s, &alone);
+    assert_int_equal(ps_sched_seed(f.s, f.m, 0, 1, 1, 1000, 50 * MS, 0, NULL), PS_OK);
+    ps_sched_tenant *tenant[2];
+    assert_int_equal(ps_sched_add_tenant(f.s, 1, &tenant[0], NULL), PS_OK);
+    assert_int_equal(ps_sched_add_tenant(f.s, 8, &tenant[1], NULL), PS_OK);
+    for (int i = 0; i < SENT; i++) {
+        r[i] = request(MS, 1001 * MS);
+        r[i].tenant = tenant[i % 2];
+        ps_sched_admit(f.s, f.m, &r[i], MS);
+    }
+    uint32_t answered[2] = { 0 };
+    for (int64_t now = MS; ps_sched_next(f.s, now, &f.batch, &f.until) == PS_SCHED_RUN; now += 50 * MS) {
+        answered[f.batch.first->tenant == tenant[1]]++;
+        run_for(&f, now, 50 * MS);
+    }
+    while (ps_sched_take_dropped(f.s)) {
+    }
+    assert_in_range(answered[0] + answered[1], 18, 20);
+    assert_in_range(answered[0], 1, 6); /* the first, its share, and what the reserve leaves */
+    ps_sched_free(f.s);
+}
+
 /* A tenant that sends five times what the device can do leaves another's modest requests alone. */
 static void test_shares_of_tenants(void **state) {
     enum { N = 20000 };
@@ -1192,6 +1222,7 @@ int main(void) {
         cmocka_unit_test(test_no_kind_starves),
         cmocka_unit_test(test_shares_of_models),
         cmocka_unit_test(test_shares_of_tenants),
+        cmocka_unit_test(test_shares_of_patient_tenants),
         cmocka_unit_test(test_shapes_do_not_mix),
         cmocka_unit_test(test_items),
         cmocka_unit_test(test_reserve),
