@@ -806,8 +806,8 @@ static void test_shares_of_models(void **state) {
     free(r[1]);
 }
 
-/* Weights hold as well where requests have ten times the model's target: of sixty, of which a third can be in time, those
- * of the heavy tenant. */
+/* Weights hold as well where requests have ten times the model's target: of sixty, of which a third can be in time,
+ * those of the heavy tenant. */
 static void test_shares_of_patient_tenants(void **state) {
     enum { SENT = 60 };
     static ps_sched_request r[SENT];
