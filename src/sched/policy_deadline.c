@@ -16,7 +16,7 @@
 #define HARM_WEIGHT 0.7     /* of what others lose by waiting: who comes later takes some of the seats of the lost */
 #define SKIP_COST 0.02      /* of a request left out, in items, when all is scarce */
 #define NEAR_BEST 0.99      /* of the best rate: nothing to gain by leaving some out */
-#define RESERVE 0.1     /* of the time until it is served, that who is let in must leave when all is scarce */
+#define RESERVE 0.1     /* of the time until it is served, that who is let in must leave: the device is full anyway */
 #define SPLIT_COST 1.03     /* of the device time of one batch, that two may take for the same requests */
 enum { SETTLE = 2, SETTLE_ON_ADMIT = 2, PROBES = 5 };
 
@@ -358,18 +358,19 @@ static void choose(ps_sched *s, int64_t now, ps_sched_choice *ret) {
 
 /* ---- admission ---- */
 
-/* Of a target, what may be planned with: the margins are for a machine that becomes slow at any time. Those that are
- * let in wait up to the edge of what is predicted, and would all be late at once. */
-static double plannable(const ps_sched_bucket *b, double scarce) {
-    return (double)ps_sched_target(b) / ((1 + b->model->guard) * (1 + RESERVE * scarce));
+/* Of a target, what may be planned with: the guard's margin, and a share kept in reserve, are for a machine that
+ * becomes slow at any time. Those that are let in wait up to the edge of what is predicted, and would all be late at
+ * once. */
+static double plannable(const ps_sched_bucket *b, double reserve) {
+    return (double)ps_sched_target(b) / ((1 + b->model->guard) * (1 + reserve));
 }
 
 /* The size of a full batch in a steady state: it leaves time to collect it, and to wait for the one before. At a rate
  * of `rate` items a ns that is the largest b with b / rate + L(b) <= target; at the rate that just fills the device, 2
  * L(b). */
-static uint32_t steady_size(const ps_sched_bucket *b, double rate, double scarce) {
+static uint32_t steady_size(const ps_sched_bucket *b, double rate, double scarce, double reserve) {
     const ps_profile *p = &b->profile;
-    int64_t target = (int64_t)plannable(b, scarce);
+    int64_t target = (int64_t)plannable(b, reserve);
     uint32_t least = ps_profile_fits(p, target / 2, ps_sched_limit(b)), most = scarce > 0 ? ps_sched_limit(b) : least;
     while (least < most) {
         uint32_t middle = (least + most + 1) / 2;
@@ -384,13 +385,14 @@ static uint32_t steady_size(const ps_sched_bucket *b, double rate, double scarce
 /* Device time until `items` are done, in batches of that size, and what passes between these. While the device is
  * scarce the last batch is going to be full too, and needs its margin: who is let in with less makes every batch after
  * it smaller. */
-static double time_to_serve(const ps_sched_bucket *b, uint32_t items, double scarce) {
+static double time_to_serve(const ps_sched_bucket *b, uint32_t items, double scarce, double reserve) {
     const ps_profile *p = &b->profile;
-    uint32_t full = steady_size(b, b->model->load / p->unit, scarce), rest = items % full ? items % full : full;
+    uint32_t full = steady_size(b, b->model->load / p->unit, scarce, reserve);
+    uint32_t rest = items % full ? items % full : full;
     double each = (double)ps_profile_mean(p, full) * ps_sched_stretch(b->model->sched);
     double before = (double)(items - rest) / full * each;
     double last = (double)ps_profile_mean(p, rest), strict = (double)with_margin(b, ps_profile_high(p, full));
-    return (before + last + scarce * (strict - last)) * (1 + RESERVE * scarce);
+    return (before + last + scarce * (strict - last)) * (1 + reserve);
 }
 
 /* Of a request that runs at once. */
@@ -409,9 +411,10 @@ static ps_sched_reason admit(ps_sched *s, ps_sched_bucket *b, const ps_sched_req
     double items_each = b->queue.count ? (double)b->queue.items / b->queue.count : 1;
     uint32_t before = ps_sched_queue_before(&b->queue, r);
     bool at_once = b->queue.count == 0 && !ps_sched_is_full(s); /* no batch after it becomes smaller */
-    double scarce = scarcity_of(b->model, scarcity(s, now), now);
+    double device = scarcity(s, now), scarce = scarcity_of(b->model, device, now);
+    uint32_t items = (uint32_t)(before * items_each) + size_of(b, r);
     double own = at_once ? time_alone(b, size_of(b, r), scarce)
-                         : time_to_serve(b, (uint32_t)(before * items_each) + size_of(b, r), scarce);
+                         : time_to_serve(b, items, scarce, RESERVE * device);
     double others = (s->backlog_ns - b->backlog_ns) * ps_sched_stretch(s), weight = b->model->weight;
     double active = s->model_weight + (b->model->queued == 0 ? weight : 0);
     double share = own * (active / weight - 1); /* the others' part while this one is served */
