@@ -6,8 +6,7 @@
 
 #define LOAD_NS 2.5e8 /* time constant of the offered load */
 #define TARGET_NS INT64_C(100000000)
-#define MOST_SHARED_NS INT64_C(3600000000000) /* a deadline further away is treated as one in an hour */
-#define SHARE_AHEAD 4 /* targets, or times what a request has if that is more, that a tenant's tag may run ahead */
+#define SHARE_BEHIND 3 /* targets that a tenant's tag may lie behind the due time of a request */
 #define GUARD_NS INT64_C(1000000000)
 #define GUARD_LEAST 0.01
 #define GUARD_MOST 0.25
@@ -126,9 +125,7 @@ static int64_t place_in_share(ps_sched *s, const ps_sched_request *r, int64_t *r
     *ret_tag = t->tag_ns;
     if (s->busy_tenants + (t->queued == 0) <= 1) return r->due_ns;
     double weights = s->tenant_weight + (t->queued == 0 ? t->weight : 0);
-    int64_t target = ps_sched_target(r->bucket), own = r->due_ns - r->arrival_ns;
-    if (own > target) target = own < MOST_SHARED_NS ? own : MOST_SHARED_NS; /* else nobody would ever be behind it */
-    int64_t most = r->arrival_ns + SHARE_AHEAD * target;
+    int64_t most = r->due_ns + SHARE_BEHIND * ps_sched_target(r->bucket);
     int64_t from = t->tag_ns > r->arrival_ns ? t->tag_ns : r->arrival_ns;
     int64_t tag = from + (int64_t)((double)r->cost * weights / t->weight);
     *ret_tag = tag < most ? tag : most;
