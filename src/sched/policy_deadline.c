@@ -16,7 +16,7 @@
 #define HARM_WEIGHT 0.7     /* of what others lose by waiting: who comes later takes some of the seats of the lost */
 #define SKIP_COST 0.02      /* of a request left out, in items, when all is scarce */
 #define NEAR_BEST 0.99      /* of the best rate: nothing to gain by leaving some out */
-#define RESERVE 0.1     /* of the time until it is served, that who is let in must leave: the device is full anyway */
+#define RESERVE 0.1         /* of the time until it is served, that who is let in leaves while the device is full */
 #define SPLIT_COST 1.03     /* of the device time of one batch, that two may take for the same requests */
 enum { SETTLE = 2, SETTLE_ON_ADMIT = 2, PROBES = 5 };
 
@@ -413,8 +413,7 @@ static ps_sched_reason admit(ps_sched *s, ps_sched_bucket *b, const ps_sched_req
     bool at_once = b->queue.count == 0 && !ps_sched_is_full(s); /* no batch after it becomes smaller */
     double device = scarcity(s, now), scarce = scarcity_of(b->model, device, now);
     uint32_t items = (uint32_t)(before * items_each) + size_of(b, r);
-    double own = at_once ? time_alone(b, size_of(b, r), scarce)
-                         : time_to_serve(b, items, scarce, RESERVE * device);
+    double own = at_once ? time_alone(b, items, scarce) : time_to_serve(b, items, scarce, RESERVE * device);
     double others = (s->backlog_ns - b->backlog_ns) * ps_sched_stretch(s), weight = b->model->weight;
     double active = s->model_weight + (b->model->queued == 0 ? weight : 0);
     double share = own * (active / weight - 1); /* the others' part while this one is served */

@@ -242,6 +242,7 @@ static void enter(ps_profile *p, uint32_t i, double log_ns) {
     while (right + 1 < p->n_points && !p->points[right].known)
         right++;
     double off = p->known ? log_ns - log((double)p->mean[i]) : 0;
+    p->points[i].strikes = 0; /* those of is_surprise */
     if (!p->points[left].known || !p->points[right].known || fabs(off) > FAR_OFF) {
         ps_profile_set(p, i, log_ns, 1, (float)(off * off));
         return;

@@ -85,12 +85,13 @@ static void wander(ps_profile *p, float together, float alone) {
  * moved the other way. */
 void ps_profile_may_jump(ps_profile *p, uint32_t i, double log_ns) {
     const float off = (float)(log_ns - p->points[i].log_ns);
+    float jump[PS_PROFILE_MAX_POINTS];
     if (off * off <= JUMP * noise(p)) return;
+    for (uint32_t j = 0; j < p->n_points; j++)
+        jump[j] = p->points[j].known ? off * alike(p, i, j) : 0;
     for (uint32_t j = 0; j < p->n_points; j++) {
-        float part = off * off * alike(p, i, j);
-        if (!p->points[j].known) continue;
         for (uint32_t k = 0; k < p->n_points; k++)
-            row(p, j)[k] += part * alike(p, i, k);
+            row(p, j)[k] += jump[j] * jump[k];
     }
 }
 
