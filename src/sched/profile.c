@@ -232,24 +232,13 @@ static bool is_surprise(ps_profile *p, uint32_t i, double log_ns) {
     return fabs(off) > FAR_OFF && !count_strike(&p->points[i].strikes, off > 0, STRIKES);
 }
 
-/* A size of which nothing was measured: between two others one knows about what to expect. If it is far from that it
- * stands for itself, as do those beyond all others. The more of a surprise it is the more it is doubted: the machine
- * may have become slow just now. */
-static void enter(ps_profile *p, uint32_t i, double log_ns) {
-    uint32_t left = i, right = i;
-    while (left > 0 && !p->points[left].known)
-        left--;
-    while (right + 1 < p->n_points && !p->points[right].known)
-        right++;
-    double off = p->known ? log_ns - log((double)p->mean[i]) : 0;
-    p->points[i].strikes = 0; /* those of is_surprise */
-    if (!p->points[left].known || !p->points[right].known || fabs(off) > FAR_OFF) {
-        ps_profile_set(p, i, log_ns, 1, (float)(off * off));
-        return;
-    }
-    float w = (size_at(p, i) - size_at(p, left)) / (size_at(p, right) - size_at(p, left));
-    ps_profile_set_between(p, i, left, right, w, log_ns - off);
-    ps_profile_correct(p, i, log_ns);
+/* Of two sizes the second tells what batching gains; from the third on it is known what to expect. A size far from
+ * that stands for itself. */
+static bool is_expected(const ps_profile *p, double off) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < p->n_points && n < 2; i++)
+        n += p->points[i].known;
+    return n >= 2 && fabs(off) <= FAR_OFF;
 }
 
 static void learn(ps_profile *p, uint32_t i, double log_ns) {
@@ -257,8 +246,13 @@ static void learn(ps_profile *p, uint32_t i, double log_ns) {
     if (pt->samples) learn_spread(pt, log_ns - pt->log_ns);
     if (pt->samples < UINT32_MAX) pt->samples++;
     if (!pt->known) {
-        enter(p, i, log_ns);
-        return;
+        double off = p->known ? log_ns - log((double)p->mean[i]) : 0;
+        pt->strikes = 0; /* those of is_surprise */
+        if (!is_expected(p, off)) {
+            ps_profile_set(p, i, log_ns, 1, (float)(off * off)); /* the pace may have changed just now */
+            return;
+        }
+        ps_profile_expect(p, i, log_ns - off);
     }
     ps_profile_may_jump(p, i, log_ns);
     ps_profile_correct(p, i, log_ns);

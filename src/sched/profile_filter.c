@@ -17,6 +17,7 @@
 #define ALONE 0.001f  /* variance by which a size wanders by itself, each run, as a share of the noise's */
 #define ALIKE 16      /* octaves^2 apart, by which sizes share half of what the pace does */
 #define BETWEEN 0.05f /* deviation of a size's time from the line between its neighbours' */
+#define BEYOND 0.1f   /* more of it, for each octave beyond the sizes that were measured */
 #define GUESS 0.3f    /* deviation of what another shape tells */
 #define FAR 0.4       /* a jump so far says that it is not known how even runs will be */
 #define JUMP 9        /* square of the noise's deviations, beyond which the pace may have changed all at once */
@@ -39,10 +40,24 @@ void ps_profile_set(ps_profile *p, uint32_t i, double log_ns, float samples, flo
     p->points[i].known = true;
 }
 
-void ps_profile_set_between(ps_profile *p, uint32_t i, uint32_t left, uint32_t right, float w, double log_ns) {
+/* What the neighbours' errors have in common with others', that of a size between them has as well. A size that stood
+ * for itself instead would be judged by the pace of the machine in its first run. */
+void ps_profile_expect(ps_profile *p, uint32_t i, double log_ns) {
+    uint32_t left = i, right = i;
+    while (left > 0 && !p->points[left].known)
+        left--;
+    while (right + 1 < p->n_points && !p->points[right].known)
+        right++;
+    float far = 0, w = 0;
+    if (!p->points[left].known || !p->points[right].known) {
+        left = right = p->points[left].known ? left : right;
+        far = BEYOND * fabsf(p->octave[i] - p->octave[left]);
+    } else {
+        w = (p->octave[i] - p->octave[left]) / (p->octave[right] - p->octave[left]);
+    }
     for (uint32_t j = 0; j < p->n_points; j++)
         row(p, i)[j] = row(p, j)[i] = (1 - w) * row(p, left)[j] + w * row(p, right)[j];
-    row(p, i)[i] = (1 - w) * row(p, left)[i] + w * row(p, right)[i] + BETWEEN * BETWEEN;
+    row(p, i)[i] = (1 - w) * row(p, left)[i] + w * row(p, right)[i] + BETWEEN * BETWEEN + far * far;
     p->points[i].log_ns = log_ns;
     p->points[i].known = true;
 }
