@@ -233,27 +233,26 @@ static bool is_surprise(ps_profile *p, uint32_t i, double log_ns) {
 }
 
 /* Of two sizes the second tells what batching gains; from the third on it is known what to expect. A size far from
- * that stands for itself. */
-static bool is_expected(const ps_profile *p, double off) {
+ * that may be what it looks like, or the machine's pace: the more of a surprise it is the more it is doubted. True: its
+ * first run is still to be learnt. */
+static bool enter(ps_profile *p, uint32_t i, double log_ns) {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < p->n_points && n < 2; i++)
-        n += p->points[i].known;
-    return n >= 2 && fabs(off) <= FAR_OFF;
+    for (uint32_t k = 0; k < p->n_points && n < 2; k++)
+        n += p->points[k].known;
+    double off = p->known ? log_ns - log((double)p->mean[i]) : 0;
+    p->points[i].strikes = 0; /* those of is_surprise */
+    if (n < 2)
+        ps_profile_set(p, i, log_ns, 1, (float)(off * off));
+    else
+        ps_profile_expect(p, i, log_ns - off, fabs(off) > FAR_OFF ? (float)(off * off) : 0);
+    return n >= 2;
 }
 
 static void learn(ps_profile *p, uint32_t i, double log_ns) {
     ps_profile_point *pt = &p->points[i];
     if (pt->samples) learn_spread(pt, log_ns - pt->log_ns);
     if (pt->samples < UINT32_MAX) pt->samples++;
-    if (!pt->known) {
-        double off = p->known ? log_ns - log((double)p->mean[i]) : 0;
-        pt->strikes = 0; /* those of is_surprise */
-        if (!is_expected(p, off)) {
-            ps_profile_set(p, i, log_ns, 1, (float)(off * off)); /* the pace may have changed just now */
-            return;
-        }
-        ps_profile_expect(p, i, log_ns - off);
-    }
+    if (!pt->known && !enter(p, i, log_ns)) return;
     ps_profile_may_jump(p, i, log_ns);
     ps_profile_correct(p, i, log_ns);
 }

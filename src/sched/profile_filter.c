@@ -40,9 +40,17 @@ void ps_profile_set(ps_profile *p, uint32_t i, double log_ns, float samples, flo
     p->points[i].known = true;
 }
 
+/* How far a size's time may be from what a line tells that leaves the measured sizes: batching may gain nothing from
+ * there on. */
+static float doubt_beyond(const ps_profile *p, uint32_t i, uint32_t nearest, double log_ns) {
+    float octaves = p->octave[i] - p->octave[nearest], least = BEYOND * fabsf(octaves);
+    float gain = (float)(p->points[nearest].log_ns + M_LN2 * (double)octaves - log_ns);
+    return octaves > 0 && gain > least ? gain : least;
+}
+
 /* What the neighbours' errors have in common with others', that of a size between them has as well. A size that stood
  * for itself instead would be judged by the pace of the machine in its first run. */
-void ps_profile_expect(ps_profile *p, uint32_t i, double log_ns) {
+void ps_profile_expect(ps_profile *p, uint32_t i, double log_ns, float doubt) {
     uint32_t left = i, right = i;
     while (left > 0 && !p->points[left].known)
         left--;
@@ -51,13 +59,14 @@ void ps_profile_expect(ps_profile *p, uint32_t i, double log_ns) {
     float far = 0, w = 0;
     if (!p->points[left].known || !p->points[right].known) {
         left = right = p->points[left].known ? left : right;
-        far = BEYOND * fabsf(p->octave[i] - p->octave[left]);
+        far = doubt_beyond(p, i, left, log_ns);
     } else {
         w = (p->octave[i] - p->octave[left]) / (p->octave[right] - p->octave[left]);
     }
     for (uint32_t j = 0; j < p->n_points; j++)
         row(p, i)[j] = row(p, j)[i] = (1 - w) * row(p, left)[j] + w * row(p, right)[j];
-    row(p, i)[i] = (1 - w) * row(p, left)[i] + w * row(p, right)[i] + BETWEEN * BETWEEN + far * far;
+    row(p, i)[i] = (1 - w) * row(p, left)[i] + w * row(p, right)[i];
+    row(p, i)[i] += BETWEEN * BETWEEN + far * far + doubt;
     p->points[i].log_ns = log_ns;
     p->points[i].known = true;
 }
