@@ -232,19 +232,17 @@ static bool is_surprise(ps_profile *p, uint32_t i, double log_ns) {
     return fabs(off) > FAR_OFF && !count_strike(&p->points[i].strikes, off > 0, STRIKES);
 }
 
-/* Of two sizes the second tells what batching gains; from the third on it is known what to expect. A size far from
- * that may be what it looks like, or the machine's pace: the more of a surprise it is the more it is doubted. True: its
- * first run is still to be learnt. */
-static bool enter(ps_profile *p, uint32_t i, double log_ns) {
+/* Of two sizes the second tells what batching gains; from the third on it is known what to expect, which log_ns is
+ * `off` away from. True: its first run is still to be learnt. */
+static bool enter(ps_profile *p, uint32_t i, double log_ns, double off, float doubt) {
     uint32_t n = 0;
     for (uint32_t k = 0; k < p->n_points && n < 2; k++)
         n += p->points[k].known;
-    double off = p->known ? log_ns - log((double)p->mean[i]) : 0;
     p->points[i].strikes = 0; /* those of is_surprise */
     if (n < 2)
         ps_profile_set(p, i, log_ns, 1, (float)(off * off));
     else
-        ps_profile_expect(p, i, log_ns - off, fabs(off) > FAR_OFF ? (float)(off * off) : 0);
+        ps_profile_expect(p, i, log_ns - off, doubt);
     return n >= 2;
 }
 
@@ -252,9 +250,12 @@ static void learn(ps_profile *p, uint32_t i, double log_ns) {
     ps_profile_point *pt = &p->points[i];
     if (pt->samples) learn_spread(pt, log_ns - pt->log_ns);
     if (pt->samples < UINT32_MAX) pt->samples++;
-    if (!pt->known && !enter(p, i, log_ns)) return;
+    const double off = pt->known || !p->known ? 0 : log_ns - log((double)p->mean[i]);
+    const float doubt = fabs(off) > FAR_OFF ? (float)(off * off) : 0;
+    if (!pt->known && !enter(p, i, log_ns, off, doubt)) return;
     ps_profile_may_jump(p, i, log_ns);
     ps_profile_correct(p, i, log_ns);
+    if (doubt > 0) ps_profile_widen(p, i, doubt); /* the more of a surprise the sooner it is run again */
 }
 
 /* What the table says of a size known well is near enough what it would say now: requests of microseconds do not pay

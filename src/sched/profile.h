@@ -70,6 +70,8 @@ void ps_profile_set(ps_profile *p, uint32_t i, double log_ns, float samples, flo
 /* Nothing was measured of point i: that much is expected, and is as sure as the nearest sizes that were measured let it
  * be; doubt: variance beyond that. Some point is known. */
 void ps_profile_expect(ps_profile *p, uint32_t i, double log_ns, float doubt);
+/* Point i is less sure by that variance, whatever the others are. */
+void ps_profile_widen(ps_profile *p, uint32_t i, float doubt);
 /* All points are guesses, which may be off together by a lot and by themselves by a little. */
 void ps_profile_set_guessed(ps_profile *p);
 /* A run of a known point: it and the others learn from it. */

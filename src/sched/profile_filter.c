@@ -71,6 +71,10 @@ void ps_profile_expect(ps_profile *p, uint32_t i, double log_ns, float doubt) {
     p->points[i].known = true;
 }
 
+void ps_profile_widen(ps_profile *p, uint32_t i, float doubt) {
+    row(p, i)[i] += doubt;
+}
+
 void ps_profile_set_guessed(ps_profile *p) {
     for (uint32_t i = 0; i < p->n_points; i++) {
         for (uint32_t j = 0; j < p->n_points; j++)
