@@ -265,7 +265,7 @@ static void test_between(void **state) {
             run_noisy(&p, 20, 1, 1.25);
             run_noisy(&p, i % 2 ? 8 : 32, 1, 1);
         }
-        assert_near(ps_profile_mean(&p, 20), 1.25 * affine(20), 0.08);
+        assert_near(ps_profile_mean(&p, 20), 1.25 * affine(20), 0.08); /* the others' noise comes along: 6 % */
         ps_profile_clear(&p, &alloc);
     }
 }
