@@ -9,7 +9,7 @@
 
 typedef struct slot {
     ps_sched_batch batch;
-    int64_t end;
+    int64_t end, ready; /* ready: for the next batch */
     double ns;
     bool busy;
 } slot;
@@ -92,6 +92,7 @@ static void answer(run *r, slot *s) {
         if (counts(r, a)) r->latency[r->n_latency++] = ns * 1e-6;
     }
     s->busy = false;
+    s->ready = r->now + (int64_t)r->config->between_ns;
     take_dropped(r);
 }
 
@@ -133,13 +134,22 @@ static void start(run *r, slot *s) {
 
 static slot *free_slot(run *r) {
     for (uint32_t i = 0; i < r->n_slots; i++) {
-        if (!r->slots[i].busy) return &r->slots[i];
+        if (!r->slots[i].busy && r->slots[i].ready <= r->now) return &r->slots[i];
     }
     return NULL;
 }
 
+static int64_t next_ready(const run *r) {
+    int64_t first = INT64_MAX;
+    for (uint32_t i = 0; i < r->n_slots; i++) {
+        const slot *s = &r->slots[i];
+        if (!s->busy && s->ready > r->now && s->ready < first) first = s->ready;
+    }
+    return first;
+}
+
 static void dispatch(run *r) {
-    r->wake = INT64_MAX;
+    r->wake = next_ready(r);
     for (slot *s; (s = free_slot(r)) != NULL;) {
         int64_t until = INT64_MAX;
         ps_sched_action action = ps_sched_next(r->sched, r->now, &s->batch, &until);
@@ -148,7 +158,9 @@ static void dispatch(run *r) {
             start(r, s);
             continue;
         }
-        if (action == PS_SCHED_WAIT) r->wake = until > r->now ? until : r->now + 1;
+        if (action != PS_SCHED_WAIT) return;
+        if (until <= r->now) until = r->now + 1;
+        if (until < r->wake) r->wake = until;
         return;
     }
 }

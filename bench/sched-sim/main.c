@@ -17,7 +17,7 @@ static const double several_loads[] = { 0.3, 0.6, 0.8, 1, 1.5, 2 };
 typedef struct options {
     double seconds, warm;
     const char *model, *family, *models_file, *trace_file;
-    double load, slow;
+    double load, slow, between_us;
     FILE *csv;
     bool quick, verbose, own;
     int seeds;
@@ -123,7 +123,7 @@ static void print_parts(const char *who, const sim_model *models, int n, const s
 /* One trace, all policies: a line. soft: the default policy gets no deadlines. */
 static void compare(const options *o, const sim_model *models, int n, const sim_trace *t, const char *family,
                     const char *label, double load, double capacity_ns, verdicts *v) {
-    sim_config c = { .warm_seconds = o->warm, .seed = o->seed, .slow = o->slow };
+    sim_config c = { .warm_seconds = o->warm, .seed = o->seed, .slow = o->slow, .between_ns = 1e3 * o->between_us };
     sim_result r[OWN], soft;
     ps_error err = PS_ERROR_INIT;
     for (int i = 0; i < SIM_MAX_TENANTS && strcmp(family, "hog") == 0; i++)
@@ -311,6 +311,8 @@ int main(int argc, char **argv) {
             o.load = strtod(value, NULL);
         else if (strcmp(argv[i - 1], "--slow") == 0)
             o.slow = strtod(value, NULL);
+        else if (strcmp(argv[i - 1], "--between") == 0)
+            o.between_us = strtod(value, NULL);
         else if (strcmp(argv[i - 1], "--seconds") == 0)
             o.seconds = strtod(value, NULL);
         else if (strcmp(argv[i - 1], "--seed") == 0)
@@ -323,7 +325,7 @@ int main(int argc, char **argv) {
             o.csv = fopen(value, "w");
         else {
             fprintf(stderr, "usage: sched_sim [--part single|several|cost|check] [--model NAME] [--family NAME] "
-                            "[--load X] [--slow X] [--seconds S] "
+                            "[--load X] [--slow X] [--between US] [--seconds S] "
                             "[--seed N] [--models FILE.json] [--trace FILE] [--csv FILE] [--quick] [--own] [--verbose]\n");
             return 2;
         }

@@ -42,6 +42,7 @@ typedef struct sim_config {
     uint32_t slots, max_queue;
     double warm_seconds; /* arrivals before are not counted */
     uint64_t seed;
+    double between_ns; /* from the end of a run until the device is ready for the next: answers are handed out */
     double slow; /* above 1: the device takes so many times longer for a third of the time, seconds at a stretch */
     double tenant_weight[SIM_MAX_TENANTS]; /* 0: no such tenant */
 } sim_config;

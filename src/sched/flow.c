@@ -201,7 +201,7 @@ static ps_sched_verdict refuse(ps_sched_model *m, ps_sched_verdict v, ps_sched_r
 
 /* The whole load counts, what is refused too: it tells how scarce the device is. */
 static void count_load(ps_sched *s, ps_sched_bucket *b, const ps_sched_request *r, int64_t now) {
-    double share = b->profile.known ? b->profile.unit * ps_sched_stretch(s) * r->items / LOAD_NS : 0;
+    double share = b->profile.known ? b->profile.unit * r->items / LOAD_NS : 0;
     ps_sched_model *m = b->model;
     m->load = ps_sched_decayed(m->load, m->load_ns, now) + share;
     s->load = ps_sched_decayed(s->load, s->load_ns, now) + share;
@@ -584,6 +584,7 @@ void ps_sched_complete(ps_sched *s, ps_sched_batch *batch, int64_t measured_ns, 
     unlink_batch(s, batch);
     if (measured_ns > 0) {
         count_end(s, measured_ns, now_ns);
+        b->profile.turn = s->turn_ns;
         if (tells(batch, measured_ns)) ps_profile_add(&b->profile, batch->items, measured_ns);
         b->tried_ns = now_ns;
         m->virtual_ns += (double)(measured_ns - batch->charged_ns) / m->weight;

@@ -6,6 +6,8 @@
  * rest, the one goes first that has to start soonest. "Scarce" is a number from 0 to 1, taken from what arrivals ask
  * for: at 0 nothing is skipped and no batch waits, at 1 device time has its full price. README.md has the reasons and
  * the sources. */
+#include <math.h>
+
 #include "sched/sched_int.h"
 
 #define SCARCE_FROM 0.85 /* offered load at which device time begins to have a price */
@@ -16,9 +18,9 @@
 #define HARM_WEIGHT 0.7     /* of what others lose by waiting: who comes later takes some of the seats of the lost */
 #define SKIP_COST 0.02      /* of a request left out, in items, when all is scarce */
 #define NEAR_BEST 0.99      /* of the best rate: nothing to gain by leaving some out */
-#define RESERVE 0.1         /* of the time until it is served, that who is let in leaves while the device is full */
+#define SPARE 0.2           /* of a run, that its requests have left when all is scarce: a machine becomes slower */
 #define SPLIT_COST 1.03     /* of the device time of one batch, that two may take for the same requests */
-enum { SETTLE = 2, SETTLE_ON_ADMIT = 2, PROBES = 5 };
+enum { SETTLE = 2, SETTLE_ON_ADMIT = 2, PROBES = 6, AGAIN = 32 };
 
 typedef struct candidate {
     ps_sched_bucket *bucket;
@@ -54,6 +56,11 @@ static uint32_t size_of(const ps_sched_bucket *b, const ps_sched_request *r) {
 
 static int64_t with_margin(const ps_sched_bucket *b, int64_t ns) {
     return ns + (int64_t)(b->model->guard * (double)ns);
+}
+
+/* ns that a batch may take: with confidence. */
+static int64_t run_of(const ps_sched_bucket *b, uint32_t size) {
+    return with_margin(b, ps_profile_high(&b->profile, size));
 }
 
 /* ---- what cannot be in time any more ---- */
@@ -148,7 +155,7 @@ static int64_t tightest(const ps_sched_bucket *b, const ps_sched_request *r, uin
 
 /* Of `size` requests from r on, how many are in time if they run together. */
 static uint32_t in_time(const ps_sched_bucket *b, const ps_sched_request *r, uint32_t size, int64_t now) {
-    int64_t end = now + with_margin(b, ps_profile_high(&b->profile, size));
+    int64_t end = now + run_of(b, size);
     uint32_t n = 0;
     for (; r && size > 0; r = r->link[0], size--)
         n += due_of(r) >= end;
@@ -160,50 +167,76 @@ static uint32_t in_time(const ps_sched_bucket *b, const ps_sched_request *r, uin
 static void consider_losing(const ps_sched_bucket *b, const ps_sched_request *front, candidate *c, uint32_t cap,
                             int64_t now) {
     const ps_profile *p = &b->profile;
-    double most = (double)in_time(b, front, c->items, now) / (double)ps_profile_mean(p, c->items);
+    double most = in_time(b, front, c->items, now) / ps_profile_occupied(p, c->items);
     uint32_t small = c->items, size = ps_profile_best(p, cap);
     for (int probe = 0; probe < PROBES && size > small; probe++, size = ps_profile_best(p, size * 3 / 4)) {
-        double rate = (double)in_time(b, front, size, now) / (double)ps_profile_mean(p, size);
+        double rate = in_time(b, front, size, now) / ps_profile_occupied(p, size);
         if (rate <= most) continue;
         most = rate;
         c->items = size;
     }
 }
 
+/* Larger than what was measured: only a run can tell what it gains, and where every front is tight none would ever be
+ * tried. */
+static bool consider_trying(ps_sched_bucket *b, candidate *c, uint32_t n, const ps_sched_request *front, int64_t now) {
+    uint32_t limit = ps_sched_limit(b), at, skip;
+    if (limit <= b->profile.largest) return false;
+    at = ps_sched_queue_before_order(&b->queue, front->rank, now + run_of(b, limit));
+    skip = at > c->skip ? at - c->skip : 0;
+    if (skip >= n || n - skip <= b->profile.largest) return false;
+    c->skip += skip;
+    c->items = n - skip < limit ? n - skip : limit;
+    return true;
+}
+
 /* The front is so tight that its batch is small. Leaving some out may serve more (early drop: Nexus, SOSP 2019). While
  * nothing is scarce, whoever is left out is lost, and what the small batch makes late of the larger one is what
  * skipping saves. When all is scarce, somebody is lost for each that runs, and what counts is how many run in a second.
- */
+ * The larger a batch, the fewer have time for it: by halves, the largest size for which there are enough is among those
+ * that are weighed. */
 static void consider_skipping(ps_sched_bucket *b, candidate *c, uint32_t n, double scarce, int64_t now) {
     const ps_profile *p = &b->profile;
     const ps_sched_request *front = ps_sched_queue_at(&b->queue, c->skip);
-    uint32_t base = c->skip;
-    int64_t first_run = with_margin(b, ps_profile_high(p, c->items));
-    uint32_t limit = ps_sched_limit(b), small = c->items;
-    uint32_t size = ps_profile_best(p, n < limit ? n : limit);
-    if (size <= small ||
-        small * (double)ps_profile_mean(p, size) >= NEAR_BEST * size * (double)ps_profile_mean(p, small))
+    if (consider_trying(b, c, n, front, now)) return;
+    uint32_t base = c->skip, limit = ps_sched_limit(b), small = c->items;
+    int64_t first_run = run_of(b, small);
+    uint32_t size = ps_profile_best(p, n < limit ? n : limit), low = small, high = size;
+    if (size <= small || small * ps_profile_occupied(p, size) >= NEAR_BEST * size * ps_profile_occupied(p, small))
         return;
     double rate = b->model->load / p->unit; /* items a ns */
-    double each = 1 - scarce * (1 - SKIP_COST), common = (1 - scarce) * (double)ps_profile_mean(p, size);
-    double most = scarce * small / (common + scarce * (double)ps_profile_mean(p, small));
-    for (int probe = 0; probe < PROBES && size > small; probe++, size = ps_profile_best(p, size * 3 / 4)) {
-        int64_t run = with_margin(b, ps_profile_high(p, size));
+    double each = 1 - scarce * (1 - SKIP_COST), common = (1 - scarce) * ps_profile_occupied(p, size);
+    double most = scarce * small / (common + scarce * ps_profile_occupied(p, small));
+    for (int probe = 0; probe < PROBES && low < high; probe++, size = (low + high + 1) / 2) {
+        int64_t run = run_of(b, size);
         uint32_t at = ps_sched_queue_before_order(&b->queue, front->rank, now + run), skip = at > base ? at - base : 0;
-        if (base + skip >= b->queue.count || skip >= n || n - skip <= small) continue;
+        uint32_t have = skip < n ? n - skip : 0, items = ps_profile_best(p, have < size ? have : size);
+        *(have < size ? &high : &low) = have < size ? size - 1 : size;
+        if (base + skip >= b->queue.count || items <= small) continue;
         const ps_sched_request *r = ps_sched_queue_at(&b->queue, base + skip);
-        uint32_t items = size < n - skip ? size : ps_profile_best(p, n - skip);
-        if (r->late || r->rank != front->rank || items <= small) continue;
+        if (r->late || r->rank != front->rank) continue;
         double short_by = (double)(now + first_run + run - r->due_ns);
         double lost = short_by > 0 ? rate * short_by : 0; /* of this batch, if the small one ran first */
         if (lost > items) lost = items;
         double gain = (scarce * items + (1 - scarce) * lost - each * skip) /
-                      (common + scarce * (double)ps_profile_mean(p, items));
+                      (common + scarce * ps_profile_occupied(p, items));
         if (gain <= most) continue;
         most = gain;
         c->skip = base + skip;
         c->items = items;
     }
+}
+
+/* When all is scarce it costs nothing to run those that have time to spare instead of those on the edge, as long as the
+ * batch stays as large. On the edge, all would be late if the machine became slower, or the next batches small. */
+static void leave_spare(const ps_sched_bucket *b, candidate *c, int64_t now) {
+    const ps_sched_queue *q = &b->queue;
+    const uint32_t in_time = q->count - b->n_late;
+    const uint32_t seats = (uint32_t)ceil((double)c->items * q->count / (double)q->items);
+    int64_t end = now + (int64_t)((1 + SPARE) * (double)run_of(b, c->items));
+    uint32_t skip = ps_sched_queue_before_order(q, c->rank, end), most = in_time > seats ? in_time - seats : 0;
+    if (skip > most) skip = most;
+    if (skip > c->skip) c->skip = skip;
 }
 
 /* The first that can still be in time: on average, or where time is scarce with confidence, because half of those on
@@ -213,7 +246,7 @@ static const ps_sched_request *first_in_time(const ps_sched_bucket *b, double sc
     const ps_sched_request *front = b->queue.link[0], *r;
     uint32_t size = size_of(b, front);
     int64_t need = ps_profile_mean(&b->profile, size);
-    if (scarce > 0.5) need = with_margin(b, ps_profile_high(&b->profile, size));
+    if (scarce > 0.5) need = run_of(b, size);
     *ret_skip = 0;
     *ret_due = due_of(front);
     if (front->late || now + need <= front->due_ns) return front;
@@ -246,10 +279,11 @@ static candidate make_candidate(ps_sched *s, ps_sched_bucket *b, double scarce, 
         consider_skipping(b, &c, n, scarce, now);
     }
     uint32_t size = size_of(b, front) > c.items ? size_of(b, front) : c.items;
-    c.run_ns = with_margin(b, ps_profile_high(&b->profile, size));
+    c.run_ns = run_of(b, size);
     if (c.skip > first) due = now + c.run_ns;
     c.latest_ns = c.aged ? now : due == PS_SCHED_NEVER ? PS_SCHED_NEVER : due - c.run_ns;
-    if (b->profile.known) c.efficiency = b->profile.unit * size / (double)ps_profile_mean(&b->profile, size);
+    if (scarce >= 1 && !b->mixed && due != PS_SCHED_NEVER && b->profile.known) leave_spare(b, &c, now);
+    if (b->profile.known) c.efficiency = b->profile.unit * size / ps_profile_occupied(&b->profile, size);
     return c;
 }
 
@@ -345,10 +379,15 @@ static bool pick(ps_sched *s, int64_t now, candidate *ret) {
 
 static void choose(ps_sched *s, int64_t now, ps_sched_choice *ret) {
     candidate c;
-    while (pick(s, now, &c)) { /* again only if nothing was left of the best batch: what it had is gone then */
-        const ps_sched_request *first = ps_sched_queue_at(&c.bucket->queue, c.skip);
+    /* Again where what was best is gone, or led by another one that nobody can answer in time. */
+    for (int again = 0; pick(s, now, &c); again++) {
+        const ps_sched_queue *q = &c.bucket->queue;
+        const ps_sched_request *first = ps_sched_queue_at(q, c.skip);
         if (c.bucket->mixed || (!first->late && is_hopeless(c.bucket, first, now))) purge(s, &c, now);
-        if (c.bucket->queue.count == 0) continue;
+        if (q->count == 0) continue;
+        if (c.skip >= q->count) c.skip = 0;
+        first = ps_sched_queue_at(q, c.skip);
+        if (again < AGAIN && !first->late && is_hopeless(c.bucket, first, now)) continue;
         ret->bucket = c.bucket;
         ret->skip = c.skip;
         ret->items = c.items;
@@ -358,19 +397,12 @@ static void choose(ps_sched *s, int64_t now, ps_sched_choice *ret) {
 
 /* ---- admission ---- */
 
-/* Of a target, what may be planned with: the guard's margin, and a share kept in reserve, are for a machine that
- * becomes slow at any time. Those that are let in wait up to the edge of what is predicted, and would all be late at
- * once. */
-static double plannable(const ps_sched_bucket *b, double reserve) {
-    return (double)ps_sched_target(b) / ((1 + b->model->guard) * (1 + reserve));
-}
-
 /* The size of a full batch in a steady state: it leaves time to collect it, and to wait for the one before. At a rate
  * of `rate` items a ns that is the largest b with b / rate + L(b) <= target; at the rate that just fills the device, 2
  * L(b). */
-static uint32_t steady_size(const ps_sched_bucket *b, double rate, double scarce, double reserve) {
+static uint32_t steady_size(const ps_sched_bucket *b, double rate, double scarce) {
     const ps_profile *p = &b->profile;
-    int64_t target = (int64_t)plannable(b, reserve);
+    int64_t target = (int64_t)((double)ps_sched_target(b) / (1 + b->model->guard));
     uint32_t least = ps_profile_fits(p, target / 2, ps_sched_limit(b)), most = scarce > 0 ? ps_sched_limit(b) : least;
     while (least < most) {
         uint32_t middle = (least + most + 1) / 2;
@@ -382,23 +414,34 @@ static uint32_t steady_size(const ps_sched_bucket *b, double rate, double scarce
     return ps_profile_best(p, least ? least : 1);
 }
 
-/* Device time until `items` are done, in batches of that size, and what passes between these. While the device is
- * scarce the last batch is going to be full too, and needs its margin: who is let in with less makes every batch after
- * it smaller. */
-static double time_to_serve(const ps_sched_bucket *b, uint32_t items, double scarce, double reserve) {
-    const ps_profile *p = &b->profile;
-    uint32_t full = steady_size(b, b->model->load / p->unit, scarce, reserve);
-    uint32_t rest = items % full ? items % full : full;
-    double each = (double)ps_profile_mean(p, full) * ps_sched_stretch(b->model->sched);
-    double before = (double)(items - rest) / full * each;
-    double last = (double)ps_profile_mean(p, rest), strict = (double)with_margin(b, ps_profile_high(p, full));
-    return (before + last + scarce * (strict - last)) * (1 + reserve);
+/* Of a batch of so many, which while all is scarce is going to be one of `full`: with confidence then, because who is
+ * let in with less makes every batch after it smaller. */
+static double time_of(const ps_sched_bucket *b, uint32_t size, uint32_t full, double scarce) {
+    double mean = (double)ps_profile_mean(&b->profile, size);
+    return mean + scarce * ((double)run_of(b, full) - mean);
 }
 
-/* Of a request that runs at once. */
-static double time_alone(const ps_sched_bucket *b, uint32_t size, double scarce) {
-    double mean = (double)ps_profile_mean(&b->profile, size);
-    return mean + scarce * ((double)with_margin(b, ps_profile_high(&b->profile, size)) - mean);
+/* Requests that have their turn before r. Not those that leave_spare will leave out for the next full batch: who comes
+ * now would else be refused for the sake of some that are going to be dropped. */
+static uint32_t queued_before(const ps_sched_bucket *b, const ps_sched_request *r, uint32_t full, double scarce,
+                              int64_t now) {
+    uint32_t before = ps_sched_queue_before(&b->queue, r);
+    if (scarce < 1 || b->mixed || before == 0) return before;
+    int64_t end = ps_sched_free_at(b->model->sched, now) + (int64_t)((1 + SPARE) * (double)run_of(b, full));
+    uint32_t tight = ps_sched_queue_before_order(&b->queue, b->queue.link[0]->rank, end);
+    return before > tight ? before - tight : 0;
+}
+
+/* ns from when the device is free, until a request is done that comes now. */
+static double time_until_done(const ps_sched_bucket *b, const ps_sched_request *r, double scarce, int64_t now) {
+    /* Runs at once: no batch after it becomes smaller. */
+    const bool at_once = b->queue.count == 0 && !ps_sched_is_full(b->model->sched);
+    if (at_once) return time_of(b, size_of(b, r), size_of(b, r), scarce);
+    uint32_t full = steady_size(b, b->model->load / b->profile.unit, scarce);
+    double items_each = b->queue.count ? (double)b->queue.items / b->queue.count : 1;
+    uint32_t items = (uint32_t)(queued_before(b, r, full, scarce, now) * items_each) + size_of(b, r);
+    uint32_t rest = items % full ? items % full : full;
+    return (double)(items - rest) / full * ps_profile_occupied(&b->profile, full) + time_of(b, rest, full, scarce);
 }
 
 /* Refused is what could not be in time even if its model had the device for itself: whether the others' requests will
@@ -408,13 +451,8 @@ static ps_sched_reason admit(ps_sched *s, ps_sched_bucket *b, const ps_sched_req
     if (!b->profile.known) return PS_SCHED_OK;
     int budget = SETTLE_ON_ADMIT;
     settle(s, b, now, &budget);
-    double items_each = b->queue.count ? (double)b->queue.items / b->queue.count : 1;
-    uint32_t before = ps_sched_queue_before(&b->queue, r);
-    bool at_once = b->queue.count == 0 && !ps_sched_is_full(s); /* no batch after it becomes smaller */
-    double device = scarcity(s, now), scarce = scarcity_of(b->model, device, now);
-    uint32_t items = (uint32_t)(before * items_each) + size_of(b, r);
-    double own = at_once ? time_alone(b, items, scarce) : time_to_serve(b, items, scarce, RESERVE * device);
-    double others = (s->backlog_ns - b->backlog_ns) * ps_sched_stretch(s), weight = b->model->weight;
+    double own = time_until_done(b, r, scarcity_of(b->model, scarcity(s, now), now), now);
+    double others = s->backlog_ns - b->backlog_ns, weight = b->model->weight;
     double active = s->model_weight + (b->model->queued == 0 ? weight : 0);
     double share = own * (active / weight - 1); /* the others' part while this one is served */
     if (others > share) others = share;

@@ -147,7 +147,7 @@ static void fill_above(ps_profile *p, uint32_t seen, double a) {
  * all were, is run again. */
 static double hoped_rate(const ps_profile *p, uint32_t i, uint32_t surest) {
     double doubt = p->points[i].samples ? DOUBT * (double)ps_profile_doubt(p, i, surest) : 0;
-    return (double)size_at(p, i) / (double)p->mean[i] * (1 + doubt);
+    return (double)size_at(p, i) / ((double)p->mean[i] + p->turn) * (1 + doubt);
 }
 
 static void fill_best(ps_profile *p) {
@@ -160,7 +160,7 @@ static void fill_best(ps_profile *p) {
             most = rate;
             best = i;
         }
-        double items = (double)size_at(p, i) / (double)p->mean[i];
+        double items = (double)size_at(p, i) / ((double)p->mean[i] + p->turn);
         if (i > 0 && (items <= most_items || ps_profile_size_of(i) > p->largest)) items = most_items; /* no measure */
         most_items = items;
         while (hoped[lean] < LEAN_LOSS * most)
@@ -335,6 +335,10 @@ int64_t ps_profile_high(const ps_profile *p, uint32_t size) {
     return look_up(p, p->high, size);
 }
 
+double ps_profile_occupied(const ps_profile *p, uint32_t size) {
+    return (double)ps_profile_mean(p, size) + p->turn;
+}
+
 uint32_t ps_profile_fits(const ps_profile *p, int64_t ns, uint32_t cap) {
     if (cap > p->max_batch) cap = p->max_batch;
     if (cap == 0 || ns <= 0) return 0;
@@ -358,7 +362,7 @@ static uint32_t most_efficient(const ps_profile *p, const uint16_t *table, uint3
     uint32_t size = table[point_within(p, cap)];
     /* Between two points: cap itself may be better than the point below it. */
     if (cap > PS_PROFILE_EXACT && size != cap &&
-        (double)cap * (double)ps_profile_mean(p, size) > (double)size * (double)ps_profile_mean(p, cap))
+        cap * ps_profile_occupied(p, size) > size * ps_profile_occupied(p, cap))
         size = cap;
     return size;
 }

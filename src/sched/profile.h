@@ -33,7 +33,8 @@ typedef struct ps_profile {
     uint16_t *best, *lean; /* the size of most items a second up to each point; the least within 3 % of that */
     float spread;          /* deviation as a share of the mean, of all sizes */
     float bias, miss;      /* means of the latest errors, and of their magnitudes */
-    double unit;           /* ns an item at the most efficient size: what an item costs where batches are full */
+    double turn;           /* ns between two runs while others wait, as the caller says: they pass once a batch */
+    double unit;           /* ns an item at the most efficient size, turn included: its cost where batches are full */
     double error;          /* mean of |measured - predicted| / predicted */
     uint64_t rejected;     /* outliers, the first samples of a size not among them */
 } ps_profile;
@@ -50,6 +51,8 @@ void ps_profile_seed(ps_profile *p, uint32_t size, uint32_t samples, double mean
 /* 0 as long as nothing is known. size from 1 to max_batch. */
 int64_t ps_profile_mean(const ps_profile *p, uint32_t size);
 int64_t ps_profile_high(const ps_profile *p, uint32_t size);
+/* ns by which a batch keeps others waiting: its mean, and the turn after it. */
+double ps_profile_occupied(const ps_profile *p, uint32_t size);
 /* The largest size up to `cap` that takes at most ns with confidence (`high`); 0: none does. */
 uint32_t ps_profile_fits(const ps_profile *p, int64_t ns, uint32_t cap);
 /* The size up to `cap` that gives most items a second; lean: the smallest one that gives nearly as many. */

@@ -117,6 +117,22 @@ static void test_steps(void **state) {
     ps_profile_clear(&p, &alloc);
 }
 
+/* Where a run of n takes n times as long as one of 1, what passes between two runs still makes the largest the best. */
+static void test_turn(void **state) {
+    ps_profile p;
+    assert_true(ps_profile_init(&p, &alloc, 32));
+    p.turn = 1e6;
+    for (int i = 0; i < 40; i++)
+        for (uint32_t b = 1; b <= 32; b++)
+            ps_profile_add(&p, b, b * 1000000);
+    assert_int_equal(ps_profile_best(&p, 32), 32);
+    assert_int_equal(ps_profile_best(&p, 6), 6);
+    assert_near(ps_profile_mean(&p, 32), 32e6, 1e-5);
+    assert_near((int64_t)ps_profile_occupied(&p, 32), 33e6, 1e-5);
+    assert_near((int64_t)p.unit, 33e6 / 32, 1e-5);
+    ps_profile_clear(&p, &alloc);
+}
+
 /* A larger batch that takes less time than a smaller one is found. */
 static void test_dip(void **state) {
     ps_profile p;
@@ -520,6 +536,7 @@ int main(void) {
         cmocka_unit_test(test_covariance),   cmocka_unit_test(test_first_surprise),
         cmocka_unit_test(test_pace_of_unknown), cmocka_unit_test(test_beyond),
         cmocka_unit_test(test_bend),         cmocka_unit_test(test_far_beyond),
+        cmocka_unit_test(test_turn),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
