@@ -184,7 +184,7 @@ static bool consider_trying(ps_sched_bucket *b, candidate *c, uint32_t n, const 
     if (limit <= b->profile.largest) return false;
     at = ps_sched_queue_before_order(&b->queue, front->rank, now + run_of(b, limit));
     skip = at > c->skip ? at - c->skip : 0;
-    if (skip >= n || n - skip <= b->profile.largest) return false;
+    if (c->skip + skip >= b->queue.count - b->n_late || skip >= n || n - skip <= b->profile.largest) return false;
     c->skip += skip;
     c->items = n - skip < limit ? n - skip : limit;
     return true;

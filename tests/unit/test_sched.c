@@ -559,6 +559,33 @@ static void test_spare(void **state) {
     ps_sched_free(f.s);
 }
 
+/* A larger batch than any before would be tried, but of the requests that wait none has the time. They are fewer than
+ * their items. */
+static void test_nothing_to_try(void **state) {
+    ps_sched_options o = { 0 };
+    ps_sched_model_options model = { .target_ns = 100 * MS };
+    fixture f = { .s = create(&o) };
+    ps_sched_request lost[20], r[2];
+    f.m = add_model(f.s, &model);
+    assert_int_equal(ps_sched_seed(f.s, f.m, 0, 1, 9, 1000, 20 * MS, 0, NULL), PS_OK);
+    for (int i = 0; i < 2; i++) {
+        r[i] = request(MS, 101 * MS);
+        r[i].items = 9;
+        admit_ok(&f, &r[i]);
+    }
+    for (int i = 0; i < 20; i++) { /* so many are lost that device time has its full price */
+        lost[i] = request(70 * MS, 75 * MS);
+        lost[i].items = 9;
+        assert_int_equal(ps_sched_admit(f.s, f.m, &lost[i], 70 * MS).reason, PS_SCHED_TOO_LATE);
+    }
+    assert_int_equal(ps_sched_next(f.s, 76 * MS, &f.batch, &f.until), PS_SCHED_RUN);
+    assert_int_equal(f.batch.items, 9);
+    run_for(&f, 76 * MS, 20 * MS);
+    ps_sched_remove_model(f.s, f.m);
+    ps_sched_take_dropped(f.s);
+    ps_sched_free(f.s);
+}
+
 /* A server starts under load that says nothing, while the machine is slow: larger batches are tried though every front
  * is tight. It stayed with batches of one before, and answered a tenth of what it can. */
 static void test_start_under_load(void **state) {
@@ -1268,6 +1295,7 @@ int main(void) {
         cmocka_unit_test(test_shapes_do_not_mix),
         cmocka_unit_test(test_items),
         cmocka_unit_test(test_spare),
+        cmocka_unit_test(test_nothing_to_try),
         cmocka_unit_test(test_start_under_load),
         cmocka_unit_test(test_very_many_items),
         cmocka_unit_test(test_many_shapes),
