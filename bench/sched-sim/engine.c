@@ -4,8 +4,7 @@
 
 #include "sim.h"
 
-#define FAST_NS 2e9 /* mean length of a phase */
-#define SLOW_NS 1e9
+#define FAST 2.0 /* mean length of a phase between slow ones, in those */
 
 typedef struct slot {
     ps_sched_batch batch;
@@ -101,7 +100,7 @@ static double pace(run *r) {
     if (!(r->config->slow > 1)) return 1;
     while (r->phase_end <= r->now) {
         r->slow = !r->slow;
-        r->phase_end -= (int64_t)(log(sim_uniform(&r->phases)) * (r->slow ? SLOW_NS : FAST_NS));
+        r->phase_end -= (int64_t)(log(sim_uniform(&r->phases)) * r->config->phase_ns * (r->slow ? 1 : FAST));
     }
     return r->slow ? r->config->slow : 1;
 }

@@ -17,7 +17,7 @@ static const double several_loads[] = { 0.3, 0.6, 0.8, 1, 1.5, 2 };
 typedef struct options {
     double seconds, warm;
     const char *model, *family, *models_file, *trace_file;
-    double load, slow, between_us;
+    double load, slow, phase_ms, between_us;
     FILE *csv;
     bool quick, verbose, own;
     int seeds;
@@ -123,7 +123,8 @@ static void print_parts(const char *who, const sim_model *models, int n, const s
 /* One trace, all policies: a line. soft: the default policy gets no deadlines. */
 static void compare(const options *o, const sim_model *models, int n, const sim_trace *t, const char *family,
                     const char *label, double load, double capacity_ns, verdicts *v) {
-    sim_config c = { .warm_seconds = o->warm, .seed = o->seed, .slow = o->slow, .between_ns = 1e3 * o->between_us };
+    sim_config c = { .warm_seconds = o->warm, .seed = o->seed, .slow = o->slow, .phase_ns = 1e6 * o->phase_ms,
+                     .between_ns = 1e3 * o->between_us };
     sim_result r[OWN], soft;
     ps_error err = PS_ERROR_INIT;
     for (int i = 0; i < SIM_MAX_TENANTS && strcmp(family, "hog") == 0; i++)
@@ -228,7 +229,7 @@ static void run_recorded(const options *o, const sim_model *models, int n) {
 
 typedef struct check_line {
     const char *model, *family; /* NULL: all models */
-    double load, of_offered, of_capacity, of_rival, slow;
+    double load, of_offered, of_capacity, of_rival, slow, phase_ms;
 } check_line;
 
 enum { CHECK_SEEDS = 3 };
@@ -246,6 +247,7 @@ static bool check_one(const options *common, const sim_model *set, int count, co
         rate[m] = l->load / count * sim_capacity(&set[m]);
     double capacity_ns = count == 1 ? capacity * (o->seconds - o->warm) * sim_unit_ns(set, set->target_ns) : 0;
     o->slow = l->slow;
+    if (l->phase_ms > 0) o->phase_ms = l->phase_ms;
     for (; o->seed < common->seed + CHECK_SEEDS; o->seed++) {
         sim_trace t;
         ps_error err = PS_ERROR_INIT;
@@ -265,10 +267,11 @@ static bool check_one(const options *common, const sim_model *set, int count, co
 /* The lines on a few traces; virtual time, so the same result everywhere. Margins: runs of 5 s are short. */
 static int run_check(options *o, const sim_model *models, int n) {
     static const check_line lines[] = {
-        { "mlp", "poisson", 0.8, 0.98, 0, 0.98, 1 },    { "mlp", "poisson", 2, 0, 0.95, 0.98, 1 },
-        { "mlp", "onoff", 0.8, 0, 0, 1, 1 },            { "minilm", "poisson", 0.8, 0.98, 0, 0.98, 1 },
-        { "minilm", "poisson", 1.5, 0, 0.95, 0.98, 1 }, { "minilm", "poisson", 2, 0, 0, 0.96, 1.7 },
-        { NULL, "poisson", 0.8, 0, 0, 1, 1 },           { NULL, "bursts", 1.5, 0, 0, 1, 1 },
+        { "mlp", "poisson", 0.8, 0.98, 0, 0.98, 1, 0 },    { "mlp", "poisson", 2, 0, 0.95, 0.98, 1, 0 },
+        { "mlp", "onoff", 0.8, 0, 0, 1, 1, 0 },            { "minilm", "poisson", 0.8, 0.98, 0, 0.98, 1, 0 },
+        { "minilm", "poisson", 1.5, 0, 0.95, 0.98, 1, 0 }, { "minilm", "poisson", 2, 0, 0, 0.96, 1.7, 0 },
+        { "lstm", "poisson", 2, 0, 0, 0.97, 1.35, 200 },
+        { NULL, "poisson", 0.8, 0, 0, 1, 1, 0 },           { NULL, "bursts", 1.5, 0, 0, 1, 1, 0 },
     };
     int failed = sim_check_bound();
     o->quick = true;
@@ -290,7 +293,7 @@ static int run_check(options *o, const sim_model *models, int n) {
 
 int main(int argc, char **argv) {
     static sim_model models[SIM_MAX_MODELS];
-    options o = { .seconds = 20, .warm = 3, .seed = 1 };
+    options o = { .seconds = 20, .warm = 3, .seed = 1, .phase_ms = 1000 };
     ps_error err = PS_ERROR_INIT;
     const char *part = "all";
     for (int i = 1; i < argc; i++) {
@@ -311,6 +314,8 @@ int main(int argc, char **argv) {
             o.load = strtod(value, NULL);
         else if (strcmp(argv[i - 1], "--slow") == 0)
             o.slow = strtod(value, NULL);
+        else if (strcmp(argv[i - 1], "--phase") == 0)
+            o.phase_ms = strtod(value, NULL);
         else if (strcmp(argv[i - 1], "--between") == 0)
             o.between_us = strtod(value, NULL);
         else if (strcmp(argv[i - 1], "--seconds") == 0)
@@ -325,7 +330,7 @@ int main(int argc, char **argv) {
             o.csv = fopen(value, "w");
         else {
             fprintf(stderr, "usage: sched_sim [--part single|several|cost|check] [--model NAME] [--family NAME] "
-                            "[--load X] [--slow X] [--between US] [--seconds S] "
+                            "[--load X] [--slow X] [--phase MS] [--between US] [--seconds S] "
                             "[--seed N] [--models FILE.json] [--trace FILE] [--csv FILE] [--quick] [--own] [--verbose]\n");
             return 2;
         }
