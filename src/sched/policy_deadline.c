@@ -193,25 +193,26 @@ static bool consider_trying(ps_sched_bucket *b, candidate *c, uint32_t n, const 
 /* The front is so tight that its batch is small. Leaving some out may serve more (early drop: Nexus, SOSP 2019). While
  * nothing is scarce, whoever is left out is lost, and what the small batch makes late of the larger one is what
  * skipping saves. When all is scarce, somebody is lost for each that runs, and what counts is how many run in a second.
- * The larger a batch, the fewer have time for it: by halves, the largest size for which there are enough is among those
- * that are weighed. */
+ * The larger a batch, the fewer have time for it: the largest size for which there are enough is looked for by halves
+ * then. Before, smaller ones, which leave out fewer. */
 static void consider_skipping(ps_sched_bucket *b, candidate *c, uint32_t n, double scarce, int64_t now) {
     const ps_profile *p = &b->profile;
     const ps_sched_request *front = ps_sched_queue_at(&b->queue, c->skip);
     if (consider_trying(b, c, n, front, now)) return;
     uint32_t base = c->skip, limit = ps_sched_limit(b), small = c->items;
     int64_t first_run = run_of(b, small);
-    uint32_t size = ps_profile_best(p, n < limit ? n : limit), low = small, high = size;
+    uint32_t size = ps_profile_best(p, n < limit ? n : limit), low = small, high = size, next;
     if (size <= small || small * ps_profile_occupied(p, size) >= NEAR_BEST * size * ps_profile_occupied(p, small))
         return;
     double rate = b->model->load / p->unit; /* items a ns */
     double each = 1 - scarce * (1 - SKIP_COST), common = (1 - scarce) * ps_profile_occupied(p, size);
     double most = scarce * small / (common + scarce * ps_profile_occupied(p, small));
-    for (int probe = 0; probe < PROBES && low < high; probe++, size = (low + high + 1) / 2) {
+    for (int probe = 0; probe < PROBES && size > small; probe++, size = next) {
         int64_t run = run_of(b, size);
         uint32_t at = ps_sched_queue_before_order(&b->queue, front->rank, now + run), skip = at > base ? at - base : 0;
         uint32_t have = skip < n ? n - skip : 0, items = ps_profile_best(p, have < size ? have : size);
         *(have < size ? &high : &low) = have < size ? size - 1 : size;
+        next = scarce < 1 ? ps_profile_best(p, size * 3 / 4) : low < high ? (low + high + 1) / 2 : 0;
         if (base + skip >= b->queue.count || items <= small) continue;
         const ps_sched_request *r = ps_sched_queue_at(&b->queue, base + skip);
         if (r->late || r->rank != front->rank) continue;
@@ -227,8 +228,9 @@ static void consider_skipping(ps_sched_bucket *b, candidate *c, uint32_t n, doub
     }
 }
 
-/* When all is scarce it costs nothing to run those that have time to spare instead of those on the edge, as long as the
- * batch stays as large. On the edge, all would be late if the machine became slower, or the next batches small. */
+/* While the device is full, not only one model in a burst, it costs nothing to run those that have time to spare
+ * instead of those on the edge, as long as the batch stays as large. On the edge, all would be late if the machine
+ * became slower, or the next batches small. */
 static void leave_spare(const ps_sched_bucket *b, candidate *c, int64_t now) {
     const ps_sched_queue *q = &b->queue;
     const uint32_t in_time = q->count - b->n_late;
@@ -282,7 +284,7 @@ static candidate make_candidate(ps_sched *s, ps_sched_bucket *b, double scarce, 
     c.run_ns = run_of(b, size);
     if (c.skip > first) due = now + c.run_ns;
     c.latest_ns = c.aged ? now : due == PS_SCHED_NEVER ? PS_SCHED_NEVER : due - c.run_ns;
-    if (scarce >= 1 && !b->mixed && due != PS_SCHED_NEVER && b->profile.known) leave_spare(b, &c, now);
+    if (!b->mixed && due != PS_SCHED_NEVER && b->profile.known && scarcity(s, now) >= 1) leave_spare(b, &c, now);
     if (b->profile.known) c.efficiency = b->profile.unit * size / ps_profile_occupied(&b->profile, size);
     return c;
 }
@@ -379,7 +381,8 @@ static bool pick(ps_sched *s, int64_t now, candidate *ret) {
 
 static void choose(ps_sched *s, int64_t now, ps_sched_choice *ret) {
     candidate c;
-    /* Again where what was best is gone, or led by another one that nobody can answer in time. */
+    /* Again where what was best is gone, or led by another one that nobody can answer in time; in order of due times
+     * there is no better one behind it, and a run tells whether what is known of its time still holds. */
     for (int again = 0; pick(s, now, &c); again++) {
         const ps_sched_queue *q = &c.bucket->queue;
         const ps_sched_request *first = ps_sched_queue_at(q, c.skip);
@@ -387,7 +390,7 @@ static void choose(ps_sched *s, int64_t now, ps_sched_choice *ret) {
         if (q->count == 0) continue;
         if (c.skip >= q->count) c.skip = 0;
         first = ps_sched_queue_at(q, c.skip);
-        if (again < AGAIN && !first->late && is_hopeless(c.bucket, first, now)) continue;
+        if (c.bucket->mixed && again < AGAIN && !first->late && is_hopeless(c.bucket, first, now)) continue;
         ret->bucket = c.bucket;
         ret->skip = c.skip;
         ret->items = c.items;
@@ -423,10 +426,9 @@ static double time_of(const ps_sched_bucket *b, uint32_t size, uint32_t full, do
 
 /* Requests that have their turn before r. Not those that leave_spare will leave out for the next full batch: who comes
  * now would else be refused for the sake of some that are going to be dropped. */
-static uint32_t queued_before(const ps_sched_bucket *b, const ps_sched_request *r, uint32_t full, double scarce,
-                              int64_t now) {
+static uint32_t queued_before(const ps_sched_bucket *b, const ps_sched_request *r, uint32_t full, int64_t now) {
     uint32_t before = ps_sched_queue_before(&b->queue, r);
-    if (scarce < 1 || b->mixed || before == 0) return before;
+    if (b->mixed || before == 0 || scarcity(b->model->sched, now) < 1) return before;
     int64_t end = ps_sched_free_at(b->model->sched, now) + (int64_t)((1 + SPARE) * (double)run_of(b, full));
     uint32_t tight = ps_sched_queue_before_order(&b->queue, b->queue.link[0]->rank, end);
     return before > tight ? before - tight : 0;
@@ -439,7 +441,7 @@ static double time_until_done(const ps_sched_bucket *b, const ps_sched_request *
     if (at_once) return time_of(b, size_of(b, r), size_of(b, r), scarce);
     uint32_t full = steady_size(b, b->model->load / b->profile.unit, scarce);
     double items_each = b->queue.count ? (double)b->queue.items / b->queue.count : 1;
-    uint32_t items = (uint32_t)(queued_before(b, r, full, scarce, now) * items_each) + size_of(b, r);
+    uint32_t items = (uint32_t)(queued_before(b, r, full, now) * items_each) + size_of(b, r);
     uint32_t rest = items % full ? items % full : full;
     return (double)(items - rest) / full * ps_profile_occupied(&b->profile, full) + time_of(b, rest, full, scarce);
 }
