@@ -57,10 +57,6 @@ int64_t ps_sched_free_at(const ps_sched *s, int64_t now) {
 
 /* ---- between runs ---- */
 
-double ps_sched_stretch(const ps_sched *s) {
-    return s->ran_ns > 0 ? 1 + s->turn_ns / s->ran_ns : 1;
-}
-
 /* The device was free for so long though somebody waited: answers were handed out, other threads had the processor. A
  * pause that is longer than the runs is no turn. */
 static void count_turn(ps_sched *s, int64_t now) {

@@ -63,6 +63,11 @@ static int64_t run_of(const ps_sched_bucket *b, uint32_t size) {
     return with_margin(b, ps_profile_high(&b->profile, size));
 }
 
+/* When those must be due that run with time to spare, in a batch that starts then. */
+static int64_t spare_end(const ps_sched_bucket *b, uint32_t size, int64_t start) {
+    return start + (int64_t)((1 + SPARE) * (double)run_of(b, size));
+}
+
 /* ---- what cannot be in time any more ---- */
 
 static bool is_hopeless(const ps_sched_bucket *b, const ps_sched_request *r, int64_t now) {
@@ -235,8 +240,8 @@ static void leave_spare(const ps_sched_bucket *b, candidate *c, int64_t now) {
     const ps_sched_queue *q = &b->queue;
     const uint32_t in_time = q->count - b->n_late;
     const uint32_t seats = (uint32_t)ceil((double)c->items * q->count / (double)q->items);
-    int64_t end = now + (int64_t)((1 + SPARE) * (double)run_of(b, c->items));
-    uint32_t skip = ps_sched_queue_before_order(q, c->rank, end), most = in_time > seats ? in_time - seats : 0;
+    const uint32_t most = in_time > seats ? in_time - seats : 0;
+    uint32_t skip = ps_sched_queue_before_order(q, c->rank, spare_end(b, c->items, now));
     if (skip > most) skip = most;
     if (skip > c->skip) c->skip = skip;
 }
@@ -263,7 +268,8 @@ static const ps_sched_request *first_in_time(const ps_sched_bucket *b, double sc
     return r;
 }
 
-static candidate make_candidate(ps_sched *s, ps_sched_bucket *b, double scarce, int64_t now) {
+static candidate make_candidate(ps_sched *s, ps_sched_bucket *b, double device, int64_t now) {
+    double scarce = scarcity_of(b->model, device, now);
     int64_t due;
     candidate c = { .bucket = b, .efficiency = 1 };
     const ps_sched_request *front = first_in_time(b, scarce, now, &c.skip, &due);
@@ -284,7 +290,7 @@ static candidate make_candidate(ps_sched *s, ps_sched_bucket *b, double scarce, 
     c.run_ns = run_of(b, size);
     if (c.skip > first) due = now + c.run_ns;
     c.latest_ns = c.aged ? now : due == PS_SCHED_NEVER ? PS_SCHED_NEVER : due - c.run_ns;
-    if (!b->mixed && due != PS_SCHED_NEVER && b->profile.known && scarcity(s, now) >= 1) leave_spare(b, &c, now);
+    if (!b->mixed && due != PS_SCHED_NEVER && b->profile.known && device >= 1) leave_spare(b, &c, now);
     if (b->profile.known) c.efficiency = b->profile.unit * size / ps_profile_occupied(&b->profile, size);
     return c;
 }
@@ -362,7 +368,7 @@ static bool pick(ps_sched *s, int64_t now, candidate *ret) {
         settle(s, b, now, &budget);
         if (b->queue.count == 0) continue;
         if (n == 0 || b->model->virtual_ns < behind) behind = b->model->virtual_ns;
-        list[n++] = make_candidate(s, b, scarcity_of(b->model, scarce, now), now);
+        list[n++] = make_candidate(s, b, scarce, now);
     }
     if (n == 0) return false;
     const candidate *best = &list[0];
@@ -426,22 +432,24 @@ static double time_of(const ps_sched_bucket *b, uint32_t size, uint32_t full, do
 
 /* Requests that have their turn before r. Not those that leave_spare will leave out for the next full batch: who comes
  * now would else be refused for the sake of some that are going to be dropped. */
-static uint32_t queued_before(const ps_sched_bucket *b, const ps_sched_request *r, uint32_t full, int64_t now) {
+static uint32_t queued_before(const ps_sched_bucket *b, const ps_sched_request *r, uint32_t full, double device,
+                              int64_t now) {
     uint32_t before = ps_sched_queue_before(&b->queue, r);
-    if (b->mixed || before == 0 || scarcity(b->model->sched, now) < 1) return before;
-    int64_t end = ps_sched_free_at(b->model->sched, now) + (int64_t)((1 + SPARE) * (double)run_of(b, full));
+    if (b->mixed || before == 0 || device < 1) return before;
+    int64_t end = spare_end(b, full, ps_sched_free_at(b->model->sched, now));
     uint32_t tight = ps_sched_queue_before_order(&b->queue, b->queue.link[0]->rank, end);
     return before > tight ? before - tight : 0;
 }
 
 /* ns from when the device is free, until a request is done that comes now. */
-static double time_until_done(const ps_sched_bucket *b, const ps_sched_request *r, double scarce, int64_t now) {
+static double time_until_done(const ps_sched_bucket *b, const ps_sched_request *r, double device, int64_t now) {
+    double scarce = scarcity_of(b->model, device, now);
     /* Runs at once: no batch after it becomes smaller. */
     const bool at_once = b->queue.count == 0 && !ps_sched_is_full(b->model->sched);
     if (at_once) return time_of(b, size_of(b, r), size_of(b, r), scarce);
     uint32_t full = steady_size(b, b->model->load / b->profile.unit, scarce);
     double items_each = b->queue.count ? (double)b->queue.items / b->queue.count : 1;
-    uint32_t items = (uint32_t)(queued_before(b, r, full, now) * items_each) + size_of(b, r);
+    uint32_t items = (uint32_t)(queued_before(b, r, full, device, now) * items_each) + size_of(b, r);
     uint32_t rest = items % full ? items % full : full;
     return (double)(items - rest) / full * ps_profile_occupied(&b->profile, full) + time_of(b, rest, full, scarce);
 }
@@ -453,7 +461,7 @@ static ps_sched_reason admit(ps_sched *s, ps_sched_bucket *b, const ps_sched_req
     if (!b->profile.known) return PS_SCHED_OK;
     int budget = SETTLE_ON_ADMIT;
     settle(s, b, now, &budget);
-    double own = time_until_done(b, r, scarcity_of(b->model, scarcity(s, now), now), now);
+    double own = time_until_done(b, r, scarcity(s, now), now);
     double others = s->backlog_ns - b->backlog_ns, weight = b->model->weight;
     double active = s->model_weight + (b->model->queued == 0 ? weight : 0);
     double share = own * (active / weight - 1); /* the others' part while this one is served */

@@ -170,13 +170,17 @@ void ps_sched_set_transit(ps_sched *s, int64_t transit_ns) {
     s->transit_ns = transit_ns > 0 ? transit_ns : 0;
 }
 
+static double stretch(const ps_sched *s) {
+    return s->ran_ns > 0 ? 1 + s->turn_ns / s->ran_ns : 1;
+}
+
 void ps_sched_model_stats(const ps_sched_model *m, ps_sched_stats *ret) {
     *ret = m->stats;
     ret->queued = m->queued;
     ret->running = m->running;
     ret->weight = m->weight;
     ret->guard = m->guard;
-    ret->stretch = ps_sched_stretch(m->sched);
+    ret->stretch = stretch(m->sched);
     ret->transit_ns = m->sched->transit_ns;
     ret->error = m->last ? m->last->profile.error : 0;
     ret->target_ns = m->last ? ps_sched_target(m->last) : m->target_ns;

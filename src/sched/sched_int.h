@@ -132,8 +132,6 @@ double ps_sched_decayed(double load, int64_t since_ns, int64_t now);
  * since it was such a one's, or nothing of its bucket has started for as long as the bound. */
 bool ps_sched_is_aged(const ps_sched *s, const ps_sched_bucket *b, int64_t now);
 void ps_sched_count_lost(const ps_sched_request *r, int64_t now);
-/* Device time for each time of a run, where one batch follows the other: what passes between them is in no profile. */
-double ps_sched_stretch(const ps_sched *s);
 /* When a slot is free, as predicted; now if one is. */
 int64_t ps_sched_free_at(const ps_sched *s, int64_t now);
 static inline bool ps_sched_is_full(const ps_sched *s) {
