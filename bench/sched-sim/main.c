@@ -335,6 +335,11 @@ int main(int argc, char **argv) {
             return 2;
         }
     }
+    if (!(o.phase_ms >= 1 && o.phase_ms <= 1e6 && o.between_us >= 0 && o.between_us <= 1e6)) {
+        fprintf(stderr, "sched_sim: --phase is %g ms and --between %g us; from 1 and from 0 to 1000000 are possible\n",
+                o.phase_ms, o.between_us);
+        return 2;
+    }
     int n = sim_models_builtin(models);
     if (o.models_file && sim_models_read(o.models_file, models, &n, &err) != PS_OK) fail(&err);
     if (strcmp(part, "check") == 0) return run_check(&o, models, n);

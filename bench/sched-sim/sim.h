@@ -43,8 +43,8 @@ typedef struct sim_config {
     double warm_seconds; /* arrivals before are not counted */
     uint64_t seed;
     double between_ns; /* from the end of a run until the device is ready for the next: answers are handed out */
-    double slow;     /* above 1: the device takes so many times longer for a third of the time */
-    double phase_ns; /* mean of such a stretch of time */
+    double slow;       /* above 1: the device takes so many times longer for a third of the time */
+    double phase_ns;   /* mean of such a stretch of time, above 0 */
     double tenant_weight[SIM_MAX_TENANTS]; /* 0: no such tenant */
 } sim_config;
 
