@@ -286,15 +286,19 @@ static void test_between(void **state) {
     }
 }
 
+static void learn_up_to_14(ps_profile *p, uint32_t seed) {
+    assert_true(ps_profile_init(p, &alloc, 32));
+    random_state = seed;
+    for (uint32_t size = 2; size <= 14; size += 4)
+        run_even(p, size, 40, 1);
+}
+
 /* A size larger than all that were measured is tried just while a neighbour has the machine. Then that is over: the
  * others tell. If they did not, it would look a third slower than it is, not be run, and so stay like that. */
 static void test_beyond(void **state) {
     for (uint32_t seed = 1; seed <= 20; seed++) {
         ps_profile p;
-        assert_true(ps_profile_init(&p, &alloc, 32));
-        random_state = seed;
-        for (uint32_t size = 2; size <= 14; size += 4)
-            run_even(&p, size, 40, 1);
+        learn_up_to_14(&p, seed);
         run_even(&p, 18, 2, 1.35);
         run_even(&p, 14, 10, 1);
         assert_near(ps_profile_mean(&p, 18), affine(18), 0.15); /* batching may gain no more: 12 % here */
@@ -306,10 +310,7 @@ static void test_beyond(void **state) {
 static void test_far_beyond(void **state) {
     for (uint32_t seed = 1; seed <= 20; seed++) {
         ps_profile p;
-        assert_true(ps_profile_init(&p, &alloc, 32));
-        random_state = seed;
-        for (uint32_t size = 2; size <= 14; size += 4)
-            run_even(&p, size, 40, 1);
+        learn_up_to_14(&p, seed);
         run_even(&p, 28, 3, 1.7);
         run_even(&p, 14, 10, 1);
         assert_int_equal(ps_profile_best(&p, 28), 28);
