@@ -559,6 +559,28 @@ static void test_spare(void **state) {
     ps_sched_free(f.s);
 }
 
+/* While the device is full, who comes with time is not refused for the sake of those that a full batch will leave
+ * out. */
+static void test_left_out_are_not_before(void **state) {
+    fixture f = start(NULL, NULL);
+    ps_sched_request tight[32], lost, later = request(MS, 71 * MS);
+    for (int i = 0; i < 32; i++) { /* a batch of them takes 36 ms, and a fifth of it is not left */
+        tight[i] = request(MS, 41 * MS);
+        admit_ok(&f, &tight[i]);
+    }
+    for (int i = 0; i < 300; i++) {
+        lost = request(MS, 2 * MS);
+        assert_int_equal(ps_sched_admit(f.s, f.m, &lost, MS).reason, PS_SCHED_TOO_LATE);
+    }
+    admit_ok(&f, &later);
+    ps_sched_request no_more = request(MS, 36 * MS); /* a full batch takes longer */
+    assert_int_equal(ps_sched_admit(f.s, f.m, &no_more, MS).reason, PS_SCHED_TOO_LATE);
+    assert_true(ps_sched_cancel(f.s, &later));
+    for (int i = 0; i < 32; i++)
+        assert_true(ps_sched_cancel(f.s, &tight[i]));
+    ps_sched_free(f.s);
+}
+
 /* A larger batch than any before would be tried, but of the requests that wait none has the time. They are fewer than
  * their items. */
 static void test_nothing_to_try(void **state) {
@@ -1295,6 +1317,7 @@ int main(void) {
         cmocka_unit_test(test_shapes_do_not_mix),
         cmocka_unit_test(test_items),
         cmocka_unit_test(test_spare),
+        cmocka_unit_test(test_left_out_are_not_before),
         cmocka_unit_test(test_nothing_to_try),
         cmocka_unit_test(test_start_under_load),
         cmocka_unit_test(test_very_many_items),
