@@ -21,6 +21,9 @@ of a contestant's rounds at a load those are left out in which its batches took 
 more than --slower. What is printed are medians over the other rounds; the largest p99 is the largest of such medians. Two are
 compared in the rounds that count for both, for each round draws arrivals of its own, the same for everyone; the best rival
 of a cell is the one beside which a contestant does worst.
+
+`--as-is` is for machines that are hardly ever at their best. Speed then says nothing against a run; C is what it is at the time:
+what a round's load is a share of is measured before each load, and what it is compared with around each run.
 """
 
 import argparse
@@ -192,6 +195,27 @@ class Load:
                 "seconds": document["seconds"]}
 
 
+class Machine:
+    """What the model could be asked at most, C, at best or (--as-is) now; and windows of it that count."""
+
+    def __init__(self, o, path, dims, times):
+        self.as_is = o.as_is
+        self.c, self.batch = capacity(times, o.target)
+        slack = float("inf") if o.as_is else o.slack
+        self.steady = Steady(lambda: run_time(o, path, dims, self.batch, 0.2), times[self.batch], slack, o.noise, o.tries)
+
+    def c_of(self, probe_ms):
+        return self.batch / probe_ms * 1e3 if self.as_is else self.c
+
+    def c_now(self):
+        return self.c_of(self.steady.now_ms()) if self.as_is else self.c
+
+    def window(self, put, pids, accept=lambda got: True):
+        """(what put() returned and "c", that of the time; whether it stands)"""
+        got, stands = self.steady.window(put, pids, accept)
+        return got | {"c": self.c_of(got["probe_ms"])}, stands
+
+
 # ---- who is compared ------------------------------------------------------------------------------------------------
 class Contestant:
     """A server's settings, and what it reached: {(pattern, load): [figures of each run]}."""
@@ -214,15 +238,21 @@ class Contestant:
         runs = self.runs.get(key)
         return statistics.median(r[figure] for r in runs) if runs else -1
 
-    def share(self, key):
-        """Of what was offered."""
-        return statistics.median(r["good"] / r["offered"] if r["offered"] else 1.0 for r in self.runs[key])
+    def share(self, key, figure="offered"):
+        """Of what was offered, or of "c"."""
+        return statistics.median(r["good"] / r[figure] if r[figure] else 1.0 for r in self.runs[key])
 
     def beside(self, other, key):
         """The median over the rounds that both have; where they have none in common, of the medians."""
         theirs = {r["turn"]: r["good"] for r in other.runs.get(key, ())}
         pairs = [ratio(r["good"], theirs[r["turn"]]) for r in self.runs[key] if r["turn"] in theirs]
         return statistics.median(pairs) if pairs else ratio(self.median(key), other.median(key))
+
+    def doubt(self, other, key):
+        """Standard error of beside(), as if the rounds' ratios were normal; 0 where too few tell."""
+        theirs = {r["turn"]: r["good"] for r in other.runs.get(key, ())}
+        pairs = [ratio(r["good"], theirs[r["turn"]]) for r in self.runs[key] if theirs.get(r["turn"], 0) > 0]
+        return 1.25 * statistics.stdev(pairs) / len(pairs) ** 0.5 if len(pairs) > 2 else 0.0
 
     def worst_beside(self, others, key):
         """(ratio, rival) beside the best of those that were compared there."""
@@ -253,26 +283,27 @@ def log(o, text):
         print(text, file=sys.stderr, flush=True)
 
 
-def try_some(o, path, load, some, pattern, c, steady):
-    """A short run of each, at 1.5 C."""
+def try_some(o, path, load, some, pattern, machine):
+    """A short run of each, at 1.5 C. Their places are by the share of the C of the time."""
     for i, rival in enumerate(some):
         server = Server(o, path, *rival.options)
-        got, _ = steady.window(
-            lambda: load.put(server, 1.5 * c, pattern, o.trial_seconds, o.trial_warmup, 7, False, o.trial_seconds / 2, True),
+        rate = 1.5 * machine.c_now()
+        got, _ = machine.window(
+            lambda: load.put(server, rate, pattern, o.trial_seconds, o.trial_warmup, 7, False, o.trial_seconds / 2, True),
             [server.process.pid])
-        rival.trials[pattern] = got["good"]
+        rival.trials[pattern] = got["good"] / got["c"]
         server.stop()
-        log(o, f"  trial {i + 1}/{len(some)}, {pattern}: {rival.name}: {got['good']:.1f}/s")
+        log(o, f"  trial {i + 1}/{len(some)}, {pattern}: {rival.name}: {got['good']:.1f}/s, {rival.trials[pattern]:.3f} of C")
 
 
-def choose(o, path, load, everyone, c, steady):
+def choose(o, path, load, everyone, machine):
     """The best of either pattern. The best without a queue timeout and the best of batch 1 are compared where that is asked."""
     def best_of(some, pattern, n):
         return sorted(some, key=lambda r: -r.trials[pattern])[:n]
 
-    try_some(o, path, load, everyone, "poisson", c, steady)
+    try_some(o, path, load, everyone, "poisson", machine)
     hopeful = best_of(everyone, "poisson", 4 * o.finalists)
-    try_some(o, path, load, hopeful, "onoff", c, steady)
+    try_some(o, path, load, hopeful, "onoff", machine)
     chosen = list(dict.fromkeys(best_of(hopeful, "poisson", o.finalists) + best_of(hopeful, "onoff", o.finalists)))
     for some in ([r for r in everyone if r.rival[2] is None], [r for r in everyone if r.rival[0] == 1]):
         for rival in best_of(some, "poisson", 1):
@@ -307,26 +338,27 @@ def put_once(o, load, one, rate, pattern, round_, turn, times):
     return got | {"turn": turn, "slowness": slowness(before, one.server.batches(), times)}
 
 
-def compare(o, path, load, contestants, c, times, steady):
+def compare(o, path, load, contestants, times, machine):
     """All take turns at every load. Those that run at once idle while they are not asked."""
     for one in contestants:
         one.server = Server(o, path, *one.options)
-        warm(o, one.server, load, c)
+        warm(o, one.server, load, machine.c_now())
     for round_ in range(o.rounds):
         for pattern in PATTERNS:
             for factor in LOADS:
                 present = [one for one in contestants if one.keys is None or (pattern, factor) in one.keys]
                 turn = len(contestants[0].runs.get((pattern, factor), ()))
-                for one in present:
-                    got, stands = steady.window(
-                        lambda: put_once(o, load, one, factor * c, pattern, round_, turn, times),
+                rate = factor * machine.c_now()
+                for one in present if round_ % 2 == 0 else present[::-1]:
+                    got, stands = machine.window(
+                        lambda: put_once(o, load, one, rate, pattern, round_, turn, times),
                         [each.server.process.pid for each in contestants], is_punctual)
                     one.runs.setdefault((pattern, factor), []).append(got)
                     if not stands:
                         log(o, f"  warning: {one.name}, {pattern} {factor:g} C: disturbed every time, the last run counts")
                 last = [(one.name, one.runs[pattern, factor][-1]) for one in present]
                 log(o, f"  round {round_ + 1} {pattern} {factor:g} C: " +
-                    ", ".join(f"{name} {got['good']:.1f}/s ({got['slowness']:.2f})" for name, got in last))
+                    ", ".join(f"{name} {got['good']:.1f}/s ({got['slowness']:.2f}, C {got['c']:.0f})" for name, got in last))
     for one in contestants:
         one.server.stop()
 
@@ -346,6 +378,11 @@ def best(contestants, key):
     return max(contestants, key=lambda r: r.median(key))
 
 
+def rival_and_doubt(one, rival, key):
+    doubt = one.doubt(rival, key)
+    return rival.name + (f", give or take {doubt:.3f}" if doubt else "")
+
+
 def claims(o, c, times, ours, unset, those):
     """Every line of what was to be shown, with its ratio."""
     made = []
@@ -356,9 +393,9 @@ def claims(o, c, times, ours, unset, those):
     ones = [r for r in those if r.rival[0] == 1]
     for factor in LOADS[2:]:
         key = ("poisson", factor)
-        made.append(Claim(f"{factor:g} C: share of C", ours.median(key) / c, 0.85))
+        made.append(Claim(f"{factor:g} C: share of C", ours.share(key, "c"), 0.85))
         value, rival = ours.worst_beside(those, key)
-        made.append(Claim(f"{factor:g} C: beside the best rival", value, 1, rival.name))
+        made.append(Claim(f"{factor:g} C: beside the best rival", value, 1, rival_and_doubt(ours, rival, key)))
         rival = best(no_timeout, key)
         # a rival that answers next to nothing in time would make a ratio of any size
         made.append(Claim(f"{factor:g} C: beside the best without queue timeout",
@@ -372,7 +409,8 @@ def claims(o, c, times, ours, unset, those):
             key = (pattern, factor)
             for one, least, what in ((ours, 0.95, ""), (unset, 0.9, "nothing set, ")):
                 value, rival = one.worst_beside(those, key)
-                made.append(Claim(f"{pattern} {factor:g} C: {what}beside the best rival", value, least, rival.name))
+                made.append(Claim(f"{pattern} {factor:g} C: {what}beside the best rival", value, least,
+                                  rival_and_doubt(one, rival, key)))
     worst = max(statistics.median(r["p99_ms"] or float("inf") for r in runs) for runs in ours.runs.values())
     made.append(Claim("target over the largest p99 of a cell's answers", o.target / worst, 1, f"{worst:.1f} ms"))
     wrong = sum(r["wrong"] for one in [ours, unset, *those] for runs in one.runs.values() for r in runs)
@@ -389,6 +427,10 @@ def print_model(name, target, times, after, c, batch, contestants, made):
     print(f"\n{name}: target {target:g} ms, C = {c:.1f}/s in batches of {batch}")
     print("  l(b) ms " + "  ".join(f"{b}: {ms:.2f}" for b, ms in times.items()) +
           f"   (after: C {capacity(after, target)[0] / c:.3f} of that)")
+    at_the_time = [r["c"] for one in contestants for runs in one.runs.values() for r in runs]
+    if min(at_the_time) < max(at_the_time):
+        print(f"  C around the runs: {statistics.median(at_the_time):.1f}/s, a tenth below {np.quantile(at_the_time, 0.1):.1f}, "
+              f"a tenth above {np.quantile(at_the_time, 0.9):.1f}")
     print(f"\n  {'good/s':32s}" + "".join(f"{p[:7]:>8s} {f:g}" for p in PATTERNS for f in LOADS))
     for one in contestants:
         print(f"  {one.name:32s}" + "".join(f"{cell(one, (p, f)):>{9 + len(f'{f:g}')}}" for p in PATTERNS for f in LOADS))
@@ -406,31 +448,31 @@ def judge(o, name):
     dims = KNOWN[name][1]
     started = time.monotonic()
     times = run_times(o, path, dims, BATCHES, 3)
-    c, batch = capacity(times, o.target)
+    machine = Machine(o, path, dims, times)
+    c, batch = machine.c, machine.batch
     every = run_times(o, path, dims, range(1, BATCHES[-1] + 1), 1)
-    steady = Steady(lambda: run_time(o, path, dims, batch, 0.2), times[batch], o.slack, o.noise, o.tries)
     log(o, f"{name}: C = {c:.1f}/s in batches of {batch}")
     load = Load(o, name)
     those = rivals(o.target, o.batches, o.delays)
     if o.grid == "pruned":
-        those = choose(o, path, load, those, c, steady)
+        those = choose(o, path, load, those, machine)
     ours, unset = Contestant("ours", timeout=True), Contestant("ours, unset")
     contestants = [ours, unset, *those]
     if o.grid == "pruned":
-        compare(o, path, load, contestants, c, every, steady)
+        compare(o, path, load, contestants, every, machine)
     else:
         for rival in those:  # each beside ours: as many servers at once would not fit in memory
-            compare(o, path, load, [ours, unset, rival], c, every, steady)
+            compare(o, path, load, [ours, unset, rival], every, machine)
     after = run_times(o, path, dims, BATCHES, 1)
     for one in contestants:
-        one.leave_out(o.slower)
+        one.leave_out(float("inf") if o.as_is else o.slower)
     made = claims(o, c, times, ours, unset, those)
     left_out = sum(one.left_out for one in contestants)
-    log(o, f"  {steady.thrown_away} disturbed runs thrown away, {left_out} slower ones left out")
+    log(o, f"  {machine.steady.thrown_away} disturbed runs thrown away, {left_out} slower ones left out")
     if o.json != "-":
         print_model(name, o.target, times, after, c, batch, contestants, made)
     return {"model": name, "target_ms": o.target, "run_ms": times, "run_ms_after": after, "capacity_per_second": c,
-            "capacity_batch": batch, "thrown_away": steady.thrown_away, "left_out": left_out,
+            "capacity_batch": batch, "thrown_away": machine.steady.thrown_away, "left_out": left_out,
             "seconds": round(time.monotonic() - started, 1),
             "goodput_per_second": {one.name: {f"{p} {f:g}": round(one.median((p, f)), 2) for p, f in one.runs}
                                    for one in contestants},
@@ -462,6 +504,7 @@ def arguments():
     p.add_argument("--slower", type=float, default=0.05, help="by how much the batches of a round may be slower than at best")
     p.add_argument("--noise", type=float, default=0.1, help="cores that others may use in a run")
     p.add_argument("--tries", type=int, default=6, help="of a run that is disturbed")
+    p.add_argument("--as-is", action="store_true", help="on a machine that is hardly ever at its best: see above")
     p.add_argument("--server-core", type=int, default=0)
     p.add_argument("--driver-core", type=int, default=1)
     p.add_argument("--json", metavar="FILE", help="write a document too; - for standard output, without the table")

@@ -1,10 +1,12 @@
 """Was a window of a measurement this machine's own? What others used of its processors, and whether it was as fast as before.
 
 A virtual machine's speed is its neighbours' affair too: a run of the same batch may take twice as long for some seconds, with
-nothing of it in this machine's counts. So a measured window stands between two probes, short runs of known work.
+nothing of it in this machine's counts. So a measured window stands between two probes, short runs of known work. Some machines
+are hardly ever as fast as at best: with a slack without limit every window stands, and the probes around it say what it had.
 """
 
 import os
+import statistics
 import time
 from pathlib import Path
 
@@ -40,12 +42,20 @@ class Steady:
     def __init__(self, probe, best_ms, slack, noise, tries):
         self.probe, self.best_ms, self.slack, self.noise, self.tries = probe, best_ms, slack, noise, tries
         self.fresh = False  # the last probe was fast
+        self.last_ms = best_ms
         self.patience = 600.0  # seconds, all in all: a machine that became slower for good is measured as it is
         self.thrown_away = 0
 
     def is_fast(self):
-        self.fresh = self.probe() <= self.best_ms * (1 + self.slack)
+        self.last_ms = self.probe()
+        self.fresh = self.last_ms <= self.best_ms * (1 + self.slack)
         return self.fresh
+
+    def now_ms(self, count=3):
+        """What the probe takes now: the median of a few."""
+        times = [self.probe() for _ in range(count)]
+        self.last_ms = times[-1]
+        return statistics.median(times)
 
     def wait(self):
         """For a fast moment; a minute at most."""
@@ -55,13 +65,17 @@ class Steady:
         self.patience -= time.monotonic() - start
 
     def window(self, put, pids, accept=lambda got: True):
-        """(what put() returned, whether the window stands); pids: living processes whose time is not others'."""
+        """(what put() returned, whether the window stands); pids: living processes whose time is not others'. What it
+        returned, a dict, gets "probe_ms": the mean of the probes before and behind it."""
         for _ in range(self.tries):
             self.wait()
+            first_ms = self.last_ms
             start, before = time.monotonic(), busy_seconds() - own_seconds() - sum(map(process_seconds, pids))
             got = put()
             others = busy_seconds() - own_seconds() - sum(map(process_seconds, pids)) - before
-            if self.is_fast() and others <= self.noise * (time.monotonic() - start) and accept(got):
+            is_fast = self.is_fast()
+            got["probe_ms"] = (first_ms + self.last_ms) / 2
+            if is_fast and others <= self.noise * (time.monotonic() - start) and accept(got):
                 return got, True
             self.thrown_away += 1
             if self.patience <= 0:
