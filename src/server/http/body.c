@@ -66,15 +66,25 @@ static void start_block(ps_exchange *x, char *block, size_t size, size_t room) {
     x->body_room = room;
 }
 
+/* Bytes of blocks that may lie idle for later bodies: with the bodies under way no more than all bodies may take, and
+ * a quarter of what the memory limit leaves, for models are loaded, too. */
+static size_t most_kept(const ps_http *http) {
+    const ps_budget *bodies = http->options.bodies;
+    const size_t used = atomic_load_explicit(&bodies->used, memory_order_relaxed);
+    const size_t limit = atomic_load(&http->alloc->limit), held = atomic_load(&http->alloc->bytes);
+    const size_t most = used < bodies->max ? bodies->max - used : 0, room = limit > held ? (limit - held) / 4 : 0;
+    return limit && room < most ? room : most;
+}
+
 /* A block that earlier bodies left, for all of an announced one. */
 static bool take_kept(ps_exchange *x, size_t need) {
     const uint64_t all = x->content_length;
-    if (x->block || all < need || all > PS_BLOCKS_BYTES || all <= x->spare_size) return false;
+    if (x->block || all < need || all > PS_BLOCKS_LARGEST || all <= x->spare_size) return false;
     size_t size;
     char *block = ps_blocks_take(&x->http->blocks, pad_of(x) + (size_t)all, &size);
     if (!block) return false;
     if (!ps_budget_take(x->http->options.bodies, (size_t)all)) {
-        ps_blocks_put(&x->http->blocks, block, size);
+        ps_blocks_put(&x->http->blocks, block, size, most_kept(x->http));
         return false;
     }
     start_block(x, block, size, (size_t)all);
@@ -86,6 +96,7 @@ static bool take_kept(ps_exchange *x, size_t need) {
 static char *make_block(ps_exchange *x, size_t *size) {
     ps_repository *repo = x->http->options.repository;
     if (x->block || *size > x->spare_size) {
+        ps_blocks_limit(&x->http->blocks, most_kept(x->http)); /* none of them fits */
         char *block = ps_repository_alloc(repo, x->block, *size);
         if (block) return block;
         ps_blocks_clear(&x->http->blocks);
@@ -178,7 +189,7 @@ void ps_body_spare(ps_exchange *x, size_t max_bytes) {
         x->spare_size = x->block_size;
         x->block = NULL;
     } else if (x->block && x->block_size > max_bytes) {
-        ps_blocks_put(&x->http->blocks, x->block, x->block_size);
+        ps_blocks_put(&x->http->blocks, x->block, x->block_size, most_kept(x->http));
         x->block = NULL;
     }
     ps_body_release(x);

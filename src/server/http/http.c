@@ -314,6 +314,10 @@ static ps_status start_daemon(ps_http *http, ps_error *err) {
     return PS_OK;
 }
 
+static bool fade_blocks(void *blocks) {
+    return ps_blocks_fade(blocks);
+}
+
 ps_status ps_http_start(const ps_front_options *options, ps_http **ret, ps_error *err) {
     ps_alloc_state *alloc = ps_engine_alloc(options->engine);
     ps_http *http = ps_alloc_zero(alloc, sizeof *http);
@@ -331,7 +335,8 @@ ps_status ps_http_start(const ps_front_options *options, ps_http **ret, ps_error
     http->patience_ns = options->client_seconds * INT64_C(1000000000);
     ps_status status = ps_ticker_create(alloc, &http->ticker, err);
     if (status == PS_OK)
-        status = ps_watch_create(alloc, &http->options.log, (size_t)options->max_connections, &http->watch, err);
+        status = ps_watch_create(alloc, &http->options.log, (size_t)options->max_connections,
+                                 &(ps_watch_chore) { fade_blocks, &http->blocks }, &http->watch, err);
     if (status == PS_OK) status = start_daemon(http, err);
     if (status != PS_OK) {
         ps_http_free(http);
@@ -382,9 +387,9 @@ void ps_http_free(ps_http *http) {
         next = x->next_spare;
         spare_free(http, x);
     }
-    ps_blocks_release(&http->blocks);
     ps_ticker_free(http->ticker);
-    ps_watch_free(http->watch);
+    ps_watch_free(http->watch); /* its thread looks at the blocks */
+    ps_blocks_release(&http->blocks);
     ps_listener_close(http->listen_fd);
     ps_cond_destroy(&http->idle);
     ps_mutex_destroy(&http->lock);

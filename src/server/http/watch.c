@@ -29,6 +29,7 @@ struct ps_watch {
     ps_alloc_state *alloc;
     ps_log log;
     size_t limit;
+    ps_watch_chore chore;
     ps_hangups *hangups;
     ps_thread thread;
     ps_mutex lock;
@@ -120,10 +121,21 @@ static void look(ps_watch *watch, int64_t *next_ns) {
     *next_ns = watch->first ? now + (is_full(watch) ? LOOK_FULL_NS : LOOK_NS) : 0;
 }
 
+/* Without the lock. Once more after there is nothing to look at any more: what is to be done may have come since. */
+static void do_chore(const ps_watch *watch, int64_t *chore_ns, int64_t *next_ns) {
+    const int64_t now = ps_clock_ns();
+    bool more = true;
+    if (now >= *chore_ns) {
+        *chore_ns = now + LOOK_NS;
+        more = watch->chore.run(watch->chore.ctx);
+    }
+    if (more && *next_ns == 0) *next_ns = *chore_ns;
+}
+
 static void watch_main(void *arg) {
     ps_watch *watch = arg;
     void *gone[MAX_GONE];
-    int64_t next_ns = 0;
+    int64_t next_ns = 0, chore_ns = 0;
     ps_mutex_lock(&watch->lock);
     while (!watch->stopping) {
         ps_watched *dead = watch->dead;
@@ -131,6 +143,7 @@ static void watch_main(void *arg) {
         look(watch, &next_ns);
         ps_mutex_unlock(&watch->lock);
         free_dead(dead);
+        do_chore(watch, &chore_ns, &next_ns);
         size_t n = ps_hangups_wait(watch->hangups, next_ns, gone, MAX_GONE);
         for (size_t i = 0; i < n; i++)
             hung_up(gone[i]);
@@ -139,12 +152,14 @@ static void watch_main(void *arg) {
     ps_mutex_unlock(&watch->lock);
 }
 
-ps_status ps_watch_create(ps_alloc_state *alloc, const ps_log *log, size_t limit, ps_watch **ret, ps_error *err) {
+ps_status ps_watch_create(ps_alloc_state *alloc, const ps_log *log, size_t limit, const ps_watch_chore *chore,
+                          ps_watch **ret, ps_error *err) {
     ps_watch *watch = ps_alloc_zero(alloc, sizeof *watch);
     if (!watch) return PS_FAIL_NOMEM(err, "the watch over connections");
     watch->alloc = alloc;
     watch->log = *log;
     watch->limit = limit;
+    watch->chore = *chore;
     bool hangups = ps_hangups_create(alloc, &watch->hangups, NULL) == PS_OK;
     bool both = hangups && ps_mutex_init(&watch->lock);
     if (both && ps_thread_start(&watch->thread, "ps-watch", watch_main, watch)) {

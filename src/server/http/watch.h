@@ -18,8 +18,15 @@
 typedef struct ps_watch ps_watch;
 typedef struct ps_watched ps_watched; /* one connection */
 
+/* Something else to do on the watch's thread, about once a second while connections are watched or it returns true. */
+typedef struct ps_watch_chore {
+    bool (*run)(void *ctx);
+    void *ctx;
+} ps_watch_chore;
+
 /* limit: connections that may be open while some of them can be spared. */
-ps_status ps_watch_create(ps_alloc_state *alloc, const ps_log *log, size_t limit, ps_watch **ret, ps_error *err);
+ps_status ps_watch_create(ps_alloc_state *alloc, const ps_log *log, size_t limit, const ps_watch_chore *chore,
+                          ps_watch **ret, ps_error *err);
 void ps_watch_free(ps_watch *watch); /* when no connection is watched any more; NULL is allowed */
 
 /* fd must stay open until ps_watch_remove. NULL: out of memory; the connection is not watched then. */
