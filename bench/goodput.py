@@ -201,8 +201,7 @@ class Machine:
     def __init__(self, o, path, dims, times):
         self.as_is = o.as_is
         self.c, self.batch = capacity(times, o.target)
-        slack = float("inf") if o.as_is else o.slack
-        self.steady = Steady(lambda: run_time(o, path, dims, self.batch, 0.2), times[self.batch], slack, o.noise, o.tries)
+        self.steady = Steady(lambda: run_time(o, path, dims, self.batch, 0.2), times[self.batch], o.slack, o.noise, o.tries)
 
     def c_of(self, probe_ms):
         return self.batch / probe_ms * 1e3 if self.as_is else self.c
@@ -242,16 +241,19 @@ class Contestant:
         """Of what was offered, or of "c"."""
         return statistics.median(r["good"] / r[figure] if r[figure] else 1.0 for r in self.runs[key])
 
+    def pairs(self, other, key):
+        """What it reached beside the other in each round that both have."""
+        theirs = {r["turn"]: r["good"] for r in other.runs.get(key, ())}
+        return [ratio(r["good"], theirs[r["turn"]]) for r in self.runs[key] if r["turn"] in theirs]
+
     def beside(self, other, key):
         """The median over the rounds that both have; where they have none in common, of the medians."""
-        theirs = {r["turn"]: r["good"] for r in other.runs.get(key, ())}
-        pairs = [ratio(r["good"], theirs[r["turn"]]) for r in self.runs[key] if r["turn"] in theirs]
+        pairs = self.pairs(other, key)
         return statistics.median(pairs) if pairs else ratio(self.median(key), other.median(key))
 
     def doubt(self, other, key):
         """Standard error of beside(), as if the rounds' ratios were normal; 0 where too few tell."""
-        theirs = {r["turn"]: r["good"] for r in other.runs.get(key, ())}
-        pairs = [ratio(r["good"], theirs[r["turn"]]) for r in self.runs[key] if theirs.get(r["turn"], 0) > 0]
+        pairs = [one for one in self.pairs(other, key) if one < float("inf")]
         return 1.25 * statistics.stdev(pairs) / len(pairs) ** 0.5 if len(pairs) > 2 else 0.0
 
     def worst_beside(self, others, key):
@@ -465,7 +467,7 @@ def judge(o, name):
             compare(o, path, load, [ours, unset, rival], every, machine)
     after = run_times(o, path, dims, BATCHES, 1)
     for one in contestants:
-        one.leave_out(float("inf") if o.as_is else o.slower)
+        one.leave_out(o.slower)
     made = claims(o, c, times, ours, unset, those)
     left_out = sum(one.left_out for one in contestants)
     log(o, f"  {machine.steady.thrown_away} disturbed runs thrown away, {left_out} slower ones left out")
@@ -523,6 +525,8 @@ def allow_files(count):
 
 def main():
     o = arguments()
+    if o.as_is:
+        o.slack = o.slower = float("inf")
     allow_files(3 * CONNECTIONS)  # the server has room for twice as many, and some for itself
     names = o.models.split(",")
     if 1 not in o.batches:

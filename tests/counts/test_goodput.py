@@ -72,7 +72,7 @@ def test_a_run_counts_between_fast_probes():
 
 
 def test_as_it_is_every_run_counts_and_c_is_that_of_the_time():
-    o = SimpleNamespace(as_is=True, target=100, slack=0.08, noise=FOREVER, tries=3)
+    o = SimpleNamespace(as_is=True, target=100, slack=FOREVER, noise=FOREVER, tries=3)
     machine = goodput.Machine(o, "model", {}, {1: 4.0, 16: 10.0, 32: 60.0})  # a batch of 32 would not fit twice
     assert (machine.c, machine.batch) == (pytest.approx(1600), 16)
     probes = [18.0, 16.0, 20.0, 12.0]
