@@ -68,7 +68,7 @@ static void drop_first(ps_blocks *b, size_t most) {
             b->bytes -= b->all[n].size;
         }
         b->n -= n;
-        memmove(b->all, b->all + n, b->n * sizeof *b->all);
+        if (n) memmove(b->all, b->all + n, b->n * sizeof *b->all);
         if (b->bytes < b->unused) b->unused = b->bytes;
         ps_mutex_unlock(&b->lock);
         for (size_t i = 0; i < n; i++)

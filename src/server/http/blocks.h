@@ -26,7 +26,8 @@ typedef struct ps_blocks {
 
 bool ps_blocks_init(ps_blocks *b, ps_alloc_state *alloc);
 void ps_blocks_release(ps_blocks *b); /* one of zeros is allowed */
-/* The smallest that has `need` bytes, and no more than four times as many; NULL: none. It is the caller's. */
+/* The smallest that has `need` bytes, or one that has hardly more; never more than four times as many. NULL: none. It
+ * is the caller's. */
 char *ps_blocks_take(ps_blocks *b, size_t need, size_t *ret_size);
 /* Takes the block, and frees it if more than `most` bytes would lie here (PS_BLOCKS_BYTES always may). */
 void ps_blocks_put(ps_blocks *b, char *data, size_t size, size_t most);

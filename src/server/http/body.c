@@ -182,6 +182,12 @@ void ps_body_finish(ps_exchange *x) {
     ps_body_release(x);
 }
 
+bool ps_bodies_fade(void *http) {
+    ps_blocks *blocks = &((ps_http *)http)->blocks;
+    ps_blocks_limit(blocks, most_kept(http));
+    return ps_blocks_fade(blocks);
+}
+
 void ps_body_spare(ps_exchange *x, size_t max_bytes) {
     if (x->block && x->block_size <= max_bytes && x->block_size > x->spare_size) {
         ps_free(x->http->alloc, x->spare_block);

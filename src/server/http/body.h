@@ -16,5 +16,8 @@ void ps_body_finish(ps_exchange *x);
 void ps_body_release(ps_exchange *x);
 /* The same, but a small block stays for the exchange's next body. */
 void ps_body_spare(ps_exchange *x, size_t max_bytes);
+/* Gives back memory of earlier bodies that was not needed for a while, or that others need now: a ps_watch_chore's run
+ * of a ps_http. */
+bool ps_bodies_fade(void *http);
 
 #endif

@@ -314,10 +314,6 @@ static ps_status start_daemon(ps_http *http, ps_error *err) {
     return PS_OK;
 }
 
-static bool fade_blocks(void *blocks) {
-    return ps_blocks_fade(blocks);
-}
-
 ps_status ps_http_start(const ps_front_options *options, ps_http **ret, ps_error *err) {
     ps_alloc_state *alloc = ps_engine_alloc(options->engine);
     ps_http *http = ps_alloc_zero(alloc, sizeof *http);
@@ -336,7 +332,7 @@ ps_status ps_http_start(const ps_front_options *options, ps_http **ret, ps_error
     ps_status status = ps_ticker_create(alloc, &http->ticker, err);
     if (status == PS_OK)
         status = ps_watch_create(alloc, &http->options.log, (size_t)options->max_connections,
-                                 &(ps_watch_chore) { fade_blocks, &http->blocks }, &http->watch, err);
+                                 &(ps_watch_chore) { ps_bodies_fade, http }, &http->watch, err);
     if (status == PS_OK) status = start_daemon(http, err);
     if (status != PS_OK) {
         ps_http_free(http);
