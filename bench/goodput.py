@@ -134,7 +134,7 @@ class Server:
             try:
                 with urllib.request.urlopen(f"http://{self.address}/v2/models/m/stats", timeout=10) as reply:
                     scheduler = json.load(reply)["model_stats"][0].get("scheduler")
-                if not scheduler or scheduler["queued"] + scheduler["running"] == 0:
+                if not scheduler or scheduler["queued"] + scheduler["unread"] + scheduler["running"] == 0:
                     return
             except OSError:  # it still takes leave of the connections of that load
                 pass

@@ -328,6 +328,41 @@ bool ps_sched_refuses(ps_sched *s, ps_sched_model *m, ps_sched_request *r, int64
     return true;
 }
 
+/* Of a request like those that wait, as far as a batch has room for it. */
+static uint32_t items_each(const ps_sched_bucket *b) {
+    const uint64_t items = b->queue.count ? b->queue.items / b->queue.count : 1;
+    return items < b->model->max_batch ? (uint32_t)items : b->model->max_batch;
+}
+
+/* Those that can still be in time, however many of the others have been found so far. */
+static uint32_t count_in_time(const ps_sched_bucket *b, int64_t now) {
+    const ps_sched_request *front = b->queue.link[0];
+    const uint32_t n = b->queue.count - b->n_late;
+    if (n == 0) return 0;
+    const int64_t end = now + ps_profile_mean(&b->profile, 1);
+    const uint32_t hopeless = ps_sched_queue_before_order(&b->queue, front->rank, end);
+    return hopeless < n ? n - hopeless : 0;
+}
+
+bool ps_sched_defers(ps_sched *s, ps_sched_model *m, uint32_t coming, int64_t now_ns) {
+    ps_sched_bucket *b = m->last;
+    if (!b || m->paused || !b->profile.known || !s->policy->by_deadline) return false;
+    const ps_profile *p = &b->profile;
+    const uint32_t items = items_each(b), before = count_in_time(b, now_ns) + coming;
+    const int64_t target = ps_sched_target(b), due = due_before(s, now_ns, now_ns + target, OURS);
+    const uint32_t fits = ps_profile_best(p, ps_profile_fits(p, target / 2, ps_sched_limit(b)));
+    const int64_t wait = (int64_t)(p->unit * items * before / s->slots);
+    if (now_ns + wait + ps_profile_mean(p, fits > items ? fits : items) <= due) return false;
+    count_load(s, b, &(ps_sched_request) { .items = items }, now_ns);
+    return true;
+}
+
+bool ps_sched_has_room(const ps_sched *s, const ps_sched_model *m, uint32_t coming) {
+    const ps_sched_bucket *b = m->last;
+    if (!b || m->paused || !b->profile.known) return true;
+    return (b->backlog_ns + b->profile.unit * items_each(b) * coming) / s->slots < (double)ps_sched_target(b) / 2;
+}
+
 /* ---- leaving without an answer ---- */
 
 /* The request goes from wherever it waits. */

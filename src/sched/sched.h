@@ -149,6 +149,7 @@ typedef struct ps_sched_stats {
     uint64_t run_ns;   /* sum over batches */
     uint64_t sizes[PS_SCHED_HISTOGRAM];
     uint32_t queued, running; /* now; requests, batches */
+    uint32_t deferred;        /* now: the caller's to fill in */
     double weight;            /* of ps_sched_model_options */
     double error;             /* mean of |measured - predicted| / predicted, of the shape used last */
     double guard;             /* share by which predictions are raised against misses */
@@ -187,6 +188,12 @@ ps_sched_verdict ps_sched_admit(ps_sched *s, ps_sched_model *m, ps_sched_request
  * here, and has not been counted; ps_sched_admit may refuse it all the same. Either way others that cannot be in time
  * any more may have been dropped. For callers to whom a request that is queued costs more than one that is not. */
 bool ps_sched_refuses(ps_sched *s, ps_sched_model *m, ps_sched_request *r, int64_t now_ns, ps_sched_verdict *ret);
+/* For callers to whom a request that waits costs something, such as memory; of the shape that the model was asked for
+ * last. `coming` requests are going to be here before the next one. ps_sched_defers: true: without a deadline, an item
+ * that comes now would be answered late; it counts as part of the load. ps_sched_has_room: what waits takes less than
+ * half of the target. Where nothing is known there is room. */
+bool ps_sched_defers(ps_sched *s, ps_sched_model *m, uint32_t coming, int64_t now_ns);
+bool ps_sched_has_room(const ps_sched *s, const ps_sched_model *m, uint32_t coming);
 /* True: it left, and is the caller's. False: it runs, or it was dropped and waits to be taken. */
 bool ps_sched_cancel(ps_sched *s, ps_sched_request *r);
 /* RUN fills *batch; WAIT fills *ret_until_ns. */

@@ -67,7 +67,7 @@ static int64_t latest(const ps_infer *infer) {
 ps_status ps_core_acquire(ps_repository *repo, ps_infer *infer, const char *name, const char *version, ps_served **ret,
                           ps_error *err) {
     bool routed = false;
-    ps_load_wait *w = &infer->wait;
+    ps_wait *w = &infer->wait;
     ps_status status = PS_UNAVAILABLE;
     w->in_order = *infer->sequence_id && w->over && !w->until_ns && ps_repository_waits(repo);
     if (!w->in_order) status = ps_repository_acquire(repo, name, version, ret, &routed, err);

@@ -131,7 +131,7 @@ static ps_status fill(ps_repository *repo, const ps_repository_options *o, ps_er
     if (o->dir && !(repo->dir = ps_strdup(repo->alloc, o->dir))) return PS_FAIL_NOMEM(err, "the repository's path");
     if (o->state && !(repo->state = ps_strdup(repo->alloc, o->state))) return PS_FAIL_NOMEM(err, "the state's path");
     repo->options = *o;
-    PS_TRY(ps_load_waits_create(repo->alloc, &repo->waits, err));
+    PS_TRY(ps_waits_create(repo->alloc, &repo->waits, err));
     PS_FAIL_IF(o->dir && !ps_dir_exists(o->dir), err, NOT_FOUND, "model repository '%s' is no folder", o->dir);
     for (size_t i = 0; i < o->model_count; i++)
         PS_TRY(add_explicit(repo, &o->models[i], err));
@@ -167,8 +167,8 @@ ps_status ps_repository_create(const ps_repository_options *o, ps_repository **r
 
 void ps_repository_free(ps_repository *repo) {
     if (!repo) return;
-    if (repo->waits) (void)ps_load_waits_remove(repo->waits, &repo->reopen_timer);
-    ps_load_waits_free(repo->waits);
+    if (repo->waits) (void)ps_waits_remove(repo->waits, &repo->reopen_timer);
+    ps_waits_free(repo->waits);
     for (size_t i = 0; i < repo->sorted.size; i++)
         entry_free(repo, repo->sorted.data[i]);
     ps_vec_release(repo->alloc, &repo->sorted);
@@ -300,34 +300,34 @@ ps_status ps_repository_peek(ps_repository *repo, const char *name, const char *
     return status;
 }
 
-static void set_end(ps_load_wait *w, int64_t until_ns) {
+static void set_end(ps_wait *w, int64_t until_ns) {
     if (w->until_ns) return; /* it has waited before */
     w->until_ns = w->most_ns && w->most_ns < until_ns ? w->most_ns : until_ns;
 }
 
 /* Behind earlier ones that wait for the model still, though it may be there. */
-static bool join(ps_repository *repo, const char *name, ps_load_wait *w) {
+static bool join(ps_repository *repo, const char *name, ps_wait *w) {
     const ps_entry *e = ps_repository_find(repo, name);
     if (!e || !w->in_order || w->until_ns) return false;
     set_end(w, ps_clock_ns() + repo->options.load_timeout_ns);
-    const bool joins = ps_load_waits_join(repo->waits, e, w); /* then it may be another thread's already */
+    const bool joins = ps_waits_join(repo->waits, e, w); /* then it may be another thread's already */
     if (!joins) w->until_ns = 0;
     return joins;
 }
 
 /* Called with the lock held: the model's state does not change in between. */
-static ps_status await(ps_repository *repo, const ps_entry *e, ps_load_wait *w, ps_error *err) {
+static ps_status await(ps_repository *repo, const ps_entry *e, ps_wait *w, ps_error *err) {
     int64_t now = ps_clock_ns(), timeout_ns = repo->options.load_timeout_ns;
     PS_FAIL_IF(atomic_load(&repo->stop_loading), err, UNAVAILABLE, "the server is shutting down");
     set_end(w, now + timeout_ns);
     PS_FAIL_IF(now >= w->until_ns, err, UNAVAILABLE,
                "model '%s' is still being loaded after %lld s, which is as long as a request waits for that", e->name,
                (long long)(timeout_ns / 1000000000));
-    PS_FAIL_IF(!ps_load_waits_add(repo->waits, e, w), err, CANCELLED, "the client gave the request up");
+    PS_FAIL_IF(!ps_waits_add(repo->waits, e, w), err, CANCELLED, "the client gave the request up");
     return PS_OK;
 }
 
-ps_status ps_repository_await(ps_repository *repo, const char *name, const char *version, ps_load_wait *w,
+ps_status ps_repository_await(ps_repository *repo, const char *name, const char *version, ps_wait *w,
                               ps_served **ret, bool *ret_routed, ps_error *err) {
     ps_entry *loading;
     ps_error reason = PS_ERROR_INIT;
@@ -349,11 +349,11 @@ ps_status ps_repository_await(ps_repository *repo, const char *name, const char 
 }
 
 bool ps_repository_waits(const ps_repository *repo) {
-    return ps_load_waits_any(repo->waits);
+    return ps_waits_any(repo->waits);
 }
 
-bool ps_repository_leave(ps_repository *repo, ps_load_wait *w) {
-    return ps_load_waits_remove(repo->waits, w);
+bool ps_repository_leave(ps_repository *repo, ps_wait *w) {
+    return ps_waits_remove(repo->waits, w);
 }
 
 ps_status ps_repository_ready(ps_repository *repo, const char *name, const char *version, ps_error *err) {

@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "polestar/server.h"
 #include "sched/sched.h"
-#include "server/load_wait.h"
+#include "server/waits.h"
 #include "server/pool.h"
 #include "server/served.h"
 #include "server/traffic.h"
@@ -97,10 +97,10 @@ ps_status ps_repository_acquire(ps_repository *repo, const char *name, const cha
                                 bool *ret_routed, ps_error *err);
 /* The same for a request that may wait: PS_OK with *ret NULL while the model is loaded; w->over is called when that has
  * changed, or after the load timeout, and is to ask again. PS_UNAVAILABLE if w has waited for that long. */
-ps_status ps_repository_await(ps_repository *repo, const char *name, const char *version, ps_load_wait *w,
+ps_status ps_repository_await(ps_repository *repo, const char *name, const char *version, ps_wait *w,
                               ps_served **ret, bool *ret_routed, ps_error *err);
 /* True: it waits no longer, and `over` is not called. */
-bool ps_repository_leave(ps_repository *repo, ps_load_wait *w);
+bool ps_repository_leave(ps_repository *repo, ps_wait *w);
 /* Is there a request that waits for a model, or has not been told yet that it is there? Without a lock. */
 bool ps_repository_waits(const ps_repository *repo);
 /* As ps_repository_acquire, but loads nothing. */

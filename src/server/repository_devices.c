@@ -134,12 +134,12 @@ void ps_repository_reopen(ps_repository *repo, ps_entry *e, ps_model_version *v)
     ps_served_release(s);
     if (gone) ps_served_retire(gone);
     ps_served_release(gone);
-    ps_load_waits_end(repo->waits, e);
+    ps_waits_end(repo->waits, e);
 }
 
 /* ---- the time of the next try ---- */
 
-static void wake(ps_load_wait *w) {
+static void wake(ps_wait *w) {
     ps_repository *repo = (ps_repository *)((char *)w - offsetof(ps_repository, reopen_timer));
     ps_mutex_lock(&repo->lock);
     repo->timer_runs = false;
@@ -152,7 +152,7 @@ void ps_repository_set_reopen_timer(ps_repository *repo) {
     const int64_t at = next_try(repo);
     const bool runs = repo->timer_runs;
     ps_mutex_unlock(&repo->lock);
-    if (runs && !ps_load_waits_remove(repo->waits, &repo->reopen_timer))
+    if (runs && !ps_waits_remove(repo->waits, &repo->reopen_timer))
         return; /* it ends just now: the loader again */
     ps_mutex_lock(&repo->lock);
     repo->timer_runs = at != 0;
@@ -160,5 +160,5 @@ void ps_repository_set_reopen_timer(ps_repository *repo) {
     if (!at) return;
     repo->reopen_timer.over = wake;
     repo->reopen_timer.until_ns = at;
-    ps_load_waits_add(repo->waits, &repo->reopen_timer, &repo->reopen_timer);
+    ps_waits_add(repo->waits, &repo->reopen_timer, &repo->reopen_timer);
 }

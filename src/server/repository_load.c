@@ -157,7 +157,7 @@ static void replace(ps_repository *repo, ps_entry *e, ps_model_version *v, ps_se
     v->queued = 0;
     (void)ps_served_memory(served, &v->bytes);
     ps_mutex_unlock(&repo->lock);
-    ps_load_waits_end(repo->waits, e);
+    ps_waits_end(repo->waits, e);
     if (old) ps_served_retire(old);
     ps_served_release(old);
 }
@@ -173,7 +173,7 @@ static void load_failed(ps_repository *repo, ps_entry *e, ps_model_version *v, p
     ps_stats *stats = ps_version_stats(repo, e, v);
     if (stats) ps_stats_load_failed(stats);
     ps_mutex_unlock(&repo->lock);
-    ps_load_waits_end(repo->waits, e);
+    ps_waits_end(repo->waits, e);
 }
 
 /* What a load will take, before it is known: the weights, and some for the rest. A packed file unpacks to more. */
@@ -360,7 +360,7 @@ static ps_status load_entry(ps_repository *repo, ps_entry *e, load_which which, 
     ps_mutex_lock(&repo->lock);
     e->pending = false;
     ps_mutex_unlock(&repo->lock);
-    ps_load_waits_end(repo->waits, e);
+    ps_waits_end(repo->waits, e);
     if (status != PS_OK && err) *err = reason;
     return status;
 }
@@ -432,7 +432,7 @@ static void stop_expecting(ps_repository *repo) {
     for (size_t i = 0; i < repo->sorted.size; i++)
         repo->sorted.data[i]->pending = false;
     ps_mutex_unlock(&repo->lock);
-    ps_load_waits_end(repo->waits, NULL);
+    ps_waits_end(repo->waits, NULL);
 }
 
 void ps_repository_load_all(ps_repository *repo) {
@@ -449,7 +449,7 @@ void ps_repository_stop_loading(ps_repository *repo) {
     ps_mutex_lock(&repo->lock); /* for ps_repository_await */
     atomic_store(&repo->stop_loading, true);
     ps_mutex_unlock(&repo->lock);
-    ps_load_waits_end(repo->waits, NULL);
+    ps_waits_end(repo->waits, NULL);
 }
 
 /* ---- changes of the folder ---- */
@@ -527,7 +527,7 @@ void ps_repository_take_up(ps_repository *repo, ps_entry *e, bool gone) {
     else
         take_up(repo, e);
     ps_mutex_unlock(&repo->load_lock);
-    ps_load_waits_end(repo->waits, e);
+    ps_waits_end(repo->waits, e);
     ps_memory_trim();
 }
 
@@ -695,7 +695,7 @@ void ps_repository_unload(ps_repository *repo, const char *name) {
         was_loaded |= unload_version(repo, e->versions.data[i]);
     if (e) ps_repository_keep(repo);
     ps_mutex_unlock(&repo->load_lock);
-    if (e) ps_load_waits_end(repo->waits, e);
+    if (e) ps_waits_end(repo->waits, e);
     if (!was_loaded) return;
     ps_memory_trim();
     ps_log_line(&repo->log, PS_LOG_INFO, "event=unload model=%s ms=%.1f", ps_log_quote(e->name, quoted, sizeof quoted),

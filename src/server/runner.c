@@ -29,9 +29,15 @@ struct ps_runner {
     int cancel;                         /* atomic; ps_run_options.cancel of every run */
     atomic_llong run_ns;                /* mean of the last runs */
     atomic_llong way_ns, way_spread_ns; /* from a run's end until the answer is sent: mean, mean distance from it */
+    ps_coming_list coming;
+    ps_waits *unread; /* deferred requests; keys are served models */
     worker *workers;
     int n_workers, started;
 };
+
+/* deferred requests that are read when one ends, or at a look that finds nothing else to do */
+enum { READ_EACH = 2, READ_IDLE = 256 };
+#define DEFER_NS INT64_C(10000000000) /* the scheduler's ageing_ns: then they have seats, whoever else is there */
 
 static ps_infer *infer_of(ps_sched_request *r) {
     return (ps_infer *)r; /* its first member */
@@ -73,6 +79,26 @@ static void leave_sequence(ps_infer *infer) {
     }
 }
 
+/* Called with the lock held. */
+static uint32_t coming_to(ps_runner *runner, const ps_served *served, int64_t now) {
+    return (uint32_t)ps_coming_count(&runner->coming, served, now);
+}
+
+static bool has_room(ps_runner *runner, const ps_served *served) {
+    const int64_t now = ps_clock_ns();
+    ps_mutex_lock(&runner->lock);
+    const bool room = runner->stopping || !served->schedule ||
+                      ps_sched_has_room(runner->sched, served->schedule, coming_to(runner, served, now));
+    ps_mutex_unlock(&runner->lock);
+    return room;
+}
+
+/* Whoever leaves may make room for those that are deferred. */
+static void read_some(ps_runner *runner, const ps_served *served) {
+    if (ps_waits_any(runner->unread) && has_room(runner, served))
+        ps_waits_end_some(runner->unread, served, READ_EACH);
+}
+
 static void end(ps_runner *runner, ps_infer *infer) {
     infer->sample.total = ps_clock_ns() - infer->arrived_ns;
     infer->sample.missed = infer->loaded_ns != 0;
@@ -83,6 +109,7 @@ static void end(ps_runner *runner, ps_infer *infer) {
     ps_trace_request(runner->options.trace, infer, &infer->sample);
     if (infer->route.entry) ps_routed_done(&infer->route, infer->status, infer->loaded_ns ? -1 : infer->sample.total);
     leave_sequence(infer);
+    read_some(runner, infer->served);
     finish(infer);
 }
 
@@ -389,6 +416,61 @@ ps_status ps_runner_submit(ps_runner *runner, ps_infer *infer, ps_error *err) {
     return status;
 }
 
+/* ---- bodies that are not read yet ---- */
+
+bool ps_runner_defers(ps_runner *runner, const ps_served *served, ps_coming *c) {
+    bool late = false;
+    if (runner->options.target_ns || served->config.timeout_us || ps_tenants_any(runner->tenants)) return false;
+    const int64_t now = ps_clock_ns();
+    ps_mutex_lock(&runner->lock);
+    if (!runner->stopping && served->schedule) {
+        ps_sched_set_transit(runner->sched, transit(runner));
+        late = ps_sched_defers(runner->sched, served->schedule, coming_to(runner, served, now), now);
+    }
+    if (!late) ps_coming_add(&runner->coming, c, served, now);
+    ps_mutex_unlock(&runner->lock);
+    return late;
+}
+
+void ps_runner_comes(ps_runner *runner, const void *served, ps_coming *c) {
+    const int64_t now = ps_clock_ns();
+    ps_mutex_lock(&runner->lock);
+    ps_coming_add(&runner->coming, c, served, now);
+    ps_mutex_unlock(&runner->lock);
+}
+
+void ps_runner_came(ps_runner *runner, ps_coming *c) {
+    ps_mutex_lock(&runner->lock);
+    ps_coming_remove(&runner->coming, c);
+    ps_mutex_unlock(&runner->lock);
+}
+
+bool ps_runner_defer(ps_runner *runner, const ps_served *served, ps_wait *w) {
+    w->until_ns = ps_clock_ns() + DEFER_NS;
+    if (!ps_waits_add(runner->unread, served, w)) return false;
+    /* those that it was to wait for may have gone before it was in the list */
+    return !has_room(runner, served) || !ps_runner_undefer(runner, w);
+}
+
+bool ps_runner_undefer(ps_runner *runner, ps_wait *w) {
+    return ps_waits_remove(runner->unread, w);
+}
+
+void ps_runner_read_next(ps_runner *runner, const void *served) {
+    if (ps_waits_any(runner->unread)) ps_waits_end_some(runner->unread, served, 1);
+}
+
+void ps_runner_read_if_idle(ps_runner *runner) {
+    ps_mutex_lock(&runner->lock);
+    const bool idle = runner->busy == 0 && runner->queued == 0;
+    ps_mutex_unlock(&runner->lock);
+    if (idle && ps_waits_any(runner->unread)) ps_waits_end_some(runner->unread, NULL, READ_IDLE);
+}
+
+void ps_runner_read_all(ps_runner *runner) {
+    ps_waits_end(runner->unread, NULL);
+}
+
 /* ---- giving up ---- */
 
 /* Called with the lock held. */
@@ -431,6 +513,7 @@ void ps_runner_forget(ps_runner *runner, ps_served *s) {
     ps_sched_remove_model(runner->sched, s->schedule);
     ps_mutex_unlock(&runner->lock);
     s->schedule = NULL;
+    ps_waits_end(runner->unread, s);
 }
 
 bool ps_runner_stats(ps_runner *runner, const ps_served *served, ps_sched_stats *ret) {
@@ -438,6 +521,7 @@ bool ps_runner_stats(ps_runner *runner, const ps_served *served, ps_sched_stats 
     bool known = served->schedule != NULL;
     if (known) ps_sched_model_stats(served->schedule, ret);
     ps_mutex_unlock(&runner->lock);
+    if (known) ret->deferred = (uint32_t)ps_waits_count(runner->unread, served);
     return known;
 }
 
@@ -450,6 +534,7 @@ static ps_status start(ps_runner *runner, ps_error *err) {
                            .knobs = runner->options.knobs };
     if (o.slots > PS_SCHED_MAX_SLOTS) o.slots = PS_SCHED_MAX_SLOTS;
     PS_TRY(ps_sched_create(runner->alloc, &o, &runner->sched, err));
+    PS_TRY(ps_waits_create(runner->alloc, &runner->unread, err));
     PS_TRY(ps_tenants_create(runner->alloc, runner->sched, runner->options.tenants, &runner->tenants, err));
     runner->options.tenants = NULL;
     runner->workers = ps_alloc_zero(runner->alloc, (size_t)runner->n_workers * sizeof *runner->workers);
@@ -491,6 +576,7 @@ void ps_runner_stop(ps_runner *runner) {
     while (runner->idle)
         wake_one(runner);
     ps_mutex_unlock(&runner->lock);
+    if (runner->unread) ps_runner_read_all(runner);
     for (int i = 0; i < runner->started; i++)
         ps_thread_join(runner->workers[i].thread);
     runner->started = 0;
@@ -509,6 +595,7 @@ void ps_runner_free(ps_runner *runner) {
         ps_cond_destroy(&runner->workers[i].wake);
     }
     ps_tenants_free(runner->tenants);
+    ps_waits_free(runner->unread);
     ps_sched_free(runner->sched);
     ps_cond_destroy(&runner->left);
     ps_mutex_destroy(&runner->lock);

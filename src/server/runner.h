@@ -5,6 +5,7 @@
 #ifndef PS_SERVER_RUNNER_H
 #define PS_SERVER_RUNNER_H
 
+#include "server/coming.h"
 #include "server/core.h"
 #include "server/trace.h"
 
@@ -45,5 +46,23 @@ void ps_runner_sent(ps_runner *runner, const ps_infer *infer, int64_t now_ns);
 void ps_runner_cancel(ps_runner *runner);
 /* The model's scheduling so far. False: there was no request yet. Any thread; the caller may hold other locks. */
 bool ps_runner_stats(ps_runner *runner, const ps_served *served, ps_sched_stats *ret);
+
+/* Requests whose bodies a front end has not read yet, and of which it knows that they have neither deadline nor class.
+ * Where such a one could only be answered late it is better left unread until there is time for it. Any thread.
+ *
+ * False: it is to be read, and counts as coming until ps_runner_came. */
+bool ps_runner_defers(ps_runner *runner, const ps_served *served, ps_coming *c);
+/* True: it waits, or did so: w->over is called, on any thread, when it is to be read, after ten seconds at most. */
+bool ps_runner_defer(ps_runner *runner, const ps_served *served, ps_wait *w);
+/* True: it waits no longer, and w->over is not called. */
+bool ps_runner_undefer(ps_runner *runner, ps_wait *w);
+/* It is read now, and counts as coming. `served` is only compared. */
+void ps_runner_comes(ps_runner *runner, const void *served, ps_coming *c);
+void ps_runner_came(ps_runner *runner, ps_coming *c);
+/* One that had been deferred ended before it could wait for its run, whose end would have others read. */
+void ps_runner_read_next(ps_runner *runner, const void *served);
+/* Now and then: those that they wait for may be slow clients, whose requests do not end. */
+void ps_runner_read_if_idle(ps_runner *runner);
+void ps_runner_read_all(ps_runner *runner);
 
 #endif

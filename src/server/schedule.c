@@ -153,9 +153,11 @@ static void write_sizes(const uint64_t *sizes, ps_str *out) {
 
 void ps_schedule_write_stats(const ps_sched_stats *s, ps_str *out) {
     ps_str_printf(out,
-                  ",\"scheduler\":{\"queued\":%u,\"running\":%u,\"admitted\":%" PRIu64 ",\"completed\":%" PRIu64
-                  ",\"on_time\":%" PRIu64 ",\"late\":%" PRIu64 ",\"batches\":%" PRIu64 ",\"items\":%" PRIu64,
-                  s->queued, s->running, s->admitted, s->completed, s->on_time, s->late, s->batches, s->items);
+                  ",\"scheduler\":{\"queued\":%u,\"unread\":%u,\"running\":%u,\"admitted\":%" PRIu64
+                  ",\"completed\":%" PRIu64 ",\"on_time\":%" PRIu64 ",\"late\":%" PRIu64 ",\"batches\":%" PRIu64
+                  ",\"items\":%" PRIu64,
+                  s->queued, s->deferred, s->running, s->admitted, s->completed, s->on_time, s->late, s->batches,
+                  s->items);
     ps_str_printf(out,
                   ",\"weight\":%g,\"queue_ns\":%" PRIu64 ",\"run_ns\":%" PRIu64 ",\"target_ns\":%" PRId64
                   ",\"prediction_error\":%.4f,\"guard\":%.4f,\"stretch\":%.4f,\"transit_ns\":%" PRId64,

@@ -67,6 +67,10 @@ void ps_tenants_free(ps_tenants *t) {
     if (t) ps_free(t->alloc, t);
 }
 
+bool ps_tenants_any(const ps_tenants *t) {
+    return t->n > 0;
+}
+
 ps_sched_tenant *ps_tenants_find(const ps_tenants *t, const char *name) {
     for (size_t i = 0; name && i < t->n; i++)
         if (strcmp(t->all[i].name, name) == 0) return t->all[i].share;

@@ -17,6 +17,7 @@ bool ps_weight_read(const char *text, const char *end, int *ret);
 ps_status ps_tenants_create(ps_alloc_state *alloc, ps_sched *sched, const char *text, ps_tenants **ret, ps_error *err);
 /* No request of one is in the scheduler. NULL is allowed. */
 void ps_tenants_free(ps_tenants *tenants);
+bool ps_tenants_any(const ps_tenants *tenants); /* does the operator name any? Any thread. */
 /* Of that name (NULL: none is given); NULL: those without a name that is known share what one of weight 1 gets. Any
  * thread. */
 ps_sched_tenant *ps_tenants_find(const ps_tenants *tenants, const char *name);

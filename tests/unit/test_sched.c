@@ -493,6 +493,56 @@ static void test_refusal_beforehand(void **state) {
     ps_sched_free(f.s);
 }
 
+/* A full batch of 32 takes 36 ms, each that waits 1.125: with 56 before it a newcomer is done after 99. */
+static void test_deferred(void **state) {
+    fixture f = start(NULL, NULL);
+    ps_sched_request r[60];
+    uint32_t n = 0, room = 0;
+    for (; n < 60 && !ps_sched_defers(f.s, f.m, 0, 0); n++) {
+        r[n] = request(0, 0);
+        admit_ok(&f, &r[n]);
+        room += ps_sched_has_room(f.s, f.m, 0);
+    }
+    assert_int_equal(n, 57);
+    assert_int_equal(room, 44); /* 49.5 of 100 ms */
+    assert_true(ps_sched_cancel(f.s, &r[--n]));
+    assert_false(ps_sched_defers(f.s, f.m, 0, 0));
+    assert_true(ps_sched_defers(f.s, f.m, 1, 0)); /* who is on its way is before it, too */
+    while (n > 43)
+        assert_true(ps_sched_cancel(f.s, &r[--n]));
+    assert_true(ps_sched_has_room(f.s, f.m, 1));
+    assert_false(ps_sched_has_room(f.s, f.m, 2));
+    ps_sched_pause(f.s, f.m, 1000 * MS); /* who waits for a load is read meanwhile */
+    assert_false(ps_sched_defers(f.s, f.m, 60, 0));
+    assert_true(ps_sched_has_room(f.s, f.m, 60));
+    while (n > 0)
+        assert_true(ps_sched_cancel(f.s, &r[--n]));
+    ps_sched_free(f.s);
+}
+
+/* Those that are late are answered behind it; what is not known yet, or is not predicted, is a reason for nothing. */
+static void test_not_deferred(void **state) {
+    fixture f = start(NULL, NULL), triton = start("triton", NULL);
+    ps_sched_request r[57];
+    for (int i = 0; i < 57; i++) {
+        r[i] = request(0, 0);
+        admit_ok(&f, &r[i]);
+    }
+    assert_true(ps_sched_defers(f.s, f.m, 0, 0));
+    assert_int_equal(ps_sched_next(f.s, 99 * MS, &f.batch, &f.until), PS_SCHED_RUN); /* all others are late now */
+    run_for(&f, 99 * MS, 4 * MS + f.batch.requests * MS);
+    assert_false(ps_sched_defers(f.s, f.m, 0, 140 * MS));
+    assert_false(ps_sched_has_room(f.s, f.m, 30)); /* but there are enough of them */
+    assert_false(ps_sched_defers(triton.s, triton.m, 1000, 0));
+    ps_sched_model *new_model = add_model(f.s, &(ps_sched_model_options) { .target_ns = 100 * MS });
+    assert_false(ps_sched_defers(f.s, new_model, 1000, 140 * MS));
+    assert_true(ps_sched_has_room(f.s, new_model, 1000));
+    for (int i = 0; i < 57; i++)
+        (void)ps_sched_cancel(f.s, &r[i]);
+    ps_sched_free(f.s);
+    ps_sched_free(triton.s);
+}
+
 /* A request each `gap_ns`, which has 110 ms and may say so. A batch of b takes base_ns + b * each_ns, `slower` times as
  * long in two of five fifths of a second, by turns. Times are not scattered: what is seen is the policy's doing. */
 typedef struct stream {
@@ -1316,6 +1366,8 @@ int main(void) {
         cmocka_unit_test(test_shares_of_patient_tenants),
         cmocka_unit_test(test_shapes_do_not_mix),
         cmocka_unit_test(test_items),
+        cmocka_unit_test(test_deferred),
+        cmocka_unit_test(test_not_deferred),
         cmocka_unit_test(test_spare),
         cmocka_unit_test(test_left_out_are_not_before),
         cmocka_unit_test(test_nothing_to_try),

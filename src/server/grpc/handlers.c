@@ -73,7 +73,7 @@ static void find_and_describe(ps_call *c) {
     ps_call_fail(c, status);
 }
 
-static void loaded(ps_load_wait *w) {
+static void loaded(ps_wait *w) {
     find_and_describe((ps_call *)((char *)w - offsetof(ps_call, infer.wait)));
 }
 

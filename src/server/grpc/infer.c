@@ -80,7 +80,7 @@ static ps_status find_and_submit(ps_grpc *g, ps_infer *infer, ps_error *err) {
 }
 
 /* The model that was waited for may be there. */
-static void loaded(ps_load_wait *w) {
+static void loaded(ps_wait *w) {
     ps_infer *infer = (ps_infer *)((char *)w - offsetof(ps_infer, wait));
     const ps_call *c = infer->ctx;
     ps_error err = PS_ERROR_INIT;

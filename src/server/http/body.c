@@ -153,7 +153,7 @@ bool ps_body_take(ps_exchange *x, const char *data, size_t size) {
     int64_t now = ps_clock_ns();
     x->body_total += size;
     atomic_store_explicit(&x->http->last_upload, now, memory_order_relaxed);
-    int64_t due = x->arrived_ns + ps_slow_ns(x->body_total);
+    int64_t due = x->arrived_ns + x->unread_ns + ps_slow_ns(x->body_total);
     ps_watch_expect(x->watched, due, x->http->patience_ns);
     if (now > due + x->http->patience_ns || x->body_total > 2 * limit) return false;
     if (!x->handler) return true; /* the reply is decided */

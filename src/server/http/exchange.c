@@ -1,5 +1,8 @@
 #include "server/http/exchange.h"
 
+#include <string.h>
+#include <strings.h>
+
 #include "server/json_text.h"
 
 #define LEAST_PACKED 1024 /* smaller replies fit one packet as they are */
@@ -28,6 +31,14 @@ void ps_exchange_error(ps_exchange *x, int code, const char *text) {
 
 void ps_exchange_fail(ps_exchange *x, ps_status status, const ps_error *err) {
     ps_exchange_error(x, ps_status_http(status), err->msg);
+}
+
+bool ps_exchange_is_photo(const ps_exchange *x, bool *ret_known) {
+    const char *type = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
+    size_t n = type ? strcspn(type, "; \t") : 0;
+    *ret_known =
+        (n == 10 && strncasecmp(type, "image/jpeg", n) == 0) || (n == 9 && strncasecmp(type, "image/png", n) == 0);
+    return n > 6 && strncasecmp(type, "image/", 6) == 0;
 }
 
 void ps_exchange_suspend(ps_exchange *x) {

@@ -62,6 +62,13 @@ struct ps_exchange {
     const char *traceparent;          /* the header, if it is valid, else NULL; the connection's memory */
     char trace_id[33], parent_id[17]; /* of it, or "" */
 
+    /* Of unread.h, the daemon's thread's but for `unread` */
+    ps_coming coming;           /* while its large body is being read */
+    bool counted;               /* it may be in the list of those */
+    ps_wait unread;             /* while its body is left in the socket */
+    const void *left_for;       /* its model, only to be compared */
+    int64_t left_ns, unread_ns; /* since when it was left; for how long; 0: never */
+
     char *block; /* the body lies at block + body_pad, so that the raw tensors behind the JSON are aligned */
     size_t body_pad, body_size, body_room, body_total; /* body_total: bytes that arrived, kept or not */
     size_t block_size;
@@ -95,6 +102,8 @@ static inline int64_t ps_slow_ns(size_t size) {
 
 /* The reply is `code` and what was appended to x->reply. */
 void ps_exchange_ok(ps_exchange *x);
+/* Is the body a photo, by its Content-Type? ret_known: of a kind that can be read. */
+bool ps_exchange_is_photo(const ps_exchange *x, bool *ret_known);
 /* Packs a reply that is worth it, if the client accepts that. Slow: not on the daemon's thread. */
 void ps_exchange_pack(ps_exchange *x);
 /* The reply is an error object; what was in x->reply is dropped. */

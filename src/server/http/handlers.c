@@ -137,7 +137,7 @@ static void unpark(ps_exchange *x) {
 }
 
 /* The model that was waited for may be there: the daemon's thread looks. */
-static void loaded(ps_load_wait *w) {
+static void loaded(ps_wait *w) {
     ps_exchange *x = (ps_exchange *)((char *)w - offsetof(ps_exchange, infer.wait));
     x->again = true;
     unpark(x);
@@ -205,14 +205,6 @@ static ps_status read_photo(ps_exchange *x, const ps_served *served, ps_error *e
     return PS_OK;
 }
 
-static bool is_image(const ps_exchange *x, bool *ret_known) {
-    const char *type = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
-    size_t n = type ? strcspn(type, "; \t") : 0;
-    *ret_known =
-        (n == 10 && strncasecmp(type, "image/jpeg", n) == 0) || (n == 9 && strncasecmp(type, "image/png", n) == 0);
-    return n > 6 && strncasecmp(type, "image/", 6) == 0;
-}
-
 /* Did another connection send a request lately? */
 static bool shares_thread(const ps_exchange *x) {
     ps_http *http = x->http;
@@ -232,7 +224,7 @@ static ps_status read_request(ps_exchange *x, const ps_served *served, ps_error 
     x->infer.here_ns = shares_thread(x) ? PS_QUICK_SHARED_NS : PS_QUICK_ALONE_NS;
     x->infer.form = x->accepts;
     x->infer.shm = x->http->options.shm;
-    if (!is_image(x, &known)) return read_tensors(x, err);
+    if (!ps_exchange_is_photo(x, &known)) return read_tensors(x, err);
     PS_FAIL_IF(!known, err, UNSUPPORTED, "photos are image/jpeg or image/png");
     return read_photo(x, served, err);
 }

@@ -9,6 +9,7 @@
 #include "server/address.h"
 #include "server/http/body.h"
 #include "server/http/routes.h"
+#include "server/http/unread.h"
 #include "server/json_number.h"
 #include "server/trace_context.h"
 
@@ -96,6 +97,7 @@ static ps_exchange *exchange_create(ps_http *http, struct MHD_Connection *connec
 static void exchange_free(ps_exchange *x) {
     ps_http *http = x->http;
     bool answering = x->called;
+    ps_unread_end(x);
     ps_infer_recycle(&x->infer, SPARE_BYTES);
     ps_body_spare(x, SPARE_BYTES);
     if (x->reply.room > SPARE_BYTES)
@@ -119,6 +121,7 @@ static void exchange_free(ps_exchange *x) {
 /* The body is complete. */
 static void exchange_call(ps_exchange *x) {
     x->called = true;
+    ps_unread_came(x);
     ps_watch_rest(x->watched);
     ps_mutex_lock(&x->http->lock);
     x->http->answering++;
@@ -216,6 +219,7 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
     ps_exchange *x = *slot;
     if (!x) return begin(arg, connection, method, path, slot);
     if (*size) {
+        if (ps_unread_leave(x, data, *size)) return MHD_YES;
         bool ok = ps_body_take(x, data, *size);
         *size = 0;
         return ok ? MHD_YES : MHD_NO;
@@ -287,6 +291,13 @@ static void log_daemon(void *arg, const char *fmt, va_list ap) {
 
 /* ---- start and stop ---- */
 
+/* Once a second. */
+static bool tidy(void *arg) {
+    const ps_http *http = arg;
+    ps_runner_read_if_idle(http->options.runner);
+    return ps_bodies_fade(arg);
+}
+
 /* A newcomer is let in above the limit, so that an idle connection makes room for it (ps_watch). */
 int ps_http_spare_connections(int max_connections) {
     int spare = max_connections / 16;
@@ -332,7 +343,7 @@ ps_status ps_http_start(const ps_front_options *options, ps_http **ret, ps_error
     ps_status status = ps_ticker_create(alloc, &http->ticker, err);
     if (status == PS_OK)
         status = ps_watch_create(alloc, &http->options.log, (size_t)options->max_connections,
-                                 &(ps_watch_chore) { ps_bodies_fade, http }, &http->watch, err);
+                                 &(ps_watch_chore) { tidy, http }, &http->watch, err);
     if (status == PS_OK) status = start_daemon(http, err);
     if (status != PS_OK) {
         ps_http_free(http);
@@ -355,6 +366,7 @@ void ps_http_drain(ps_http *http) {
     if (atomic_exchange(&http->draining, true)) return;
     http->listen_fd = MHD_quiesce_daemon(http->daemon);
     ps_listener_refuse(http->listen_fd);
+    ps_runner_read_all(http->options.runner);
 }
 
 /* Called with the lock held. With edge-triggered epoll libmicrohttpd can miss that a client hung up in the middle of a

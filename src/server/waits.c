@@ -1,4 +1,4 @@
-#include "server/load_wait.h"
+#include "server/waits.h"
 
 #include "base/os.h"
 #include "base/thread.h"
@@ -9,13 +9,13 @@ typedef struct telling {
     struct telling *next;
 } telling;
 
-struct ps_load_waits {
+struct ps_waits {
     ps_alloc_state *alloc;
     atomic_size_t n; /* that wait or are being told */
     ps_thread thread; /* ends the wait of those that waited for too long */
     ps_mutex lock;
     ps_cond changed;
-    ps_load_wait *first, *last; /* in order of arrival; guarded by lock, like all below */
+    ps_wait *first, *last; /* in order of arrival; guarded by lock, like all below */
     telling *told;
     int64_t awake_ns; /* when the thread looks again */
     bool stopping;
@@ -23,7 +23,7 @@ struct ps_load_waits {
 
 /* ---- the list; the lock is held ---- */
 
-static void unlink_wait(ps_load_waits *waits, ps_load_wait *w) {
+static void unlink_wait(ps_waits *waits, ps_wait *w) {
     *(w->previous ? &w->previous->next : &waits->first) = w->next;
     *(w->next ? &w->next->previous : &waits->last) = w->previous;
     w->previous = w->next = NULL;
@@ -32,29 +32,30 @@ static void unlink_wait(ps_load_waits *waits, ps_load_wait *w) {
 
 /* Takes those out that wait for key (NULL: any) and were to wait until then at most; or of these those that joined.
  * Returns them linked by `next`. */
-static ps_load_wait *take(ps_load_waits *waits, const void *key, int64_t until_ns, bool joined) {
-    ps_load_wait *taken = NULL, **end = &taken;
-    for (ps_load_wait *w = waits->first, *next; w; w = next) {
+static ps_wait *take(ps_waits *waits, const void *key, int64_t until_ns, bool joined, size_t most) {
+    ps_wait *taken = NULL, **end = &taken;
+    for (ps_wait *w = waits->first, *next; w && most > 0; w = next) {
         next = w->next;
         if ((key && w->key != key) || w->until_ns > until_ns || (joined && !w->joined)) continue;
         unlink_wait(waits, w);
         *end = w;
         end = &w->next;
+        most--;
     }
     return taken;
 }
 
-static int64_t first_end(const ps_load_waits *waits) {
+static int64_t first_end(const ps_waits *waits) {
     int64_t first = INT64_MAX;
-    for (const ps_load_wait *w = waits->first; w; w = w->next)
+    for (const ps_wait *w = waits->first; w; w = w->next)
         if (w->until_ns < first) first = w->until_ns;
     return first;
 }
 
 /* ---- without the lock ---- */
 
-static void end_all(ps_load_waits *waits, ps_load_wait *w) {
-    for (ps_load_wait *next; w; w = next) {
+static void end_all(ps_waits *waits, ps_wait *w) {
+    for (ps_wait *next; w; w = next) {
         next = w->next;
         w->next = NULL;
         w->over(w);
@@ -63,10 +64,10 @@ static void end_all(ps_load_waits *waits, ps_load_wait *w) {
 }
 
 static void watch_time(void *arg) {
-    ps_load_waits *waits = arg;
+    ps_waits *waits = arg;
     ps_mutex_lock(&waits->lock);
     while (!waits->stopping) {
-        ps_load_wait *late = take(waits, NULL, ps_clock_ns(), false);
+        ps_wait *late = take(waits, NULL, ps_clock_ns(), false, SIZE_MAX);
         if (late) {
             ps_mutex_unlock(&waits->lock);
             end_all(waits, late);
@@ -80,8 +81,8 @@ static void watch_time(void *arg) {
     ps_mutex_unlock(&waits->lock);
 }
 
-ps_status ps_load_waits_create(ps_alloc_state *alloc, ps_load_waits **ret, ps_error *err) {
-    ps_load_waits *waits = ps_alloc_zero(alloc, sizeof *waits);
+ps_status ps_waits_create(ps_alloc_state *alloc, ps_waits **ret, ps_error *err) {
+    ps_waits *waits = ps_alloc_zero(alloc, sizeof *waits);
     if (!waits) return PS_FAIL_NOMEM(err, "the requests that wait for a load");
     waits->alloc = alloc;
     bool lock = ps_mutex_init(&waits->lock), both = lock && ps_cond_init(&waits->changed);
@@ -95,7 +96,7 @@ ps_status ps_load_waits_create(ps_alloc_state *alloc, ps_load_waits **ret, ps_er
     return PS_FAIL_NOMEM(err, "the requests that wait for a load");
 }
 
-void ps_load_waits_free(ps_load_waits *waits) {
+void ps_waits_free(ps_waits *waits) {
     if (!waits) return;
     ps_mutex_lock(&waits->lock);
     waits->stopping = true;
@@ -108,7 +109,7 @@ void ps_load_waits_free(ps_load_waits *waits) {
 }
 
 /* Called with the lock held. */
-static void link_wait(ps_load_waits *waits, const void *key, ps_load_wait *w, bool joined) {
+static void link_wait(ps_waits *waits, const void *key, ps_wait *w, bool joined) {
     w->key = key;
     w->joined = joined;
     w->next = NULL;
@@ -122,11 +123,11 @@ static void link_wait(ps_load_waits *waits, const void *key, ps_load_wait *w, bo
     }
 }
 
-static bool is_given_up(const ps_load_wait *w) {
+static bool is_given_up(const ps_wait *w) {
     return w->given_up && atomic_load_explicit(w->given_up, memory_order_relaxed); /* the lock orders it */
 }
 
-bool ps_load_waits_add(ps_load_waits *waits, const void *key, ps_load_wait *w) {
+bool ps_waits_add(ps_waits *waits, const void *key, ps_wait *w) {
     ps_mutex_lock(&waits->lock);
     const bool wanted = !is_given_up(w);
     if (wanted) link_wait(waits, key, w, false);
@@ -135,15 +136,15 @@ bool ps_load_waits_add(ps_load_waits *waits, const void *key, ps_load_wait *w) {
 }
 
 /* Called with the lock held. */
-static bool has_others(const ps_load_waits *waits, const void *key) {
+static bool has_others(const ps_waits *waits, const void *key) {
     for (const telling *t = waits->told; t; t = t->next)
         if (!t->key || t->key == key) return true;
-    for (const ps_load_wait *w = waits->first; w; w = w->next)
+    for (const ps_wait *w = waits->first; w; w = w->next)
         if (w->key == key) return true;
     return false;
 }
 
-bool ps_load_waits_join(ps_load_waits *waits, const void *key, ps_load_wait *w) {
+bool ps_waits_join(ps_waits *waits, const void *key, ps_wait *w) {
     ps_mutex_lock(&waits->lock);
     const bool joins = has_others(waits, key) && !is_given_up(w);
     if (joins) link_wait(waits, key, w, true);
@@ -151,11 +152,20 @@ bool ps_load_waits_join(ps_load_waits *waits, const void *key, ps_load_wait *w) 
     return joins;
 }
 
-bool ps_load_waits_any(const ps_load_waits *waits) {
+bool ps_waits_any(const ps_waits *waits) {
     return atomic_load(&waits->n) > 0;
 }
 
-bool ps_load_waits_remove(ps_load_waits *waits, ps_load_wait *w) {
+size_t ps_waits_count(ps_waits *waits, const void *key) {
+    size_t n = 0;
+    ps_mutex_lock(&waits->lock);
+    for (const ps_wait *w = waits->first; w; w = w->next)
+        n += w->key == key;
+    ps_mutex_unlock(&waits->lock);
+    return n;
+}
+
+bool ps_waits_remove(ps_waits *waits, ps_wait *w) {
     ps_mutex_lock(&waits->lock);
     bool waited = w->key != NULL;
     if (waited) {
@@ -166,21 +176,28 @@ bool ps_load_waits_remove(ps_load_waits *waits, ps_load_wait *w) {
     return waited;
 }
 
-void ps_load_waits_end(ps_load_waits *waits, const void *key) {
+void ps_waits_end(ps_waits *waits, const void *key) {
     telling mine = { .key = key };
     ps_mutex_lock(&waits->lock);
     mine.next = waits->told;
     waits->told = &mine;
-    ps_load_wait *taken = take(waits, key, INT64_MAX, false);
+    ps_wait *taken = take(waits, key, INT64_MAX, false, SIZE_MAX);
     while (taken) { /* who is told may wait anew at once: only those that joined are next */
         ps_mutex_unlock(&waits->lock);
         end_all(waits, taken);
         ps_mutex_lock(&waits->lock);
-        taken = take(waits, key, INT64_MAX, true);
+        taken = take(waits, key, INT64_MAX, true, SIZE_MAX);
     }
     telling **at = &waits->told;
     while (*at != &mine)
         at = &(*at)->next;
     *at = mine.next;
     ps_mutex_unlock(&waits->lock);
+}
+
+void ps_waits_end_some(ps_waits *waits, const void *key, size_t most) {
+    ps_mutex_lock(&waits->lock);
+    ps_wait *taken = take(waits, key, INT64_MAX, false, most);
+    ps_mutex_unlock(&waits->lock);
+    end_all(waits, taken);
 }
