@@ -17,9 +17,9 @@ static bool contains(const char *text, size_t size, const char *word) {
 }
 
 /* Has the request no claim to be answered before others, or not at all? Its JSON part says so, in front of the raw
- * tensors; a photo has none. What only looks like a claim is read, which is never wrong. */
+ * tensors; a photo has none. What only may be a claim, such as a key with an escape, is read, which is never wrong. */
 static bool is_plain(const ps_exchange *x, const char *data, size_t size) {
-    static const char *const claims[] = { "\"timeout\"", "\"priority\"", "\"sequence_id\"" };
+    static const char *const claims[] = { "\"timeout\"", "\"priority\"", "\"sequence_id\"", "\\" };
     bool known;
     if (!x->has_json_size) return ps_exchange_is_photo(x, &known);
     if (x->json_size > size) return false;
