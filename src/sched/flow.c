@@ -351,8 +351,9 @@ bool ps_sched_defers(ps_sched *s, ps_sched_model *m, uint32_t coming, int64_t no
     const uint32_t items = items_each(b), before = count_in_time(b, now_ns) + coming;
     const int64_t target = ps_sched_target(b), due = due_before(s, now_ns, now_ns + target, OURS);
     const uint32_t fits = ps_profile_best(p, ps_profile_fits(p, target / 2, ps_sched_limit(b)));
-    const int64_t wait = (int64_t)(p->unit * items * before / s->slots);
-    if (now_ns + wait + ps_profile_mean(p, fits > items ? fits : items) <= due) return false;
+    const double wait = p->unit * items * before / s->slots;
+    const double run = (double)ps_profile_mean(p, fits > items ? fits : items);
+    if (wait + run <= (double)(due - now_ns)) return false;
     count_load(s, b, &(ps_sched_request) { .items = items }, now_ns);
     return true;
 }

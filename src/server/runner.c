@@ -37,7 +37,8 @@ struct ps_runner {
 
 /* deferred requests that are read when one ends, or at a look that finds nothing else to do */
 enum { READ_EACH = 2, READ_IDLE = 256 };
-#define DEFER_NS INT64_C(10000000000) /* the scheduler's ageing_ns: then they have seats, whoever else is there */
+/* Who waited for so long has a seat, whoever else is there: as long as a request may be deferred. */
+#define AGEING_NS INT64_C(10000000000)
 
 static ps_infer *infer_of(ps_sched_request *r) {
     return (ps_infer *)r; /* its first member */
@@ -446,7 +447,7 @@ void ps_runner_came(ps_runner *runner, ps_coming *c) {
 }
 
 bool ps_runner_defer(ps_runner *runner, const ps_served *served, ps_wait *w) {
-    w->until_ns = ps_clock_ns() + DEFER_NS;
+    w->until_ns = ps_clock_ns() + AGEING_NS;
     if (!ps_waits_add(runner->unread, served, w)) return false;
     /* those that it was to wait for may have gone before it was in the list */
     return !has_room(runner, served) || !ps_runner_undefer(runner, w);
@@ -531,6 +532,7 @@ static ps_status start(ps_runner *runner, ps_error *err) {
     ps_sched_options o = { .policy = runner->options.policy,
                            .slots = (uint32_t)runner->n_workers,
                            .max_queue = PS_RUNNER_MAX_QUEUE,
+                           .ageing_ns = AGEING_NS,
                            .knobs = runner->options.knobs };
     if (o.slots > PS_SCHED_MAX_SLOTS) o.slots = PS_SCHED_MAX_SLOTS;
     PS_TRY(ps_sched_create(runner->alloc, &o, &runner->sched, err));
