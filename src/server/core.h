@@ -80,7 +80,7 @@ struct ps_infer {
     void (*done)(ps_infer *infer);
     int64_t here_ns;               /* 0, PS_QUICK_SHARED_NS or PS_QUICK_ALONE_NS */
     void (*park)(ps_infer *infer); /* NULL, or called once at most, on the submitting thread, before another has it */
-    ps_wait wait;             /* `over`: NULL, or the request may wait for its model (ps_core_acquire) */
+    ps_wait wait;                  /* `over`: NULL, or the request may wait for its model (ps_core_acquire) */
     uint32_t form;                 /* of the reply: requests whose encoding takes another time differ in it */
     void *ctx;                     /* of the front end */
 

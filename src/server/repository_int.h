@@ -61,9 +61,9 @@ struct ps_repository {
     ps_log log;
     char *dir;
     ps_repository_options options; /* strings are not kept */
-    ps_wait reopen_timer;     /* in `waits`; the loader's, but for timer_runs */
+    ps_wait reopen_timer;          /* in `waits`; the loader's, but for timer_runs */
     bool timer_runs;               /* guarded by lock */
-    ps_waits *waits;          /* keys are entries */
+    ps_waits *waits;               /* keys are entries */
     char *state;                   /* folder; may be NULL */
     bool unmarked;                 /* that marks of loads cannot be written has been said; the loader's */
     ps_pool *keeper;               /* NULL until ps_repository_use_keeper */

@@ -120,15 +120,19 @@ def test_who_says_its_class_or_time_does_not_wait_behind_them(server, key):
     crowd.join()
 
 
-def connect(server, x):
-    """A client that has sent what its side of the connection takes."""
+def message(x):
+    """The bytes of a request."""
     header, body = request(x)
     head = "".join(f"{k}: {v}\r\n" for k, v in header.items())
-    head = f"POST /v2/models/wide/infer HTTP/1.1\r\nHost: a\r\n{head}Content-Length: {len(body)}\r\n\r\n"
+    return f"POST /v2/models/wide/infer HTTP/1.1\r\nHost: a\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def connect(server, data):
+    """A client that has sent of it what the connection takes."""
     client = socket.create_connection(("127.0.0.1", server.port), timeout=WAIT)
     client.setblocking(False)
     try:
-        client.send(head.encode() + body)
+        client.send(data)
     except BlockingIOError:
         pass
     return client
@@ -136,7 +140,7 @@ def connect(server, x):
 
 @pytest.mark.parametrize("how", ["reset", "closed"])
 def test_those_that_hang_up_are_forgotten(server, how):
-    clients = [connect(server, i) for i in range(CROWD)]
+    clients = [connect(server, message(i)) for i in range(CROWD)]
     wait_for(server, lambda now: now["unread"] > CROWD / 4)
     for client in clients:
         if how == "reset":
@@ -148,12 +152,7 @@ def test_those_that_hang_up_are_forgotten(server, how):
 
 
 def test_slow_clients_keep_nobody_unread(server):
-    header, body = request(1)
-    head = f"POST /v2/models/wide/infer HTTP/1.1\r\nHost: a\r\nInference-Header-Content-Length: " \
-           f"{header['Inference-Header-Content-Length']}\r\nContent-Length: {len(body)}\r\n\r\n"
-    stalled = [socket.create_connection(("127.0.0.1", server.port), timeout=WAIT) for _ in range(CROWD)]
-    for client in stalled:
-        client.sendall(head.encode() + body[:2000])  # never the rest
+    stalled = [connect(server, message(1)[:2000]) for _ in range(CROWD)]  # never the rest
     began = time.monotonic()
     assert answer(server, 7) == (200, 7)
     assert time.monotonic() - began < 5  # a second; without that look, ten
